@@ -1,0 +1,3 @@
+//! Joins the worker's parts.
+
+fn main() {}

