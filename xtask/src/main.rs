@@ -1,3 +1,34 @@
 //! Parses the command line, dispatches, and sets the exit code.
 
-fn main() {}
+mod cli;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Task};
+
+/// The exit code for a command line that is wrong, as clap gives it too.
+const USAGE: u8 = 2;
+/// The exit code for a run that could not judge.
+const CANNOT_JUDGE: u8 = 3;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        None => Ok(Cli::command()
+            .print_help()
+            .map(|()| ExitCode::SUCCESS)
+            .unwrap_or(ExitCode::FAILURE)),
+        Some(Task::WorkerTest(args)) => match args.into_config() {
+            Ok(config) => tasks::worker::test(&config),
+            Err(error) => return fail(&error, USAGE),
+        },
+    };
+    outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,141 @@
+//! The command line, as types. Reads arguments and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::tasks::worker::config::{Backend, Format, WorkerTestConfig};
+
+/// Tasks of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// The list of tasks.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Test an inference worker: start it, check its promises, show the evidence
+    #[command(name = "worker:test", after_help = WORKER_TEST_HELP)]
+    WorkerTest(Box<WorkerTestArgs>),
+}
+
+const WORKER_TEST_HELP: &str = "\
+Examples:
+  cargo xtask worker:test
+  cargo xtask worker:test --backend cuda --device 0 --timeout 60
+  cargo xtask worker:test --model /path/to/model.gguf --port 0 --hive-port 0
+  cargo xtask worker:test --worker-bin ./my-worker --format json
+
+Exit codes:
+  0  everything that was asked for ran, and passed
+  1  the worker broke a promise
+  2  the command line is wrong
+  3  could not judge: environment, build, model, interference
+  130, 143  interrupted or terminated, after cleaning up";
+
+/// Options of `worker:test`.
+#[derive(Debug, Args)]
+pub struct WorkerTestArgs {
+    /// Name of the worker in health answers and heartbeats [default: test-worker-<uuid>]
+    #[arg(long, value_name = "ID")]
+    worker_id: Option<String>,
+    /// The GGUF model [default: TinyLlama where it is present, else what is]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// What heartbeats call the model [default: derived from the model]
+    #[arg(long, value_name = "REF")]
+    model_ref: Option<String>,
+    /// What the worker computes on
+    #[arg(long, value_enum, default_value = "cpu")]
+    backend: Backend,
+    /// Which device of that backend
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: u32,
+    /// Port of the worker; 0 picks a free one
+    #[arg(long, default_value_t = 18081)]
+    port: u16,
+    /// Port of the mock hive; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 19200)]
+    hive_port: u16,
+    /// How long the worker may take to become ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+    /// Heartbeat interval that the worker is asked for (its own default is 30)
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    heartbeat_interval: u64,
+    /// The longest wait for enough heartbeats; it ends as soon as the evidence is whole
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    heartbeat_window: u64,
+    /// The text that the worker continues
+    #[arg(long, value_name = "TEXT", default_value = "Hello, how are you?")]
+    prompt: String,
+    /// How many tokens the worker may generate for it
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    max_tokens: u32,
+    /// Another worker that takes the contract's arguments [default: built from this workspace]
+    #[arg(long, value_name = "PATH")]
+    worker_bin: Option<PathBuf>,
+    /// How many lines of the worker's log are shown
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    log_lines: usize,
+    /// The Python that runs the mock hive [default: python3, python or py -3]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// How the run is shown on standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+impl WorkerTestArgs {
+    /// The validated configuration, or what is wrong with the command line.
+    pub fn into_config(self) -> anyhow::Result<WorkerTestConfig> {
+        let defaults = WorkerTestConfig::default();
+        WorkerTestConfig {
+            worker_id: self.worker_id.unwrap_or(defaults.worker_id),
+            model_is_explicit: self.model.is_some(),
+            model_path: self.model.unwrap_or(defaults.model_path),
+            model_ref: self.model_ref.unwrap_or(defaults.model_ref),
+            backend: self.backend,
+            device: self.device,
+            port: self.port,
+            hive_port: self.hive_port,
+            timeout_secs: self.timeout,
+            heartbeat_interval_secs: self.heartbeat_interval,
+            heartbeat_window_secs: self.heartbeat_window,
+            prompt: self.prompt,
+            max_tokens: self.max_tokens,
+            worker_bin: self.worker_bin,
+            log_lines: self.log_lines,
+            python: self.python,
+            format: self.format,
+        }
+        .validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn its_defaults_are_those_of_the_configuration() {
+        let cli = Cli::try_parse_from(["xtask", "worker:test"]).unwrap();
+        let Some(Task::WorkerTest(args)) = cli.task else {
+            panic!("worker:test was not parsed");
+        };
+        let mut parsed = args.into_config().unwrap();
+        let default = WorkerTestConfig::default();
+        parsed.worker_id.clone_from(&default.worker_id);
+        assert_eq!(format!("{parsed:?}"), format!("{default:?}"));
+    }
+}

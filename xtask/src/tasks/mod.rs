@@ -1,0 +1,3 @@
+//! The list of tasks.
+
+pub mod worker;

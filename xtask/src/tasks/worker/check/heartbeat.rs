@@ -1,0 +1,276 @@
+//! Heartbeats: first, on a change of state, periodic, payload, identity, default interval.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Evidence, ensure_kept};
+use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
+use crate::tasks::worker::stop::TimedOut;
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::dialect::{
+    BeatState, HeartbeatPayload, InferenceRequest, is_heartbeat_request, read_heartbeat,
+};
+
+/// How soon after the process's start the first beat has to arrive.
+const FIRST_BEAT_LIMIT_MS: f64 = 1000.0;
+
+/// "At once", with some room for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How many intervals the evidence has to cover.
+const INTERVALS: u64 = 2;
+
+/// Tokens of the request that keeps the worker busy long enough to be seen.
+const BUSY_TOKENS: u32 = 200;
+
+/// The interval that the contract names as the default.
+const DEFAULT_INTERVAL_S: u64 = 30;
+
+/// How far the worker's wall clock may be from ours: they are the same clock.
+const CLOCK_LIMIT_S: i64 = 60;
+
+pub fn first_beat(subject: &Subject) -> Result<Evidence> {
+    let beats = beats_after(subject, "the first heartbeat", AT_ONCE, |beats| {
+        !beats.is_empty()
+    })?;
+    let started_ms = subject
+        .surroundings
+        .journal
+        .elapsed_ms(subject.worker.started());
+    let Some((first, _)) = beats.first() else {
+        return Err(Mismatch::new("heartbeats", "a first one at once", "none").into());
+    };
+    let after_ms = first.arrived_ms - started_ms;
+    ensure_kept(
+        after_ms <= FIRST_BEAT_LIMIT_MS,
+        "heartbeat #1",
+        "an arrival within 1 s of the start",
+        format!("{after_ms:.0} ms"),
+    )?;
+    Ok(format!("after {after_ms:.0} ms"))
+}
+
+pub fn state_changes(subject: &Subject) -> Result<Evidence> {
+    let seen = beats(subject)?.len();
+    subject.infer(&InferenceRequest::greedy("Once upon a time", BUSY_TOKENS))?;
+    let ended = Instant::now();
+    let became = |beats: &[(Heartbeat, HeartbeatPayload)]| {
+        let states: Vec<_> = beats
+            .iter()
+            .skip(seen)
+            .map(|(_, beat)| beat.state)
+            .collect();
+        let busy = states.iter().position(|state| *state == BeatState::Busy);
+        busy.is_some_and(|at| states[at..].contains(&BeatState::Ready))
+    };
+    let beats = beats_after(subject, "the states of a request", AT_ONCE, became)?;
+    let states: Vec<_> = beats
+        .iter()
+        .skip(seen)
+        .map(|(_, beat)| beat.state)
+        .collect();
+    ensure_kept(
+        became(&beats),
+        "heartbeats during a request",
+        "Busy when it began and Ready at once after its end",
+        format!("{states:?}"),
+    )?;
+    let ready = beats
+        .iter()
+        .rev()
+        .find(|(_, beat)| beat.state == BeatState::Ready);
+    let late_ms = ready.map_or(0.0, |(arrival, _)| {
+        arrival.arrived_ms - subject.surroundings.journal.elapsed_ms(ended)
+    });
+    Ok(format!(
+        "Busy, then Ready {:.0} ms after the answer",
+        late_ms.max(0.0)
+    ))
+}
+
+pub fn periodic(subject: &Subject) -> Result<Evidence> {
+    let config = subject.surroundings.config;
+    let interval_ms = config.heartbeat_interval_secs as f64 * 1e3;
+    let tolerance_ms = (interval_ms / 10.0).max(100.0);
+    let window = Duration::from_secs(config.heartbeat_window_secs);
+    let covers =
+        |beats: &[(Heartbeat, HeartbeatPayload)]| repeats(beats).count() as u64 >= INTERVALS;
+    if !covers(&beats(subject)?) {
+        let window_ms = window.as_millis() as u64;
+        subject
+            .surroundings
+            .journal
+            .emit(EventKind::HeartbeatsWaiting { window_ms });
+    }
+    let beats = beats_after(subject, "enough heartbeats", window, covers)?;
+    let place = "heartbeats";
+    ensure_kept(
+        covers(&beats),
+        place,
+        format!("{INTERVALS} periodic ones within {} s", window.as_secs()),
+        format!("{} in all", beats.len()),
+    )?;
+    let mut latest_ms: f64 = 0.0;
+    for pair in beats.windows(2) {
+        let gap_ms = pair[1].0.arrived_ms - pair[0].0.arrived_ms;
+        latest_ms = latest_ms.max(gap_ms - interval_ms);
+        ensure_kept(
+            gap_ms <= interval_ms + tolerance_ms,
+            &format!("heartbeat #{}", pair[1].0.number),
+            format!("{interval_ms:.0} ms after the one before, {tolerance_ms:.0} ms late at most"),
+            format!("{gap_ms:.0} ms"),
+        )?;
+    }
+    let mut before = &beats[0].0;
+    for repeat in repeats(&beats) {
+        let gap_ms = repeat.arrived_ms - before.arrived_ms;
+        ensure_kept(
+            gap_ms >= interval_ms - tolerance_ms,
+            &format!("heartbeat #{}", repeat.number),
+            format!("one beat every {interval_ms:.0} ms and one for each change of state"),
+            format!("another after {gap_ms:.0} ms without a change"),
+        )?;
+        before = repeat;
+    }
+    Ok(format!(
+        "{} beats, {latest_ms:.0} ms late at most",
+        beats.len()
+    ))
+}
+
+pub fn payload(subject: &Subject) -> Result<Evidence> {
+    let now = chrono::Utc::now();
+    let beats = beats(subject)?;
+    let mut before: Option<&HeartbeatPayload> = None;
+    for (arrival, beat) in &beats {
+        let place = format!("heartbeat #{}", arrival.number);
+        let expected = before.map_or(1, |before| before.sequence + 1);
+        let got = format!("{}", beat.sequence);
+        ensure_kept(
+            beat.sequence == expected,
+            &format!("{place}, `sequence`"),
+            expected.to_string(),
+            got,
+        )?;
+        let expected = "the time now, in UTC, not before the beat before";
+        let in_order = before.is_none_or(|before| beat.timestamp >= before.timestamp);
+        let apart_s = (now - beat.timestamp.to_utc()).num_seconds().abs();
+        let fits = in_order
+            && apart_s <= CLOCK_LIMIT_S + arrival_span_s(&beats)
+            && beat.timestamp.offset().local_minus_utc() == 0;
+        let got = beat.timestamp.to_rfc3339();
+        ensure_kept(fits, &format!("{place}, `timestamp`"), expected, got)?;
+        before = Some(beat);
+    }
+    ensure_kept(!beats.is_empty(), "heartbeats", "at least one", "none")?;
+    Ok(format!("{} beats", beats.len()))
+}
+
+pub fn identity(subject: &Subject) -> Result<Evidence> {
+    let launch = subject.worker.launch();
+    let beats = beats(subject)?;
+    let interval_s = launch.heartbeat_interval_secs.unwrap_or(DEFAULT_INTERVAL_S);
+    for (arrival, beat) in &beats {
+        let fields = [
+            ("worker_id", &launch.worker_id, &beat.worker_id),
+            ("model_ref", &launch.model_ref, &beat.model_ref),
+            (
+                "backend",
+                &launch.backend.as_str().to_owned(),
+                &beat.backend,
+            ),
+            (
+                "device",
+                &launch.device.to_string(),
+                &beat.device.to_string(),
+            ),
+            ("port", &launch.port.to_string(), &beat.port.to_string()),
+            (
+                "interval_s",
+                &interval_s.to_string(),
+                &beat.interval_s.to_string(),
+            ),
+        ];
+        for (name, expected, got) in fields {
+            let place = format!("heartbeat #{}, `{name}`", arrival.number);
+            ensure_kept(expected == got, &place, expected, got)?;
+        }
+    }
+    ensure_kept(!beats.is_empty(), "heartbeats", "at least one", "none")?;
+    Ok(Evidence::new())
+}
+
+pub fn default_interval(subject: &Subject) -> Result<Evidence> {
+    let companion = subject.companion("default-interval", |launch| {
+        launch.heartbeat_interval_secs = None;
+    })?;
+    let timeout = Duration::from_secs(subject.surroundings.config.timeout_secs);
+    let stop = subject.surroundings.stop;
+    let first = stop.wait_for("a heartbeat of a worker with defaults", timeout, || {
+        companion.worker.ensure_alive()?;
+        companion.hive.ensure_alive()?;
+        Ok(companion.hive.heartbeats().into_iter().next())
+    });
+    let first = first.map_err(|error| match error.downcast::<TimedOut>() {
+        Ok(_) => Mismatch::new("a worker with defaults", "a first heartbeat", "none").into(),
+        Err(error) => error,
+    })?;
+    let interval_s = read_heartbeat(&first)?.interval_s;
+    let place = "heartbeat #1 of a worker with defaults, `interval_s`";
+    let expected = DEFAULT_INTERVAL_S.to_string();
+    ensure_kept(
+        interval_s == DEFAULT_INTERVAL_S,
+        place,
+        expected,
+        interval_s.to_string(),
+    )?;
+    Ok(format!("{interval_s} s"))
+}
+
+/// Every request to the hive so far, each of which has to be a well-formed heartbeat.
+fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
+    subject.hive.ensure_alive()?;
+    let read = |request: Heartbeat| -> Result<_, Mismatch> {
+        is_heartbeat_request(&request)?;
+        let payload = read_heartbeat(&request)?;
+        Ok((request, payload))
+    };
+    let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
+    Ok(all?)
+}
+
+/// The beats once they are `enough`, or as they are when the time is up.
+fn beats_after(
+    subject: &Subject,
+    name: &str,
+    limit: Duration,
+    enough: impl Fn(&[(Heartbeat, HeartbeatPayload)]) -> bool,
+) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
+    let waited = subject.surroundings.stop.wait_for(name, limit, || {
+        subject.worker.ensure_alive()?;
+        Ok(enough(&beats(subject)?).then_some(()))
+    });
+    match waited {
+        Ok(()) => beats(subject),
+        Err(error) => {
+            error.downcast::<TimedOut>()?;
+            beats(subject)
+        }
+    }
+}
+
+/// Beats that bring no new state: those that are there because an interval is over.
+fn repeats(beats: &[(Heartbeat, HeartbeatPayload)]) -> impl Iterator<Item = &Heartbeat> {
+    let pairs = beats.windows(2);
+    pairs
+        .filter(|pair| pair[0].1.state == pair[1].1.state)
+        .map(|pair| &pair[1].0)
+}
+
+fn arrival_span_s(beats: &[(Heartbeat, HeartbeatPayload)]) -> i64 {
+    match (beats.first(), beats.last()) {
+        (Some(first), Some(last)) => ((last.0.arrived_ms - first.0.arrived_ms) / 1e3) as i64,
+        _ => 0,
+    }
+}

@@ -1,0 +1,141 @@
+//! Start, logs, orderly stop.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Evidence, ensure_kept};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::stop::TimedOut;
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::dialect::{BeatState, read_heartbeat};
+
+/// How soon the port has to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// The worker's default drain time and a little for the rest.
+const STOP_LIMIT: Duration = Duration::from_secs(12);
+
+/// How long the last heartbeat may be under way after the process has ended.
+const LAST_BEAT_LIMIT: Duration = Duration::from_millis(500);
+
+const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
+
+pub fn answers_soon(subject: &Subject) -> Result<Evidence> {
+    let place = "start of the worker";
+    let Some(first_answer) = subject.start_up.first_answer else {
+        let mismatch = subject.not_ready.clone();
+        let none = || Mismatch::new(place, "an answer within 1 s", "none");
+        return Err(mismatch.unwrap_or_else(none).into());
+    };
+    let first_answer_ms = first_answer.as_millis();
+    ensure_kept(
+        first_answer <= ANSWER_LIMIT,
+        place,
+        "an answer within 1 s",
+        format!("the first after {first_answer_ms} ms"),
+    )?;
+    Ok(format!("after {first_answer_ms} ms"))
+}
+
+pub fn becomes_ready(subject: &Subject) -> Result<Evidence> {
+    if let Some(mismatch) = &subject.not_ready {
+        return Err(mismatch.clone().into());
+    }
+    if let Some(mismatch) = &subject.start_up.mismatch {
+        return Err(mismatch.clone().into());
+    }
+    let ready_ms = subject.start_up.ready.unwrap_or_default().as_millis();
+    Ok(format!("after {ready_ms} ms"))
+}
+
+pub fn logs_lines(subject: &Subject) -> Result<Evidence> {
+    let lines = subject.worker.log().tail(usize::MAX);
+    let count = lines.len();
+    ensure_kept(count > 0, "the worker's log", "at least one line", "none")?;
+    for line in lines.iter().filter(|line| !line.trim().is_empty()) {
+        let expected = "a line that begins with its level, such as `[INFO] ...`, or JSON";
+        ensure_kept(
+            has_level(line),
+            "the worker's log",
+            expected,
+            format!("`{line}`"),
+        )?;
+    }
+    Ok(format!("{count} lines"))
+}
+
+pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
+    let exit = match subject.worker.stop_orderly(STOP_LIMIT) {
+        Ok(exit) => exit,
+        Err(error) => return Err(blame_timeout(error)),
+    };
+    let place = "stop of the worker";
+    ensure_kept(
+        exit.status.code() == Some(0),
+        place,
+        "exit status 0",
+        exit.describe(),
+    )?;
+    subject.hive.ensure_alive()?;
+    let last_state = || -> Result<Option<BeatState>> {
+        let heartbeats = subject.hive.heartbeats();
+        Ok(heartbeats
+            .last()
+            .map(read_heartbeat)
+            .transpose()?
+            .map(|beat| beat.state))
+    };
+    let draining =
+        subject
+            .surroundings
+            .stop
+            .wait_for("the last heartbeat", LAST_BEAT_LIMIT, || {
+                Ok((last_state()? == Some(BeatState::Draining)).then_some(()))
+            });
+    if let Err(error) = draining {
+        error.downcast::<TimedOut>()?;
+        let got = last_state()?.map_or(String::from("no heartbeat"), |state| format!("{state:?}"));
+        return Err(Mismatch::new(place, "a last heartbeat with state Draining", got).into());
+    }
+    Ok(String::from("exit status 0"))
+}
+
+/// `[INFO] ...`, `INFO ...`, or a JSON object with a `level`.
+fn has_level(line: &str) -> bool {
+    let line = line.trim_start();
+    if line.starts_with('{') {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        return object["level"].is_string();
+    }
+    let word = line.trim_start_matches('[');
+    let end = word
+        .find(|c: char| !c.is_ascii_alphabetic())
+        .unwrap_or(word.len());
+    LEVELS.contains(&&word[..end])
+}
+
+fn blame_timeout(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<TimedOut>() {
+        Ok(timed_out) => {
+            let got = format!("still running after {} s", timed_out.limit.as_secs());
+            Mismatch::new("stop of the worker", "an end after SIGTERM", got).into()
+        }
+        Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_level;
+
+    #[test]
+    fn a_level_comes_first() {
+        assert!(has_level("[INFO] Model loaded successfully"));
+        assert!(has_level("WARN the hive does not answer"));
+        assert!(has_level(r#"{"level":"info","message":"x"}"#));
+        assert!(!has_level("Model loaded successfully"));
+        assert!(!has_level("[INFORMATION] x"));
+        assert!(!has_level(r#"{"message":"x"}"#));
+    }
+}

@@ -1,0 +1,180 @@
+//! What a run was asked to do, validated. Pure.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The model of the original script, from the workspace root.
+pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
+
+/// What the worker computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}
+
+impl Backend {
+    /// As the worker's `--backend` and its cargo features spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Backend::Cpu => "cpu",
+            Backend::Cuda => "cuda",
+            Backend::Metal => "metal",
+        }
+    }
+}
+
+/// How events are shown on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One event a line, for machines.
+    Json,
+}
+
+/// One run of `worker:test`.
+#[derive(Debug, Clone)]
+pub struct WorkerTestConfig {
+    /// What the worker is called in health answers and heartbeats.
+    pub worker_id: String,
+    /// The GGUF file; relative paths of the default start at the workspace root.
+    pub model_path: PathBuf,
+    /// Whether somebody asked for this very model: then nothing replaces it.
+    pub model_is_explicit: bool,
+    /// What heartbeats call the model; derived from the model where it is empty.
+    pub model_ref: String,
+    /// What the worker computes on.
+    pub backend: Backend,
+    /// Which device of that backend.
+    pub device: u32,
+    /// The worker's port; 0 picks a free one.
+    pub port: u16,
+    /// The mock hive's port; 0 picks a free one.
+    pub hive_port: u16,
+    /// How long the worker may take to become ready.
+    pub timeout_secs: u64,
+    /// The heartbeat interval that the worker is asked for.
+    pub heartbeat_interval_secs: u64,
+    /// The longest wait for enough heartbeats.
+    pub heartbeat_window_secs: u64,
+    /// The text that the worker continues.
+    pub prompt: String,
+    /// How many tokens it may generate.
+    pub max_tokens: u32,
+    /// Another worker than the one that this workspace builds.
+    pub worker_bin: Option<PathBuf>,
+    /// How many lines of the worker's log are shown.
+    pub log_lines: usize,
+    /// The Python that runs the mock hive; searched for where it is `None`.
+    pub python: Option<PathBuf>,
+    /// How events are shown on standard output.
+    pub format: Format,
+}
+
+impl Default for WorkerTestConfig {
+    fn default() -> Self {
+        Self {
+            worker_id: format!("test-worker-{}", uuid::Uuid::new_v4()),
+            model_path: PathBuf::from(DEFAULT_MODEL),
+            model_is_explicit: false,
+            model_ref: String::new(),
+            backend: Backend::Cpu,
+            device: 0,
+            port: 18081,
+            hive_port: 19200,
+            timeout_secs: 30,
+            heartbeat_interval_secs: 1,
+            heartbeat_window_secs: 10,
+            prompt: String::from("Hello, how are you?"),
+            max_tokens: 20,
+            worker_bin: None,
+            log_lines: 30,
+            python: None,
+            format: Format::Human,
+        }
+    }
+}
+
+impl WorkerTestConfig {
+    /// Refuses what can't work, in the words of the command line.
+    pub fn validate(self) -> Result<Self> {
+        ensure!(
+            !self.worker_id.trim().is_empty(),
+            "--worker-id must not be empty"
+        );
+        ensure!(
+            !self.worker_id.chars().any(char::is_control),
+            "--worker-id must not contain control characters"
+        );
+        ensure!(
+            self.port == 0 || self.port != self.hive_port,
+            "--port and --hive-port are both {}: the worker and the mock hive need one each",
+            self.port
+        );
+        ensure!(self.timeout_secs > 0, "--timeout must be at least 1 second");
+        ensure!(
+            self.heartbeat_interval_secs > 0,
+            "--heartbeat-interval must be at least 1 second"
+        );
+        ensure!(
+            self.heartbeat_window_secs >= 2 * self.heartbeat_interval_secs,
+            "--heartbeat-window {} is too short to see heartbeats every {} s: it takes at least {}",
+            self.heartbeat_window_secs,
+            self.heartbeat_interval_secs,
+            2 * self.heartbeat_interval_secs,
+        );
+        ensure!(!self.prompt.is_empty(), "--prompt must not be empty");
+        ensure!(self.max_tokens > 0, "--max-tokens must be at least 1");
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_original_script() {
+        let config = WorkerTestConfig::default().validate().unwrap();
+        let id = config.worker_id.strip_prefix("test-worker-").unwrap();
+        assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 4);
+        assert_eq!(config.model_path.to_str(), Some(DEFAULT_MODEL));
+        assert_eq!(config.backend.as_str(), "cpu");
+        assert_eq!(
+            (
+                config.device,
+                config.port,
+                config.hive_port,
+                config.timeout_secs
+            ),
+            (0, 18081, 19200, 30)
+        );
+    }
+
+    #[test]
+    fn impossible_options_are_refused_by_name() {
+        let refused = |change: fn(&mut WorkerTestConfig)| {
+            let mut config = WorkerTestConfig::default();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert!(refused(|c| c.worker_id.clear()).contains("--worker-id"));
+        assert!(refused(|c| c.worker_id.push('\n')).contains("--worker-id"));
+        assert!(refused(|c| c.hive_port = c.port).contains("--hive-port"));
+        assert!(refused(|c| c.timeout_secs = 0).contains("--timeout"));
+        assert!(refused(|c| c.heartbeat_interval_secs = 0).contains("--heartbeat-interval"));
+        assert!(refused(|c| c.heartbeat_interval_secs = 30).contains("--heartbeat-window"));
+        assert!(refused(|c| c.prompt.clear()).contains("--prompt"));
+        assert!(refused(|c| c.max_tokens = 0).contains("--max-tokens"));
+    }
+}

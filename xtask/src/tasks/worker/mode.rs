@@ -1,0 +1,3 @@
+//! Ways to use a worker: the suite of checks.
+
+pub mod suite;

@@ -1,0 +1,128 @@
+//! The suite: one worker, from its start to its stop, and every check on the way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::tasks::worker::check::{CHECKS, Check, judge};
+use crate::tasks::worker::record::event::{
+    CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
+};
+use crate::tasks::worker::subject::hive::MockHiveServer;
+use crate::tasks::worker::subject::process::{Launch, StartUp, WorkerProcess};
+use crate::tasks::worker::subject::{Subject, Surroundings};
+
+/// Starts the worker, runs every check, and shows the end of its log whatever happened.
+///
+/// Fails where we can't go on, or when the run is interrupted; broken promises are not failures
+/// of this function but facts in the journal.
+pub fn run(surroundings: Surroundings<'_>, hive: &MockHiveServer, launch: Launch) -> Result<()> {
+    let journal = surroundings.journal;
+    let planned = CHECKS.iter().map(|check| PlannedCheck {
+        id: check.id.to_owned(),
+        promise: check.promise.to_owned(),
+    });
+    journal.emit(EventKind::Planned {
+        checks: planned.collect(),
+    });
+    let mut subject = start(surroundings, hive, launch)?;
+    let outcome = wait_until_ready(&mut subject).and_then(|()| run_checks(&subject));
+    if let Some(exit) = subject.worker.exited()? {
+        journal.emit(EventKind::WorkerExited {
+            status: exit.describe(),
+            lived_ms: exit.lived.as_millis() as u64,
+        });
+    }
+    let log = subject.worker.log();
+    journal.emit(EventKind::LogTail {
+        source: LogSource::Worker,
+        lines: log.tail(surroundings.config.log_lines),
+        path: log.path().display().to_string(),
+    });
+    outcome
+}
+
+fn start<'run>(
+    surroundings: Surroundings<'run>,
+    hive: &'run MockHiveServer,
+    launch: Launch,
+) -> Result<Subject<'run>> {
+    let Surroundings {
+        journal,
+        folder,
+        stop,
+        ..
+    } = surroundings;
+    let program = launch.binary.display().to_string();
+    journal.emit(EventKind::WorkerStarting(WorkerInfo {
+        worker_id: launch.worker_id.clone(),
+        model: launch.model.display().to_string(),
+        backend: launch.backend.as_str().to_owned(),
+        device: launch.device,
+        port: launch.port,
+        hive_url: launch.hive_url.clone(),
+        command: [program].into_iter().chain(launch.arguments()).collect(),
+    }));
+    let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
+    journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
+    Ok(Subject {
+        surroundings,
+        hive,
+        worker,
+        start_up: StartUp::default(),
+        not_ready: None,
+        check_id: std::cell::Cell::new("start"),
+    })
+}
+
+/// Not being ready is a fact for the checks; whatever else goes wrong ends the run.
+fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
+    let journal = subject.surroundings.journal;
+    let timeout = Duration::from_secs(subject.surroundings.config.timeout_secs);
+    journal.emit(EventKind::ReadyWaiting {
+        timeout_ms: timeout.as_millis() as u64,
+    });
+    match subject
+        .worker
+        .wait_until_ready(timeout, &mut subject.start_up)
+    {
+        Ok(()) => {
+            let after_ms = subject.start_up.ready.unwrap_or_default().as_millis() as u64;
+            journal.emit(EventKind::WorkerReady { after_ms });
+        }
+        Err(error) => subject.not_ready = Some(error.downcast::<Mismatch>()?),
+    }
+    Ok(())
+}
+
+fn run_checks(subject: &Subject<'_>) -> Result<()> {
+    for check in CHECKS {
+        subject.surroundings.stop.check()?;
+        run_check(subject, check)?;
+    }
+    Ok(())
+}
+
+/// Fails only when the run is interrupted: then the check has no outcome.
+fn run_check(subject: &Subject<'_>, check: &'static Check) -> Result<()> {
+    let Surroundings { journal, stop, .. } = subject.surroundings;
+    subject.check_id.set(check.id);
+    let began = Instant::now();
+    let unmet = check.needs.iter().find_map(|need| need.unmet(subject));
+    let (outcome, detail) = match unmet {
+        Some(reason) => (Outcome::Skipped { reason }, None),
+        None => {
+            let id = check.id.to_owned();
+            journal.emit(EventKind::CheckStarted { id });
+            judge((check.run)(subject))
+        }
+    };
+    stop.check()?;
+    journal.emit(EventKind::CheckFinished(CheckRecord {
+        id: check.id.to_owned(),
+        outcome,
+        duration_ms: began.elapsed().as_millis() as u64,
+        detail,
+    }));
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! The facts of a run, as they happen. Reporters learn about a run from these and nothing else.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Version of the event stream. It rises when a reader of the old one would misread the new one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One fact about a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since the run began, on the monotonic clock.
+    pub elapsed_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// Everything that can happen in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The run began.
+    RunStarted(RunInfo),
+    /// These checks are asked for, in this order.
+    Planned {
+        /// The checks that are going to run.
+        checks: Vec<PlannedCheck>,
+    },
+    /// The model's file is about to be looked at.
+    ModelChecking,
+    /// The model's file is there and looks like a model.
+    ModelFound(ModelInfo),
+    /// The mock hive is about to be started.
+    HiveStarting {
+        /// The port asked for; 0 picks a free one.
+        port: u16,
+    },
+    /// The mock hive listens.
+    HiveStarted {
+        /// Its process.
+        pid: u32,
+        /// Its port.
+        port: u16,
+    },
+    /// The worker is being built.
+    BuildStarted {
+        /// The command line.
+        command: String,
+    },
+    /// The build reached another crate.
+    BuildProgress {
+        /// The crate that was just compiled.
+        package: String,
+    },
+    /// The worker's binary is there.
+    BuildFinished {
+        /// Its path.
+        binary: String,
+        /// How long the build took.
+        duration_ms: u64,
+    },
+    /// The worker is about to be started.
+    WorkerStarting(WorkerInfo),
+    /// The worker's process exists.
+    WorkerStarted {
+        /// The process.
+        pid: u32,
+    },
+    /// The worker has to become ready.
+    ReadyWaiting {
+        /// How long it may take.
+        timeout_ms: u64,
+    },
+    /// The worker said that it is ready.
+    WorkerReady {
+        /// Since its process was started.
+        after_ms: u64,
+    },
+    /// A check begins.
+    CheckStarted {
+        /// The check's stable name.
+        id: String,
+    },
+    /// The worker answered a request of a check.
+    Answered(Answer),
+    /// A token of a streamed answer came in.
+    TokenReceived {
+        /// The check that asked for it.
+        id: String,
+        /// Its text, which may be empty.
+        text: String,
+    },
+    /// A check ended.
+    CheckFinished(CheckRecord),
+    /// A heartbeat reached the hive.
+    HeartbeatReceived(Heartbeat),
+    /// The evidence for the heartbeat checks is awaited.
+    HeartbeatsWaiting {
+        /// The longest wait.
+        window_ms: u64,
+    },
+    /// The worker's process ended.
+    WorkerExited {
+        /// "exit status 1", "killed by SIGSEGV".
+        status: String,
+        /// From its start to its end.
+        lived_ms: u64,
+    },
+    /// The end of a log.
+    LogTail {
+        /// Whose log.
+        source: LogSource,
+        /// Its last lines, made safe to print.
+        lines: Vec<String>,
+        /// Where the whole log is.
+        path: String,
+    },
+    /// Something that the reader should know and that changes no verdict.
+    Noted {
+        /// One sentence.
+        message: String,
+    },
+    /// We can't go on or can't judge, for a reason that isn't the worker's.
+    Troubled {
+        /// The thing, the cause and the next step.
+        message: String,
+    },
+    /// The user or the system ended the run early.
+    Interrupted {
+        /// The signal's number: 2 for Ctrl-C, 15 for SIGTERM.
+        signal: i32,
+    },
+    /// What we started is being stopped.
+    CleanupStarted,
+    /// Everything that we started was looked for afterwards.
+    CleanupFinished {
+        /// Processes and ports that are still there: none, if all is well.
+        survivors: Vec<String>,
+    },
+    /// Nothing follows.
+    RunFinished {
+        /// The run's whole duration.
+        duration_ms: u64,
+    },
+}
+
+/// What was asked for, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// Names the run.
+    pub run_id: String,
+    /// Wall clock at the start, RFC 3339.
+    pub started_at: String,
+    /// The folder that holds the run's files.
+    pub artifacts: String,
+}
+
+/// A check that is going to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedCheck {
+    /// Its stable name: the area, a dot, the rest.
+    pub id: String,
+    /// Completes the sentence "The worker ...".
+    pub promise: String,
+}
+
+/// The model that the worker is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The file.
+    pub path: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What heartbeats call it.
+    pub model_ref: String,
+    /// Why this model, where that isn't obvious.
+    pub note: Option<String>,
+}
+
+/// The worker as it is started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Its name.
+    pub worker_id: String,
+    /// The model's file.
+    pub model: String,
+    /// cpu, cuda or metal.
+    pub backend: String,
+    /// Which device of that backend.
+    pub device: u32,
+    /// The port that it has to listen on.
+    pub port: u16,
+    /// Where its heartbeats have to go.
+    pub hive_url: String,
+    /// The whole command line.
+    pub command: Vec<String>,
+}
+
+/// An answer to one request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The check that asked.
+    pub id: String,
+    /// "GET /v1/health".
+    pub request: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// From the first byte of the request to the last of the answer.
+    pub duration_ms: f64,
+    /// The JSON that came, or the text where it wasn't JSON.
+    pub body: Value,
+}
+
+/// How one check ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckRecord {
+    /// The check's stable name.
+    pub id: String,
+    /// Its verdict.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What the evidence was, in a few words: "20 tokens, 75.1 tokens/s".
+    pub detail: Option<String>,
+}
+
+/// The verdict on one promise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The worker kept it.
+    Passed,
+    /// The worker broke it.
+    Failed(Mismatch),
+    /// We could not judge.
+    Invalid {
+        /// Why.
+        reason: String,
+    },
+    /// It was not tried.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What was promised and what came instead. As an error it means that the worker is to blame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// What was promised.
+    pub expected: String,
+    /// What came.
+    pub got: String,
+    /// Where it was seen: the request, the heartbeat, the log line.
+    pub place: String,
+}
+
+impl Mismatch {
+    /// A broken promise, seen at `place`.
+    pub fn new(
+        place: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self {
+            expected: expected.into(),
+            got: got.into(),
+            place: place.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}: expected {}, got {}",
+            self.place, self.expected, self.got
+        )
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+/// One request that reached the hive, whatever it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// 1 for the first that reached the hive.
+    pub number: u32,
+    /// Arrival on the run's axis, from the sink's own monotonic clock.
+    pub arrived_ms: f64,
+    /// Arrival on the sink's wall clock, `HH:MM:SS`.
+    pub clock: String,
+    /// The HTTP method.
+    pub method: String,
+    /// The path as it was sent.
+    pub path: String,
+    /// The content type, where there was one.
+    pub content_type: Option<String>,
+    /// The body: JSON, or a string where it wasn't JSON.
+    pub body: Value,
+    /// What the hive answered; none where it hung up.
+    pub answered: Option<u16>,
+}
+
+/// Whose log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSource {
+    /// The mock hive's own output.
+    Hive,
+    /// The worker's standard output and error.
+    Worker,
+}

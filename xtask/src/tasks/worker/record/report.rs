@@ -1,0 +1,209 @@
+//! Events folded into one value: the report, its verdict and the exit code.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{
+    CheckRecord, Event, EventKind, Heartbeat, LogSource, ModelInfo, Outcome, PlannedCheck, RunInfo,
+    WorkerInfo,
+};
+
+/// A run, as far as its events tell.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// What was asked for, and when.
+    pub run: Option<RunInfo>,
+    /// The model under test.
+    pub model: Option<ModelInfo>,
+    /// The worker as it was started.
+    pub worker: Option<WorkerInfo>,
+    /// From the worker's start until it said that it is ready.
+    pub ready_ms: Option<u64>,
+    /// What was going to run.
+    pub planned: Vec<PlannedCheck>,
+    /// What ran, in order.
+    pub checks: Vec<CheckRecord>,
+    /// What reached the hive, in order.
+    pub heartbeats: Vec<Heartbeat>,
+    /// How the worker ended.
+    pub worker_exit: Option<String>,
+    /// The last lines of the worker's log.
+    pub worker_log: Vec<String>,
+    /// Worth knowing, without weight on the verdict.
+    pub notes: Vec<String>,
+    /// Why we could not go on or could not judge.
+    pub troubles: Vec<String>,
+    /// The signal that ended the run early.
+    pub interrupted_by: Option<i32>,
+    /// Processes and ports that outlived the run.
+    pub survivors: Vec<String>,
+    /// The run's whole duration, once it is over.
+    pub duration_ms: Option<u64>,
+}
+
+/// What a whole run comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everything that was asked for ran, and passed.
+    Passed,
+    /// The worker broke a promise.
+    Failed,
+    /// We could not judge.
+    Invalid,
+    /// The run was ended early by this signal.
+    Interrupted(i32),
+}
+
+impl Verdict {
+    /// The process's exit code, as documented in the README.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Passed => 0,
+            Verdict::Failed => 1,
+            Verdict::Invalid => 3,
+            // The shell's convention: 128 and the signal's number.
+            Verdict::Interrupted(signal) => 128u8.saturating_add(signal.clamp(0, 127) as u8),
+        }
+    }
+}
+
+impl RunReport {
+    /// Learns one more fact.
+    pub fn apply(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::RunStarted(info) => self.run = Some(info.clone()),
+            EventKind::Planned { checks } => self.planned = checks.clone(),
+            EventKind::ModelFound(info) => self.model = Some(info.clone()),
+            EventKind::WorkerStarting(info) => self.worker = Some(info.clone()),
+            EventKind::WorkerReady { after_ms } => self.ready_ms = Some(*after_ms),
+            EventKind::CheckFinished(record) => self.checks.push(record.clone()),
+            EventKind::HeartbeatReceived(heartbeat) => self.heartbeats.push(heartbeat.clone()),
+            EventKind::WorkerExited { status, .. } => self.worker_exit = Some(status.clone()),
+            EventKind::LogTail {
+                source: LogSource::Worker,
+                lines,
+                ..
+            } => self.worker_log = lines.clone(),
+            EventKind::Noted { message } => self.notes.push(message.clone()),
+            EventKind::Troubled { message } => self.troubles.push(message.clone()),
+            EventKind::Interrupted { signal } => self.interrupted_by = Some(*signal),
+            EventKind::CleanupFinished { survivors } => self.survivors = survivors.clone(),
+            EventKind::RunFinished { duration_ms } => self.duration_ms = Some(*duration_ms),
+            EventKind::ModelChecking
+            | EventKind::HiveStarting { .. }
+            | EventKind::HiveStarted { .. }
+            | EventKind::BuildStarted { .. }
+            | EventKind::BuildProgress { .. }
+            | EventKind::BuildFinished { .. }
+            | EventKind::WorkerStarted { .. }
+            | EventKind::ReadyWaiting { .. }
+            | EventKind::CheckStarted { .. }
+            | EventKind::Answered(_)
+            | EventKind::TokenReceived { .. }
+            | EventKind::HeartbeatsWaiting { .. }
+            | EventKind::LogTail { .. }
+            | EventKind::CleanupStarted => {}
+        }
+    }
+
+    /// What the run comes to.
+    ///
+    /// Nothing is green by absence: a check that was planned and never ran, or a run without any
+    /// check, is invalid.
+    pub fn verdict(&self) -> Verdict {
+        let failed = |record: &CheckRecord| matches!(record.outcome, Outcome::Failed(_));
+        let invalid = |record: &CheckRecord| matches!(record.outcome, Outcome::Invalid { .. });
+        if let Some(signal) = self.interrupted_by {
+            Verdict::Interrupted(signal)
+        } else if self.checks.iter().any(failed) {
+            Verdict::Failed
+        } else if self.checks.iter().any(invalid)
+            || !self.troubles.is_empty()
+            || !self.checks.iter().any(|c| c.outcome == Outcome::Passed)
+            || self.never_ran().next().is_some()
+        {
+            Verdict::Invalid
+        } else {
+            Verdict::Passed
+        }
+    }
+
+    /// Planned checks without an outcome.
+    pub fn never_ran(&self) -> impl Iterator<Item = &PlannedCheck> {
+        self.planned
+            .iter()
+            .filter(|planned| !self.checks.iter().any(|ran| ran.id == planned.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Mismatch;
+    use super::*;
+
+    fn planned(ids: &[&str]) -> RunReport {
+        let mut report = RunReport::default();
+        let checks = ids
+            .iter()
+            .map(|id| PlannedCheck {
+                id: (*id).to_owned(),
+                promise: String::new(),
+            })
+            .collect();
+        learn(&mut report, EventKind::Planned { checks });
+        report
+    }
+
+    fn learn(report: &mut RunReport, kind: EventKind) {
+        report.apply(&Event {
+            elapsed_ms: 0,
+            kind,
+        });
+    }
+
+    fn finish(report: &mut RunReport, id: &str, outcome: Outcome) {
+        let record = CheckRecord {
+            id: id.to_owned(),
+            outcome,
+            duration_ms: 1,
+            detail: None,
+        };
+        learn(report, EventKind::CheckFinished(record));
+    }
+
+    #[test]
+    fn all_passed_is_green() {
+        let mut report = planned(&["a.b"]);
+        finish(&mut report, "a.b", Outcome::Passed);
+        assert_eq!(report.verdict(), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_check_that_never_ran_is_not_green() {
+        let mut report = planned(&["a.b", "a.c"]);
+        finish(&mut report, "a.b", Outcome::Passed);
+        assert_eq!(report.verdict(), Verdict::Invalid);
+    }
+
+    #[test]
+    fn an_empty_run_and_a_run_of_skips_are_not_green() {
+        assert_eq!(RunReport::default().verdict(), Verdict::Invalid);
+        let mut report = planned(&["a.b"]);
+        let reason = String::from("no device");
+        finish(&mut report, "a.b", Outcome::Skipped { reason });
+        assert_eq!(report.verdict(), Verdict::Invalid);
+    }
+
+    #[test]
+    fn a_broken_promise_outweighs_trouble_and_an_interruption_outweighs_both() {
+        let mut report = planned(&["a.b"]);
+        let message = String::from("the sink died");
+        learn(&mut report, EventKind::Troubled { message });
+        assert_eq!(report.verdict().exit_code(), 3);
+        let mismatch = Mismatch::new("here", "this", "that");
+        finish(&mut report, "a.b", Outcome::Failed(mismatch));
+        assert_eq!(report.verdict().exit_code(), 1);
+        learn(&mut report, EventKind::Interrupted { signal: 15 });
+        assert_eq!(report.verdict().exit_code(), 143);
+    }
+}

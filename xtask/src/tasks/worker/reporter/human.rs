@@ -1,0 +1,290 @@
+//! For people: what happens as it happens, then both logs and the summary.
+
+mod style;
+mod summary;
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use self::style::Style;
+use super::Reporter;
+use crate::tasks::worker::record::event::{
+    Answer, CheckRecord, Event, EventKind, Heartbeat, LogSource, Outcome, WorkerInfo,
+};
+use crate::tasks::worker::record::report::RunReport;
+
+/// Tells people about a run.
+pub struct Human<W> {
+    out: W,
+    style: Style,
+    /// The area of the check that is running: it has its heading already.
+    area: String,
+    /// Whether streamed text stands on the line that is being written.
+    in_text: bool,
+    /// The last answer of the running check.
+    answer: Option<Answer>,
+    summarised: bool,
+}
+
+/// How the areas of the isolation suite introduce themselves: section, heading, success.
+const AREAS: &[(&str, &str, &str)] = &[
+    (
+        "health",
+        "🔍 Testing health endpoint...",
+        "Health endpoint responding",
+    ),
+    (
+        "ready",
+        "🔍 Testing ready endpoint...",
+        "Ready endpoint responding",
+    ),
+    (
+        "inference",
+        "🤔 Testing inference...",
+        "Inference endpoint responding",
+    ),
+    (
+        "streaming",
+        "🤔 Testing streamed inference...",
+        "Streaming endpoint responding",
+    ),
+    ("heartbeat", "🔍 Testing heartbeats...", ""),
+    ("shutdown", "🔍 Testing the orderly stop...", ""),
+];
+
+impl Human<io::Stdout> {
+    /// Writes to standard output, as plainly as it asks for.
+    pub fn on_stdout() -> Self {
+        Self::new(io::stdout(), Style::of_stdout())
+    }
+}
+
+impl<W: Write> Human<W> {
+    fn new(out: W, style: Style) -> Self {
+        Self {
+            out,
+            style,
+            area: String::new(),
+            in_text: false,
+            answer: None,
+            summarised: false,
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        if std::mem::take(&mut self.in_text) {
+            writeln!(self.out)?;
+        }
+        let text = self.style.show(text);
+        writeln!(self.out, "{text}")
+    }
+
+    fn worker_starting(&mut self, worker: &WorkerInfo) -> io::Result<()> {
+        self.line("\n🚀 Starting worker...")?;
+        self.line(&format!("   Worker ID: {}", worker.worker_id))?;
+        self.line(&format!("   Model: {}", worker.model))?;
+        self.line(&format!(
+            "   Backend: {} (device {})",
+            worker.backend, worker.device
+        ))?;
+        self.line(&format!("   Port: {}", worker.port))?;
+        self.line(&format!("   Hive URL: {}", worker.hive_url))
+    }
+
+    fn check_started(&mut self, id: &str) -> io::Result<()> {
+        let area = summary::area_of(id);
+        self.answer = None;
+        if area == self.area {
+            return Ok(());
+        }
+        area.clone_into(&mut self.area);
+        match AREAS.iter().find(|(name, ..)| *name == area) {
+            Some((_, heading, _)) => self.line(&format!("\n{heading}")),
+            None => Ok(()),
+        }
+    }
+
+    fn token(&mut self, text: &str) -> io::Result<()> {
+        if !self.in_text && !text.is_empty() {
+            write!(self.out, "   ")?;
+            self.in_text = true;
+        }
+        let text = self.style.show(text).replace('\n', "\n   ");
+        write!(self.out, "{text}")
+    }
+
+    fn check_finished(&mut self, record: &CheckRecord) -> io::Result<()> {
+        let detail = record.detail.as_deref().unwrap_or_default();
+        let aside = if detail.is_empty() {
+            String::new()
+        } else {
+            format!(" ({detail})")
+        };
+        match &record.outcome {
+            Outcome::Passed => {
+                let area = AREAS.iter().find(|(name, ..)| *name == self.area);
+                match area {
+                    Some((_, _, success)) if !success.is_empty() => {
+                        self.line(&format!("✅ {success}{aside}"))?;
+                    }
+                    _ => self.line(&format!("✓ {}{aside}", record.id))?,
+                }
+                match self.answer.take() {
+                    Some(answer) if area.is_some_and(|(_, _, success)| !success.is_empty()) => {
+                        self.json(&answer.body)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Outcome::Failed(mismatch) => self.line(&format!("❌ {}: {mismatch}", record.id)),
+            Outcome::Invalid { reason } => self.line(&format!("⚠️ {}: {reason}", record.id)),
+            Outcome::Skipped { reason } => {
+                self.line(&format!("➖ {} skipped: {reason}", record.id))
+            }
+        }
+    }
+
+    fn json(&mut self, value: &Value) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        self.line(&text)
+    }
+
+    fn hive_log(&mut self, heartbeats: &[Heartbeat]) -> io::Result<()> {
+        self.line("\n📋 Hive server logs:")?;
+        if heartbeats.is_empty() {
+            return self.line("   (nothing reached the hive)");
+        }
+        for beat in heartbeats {
+            let text = |name: &str| beat.body[name].as_str().unwrap_or("?").to_owned();
+            let from = text("worker_id");
+            self.line(&format!(
+                "   [{}] ✅ Heartbeat #{} from worker: {from}",
+                beat.clock, beat.number
+            ))?;
+            self.line(&format!("              State: {}", text("state")))?;
+        }
+        Ok(())
+    }
+
+    fn worker_log(&mut self, lines: &[String], path: &str) -> io::Result<()> {
+        self.line(&format!("\n📋 Worker logs (last {} lines):", lines.len()))?;
+        for line in lines {
+            self.line(&format!("   {line}"))?;
+        }
+        self.line(&format!("   (all of it: {path})"))
+    }
+
+    /// The summary comes before the clean-up, and once.
+    fn summary(&mut self, report: &RunReport) -> io::Result<()> {
+        if std::mem::replace(&mut self.summarised, true) {
+            return Ok(());
+        }
+        for line in summary::lines(report) {
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write + Send> Reporter for Human<W> {
+    fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
+        match &event.kind {
+            EventKind::RunStarted(_) => {
+                self.line("🧪 Worker Isolation Test")?;
+                self.line("==================================\n")?;
+            }
+            EventKind::ModelChecking => self.line("📦 Checking model file...")?,
+            EventKind::ModelFound(model) => {
+                let size_mb = model.size_bytes as f64 / 1e6;
+                self.line(&format!("✓ Model found: {} ({size_mb:.1} MB)", model.path))?;
+                if let Some(note) = &model.note {
+                    self.line(&format!("  {note}"))?;
+                }
+            }
+            EventKind::HiveStarting { port } => {
+                let port = if *port == 0 {
+                    String::from("a free port")
+                } else {
+                    format!("port {port}")
+                };
+                self.line(&format!("\n📡 Starting mock hive server on {port}..."))?;
+            }
+            EventKind::HiveStarted { pid, .. } => {
+                self.line(&format!("✓ Mock hive server started (PID: {pid})"))?;
+            }
+            EventKind::BuildStarted { command } => {
+                self.line(&format!("\n📦 Building the worker ({command})..."))?;
+            }
+            EventKind::BuildFinished { duration_ms, .. } => {
+                let duration_s = *duration_ms as f64 / 1e3;
+                self.line(&format!("✓ Worker built ({duration_s:.1}s)"))?;
+            }
+            EventKind::WorkerStarting(worker) => self.worker_starting(worker)?,
+            EventKind::WorkerStarted { pid } => {
+                self.line(&format!("✓ Worker started (PID: {pid})"))?;
+            }
+            EventKind::ReadyWaiting { timeout_ms } => {
+                let timeout_s = timeout_ms / 1000;
+                self.line(&format!(
+                    "\n⏳ Waiting for worker to be ready (timeout: {timeout_s}s)..."
+                ))?;
+            }
+            EventKind::WorkerReady { after_ms } => {
+                let after_s = *after_ms as f64 / 1e3;
+                self.line(&format!("✅ Worker is ready! ({after_s:.1}s)"))?;
+            }
+            EventKind::CheckStarted { id } => self.check_started(id)?,
+            EventKind::Answered(answer) => self.answer = Some(answer.clone()),
+            EventKind::TokenReceived { text, .. } => self.token(text)?,
+            EventKind::CheckFinished(record) => self.check_finished(record)?,
+            EventKind::HeartbeatsWaiting { window_ms } => {
+                let window_s = window_ms / 1000;
+                self.line(&format!(
+                    "⏳ Waiting for heartbeats ({window_s} seconds at most)..."
+                ))?;
+            }
+            EventKind::LogTail {
+                source: LogSource::Worker,
+                lines,
+                path,
+            } => {
+                self.hive_log(&report.heartbeats)?;
+                self.worker_log(lines, path)?;
+            }
+            EventKind::Noted { message } => self.line(&format!("  {message}"))?,
+            EventKind::Troubled { message } => self.line(&format!("\nerror: {message}"))?,
+            EventKind::Interrupted { signal } => {
+                self.line(&format!("\nInterrupted by signal {signal}"))?
+            }
+            EventKind::CleanupStarted => {
+                self.summary(report)?;
+                self.line("\n🧹 Cleaning up...")?;
+            }
+            EventKind::CleanupFinished { survivors } if survivors.is_empty() => {
+                self.line("✓ Cleanup complete")?;
+            }
+            EventKind::CleanupFinished { survivors } => {
+                self.line(&format!("❌ Left behind: {}", survivors.join(", ")))?;
+            }
+            EventKind::RunFinished { .. } => {
+                self.summary(report)?;
+                let line = summary::last_line(report);
+                self.line(&line)?;
+            }
+            EventKind::Planned { .. }
+            | EventKind::BuildProgress { .. }
+            | EventKind::HeartbeatReceived(_)
+            | EventKind::WorkerExited { .. }
+            | EventKind::LogTail { .. } => {}
+        }
+        self.out.flush()
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        // A reader that went away (`| head -1`) has seen enough.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            eprintln!("warning: the output ends here: {error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The summary: one line an area, and every broken promise in full. Pure.
+
+use crate::tasks::worker::record::event::{CheckRecord, Outcome};
+use crate::tasks::worker::record::report::{RunReport, Verdict};
+
+/// The area of a check: what stands before the dot.
+pub fn area_of(id: &str) -> &str {
+    id.split('.').next().unwrap_or(id)
+}
+
+/// The summary's lines.
+pub fn lines(report: &RunReport) -> Vec<String> {
+    let mut lines = vec![
+        String::from("\n📊 Test Summary"),
+        String::from("=================================="),
+    ];
+    let mut areas: Vec<&str> = report
+        .checks
+        .iter()
+        .map(|check| area_of(&check.id))
+        .collect();
+    areas.dedup();
+    for area in areas {
+        let checks: Vec<_> = report
+            .checks
+            .iter()
+            .filter(|c| area_of(&c.id) == area)
+            .collect();
+        lines.push(area_line(area, &checks));
+        lines.extend(
+            checks
+                .iter()
+                .filter_map(|check| trouble_lines(check, report)),
+        );
+    }
+    for planned in report.never_ran() {
+        lines.push(format!("➖ {} did not run", planned.id));
+    }
+    lines
+}
+
+/// The last word of a run.
+pub fn last_line(report: &RunReport) -> String {
+    let count = |wanted: fn(&Outcome) -> bool| {
+        report
+            .checks
+            .iter()
+            .filter(|check| wanted(&check.outcome))
+            .count()
+    };
+    match report.verdict() {
+        Verdict::Passed => String::from("\n✅ Isolation test complete - ALL TESTS PASSED!"),
+        Verdict::Failed => {
+            let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+            format!(
+                "\n❌ Isolation test complete - {failed} of {} CHECKS FAILED",
+                report.checks.len()
+            )
+        }
+        Verdict::Invalid => String::from("\n⚠️ Isolation test could not judge the worker"),
+        Verdict::Interrupted(signal) => {
+            format!("\n⚠️ Isolation test interrupted by signal {signal}")
+        }
+    }
+}
+
+fn area_line(area: &str, checks: &[&CheckRecord]) -> String {
+    let mut name = area.replace('_', " ");
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let duration_s = checks.iter().map(|check| check.duration_ms).sum::<u64>() as f64 / 1e3;
+    let any = |wanted: fn(&Outcome) -> bool| checks.iter().any(|c| wanted(&c.outcome));
+    let (symbol, word) = if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+        ("❌", "failed")
+    } else if any(|outcome| matches!(outcome, Outcome::Invalid { .. })) {
+        ("⚠️", "could not be judged")
+    } else if any(|outcome| *outcome == Outcome::Passed) {
+        ("✅", "passed")
+    } else {
+        ("➖", "skipped")
+    };
+    let count = match checks.len() {
+        1 => String::new(),
+        count => format!("{count} checks, "),
+    };
+    format!("{symbol} {name} test {word} ({count}{duration_s:.2}s)")
+}
+
+fn trouble_lines(check: &CheckRecord, report: &RunReport) -> Option<String> {
+    let planned = report.planned.iter().find(|planned| planned.id == check.id);
+    let promise = planned.map_or("", |planned| planned.promise.as_str());
+    match &check.outcome {
+        Outcome::Passed => None,
+        Outcome::Failed(mismatch) => Some(format!(
+            "   {}: the worker {promise}\n      expected: {}\n      got:      {}\n      seen at:  {}",
+            check.id, mismatch.expected, mismatch.got, mismatch.place
+        )),
+        Outcome::Invalid { reason } => {
+            Some(format!("   {} could not be judged: {reason}", check.id))
+        }
+        Outcome::Skipped { reason } => Some(format!("   {} was skipped: {reason}", check.id)),
+    }
+}

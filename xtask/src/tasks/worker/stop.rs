@@ -1,0 +1,110 @@
+//! The stop flag: a signal sets it, every wait looks at it, so that guards unwind and clean up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a wait looks at what it waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
+
+/// Tells every wait of a run to give up.
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag {
+    signal: Arc<AtomicI32>,
+}
+
+/// The run was ended early by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted {
+    /// The signal's number.
+    pub signal: i32,
+}
+
+/// A wait ran into its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedOut {
+    /// What was awaited: completes "waited for ...".
+    pub name: String,
+    /// The deadline.
+    pub limit: Duration,
+}
+
+impl StopFlag {
+    /// Tells every wait to give up. The first signal is the one that is remembered.
+    pub fn raise(&self, signal: i32) {
+        let _ = self
+            .signal
+            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Fails once the flag is raised.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        match self.signal.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            signal => Err(Interrupted { signal }),
+        }
+    }
+
+    /// Polls until there is an answer, and fails with [`TimedOut`] or [`Interrupted`] otherwise.
+    pub fn wait_for<T>(
+        &self,
+        name: &str,
+        limit: Duration,
+        mut poll: impl FnMut() -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
+        let began = Instant::now();
+        loop {
+            self.check()?;
+            if let Some(answer) = poll()? {
+                return Ok(answer);
+            }
+            if began.elapsed() >= limit {
+                let name = name.to_owned();
+                return Err(TimedOut { name, limit }.into());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "interrupted by signal {}", self.signal)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+impl std::fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let limit_s = self.limit.as_secs_f64();
+        write!(f, "waited {limit_s} s for {}", self.name)
+    }
+}
+
+impl std::error::Error for TimedOut {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_names_what_it_waited_for() {
+        let stop = StopFlag::default();
+        let error = stop
+            .wait_for("the moon", Duration::ZERO, || Ok(None::<()>))
+            .unwrap_err();
+        assert_eq!(error.to_string(), "waited 0 s for the moon");
+    }
+
+    #[test]
+    fn the_first_signal_ends_a_wait() {
+        let stop = StopFlag::default();
+        stop.raise(2);
+        stop.raise(15);
+        let error = stop
+            .wait_for("ever", Duration::MAX, || Ok(None::<()>))
+            .unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Interrupted { signal: 2 }));
+    }
+}
