@@ -1,0 +1,235 @@
+//! The rules of `ARCHITECTURE.md`, enforced: who may know whom, and what pure files may not do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A part of the tree, and words that no line of code in it may contain.
+struct Rule {
+    because: &'static str,
+    paths: &'static [&'static str],
+    forbidden: &'static [&'static str],
+}
+
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+    "Utc::now",
+    "Local::now",
+    "println!",
+    "eprintln!",
+    "ureq",
+];
+
+const RULES: &[Rule] = &[
+    Rule {
+        because: "pure files read no clock, file, socket or process, and print nothing",
+        paths: &[
+            "xtask/src/cli.rs",
+            "xtask/src/tasks/worker/config.rs",
+            "xtask/src/tasks/worker/plan.rs",
+            "xtask/src/tasks/worker/record",
+            "xtask/src/tasks/worker/subject/sse.rs",
+            "xtask/src/tasks/worker/subject/dialect",
+        ],
+        forbidden: IMPURE,
+    },
+    Rule {
+        because: "the record is the ground: it stands on nothing",
+        paths: &["xtask/src/tasks/worker/record"],
+        forbidden: &[
+            "subject",
+            "reporter",
+            "::check",
+            "::mode",
+            "::plan",
+            "::journal",
+        ],
+    },
+    Rule {
+        because: "reporters know only the record",
+        paths: &["xtask/src/tasks/worker/reporter"],
+        forbidden: &[
+            "subject",
+            "::check::",
+            "::mode",
+            "::plan",
+            "::journal",
+            "::model",
+        ],
+    },
+    Rule {
+        because: "checks and modes know no reporter",
+        paths: &[
+            "xtask/src/tasks/worker/check",
+            "xtask/src/tasks/worker/mode",
+        ],
+        forbidden: &["reporter"],
+    },
+    Rule {
+        because: "the subject is touched by checks and modes, and knows neither",
+        paths: &["xtask/src/tasks/worker/subject"],
+        forbidden: &["worker::check", "worker::mode", "worker::plan", "reporter"],
+    },
+    Rule {
+        because: "nothing above the subject spells a path of the contract",
+        paths: &[
+            "xtask/src/tasks/worker/mode",
+            "xtask/src/tasks/worker/plan.rs",
+        ],
+        forbidden: &["\"/v1/", "heartbeat/workers"],
+    },
+    Rule {
+        because: "routes know no tensor library",
+        paths: &[
+            "bin/30_llm_worker_rbee/src/routes",
+            "bin/30_llm_worker_rbee/src/server",
+        ],
+        forbidden: &["candle", "tokenizers"],
+    },
+    Rule {
+        because: "the engine knows no HTTP",
+        paths: &["bin/30_llm_worker_rbee/src/engine"],
+        forbidden: &["axum", "hyper", "http::", "heartbeat"],
+    },
+    Rule {
+        because: "the heartbeat knows neither tensors nor routes",
+        paths: &["bin/30_llm_worker_rbee/src/heartbeat"],
+        forbidden: &["candle", "tokenizers", "axum", "engine"],
+    },
+];
+
+#[test]
+fn every_part_knows_only_what_it_may() {
+    let mut broken = Vec::new();
+    for rule in RULES {
+        for file in rule
+            .paths
+            .iter()
+            .flat_map(|path| rust_files(&root().join(path)))
+        {
+            for (number, line) in code_lines(&file) {
+                for word in rule.forbidden.iter().filter(|word| line.contains(**word)) {
+                    let file = file.strip_prefix(root()).unwrap().display();
+                    broken.push(format!("{file}:{number}: `{word}`, but {}", rule.because));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_rule_guards_something() {
+    for rule in RULES {
+        let files: usize = rule
+            .paths
+            .iter()
+            .map(|path| rust_files(&root().join(path)).len())
+            .sum();
+        assert!(files > 0, "no file is guarded by: {}", rule.because);
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_lives_in_it() {
+    let files = ["xtask", "bin"]
+        .iter()
+        .flat_map(|path| rust_files(&root().join(path)));
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(
+            text.starts_with("//!"),
+            "{} does not open with //!",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn the_xtask_builds_without_async_tensors_or_the_worker() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "xtask",
+            "--edges",
+            "normal,build",
+        ])
+        .args(["--prefix", "none", "--target", "all", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let mut packages = BTreeMap::new();
+    for line in tree.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        *packages.entry(name.to_owned()).or_insert(0) += 1;
+    }
+    assert!(
+        packages.contains_key("clap"),
+        "cargo tree did not list the dependencies"
+    );
+    for heavy in [
+        "llm-worker-rbee",
+        "tokio",
+        "hyper",
+        "axum",
+        "candle-core",
+        "tokenizers",
+    ] {
+        assert!(
+            !packages.contains_key(heavy),
+            "the xtask depends on {heavy}"
+        );
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The file `path` (or `path.rs`), and all Rust files below the folder `path`.
+fn rust_files(path: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for candidate in [path.to_owned(), path.with_extension("rs")] {
+        if candidate.is_file() && !files.contains(&candidate) {
+            files.push(candidate);
+        }
+    }
+    if let Ok(entries) = fs::read_dir(path) {
+        for entry in entries.map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                files.extend(rust_files(&path));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// Lines before the tests that aren't comments.
+fn code_lines(file: &Path) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let numbered = code
+        .lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.to_owned()));
+    numbered
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .collect()
+}
