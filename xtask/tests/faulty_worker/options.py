@@ -1,0 +1,211 @@
+"""From the bytes of a request to validated options, or to the error that the contract names."""
+
+import json
+import os
+import re
+
+from .faults import active
+
+
+class ApiError(Exception):
+    """A refusal: one row of the contract's table of errors."""
+
+    def __init__(self, status, code, message, field=None, headers=()):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+        self.headers = dict(headers)
+
+
+def malformed(message):
+    """The body is not JSON."""
+    return ApiError(400, "malformed_json", message)
+
+
+def invalid(field, got, allowed):
+    """A field is not as it should be."""
+    shown = repr(got) if len(repr(got)) <= 80 else repr(got)[:77] + "..."
+    return ApiError(422, "invalid_field", "%s is %s; allowed: %s" % (field, shown, allowed), field)
+
+
+class HugeNumber(float):
+    """A number of too many digits to be worth reading; out of every range."""
+
+
+def parse_json(body):
+    """Strict JSON: no NaN, no equal keys, no lone surrogates, no invalid UTF-8."""
+    errors = "replace" if active("error.invalid_utf8_taken") else "strict"
+    try:
+        text = body.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise malformed("the body is not UTF-8: byte %d is not valid there" % error.start) from None
+    if active("error.trailing_garbage_taken") and "}" in text:
+        text = text[: text.rindex("}") + 1]
+        text = _first_value(text)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, strict=True
+        )
+    except RecursionError:
+        if active("error.crashes_on_deep_nesting"):
+            os.abort()
+        raise malformed("the body is nested too deeply") from None
+    except ValueError as error:
+        raise malformed("the body is not JSON: %s" % error) from None
+    if re.search(r"\\u[dD][89a-fA-F]", text) and _has_surrogate(value):
+        if active("error.surrogate_500"):
+            raise ApiError(500, "internal", "a string could not be encoded")
+        raise malformed("the body has a lone surrogate, which is not text")
+    return value
+
+
+def _first_value(text):
+    try:
+        return text[: json.JSONDecoder().raw_decode(text.lstrip())[1]]
+    except ValueError:
+        return text
+
+
+def _object(pairs):
+    found = {}
+    for key, value in pairs:
+        if key in found and not active("error.duplicate_keys_taken"):
+            raise invalid(key, value, "each field once")
+        found[key] = value
+    return found
+
+
+def _constant(name):
+    if active("error.nan_taken"):
+        return 0.5
+    raise ValueError("%s is not JSON" % name)
+
+
+def _integer(digits):
+    if len(digits) <= 400:
+        return int(digits)
+    if active("error.crashes_on_huge_number"):
+        os.abort()
+    return HugeNumber("-inf" if digits.startswith("-") else "inf")
+
+
+def _has_surrogate(value):
+    if isinstance(value, str):
+        return any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return any(_has_surrogate(key) or _has_surrogate(item) for key, item in value.items())
+    return isinstance(value, list) and any(_has_surrogate(item) for item in value)
+
+
+class Options:
+    """What a client wants generated; every value is validated."""
+
+    FIELDS = ("prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream")
+
+    def __init__(self, body):
+        if not isinstance(body, dict):
+            raise invalid("prompt", body, "a JSON object with a prompt in it")
+        self._refuse_unknown(body)
+        self.prompt = self._prompt(body)
+        self.max_tokens = self._max_tokens(body)
+        self.temperature = self._number(body, "temperature", 0.7, self._temperature_ok, "a number from 0 to 2")
+        self.top_p = self._number(
+            body, "top_p", 1.0, lambda value: 0 < value <= 1 or active("error.top_p_taken"), "a number above 0, up to 1"
+        )
+        self.top_k = self._integer(body, "top_k", None, 1, 2**32 - 1)
+        self.seed = self._integer(body, "seed", None, 0, 2**64 - 1)
+        self.stop = self._stop(body)
+        self.stream = body.get("stream", False)
+        if not isinstance(self.stream, bool):
+            if not active("error.type_coerced"):
+                raise invalid("stream", self.stream, "true or false")
+            self.stream = bool(self.stream)
+
+    def is_greedy(self):
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0 or self.top_k == 1
+
+    def random_seed(self):
+        """What the sampled text depends on; `None` where the client named no seed."""
+        if self.seed is None:
+            return None
+        return "%r %r %r %r %r" % (self.seed, self.prompt, self.temperature, self.top_p, self.top_k)
+
+    def _refuse_unknown(self, body):
+        for name in body:
+            if name not in self.FIELDS and not active("error.unknown_field_taken"):
+                raise ApiError(
+                    422, "invalid_field", "%.80s is not a field; allowed: %s" % (name, ", ".join(self.FIELDS)), name
+                )
+
+    @staticmethod
+    def _prompt(body):
+        if "prompt" not in body:
+            if active("error.missing_prompt_taken"):
+                return " "
+            raise ApiError(422, "invalid_field", "prompt is missing; allowed: a string that is not empty", "prompt")
+        prompt = body["prompt"]
+        if prompt is None and active("error.null_prompt_500"):
+            raise ApiError(500, "internal", "the prompt could not be read")
+        if not isinstance(prompt, str):
+            if not active("error.type_coerced") or prompt is None:
+                raise invalid("prompt", prompt, "a string that is not empty")
+            prompt = str(prompt)
+        if not prompt and not active("error.empty_prompt_taken"):
+            raise invalid("prompt", prompt, "a string that is not empty")
+        return prompt
+
+    def _max_tokens(self, body):
+        default = 16 if active("infer.default_is_16") else 128
+        lowest = 0 if active("error.zero_max_tokens_taken") else 1
+        if active("error.negative_max_tokens_taken"):
+            lowest = -1 if body.get("max_tokens") else 1
+        return self._integer(body, "max_tokens", default, lowest, 2**32 - 1)
+
+    @staticmethod
+    def _temperature_ok(value):
+        hot = active("error.hot_temperature_taken") and value > 2
+        cold = active("error.negative_temperature_taken") and value < 0
+        return 0 <= value <= 2 or hot or cold
+
+    @staticmethod
+    def _number(body, name, default, is_allowed, allowed):
+        value = _coerced(body.get(name, default), float)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_allowed(value):
+            raise invalid(name, value, allowed)
+        return value
+
+    @staticmethod
+    def _integer(body, name, default, lowest, highest):
+        if name not in body:
+            return default
+        value = _coerced(body[name], int)
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise invalid(name, value, "an integer from %d to %d" % (lowest, highest))
+        return value
+
+    @staticmethod
+    def _stop(body):
+        stop = body.get("stop", [])
+        stops = [stop] if isinstance(stop, str) else stop
+        most = 99 if active("error.many_stops_taken") else 16
+        allowed = "a string or up to 16 of them, none empty"
+        if not isinstance(stops, list) or len(stops) > most:
+            raise invalid("stop", stop, allowed)
+        if not all(isinstance(each, str) and each for each in stops):
+            raise invalid("stop", stop, allowed)
+        return stops
+
+
+def _coerced(value, kind):
+    """`value`, or under a fault what a careless reader makes of it."""
+    if active("error.boolean_coerced") and isinstance(value, bool):
+        return int(value)
+    if active("error.type_coerced") and isinstance(value, (str, float)) and not isinstance(value, HugeNumber):
+        try:
+            return kind(float(value))
+        except (ValueError, OverflowError):
+            return value
+    return value

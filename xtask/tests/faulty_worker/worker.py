@@ -1,0 +1,209 @@
+"""The worker's life: load, serve, drain, exit. Joins all the other parts."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from . import log, startup
+from .engine import Places
+from .faults import ACTIVE, BY_ID, active, print_table
+from .heartbeat import Heartbeat
+from .server import Server
+
+# How long the last beat may take before the process ends without it.
+LAST_BEAT_S = 2
+
+
+class Worker:
+    """What all parts know about this worker: its config, its state, its places."""
+
+    def __init__(self, config):
+        self.config = config
+        self.places = Places(config.slots, config.max_queue)
+        self.loaded = threading.Event()
+        self.draining = False
+        self.cut = False
+        self.served = 0
+        self.answering = 0
+        self.heartbeat = None
+        self.lock = threading.Lock()
+        self.last_state = "Loading"
+
+    def state(self):
+        """Loading, Ready, Busy or Draining."""
+        if self.draining:
+            return "Draining"
+        if not self.loaded.is_set():
+            return "Loading"
+        if self.places.busy() or (active("beat.stays_busy") and self.served):
+            return "Busy"
+        return "Ready"
+
+    def refresh_state(self):
+        """Tells the hive when the state is another than before."""
+        with self.lock:
+            state = self.state()
+            if state != self.last_state:
+                self.last_state = state
+                self.heartbeat.state_changed(state)
+
+    def answering_changed(self, by):
+        """One more or one fewer request is being answered."""
+        with self.lock:
+            self.answering += by
+
+
+def main(argv):
+    """Runs the worker; the process ends in here."""
+    if argv == ["--list-faults"]:
+        print_table()
+        return
+    try:
+        if ACTIVE and ACTIVE not in BY_ID:
+            raise startup.CannotServe("WORKER_FAULT %s" % ACTIVE, "no such fault, see --list-faults", exit_code=2)
+        signals = catch_signals()
+        config = startup.Config(argv)
+        log.use_json(config.log_format == "json")
+        startup.check(config)
+        if active("start.port_opens_late"):
+            time.sleep(2)
+        listener = startup.listen(config)
+    except startup.CannotServe as error:
+        startup.refuse(error)
+    worker = Worker(config)
+    port = listener.getsockname()[1]
+    worker.heartbeat = Heartbeat(config, port, worker.state, worker.places.running)
+    worker.heartbeat.start()
+    Server(listener, worker).start()
+    announce(config, port)
+    load(worker, signals)
+    misbehave()
+    wait_for(signals, None)
+    stop(worker, listener)
+
+
+def catch_signals():
+    """The first signal goes into the queue that is returned; a second one ends the process at once."""
+    signals = queue.SimpleQueue()
+    seen = []
+
+    def on_signal(number, _frame):
+        if seen and not active("stop.second_signal_ignored"):
+            os._exit(128 + number)
+        seen.append(number)
+        signals.put(number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), on_signal)
+    if active("stop.sigterm_ignored"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if active("stop.sigint_ignored"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if active("stop.killed_by_sigterm"):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if active("robust.dies_on_sigcont"):
+        signal.signal(signal.SIGCONT, lambda *_: os._exit(1))
+    return signals
+
+
+def wait_for(signals, limit_s):
+    """Waits for a signal; returns whether one came within the limit."""
+    until = None if limit_s is None else time.monotonic() + limit_s
+    while True:
+        left = 0.25 if until is None else min(0.25, until - time.monotonic())
+        try:
+            # Short waits, because on Windows a wait isn't interrupted by a signal.
+            return bool(signals.get(timeout=max(0.0, left)))
+        except queue.Empty:
+            if until is not None and time.monotonic() >= until:
+                return False
+
+
+def announce(config, port):
+    """The first lines of the log."""
+    log.info("Worker %s loads %s (%s)" % (config.worker_id, config.model, config.model_ref))
+    log.info("Listening on %s port %d, backend %s, device %d" % (config.host, port, config.backend, config.device))
+    if active("auth.token_logged"):
+        log.info("Requests need the token %s" % config.token)
+    if active("log.flood"):
+        threading.Thread(target=log.flood, daemon=True).start()
+
+
+def load(worker, signals):
+    """The loading phase; a signal within it ends the process."""
+    load_s = worker.config.load_ms / 1000
+    if ACTIVE:
+        load_s = max(load_s, BY_ID[ACTIVE].load_ms / 1000)
+    if active("start.never_ready"):
+        load_s = 1e9
+    if active("crash.exits_while_loading"):
+        time.sleep(load_s)
+        os._exit(1)
+    if active("stop.ignored_while_loading"):
+        time.sleep(load_s)
+    elif wait_for(signals, load_s):
+        stop(worker, None)
+    if active("hive.waits_for_hive"):
+        worker.heartbeat.taken.wait()
+    worker.loaded.set()
+    log.info("Model loaded successfully")
+    worker.refresh_state()
+    log.info("Worker ready, starting HTTP server")
+
+
+def misbehave():
+    """Faults that begin of themselves once the worker is ready."""
+    if active("stop.grandchild_left"):
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+        subprocess.Popen([sys.executable, "-c", code])
+    ends = {"crash.segv_after_ready": "SIGSEGV", "crash.abort_after_ready": "SIGABRT", "crash.freezes": "SIGSTOP"}
+    if ACTIVE in ends:
+        time.sleep(0.3)
+        os.kill(os.getpid(), getattr(signal, ends[ACTIVE]))
+
+
+def stop(worker, listener):
+    """Drains and ends the process."""
+    loading = not worker.loaded.is_set()
+    log.info("Stopping: finishing what runs, for up to %g s" % worker.config.drain_timeout)
+    worker.draining = True
+    worker.refresh_state()
+    if active("stop.cuts_stream"):
+        worker.heartbeat.drain(LAST_BEAT_S)
+        os._exit(0)
+    if active("stop.port_closed_while_draining") and listener:
+        close_port(listener)
+    limit_s = 1e9 if active("stop.drains_for_ever") else worker.config.drain_timeout
+    if not wait_until(lambda: worker.answering == 0, limit_s):
+        log.warn("Stopping: time is over, what still runs is cut")
+        worker.cut = True
+        wait_until(lambda: worker.answering == 0, 1)
+    if active("stop.slow"):
+        time.sleep(15)
+    worker.heartbeat.drain(LAST_BEAT_S)
+    log.info("Worker stopped")
+    failed = active("stop.exits_nonzero") or (loading and active("stop.nonzero_while_loading"))
+    os._exit(1 if failed else 0)
+
+
+def close_port(listener):
+    """Takes no more connections; shutting down first wakes the thread that accepts."""
+    import socket
+
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def wait_until(is_so, limit_s):
+    """Returns whether it became so within the limit."""
+    until = time.monotonic() + limit_s
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+    return True
