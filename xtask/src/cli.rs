@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::tasks::worker::config::{Backend, Format, WorkerTestConfig};
+use crate::tasks::worker::explain::Question;
+use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -29,6 +31,8 @@ Examples:
   cargo xtask worker:test --backend cuda --device 0 --timeout 60
   cargo xtask worker:test --model /path/to/model.gguf --port 0 --hive-port 0
   cargo xtask worker:test --worker-bin ./my-worker --format json
+  cargo xtask worker:test --suite all --skip 'heartbeat.*'
+  cargo xtask worker:test --explain health.answers
 
 Exit codes:
   0  everything that was asked for ran, and passed
@@ -85,15 +89,44 @@ pub struct WorkerTestArgs {
     /// The Python that runs the mock hive [default: python3, python or py -3]
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
+    /// Which checks run [default: isolation and contract]
+    #[arg(long, value_enum)]
+    suite: Option<SuiteChoice>,
+    /// Run only the checks whose name matches, of any suite; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    check: Vec<String>,
+    /// Leave out the checks whose name matches; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    skip: Vec<String>,
+    /// Show the table of checks, and run nothing
+    #[arg(long)]
+    list_checks: bool,
+    /// Show what a check promises, how it is tried and how to try it by hand, and run nothing
+    #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
+    explain: Option<String>,
     /// How the run is shown on standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
 
 impl WorkerTestArgs {
+    /// What is to be answered from the table of checks instead of running anything.
+    pub fn question(&self) -> Option<Question> {
+        match &self.explain {
+            Some(id) => Some(Question::About(id.clone())),
+            None => self.list_checks.then_some(Question::List),
+        }
+    }
+
     /// The validated configuration, or what is wrong with the command line.
     pub fn into_config(self) -> anyhow::Result<WorkerTestConfig> {
         let defaults = WorkerTestConfig::default();
+        let selection = Selection {
+            suite: self.suite,
+            checks: self.check,
+            skips: self.skip,
+        };
+        plan::plan(&selection)?;
         WorkerTestConfig {
             worker_id: self.worker_id.unwrap_or(defaults.worker_id),
             model_is_explicit: self.model.is_some(),
@@ -106,6 +139,7 @@ impl WorkerTestArgs {
             timeout_secs: self.timeout,
             heartbeat_interval_secs: self.heartbeat_interval,
             heartbeat_window_secs: self.heartbeat_window,
+            selection,
             prompt: self.prompt,
             max_tokens: self.max_tokens,
             worker_bin: self.worker_bin,

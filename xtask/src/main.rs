@@ -3,6 +3,7 @@
 mod cli;
 mod tasks;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -20,12 +21,26 @@ fn main() -> ExitCode {
             .print_help()
             .map(|()| ExitCode::SUCCESS)
             .unwrap_or(ExitCode::FAILURE)),
-        Some(Task::WorkerTest(args)) => match args.into_config() {
-            Ok(config) => tasks::worker::test(&config),
-            Err(error) => return fail(&error, USAGE),
+        Some(Task::WorkerTest(args)) => match args.question() {
+            Some(question) => match question.answer() {
+                Ok(text) => print_text(&text),
+                Err(error) => return fail(&error, USAGE),
+            },
+            None => match args.into_config() {
+                Ok(config) => tasks::worker::test(&config),
+                Err(error) => return fail(&error, USAGE),
+            },
         },
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
+}
+
+/// Prints an answer; a reader that went away (`| head`) has seen enough.
+fn print_text(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {

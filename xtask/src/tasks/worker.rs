@@ -4,9 +4,11 @@
 mod build;
 mod check;
 pub mod config;
+pub mod explain;
 mod journal;
 mod mode;
 mod model;
+pub mod plan;
 mod record;
 mod reporter;
 mod signals;
@@ -71,6 +73,7 @@ fn run(
     journal: &Journal,
     stop: &StopFlag,
 ) -> Result<()> {
+    let plan = plan::plan(&config.selection)?;
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
@@ -100,7 +103,7 @@ fn run(
         journal,
         stop,
     };
-    let outcome = mode::suite::run(surroundings, &hive, launch);
+    let outcome = mode::suite::run(surroundings, &hive, launch, &plan);
     journal.emit(EventKind::CleanupStarted);
     drop(hive);
     journal.emit(EventKind::CleanupFinished {

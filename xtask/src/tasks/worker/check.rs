@@ -1,4 +1,5 @@
-//! What the worker promises, as a table. To add a check: write a function, add a row.
+//! What the worker promises, as a table. To add a check: write a function, add a row to the table of
+//! its area.
 
 mod heartbeat;
 mod inference;
@@ -7,7 +8,7 @@ mod status;
 
 use anyhow::Result;
 
-use super::record::event::{Mismatch, Outcome};
+use super::record::event::{Level, Mismatch, Outcome, Suite};
 use super::subject::Subject;
 
 /// What the evidence was, in a few words; empty where the verdict says it all.
@@ -18,8 +19,18 @@ pub type Evidence = String;
 pub struct Check {
     /// Stable name for options, reports and docs: the area, a dot, the rest.
     pub id: &'static str,
+    /// What it belongs to.
+    pub suite: Suite,
+    /// How much weight it has.
+    pub level: Level,
     /// Completes the sentence "The worker ...".
     pub promise: &'static str,
+    /// The contract's own words, each sentence as CONTRACT.md has it.
+    pub contract: &'static str,
+    /// One line: what is done, and what fails it.
+    pub explanation: &'static str,
+    /// A command that shows it by hand: `curl` against the default port, or the worker's own.
+    pub curl: &'static str,
     /// An unmet need skips the check, with the reason; a body never skips itself.
     pub needs: &'static [Need],
     /// Tries the promise. A [`Mismatch`] means that it is broken, any other error that we can't tell.
@@ -33,93 +44,19 @@ pub enum Need {
     Ready,
 }
 
-/// Every check, in the order in which they run.
-pub const CHECKS: &[Check] = &[
-    Check {
-        id: "start.answers",
-        promise: "answers HTTP within a second of its start, while the model is still loading",
-        needs: &[],
-        run: lifecycle::answers_soon,
-    },
-    Check {
-        id: "start.ready",
-        promise: "becomes ready in time and says nothing wrong on the way",
-        needs: &[],
-        run: lifecycle::becomes_ready,
-    },
-    Check {
-        id: "health.answers",
-        promise: "says that it is healthy, that its model is loaded, and who it is",
-        needs: &[Need::Ready],
-        run: status::health_answers,
-    },
-    Check {
-        id: "ready.answers",
-        promise: "says that it would accept an inference",
-        needs: &[Need::Ready],
-        run: status::ready_answers,
-    },
-    Check {
-        id: "inference.answers",
-        promise: "answers a prompt with text, true token counts and a finish reason",
-        needs: &[Need::Ready],
-        run: inference::answers,
-    },
-    Check {
-        id: "streaming.answers",
-        promise: "streams the same text token by token, with exactly one end",
-        needs: &[Need::Ready],
-        run: inference::streams,
-    },
-    Check {
-        id: "heartbeat.first",
-        promise: "sends its first heartbeat as soon as it runs",
-        needs: &[Need::Ready],
-        run: heartbeat::first_beat,
-    },
-    Check {
-        id: "heartbeat.states",
-        promise: "tells the hive at once that it became busy, and ready again",
-        needs: &[Need::Ready],
-        run: heartbeat::state_changes,
-    },
-    Check {
-        id: "heartbeat.periodic",
-        promise: "beats once every interval, neither late nor more often",
-        needs: &[Need::Ready],
-        run: heartbeat::periodic,
-    },
-    Check {
-        id: "heartbeat.payload",
-        promise: "sends whole, well-formed heartbeats whose sequence rises by one",
-        needs: &[Need::Ready],
-        run: heartbeat::payload,
-    },
-    Check {
-        id: "heartbeat.identity",
-        promise: "sends heartbeats that say who it is and what it runs",
-        needs: &[Need::Ready],
-        run: heartbeat::identity,
-    },
-    Check {
-        id: "heartbeat.default_interval",
-        promise: "beats every 30 s where nothing else was asked for",
-        needs: &[Need::Ready],
-        run: heartbeat::default_interval,
-    },
-    Check {
-        id: "logs.lines",
-        promise: "logs one line an event, level first",
-        needs: &[],
-        run: lifecycle::logs_lines,
-    },
-    Check {
-        id: "shutdown.orderly",
-        promise: "stops when it is asked to: a last heartbeat says so, and it exits with 0",
-        needs: &[Need::Ready],
-        run: lifecycle::stops_orderly,
-    },
+/// The tables of all areas, in the order in which their checks run. What ends the worker is last.
+const AREAS: &[&[Check]] = &[
+    lifecycle::START,
+    status::CHECKS,
+    inference::CHECKS,
+    heartbeat::CHECKS,
+    lifecycle::END,
 ];
+
+/// Every check, in the order in which they run.
+pub fn checks() -> impl Iterator<Item = &'static Check> {
+    AREAS.iter().copied().flatten()
+}
 
 impl Need {
     /// Why the need is not met, if it isn't.
@@ -171,12 +108,13 @@ fn ensure_kept(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::worker::config::WorkerTestConfig;
     use std::collections::HashSet;
 
     #[test]
     fn ids_are_unique_and_name_their_area() {
-        let ids: HashSet<_> = CHECKS.iter().map(|check| check.id).collect();
-        assert_eq!(ids.len(), CHECKS.len());
+        let ids: HashSet<_> = checks().map(|check| check.id).collect();
+        assert_eq!(ids.len(), checks().count());
         for id in ids {
             let plain = |c: char| c.is_ascii_lowercase() || c == '_' || c == '.';
             assert!(id.chars().all(plain), "{id}");
@@ -186,10 +124,37 @@ mod tests {
 
     #[test]
     fn promises_complete_the_sentence() {
-        for check in CHECKS {
+        for check in checks() {
             let first = check.promise.chars().next();
             assert!(first.is_some_and(char::is_lowercase), "{}", check.id);
             assert!(!check.promise.ends_with('.'), "{}", check.id);
+        }
+    }
+
+    #[test]
+    fn every_check_is_documented_and_can_be_tried_by_hand() {
+        for check in checks() {
+            let id = check.id;
+            assert!(check.contract.ends_with('.'), "{id}: {}", check.contract);
+            assert!(
+                check.explanation.ends_with('.'),
+                "{id}: {}",
+                check.explanation
+            );
+            assert!(!check.explanation.contains('\n'), "{id}");
+            let by_hand = ["curl ", "llm-worker-rbee ", "printf "];
+            assert!(
+                by_hand.iter().any(|word| check.curl.starts_with(word))
+                    || check.curl.starts_with("WORKER_API_TOKEN="),
+                "{id}: {}",
+                check.curl
+            );
+            assert!(!check.curl.contains('\n'), "{id}: one line");
+            if check.curl.starts_with("curl ") {
+                let port = WorkerTestConfig::default().port;
+                let address = format!("127.0.0.1:{port}/");
+                assert!(check.curl.contains(&address), "{id}: {}", check.curl);
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::plan::Selection;
+
 /// The model of the original script, from the workspace root.
 pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
 
@@ -67,6 +69,8 @@ pub struct WorkerTestConfig {
     pub heartbeat_interval_secs: u64,
     /// The longest wait for enough heartbeats.
     pub heartbeat_window_secs: u64,
+    /// Which checks run.
+    pub selection: Selection,
     /// The text that the worker continues.
     pub prompt: String,
     /// How many tokens it may generate.
@@ -95,6 +99,7 @@ impl Default for WorkerTestConfig {
             timeout_secs: 30,
             heartbeat_interval_secs: 1,
             heartbeat_window_secs: 10,
+            selection: Selection::default(),
             prompt: String::from("Hello, how are you?"),
             max_tokens: 20,
             worker_bin: None,

@@ -4,13 +4,83 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Evidence, ensure_kept};
-use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{EventKind, Heartbeat, Level, Mismatch, Suite};
 use crate::tasks::worker::stop::TimedOut;
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::dialect::{
     BeatState, HeartbeatPayload, InferenceRequest, is_heartbeat_request, read_heartbeat,
 };
+
+/// Heartbeats of the worker under test, and the default of another.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "heartbeat.first",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "sends its first heartbeat as soon as it runs",
+        contract: "One beat at once when the task starts, one every interval, and one at once on a change of state.",
+        explanation: "No heartbeat within a second of the process's start fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
+        needs: &[Need::Ready],
+        run: first_beat,
+    },
+    Check {
+        id: "heartbeat.states",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "tells the hive at once that it became busy, and ready again",
+        contract: "One beat at once when the task starts, one every interval, and one at once on a change of state.",
+        explanation: "A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
+        needs: &[Need::Ready],
+        run: state_changes,
+    },
+    Check {
+        id: "heartbeat.periodic",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "beats once every interval, neither late nor more often",
+        contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
+        explanation: "A gap that is too long, or another beat within an interval without a change of state, fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
+        needs: &[Need::Ready],
+        run: periodic,
+    },
+    Check {
+        id: "heartbeat.payload",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "sends whole, well-formed heartbeats whose sequence rises by one",
+        contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
+        explanation: "A missing or malformed field, a gap in the sequence or a wrong time fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
+        needs: &[Need::Ready],
+        run: payload,
+    },
+    Check {
+        id: "heartbeat.identity",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "sends heartbeats that say who it is and what it runs",
+        contract: r#"`POST {hive-url}/heartbeat/workers` with JSON: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#,
+        explanation: "A field that differs from what the worker was started with fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
+        needs: &[Need::Ready],
+        run: identity,
+    },
+    Check {
+        id: "heartbeat.default_interval",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "beats every 30 s where nothing else was asked for",
+        contract: "`[--heartbeat-interval SECONDS (30)]`.",
+        explanation: "A worker started without the option whose first heartbeat names another interval than 30 fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[Need::Ready],
+        run: default_interval,
+    },
+];
 
 /// How soon after the process's start the first beat has to arrive.
 const FIRST_BEAT_LIMIT_MS: f64 = 1000.0;

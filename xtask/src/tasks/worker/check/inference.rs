@@ -2,10 +2,36 @@
 
 use anyhow::Result;
 
-use super::{Evidence, ensure_kept};
-use crate::tasks::worker::record::event::Mismatch;
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::dialect::{Completion, FinishReason, InferenceRequest};
+
+/// The sample prompt, both ways.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "inference.answers",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "answers a prompt with text, true token counts and a finish reason",
+        contract: r#"Answer with `stream: false`: `{"text":"...","tokens":18,"finish_reason":"length","usage":{"prompt_tokens":6,"completion_tokens":18},"timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#,
+        explanation: "No text, no tokens, counts that disagree, or `length` before max_tokens fails it.",
+        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0}'"#,
+        needs: &[Need::Ready],
+        run: answers,
+    },
+    Check {
+        id: "streaming.answers",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "streams the same text token by token, with exactly one end",
+        contract: "The last event is exactly one `event: end` (`data:` has `tokens`, `finish_reason`, `usage`, `timings`, as above) or one `event: error`. Concatenated, the texts equal what the same request answers without streaming.",
+        explanation: "A stream that breaks a rule of streams, or whose text differs from the plain answer's, fails it.",
+        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: streams,
+    },
+];
 
 pub fn answers(subject: &Subject) -> Result<Evidence> {
     let request = sample_request(subject);

@@ -4,11 +4,63 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Evidence, ensure_kept};
-use crate::tasks::worker::record::event::Mismatch;
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::stop::TimedOut;
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::dialect::{BeatState, read_heartbeat};
+
+/// The start: first of all.
+pub const START: &[Check] = &[
+    Check {
+        id: "start.answers",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "answers HTTP within a second of its start, while the model is still loading",
+        contract: "The port answers within 1 s of the start, while the model is still loading.",
+        explanation: "Health is asked for every few milliseconds from the start on; a first answer after more than a second fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        needs: &[],
+        run: answers_soon,
+    },
+    Check {
+        id: "start.ready",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "becomes ready in time and says nothing wrong on the way",
+        contract: r#"200 `{"ready":true}` when an inference would be accepted; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#,
+        explanation: "Not being ready within --timeout, an early exit, or a malformed answer on the way fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/ready",
+        needs: &[],
+        run: becomes_ready,
+    },
+];
+
+/// Logs, and the stop: last of all.
+pub const END: &[Check] = &[
+    Check {
+        id: "logs.lines",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "logs one line an event, level first",
+        contract: "Logs go to stderr, one line an event, level first: `[INFO] Model loaded successfully`.",
+        explanation: "A line that begins with no level and is no JSON object with one fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: logs_lines,
+    },
+    Check {
+        id: "shutdown.orderly",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "stops when it is asked to: a last heartbeat says so, and it exits with 0",
+        contract: "SIGTERM, SIGINT (Ctrl-C or Ctrl-Break on Windows): `ready` turns 503, what runs is finished up to `--drain-timeout`, a last beat says `Draining`, exit 0.",
+        explanation: "Another exit status, no end within the drain time, or no last heartbeat with state Draining fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; echo $?",
+        needs: &[Need::Ready],
+        run: stops_orderly,
+    },
+];
 
 /// How soon the port has to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);

@@ -2,9 +2,36 @@
 
 use anyhow::Result;
 
-use super::{Evidence, ensure_kept};
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::dialect::Readiness;
+
+/// Health and readiness of a worker that is up.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "health.answers",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "says that it is healthy, that its model is loaded, and who it is",
+        contract: r#"200 as long as the process lives: `{"status":"healthy","model_loaded":true,"worker_id":"..."}`."#,
+        explanation: "A status other than healthy, a model that isn't loaded or another worker_id than it was given fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        needs: &[Need::Ready],
+        run: health_answers,
+    },
+    Check {
+        id: "ready.answers",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "says that it would accept an inference",
+        contract: r#"200 `{"ready":true}` when an inference would be accepted."#,
+        explanation: "Any other answer than 200 with ready true fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/ready",
+        needs: &[Need::Ready],
+        run: ready_answers,
+    },
+];
 
 pub fn health_answers(subject: &Subject) -> Result<Evidence> {
     let health = subject.health()?;

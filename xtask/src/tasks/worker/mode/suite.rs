@@ -1,10 +1,11 @@
-//! The suite: one worker, from its start to its stop, and every check on the way.
+//! The suite: one worker, from its start to its stop, and every planned check on the way.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::tasks::worker::check::{CHECKS, Check, judge};
+use crate::tasks::worker::check::judge;
+use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
@@ -12,21 +13,28 @@ use crate::tasks::worker::subject::hive::MockHiveServer;
 use crate::tasks::worker::subject::process::{Launch, StartUp, WorkerProcess};
 use crate::tasks::worker::subject::{Subject, Surroundings};
 
-/// Starts the worker, runs every check, and shows the end of its log whatever happened.
+/// Starts the worker, runs every planned check, and shows the end of its log whatever happened.
 ///
 /// Fails where we can't go on, or when the run is interrupted; broken promises are not failures
 /// of this function but facts in the journal.
-pub fn run(surroundings: Surroundings<'_>, hive: &MockHiveServer, launch: Launch) -> Result<()> {
+pub fn run(
+    surroundings: Surroundings<'_>,
+    hive: &MockHiveServer,
+    launch: Launch,
+    plan: &[Planned],
+) -> Result<()> {
     let journal = surroundings.journal;
-    let planned = CHECKS.iter().map(|check| PlannedCheck {
+    let planned = plan.iter().map(|Planned { check, .. }| PlannedCheck {
         id: check.id.to_owned(),
         promise: check.promise.to_owned(),
+        suite: check.suite,
+        level: check.level,
     });
     journal.emit(EventKind::Planned {
         checks: planned.collect(),
     });
     let mut subject = start(surroundings, hive, launch)?;
-    let outcome = wait_until_ready(&mut subject).and_then(|()| run_checks(&subject));
+    let outcome = wait_until_ready(&mut subject).and_then(|()| run_checks(&subject, plan));
     if let Some(exit) = subject.worker.exited()? {
         journal.emit(EventKind::WorkerExited {
             status: exit.describe(),
@@ -95,21 +103,21 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     Ok(())
 }
 
-fn run_checks(subject: &Subject<'_>) -> Result<()> {
-    for check in CHECKS {
+fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
+    for planned in plan {
         subject.surroundings.stop.check()?;
-        run_check(subject, check)?;
+        run_check(subject, *planned)?;
     }
     Ok(())
 }
 
 /// Fails only when the run is interrupted: then the check has no outcome.
-fn run_check(subject: &Subject<'_>, check: &'static Check) -> Result<()> {
+fn run_check(subject: &Subject<'_>, Planned { check, skipped }: Planned) -> Result<()> {
     let Surroundings { journal, stop, .. } = subject.surroundings;
     subject.check_id.set(check.id);
     let began = Instant::now();
-    let unmet = check.needs.iter().find_map(|need| need.unmet(subject));
-    let (outcome, detail) = match unmet {
+    let unmet = || check.needs.iter().find_map(|need| need.unmet(subject));
+    let (outcome, detail) = match skipped.map(str::to_owned).or_else(unmet) {
         Some(reason) => (Outcome::Skipped { reason }, None),
         None => {
             let id = check.id.to_owned();

@@ -165,6 +165,53 @@ pub struct PlannedCheck {
     pub id: String,
     /// Completes the sentence "The worker ...".
     pub promise: String,
+    /// What it belongs to.
+    pub suite: Suite,
+    /// How much weight it has.
+    pub level: Level,
+}
+
+/// What a check belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suite {
+    /// A whole life of one worker: what every worker does every day.
+    Isolation,
+    /// Every other sentence of the contract, with good and bad input.
+    Contract,
+    /// What it has to survive: rude clients, a hive that fails, signals.
+    Resilience,
+}
+
+/// How much weight a promise has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// A worker that breaks it fails the run.
+    Must,
+    /// A worker that breaks it is warned of; the run's verdict stays as it is.
+    Should,
+}
+
+impl Suite {
+    /// As options and tables spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Suite::Isolation => "isolation",
+            Suite::Contract => "contract",
+            Suite::Resilience => "resilience",
+        }
+    }
+}
+
+impl Level {
+    /// As tables spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Must => "must",
+            Level::Should => "should",
+        }
+    }
 }
 
 /// The model that the worker is given.

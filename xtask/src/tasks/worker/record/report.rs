@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{
-    CheckRecord, Event, EventKind, Heartbeat, LogSource, ModelInfo, Outcome, PlannedCheck, RunInfo,
-    WorkerInfo,
+    CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
+    RunInfo, WorkerInfo,
 };
 
 /// A run, as far as its events tell.
@@ -109,9 +109,11 @@ impl RunReport {
     /// What the run comes to.
     ///
     /// Nothing is green by absence: a check that was planned and never ran, or a run without any
-    /// check, is invalid.
+    /// check, is invalid. A broken `should` is a warning and changes nothing here.
     pub fn verdict(&self) -> Verdict {
-        let failed = |record: &CheckRecord| matches!(record.outcome, Outcome::Failed(_));
+        let failed = |record: &CheckRecord| {
+            matches!(record.outcome, Outcome::Failed(_)) && self.level_of(&record.id) == Level::Must
+        };
         let invalid = |record: &CheckRecord| matches!(record.outcome, Outcome::Invalid { .. });
         if let Some(signal) = self.interrupted_by {
             Verdict::Interrupted(signal)
@@ -128,6 +130,12 @@ impl RunReport {
         }
     }
 
+    /// The weight of a check; what nobody planned is a must.
+    pub fn level_of(&self, id: &str) -> Level {
+        let planned = self.planned.iter().find(|planned| planned.id == id);
+        planned.map_or(Level::Must, |planned| planned.level)
+    }
+
     /// Planned checks without an outcome.
     pub fn never_ran(&self) -> impl Iterator<Item = &PlannedCheck> {
         self.planned
@@ -138,7 +146,7 @@ impl RunReport {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Mismatch;
+    use super::super::event::{Mismatch, Suite};
     use super::*;
 
     fn planned(ids: &[&str]) -> RunReport {
@@ -148,6 +156,12 @@ mod tests {
             .map(|id| PlannedCheck {
                 id: (*id).to_owned(),
                 promise: String::new(),
+                suite: Suite::Isolation,
+                level: if id.starts_with("should.") {
+                    Level::Should
+                } else {
+                    Level::Must
+                },
             })
             .collect();
         learn(&mut report, EventKind::Planned { checks });
@@ -176,6 +190,17 @@ mod tests {
         let mut report = planned(&["a.b"]);
         finish(&mut report, "a.b", Outcome::Passed);
         assert_eq!(report.verdict(), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_broken_should_does_not_make_the_run_red() {
+        let mut report = planned(&["a.b", "should.c"]);
+        finish(&mut report, "a.b", Outcome::Passed);
+        let mismatch = Mismatch::new("here", "this", "that");
+        finish(&mut report, "should.c", Outcome::Failed(mismatch.clone()));
+        assert_eq!(report.verdict(), Verdict::Passed);
+        finish(&mut report, "nobody.planned_it", Outcome::Failed(mismatch));
+        assert_eq!(report.verdict(), Verdict::Failed);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use self::style::Style;
 use super::Reporter;
 use crate::tasks::worker::record::event::{
-    Answer, CheckRecord, Event, EventKind, Heartbeat, LogSource, Outcome, WorkerInfo,
+    Answer, CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::report::RunReport;
 
@@ -20,6 +20,8 @@ pub struct Human<W> {
     style: Style,
     /// The area of the check that is running: it has its heading already.
     area: String,
+    /// The suite of the check that is running.
+    suite: Suite,
     /// Whether streamed text stands on the line that is being written.
     in_text: bool,
     /// The last answer of the running check.
@@ -66,6 +68,7 @@ impl<W: Write> Human<W> {
             out,
             style,
             area: String::new(),
+            suite: Suite::Isolation,
             in_text: false,
             answer: None,
             summarised: false,
@@ -92,9 +95,17 @@ impl<W: Write> Human<W> {
         self.line(&format!("   Hive URL: {}", worker.hive_url))
     }
 
-    fn check_started(&mut self, id: &str) -> io::Result<()> {
+    fn check_started(&mut self, id: &str, suite: Suite) -> io::Result<()> {
         let area = summary::area_of(id);
         self.answer = None;
+        if suite != self.suite {
+            self.suite = suite;
+            match suite {
+                Suite::Isolation => {}
+                Suite::Contract => self.line("\n🔍 Testing every sentence of the contract...")?,
+                Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
+            }
+        }
         if area == self.area {
             return Ok(());
         }
@@ -106,6 +117,9 @@ impl<W: Write> Human<W> {
     }
 
     fn token(&mut self, text: &str) -> io::Result<()> {
+        if self.suite != Suite::Isolation {
+            return Ok(());
+        }
         if !self.in_text && !text.is_empty() {
             write!(self.out, "   ")?;
             self.in_text = true;
@@ -114,7 +128,7 @@ impl<W: Write> Human<W> {
         write!(self.out, "{text}")
     }
 
-    fn check_finished(&mut self, record: &CheckRecord) -> io::Result<()> {
+    fn check_finished(&mut self, record: &CheckRecord, level: Level) -> io::Result<()> {
         let detail = record.detail.as_deref().unwrap_or_default();
         let aside = if detail.is_empty() {
             String::new()
@@ -137,7 +151,13 @@ impl<W: Write> Human<W> {
                     _ => Ok(()),
                 }
             }
-            Outcome::Failed(mismatch) => self.line(&format!("❌ {}: {mismatch}", record.id)),
+            Outcome::Failed(mismatch) => {
+                let symbol = match level {
+                    Level::Must => "❌",
+                    Level::Should => "⚠️ should:",
+                };
+                self.line(&format!("{symbol} {}: {mismatch}", record.id))
+            }
             Outcome::Invalid { reason } => self.line(&format!("⚠️ {}: {reason}", record.id)),
             Outcome::Skipped { reason } => {
                 self.line(&format!("➖ {} skipped: {reason}", record.id))
@@ -234,10 +254,15 @@ impl<W: Write + Send> Reporter for Human<W> {
                 let after_s = *after_ms as f64 / 1e3;
                 self.line(&format!("✅ Worker is ready! ({after_s:.1}s)"))?;
             }
-            EventKind::CheckStarted { id } => self.check_started(id)?,
+            EventKind::CheckStarted { id } => {
+                let planned = report.planned.iter().find(|planned| planned.id == *id);
+                self.check_started(id, planned.map_or(self.suite, |planned| planned.suite))?;
+            }
             EventKind::Answered(answer) => self.answer = Some(answer.clone()),
             EventKind::TokenReceived { text, .. } => self.token(text)?,
-            EventKind::CheckFinished(record) => self.check_finished(record)?,
+            EventKind::CheckFinished(record) => {
+                self.check_finished(record, report.level_of(&record.id))?;
+            }
             EventKind::HeartbeatsWaiting { window_ms } => {
                 let window_s = window_ms / 1000;
                 self.line(&format!(

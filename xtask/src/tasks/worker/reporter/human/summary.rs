@@ -1,6 +1,6 @@
 //! The summary: one line an area, and every broken promise in full. Pure.
 
-use crate::tasks::worker::record::event::{CheckRecord, Outcome};
+use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
 
 /// The area of a check: what stands before the dot.
@@ -26,7 +26,7 @@ pub fn lines(report: &RunReport) -> Vec<String> {
             .iter()
             .filter(|c| area_of(&c.id) == area)
             .collect();
-        lines.push(area_line(area, &checks));
+        lines.push(area_line(area, &checks, report));
         lines.extend(
             checks
                 .iter()
@@ -41,17 +41,23 @@ pub fn lines(report: &RunReport) -> Vec<String> {
 
 /// The last word of a run.
 pub fn last_line(report: &RunReport) -> String {
-    let count = |wanted: fn(&Outcome) -> bool| {
-        report
-            .checks
-            .iter()
-            .filter(|check| wanted(&check.outcome))
+    let broken = |level| {
+        let checks = report.checks.iter();
+        checks
+            .filter(|check| is_broken(check, level, report))
             .count()
     };
     match report.verdict() {
-        Verdict::Passed => String::from("\n✅ Isolation test complete - ALL TESTS PASSED!"),
+        Verdict::Passed => {
+            let warnings = match broken(Level::Should) {
+                0 => String::new(),
+                1 => String::from(" (1 warning)"),
+                many => format!(" ({many} warnings)"),
+            };
+            format!("\n✅ Isolation test complete - ALL TESTS PASSED!{warnings}")
+        }
         Verdict::Failed => {
-            let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+            let failed = broken(Level::Must);
             format!(
                 "\n❌ Isolation test complete - {failed} of {} CHECKS FAILED",
                 report.checks.len()
@@ -64,17 +70,24 @@ pub fn last_line(report: &RunReport) -> String {
     }
 }
 
-fn area_line(area: &str, checks: &[&CheckRecord]) -> String {
+fn is_broken(check: &CheckRecord, level: Level, report: &RunReport) -> bool {
+    matches!(check.outcome, Outcome::Failed(_)) && report.level_of(&check.id) == level
+}
+
+fn area_line(area: &str, checks: &[&CheckRecord], report: &RunReport) -> String {
     let mut name = area.replace('_', " ");
     if let Some(first) = name.get_mut(..1) {
         first.make_ascii_uppercase();
     }
     let duration_s = checks.iter().map(|check| check.duration_ms).sum::<u64>() as f64 / 1e3;
     let any = |wanted: fn(&Outcome) -> bool| checks.iter().any(|c| wanted(&c.outcome));
-    let (symbol, word) = if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+    let broken = |level| checks.iter().any(|check| is_broken(check, level, report));
+    let (symbol, word) = if broken(Level::Must) {
         ("❌", "failed")
     } else if any(|outcome| matches!(outcome, Outcome::Invalid { .. })) {
         ("⚠️", "could not be judged")
+    } else if broken(Level::Should) {
+        ("⚠️", "passed with a warning")
     } else if any(|outcome| *outcome == Outcome::Passed) {
         ("✅", "passed")
     } else {
@@ -90,10 +103,14 @@ fn area_line(area: &str, checks: &[&CheckRecord]) -> String {
 fn trouble_lines(check: &CheckRecord, report: &RunReport) -> Option<String> {
     let planned = report.planned.iter().find(|planned| planned.id == check.id);
     let promise = planned.map_or("", |planned| planned.promise.as_str());
+    let should = match report.level_of(&check.id) {
+        Level::Must => "",
+        Level::Should => "should be one that ",
+    };
     match &check.outcome {
         Outcome::Passed => None,
         Outcome::Failed(mismatch) => Some(format!(
-            "   {}: the worker {promise}\n      expected: {}\n      got:      {}\n      seen at:  {}",
+            "   {}: the worker {should}{promise}\n      expected: {}\n      got:      {}\n      seen at:  {}",
             check.id, mismatch.expected, mismatch.got, mismatch.place
         )),
         Outcome::Invalid { reason } => {
