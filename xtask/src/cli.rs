@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::tasks::worker::config::{Backend, Format, WorkerTestConfig};
 use crate::tasks::worker::explain::Question;
+use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 
 /// Tasks of this workspace.
@@ -23,6 +24,9 @@ pub enum Task {
     /// Test an inference worker: start it, check its promises, show the evidence
     #[command(name = "worker:test", after_help = WORKER_TEST_HELP)]
     WorkerTest(Box<WorkerTestArgs>),
+    /// Download a model of the catalog, whole and checked, or list them
+    #[command(name = "worker:download-model", after_help = DOWNLOAD_MODEL_HELP)]
+    WorkerDownloadModel(DownloadModelArgs),
 }
 
 const WORKER_TEST_HELP: &str = "\
@@ -47,8 +51,9 @@ pub struct WorkerTestArgs {
     /// Name of the worker in health answers and heartbeats [default: test-worker-<uuid>]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
-    /// The GGUF model [default: TinyLlama where it is present, else what is]
-    #[arg(long, value_name = "PATH")]
+    /// The GGUF model: a file, or a name of the catalog [default: TinyLlama where it is present,
+    /// else the one that this repository carries]
+    #[arg(long, value_name = "PATH|NAME")]
     model: Option<PathBuf>,
     /// What heartbeats call the model [default: derived from the model]
     #[arg(long, value_name = "REF")]
@@ -148,6 +153,55 @@ impl WorkerTestArgs {
             format: self.format,
         }
         .validate()
+    }
+}
+
+const DOWNLOAD_MODEL_HELP: &str = "\
+Examples:
+  cargo xtask worker:download-model --list
+  cargo xtask worker:download-model smollm2-135m
+  cargo xtask worker:test --model smollm2-135m
+
+The environment is obeyed: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and HF_HUB_CACHE, the
+proxy variables, and whatever pip is configured with. An interrupted download goes on where it
+was, if the server still has the same file.
+
+Exit codes:
+  0  the model is there, and it is the right one
+  2  the command line is wrong
+  3  it could not be downloaded
+  130, 143  interrupted or terminated";
+
+/// Options of `worker:download-model`.
+#[derive(Debug, Args)]
+pub struct DownloadModelArgs {
+    /// The model's name in the catalog
+    #[arg(default_value = DEFAULT_DOWNLOAD)]
+    name: String,
+    /// Show the catalog: name, size, licence, present or not
+    #[arg(long, conflicts_with_all = ["name", "force"])]
+    list: bool,
+    /// Download anew what is there, too
+    #[arg(long)]
+    force: bool,
+    /// The folder of the models [default: .test-models of this workspace]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The Python that fetches [default: python3, python or py -3]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+}
+
+impl DownloadModelArgs {
+    /// What to download, and where to.
+    pub fn into_config(self) -> DownloadConfig {
+        DownloadConfig {
+            name: self.name,
+            list: self.list,
+            force: self.force,
+            dir: self.dir,
+            python: self.python,
+        }
     }
 }
 

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
                 Err(error) => return fail(&error, USAGE),
             },
         },
+        Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
 }

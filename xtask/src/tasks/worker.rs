@@ -7,7 +7,7 @@ pub mod config;
 pub mod explain;
 mod journal;
 mod mode;
-mod model;
+pub mod model;
 pub mod plan;
 mod record;
 mod reporter;
@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 
 use self::config::{Format, WorkerTestConfig};
 use self::journal::Journal;
+use self::model::download::{DownloadConfig, UnknownModel};
 use self::record::event::{EventKind, RunInfo, SCHEMA_VERSION};
 use self::reporter::Reporter;
 use self::reporter::human::Human;
@@ -63,6 +64,22 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     });
     let report = keeper.close(&journal);
     Ok(ExitCode::from(report.verdict().exit_code()))
+}
+
+/// Shows the catalog of models, or downloads one of them; gives the exit code.
+pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
+    let stop = StopFlag::default();
+    signals::raise_on_signal(&stop)?;
+    let Err(error) = model::download::run(config, &workspace_root(), &stop) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let code = match error.downcast_ref::<Interrupted>() {
+        Some(Interrupted { signal }) => 128 + *signal as u8,
+        None if error.is::<UnknownModel>() => 2,
+        None => return Err(error),
+    };
+    eprintln!("error: {error:#}");
+    Ok(ExitCode::from(code))
 }
 
 /// Everything that is started lives in here, and is gone when it returns.

@@ -223,6 +223,12 @@ pub struct ModelInfo {
     pub size_bytes: u64,
     /// What heartbeats call it.
     pub model_ref: String,
+    /// Its architecture, as the GGUF has it.
+    pub architecture: String,
+    /// How many weights it has.
+    pub parameters: u64,
+    /// The type that most of its weights are stored in.
+    pub quantisation: String,
     /// Why this model, where that isn't obvious.
     pub note: Option<String>,
 }

@@ -217,7 +217,12 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::ModelChecking => self.line("📦 Checking model file...")?,
             EventKind::ModelFound(model) => {
                 let size_mb = model.size_bytes as f64 / 1e6;
-                self.line(&format!("✓ Model found: {} ({size_mb:.1} MB)", model.path))?;
+                let parameters_m = model.parameters as f64 / 1e6;
+                self.line(&format!("✓ Model found: {}", model.path))?;
+                self.line(&format!(
+                    "  {size_mb:.1} MB, {}, {parameters_m:.1} M parameters, {}",
+                    model.architecture, model.quantisation
+                ))?;
                 if let Some(note) = &model.note {
                     self.line(&format!("  {note}"))?;
                 }

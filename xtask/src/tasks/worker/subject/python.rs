@@ -1,11 +1,11 @@
-//! Finds a Python that can run the mock hive.
+//! Finds a Python that can run the mock hive and fetch models.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-/// The oldest Python that the mock hive is written for.
+/// The oldest Python that the mock hive and the download helper are written for.
 const OLDEST: (u32, u32) = (3, 8);
 
 const INSTALL: &str = if cfg!(target_os = "windows") {
@@ -43,7 +43,7 @@ impl Python {
             }
         }
         bail!(
-            "the mock hive needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL}, or --python PATH",
+            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),
