@@ -1,4 +1,17 @@
 //! The worker's parts. Only `main` knows them all: routes know no tensor library, the engine knows
 //! no HTTP, the heartbeat knows neither.
 
+pub mod api;
+pub mod auth;
+pub mod body;
+pub mod cli;
 pub mod engine;
+pub mod error;
+pub mod heartbeat;
+pub mod hive_url;
+pub mod log;
+pub mod routes;
+pub mod server;
+pub mod shutdown;
+pub mod sse;
+pub mod state;

@@ -1,0 +1,204 @@
+//! Tells the hive that the worker lives and what it is doing. Knows neither the model nor the
+//! HTTP side, and can hold neither up: it runs on a thread of its own.
+
+use std::io;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::hive_url::HiveUrl;
+use crate::log;
+use crate::state::{StateChanges, WorkerState};
+
+mod delivery;
+use delivery::Delivery;
+
+/// Changes of the state that follow each other faster than this are told together: short requests
+/// would else flood the hive. Within the contract's 100 ms.
+const CHANGE_GAP: Duration = Duration::from_millis(50);
+
+/// What every heartbeat says about its sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The worker's name.
+    pub worker_id: String,
+    /// Where the model came from, in the hive's terms.
+    pub model_ref: String,
+    /// `cpu`, `cuda` or `metal`.
+    pub backend: String,
+    /// Which one of the backend's devices.
+    pub device: u32,
+    /// Where the worker listens.
+    pub port: u16,
+}
+
+/// The heartbeat thread, to be asked for its end.
+pub struct Heartbeat {
+    stop: oneshot::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Heartbeat {
+    /// Starts to beat: at once, at every interval, and at every change of the state.
+    pub fn start(
+        hive: &HiveUrl,
+        identity: Identity,
+        interval: Duration,
+        changes: StateChanges,
+    ) -> io::Result<Self> {
+        log::info("Starting heartbeat task");
+        let (stop, stop_asked) = oneshot::channel();
+        let (stopped_tell, stopped) = oneshot::channel();
+        let mut beats = Beats {
+            delivery: Delivery::new(hive),
+            identity,
+            interval,
+            sequence: 0,
+            told: WorkerState::Loading,
+            under_way: JoinSet::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || {
+                runtime.block_on(beats.run(changes, stop_asked));
+                // A name look-up may still hang on a thread of the runtime.
+                runtime.shutdown_background();
+                let _ = stopped_tell.send(());
+            })?;
+        log::info(&format!(
+            "Heartbeat task started ({}s interval)",
+            interval.as_secs_f64()
+        ));
+        Ok(Self { stop, stopped })
+    }
+
+    /// Lets beats under way arrive, for at most `limit`, and ends the thread.
+    pub async fn finish(self, limit: Duration) {
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(limit, self.stopped).await;
+    }
+}
+
+/// Now, as every time stamp of the worker is written.
+pub fn timestamp() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[derive(Serialize)]
+struct Beat<'a> {
+    state: &'static str,
+    timestamp: String,
+    sequence: u64,
+    interval_s: serde_json::Number,
+    #[serde(flatten)]
+    identity: &'a Identity,
+}
+
+struct Beats {
+    delivery: Delivery,
+    identity: Identity,
+    interval: Duration,
+    /// Of the last beat that was due, sent or not.
+    sequence: u64,
+    /// The state that the last beat told.
+    told: WorkerState,
+    under_way: JoinSet<()>,
+}
+
+impl Beats {
+    async fn run(&mut self, mut changes: StateChanges, mut stop: oneshot::Receiver<()>) {
+        let mut ticks = interval(self.interval);
+        // What was missed while the process slept is counted and not sent: nobody wants a burst.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut last_tick: Option<Instant> = None;
+        let mut state = WorkerState::Loading;
+        let mut quiet_until = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                tick = ticks.tick() => {
+                    self.sequence += self.missed(last_tick, tick);
+                    last_tick = Some(tick);
+                    self.send(state);
+                }
+                () = sleep_until(quiet_until), if state != self.told => {
+                    self.send(state);
+                    quiet_until = Instant::now() + CHANGE_GAP;
+                }
+                Some(change) = changes.recv() => {
+                    state = change;
+                    // Told here and not in the loop's next round, which may find another change.
+                    if state != self.told && Instant::now() >= quiet_until {
+                        self.send(state);
+                        quiet_until = Instant::now() + CHANGE_GAP;
+                    }
+                }
+                Some(_) = self.under_way.join_next() => {}
+            }
+        }
+        self.last_words(state, &mut changes).await;
+    }
+
+    /// The hive must learn the last state, whatever came between its change and the end.
+    async fn last_words(
+        &mut self,
+        mut state: WorkerState,
+        changes: &mut mpsc::UnboundedReceiver<WorkerState>,
+    ) {
+        while let Ok(change) = changes.try_recv() {
+            state = change;
+        }
+        if state != self.told {
+            self.send(state);
+        }
+        while self.under_way.join_next().await.is_some() {}
+    }
+
+    /// Ticks between the last one and this one that the process slept through.
+    fn missed(&self, last: Option<Instant>, tick: Instant) -> u64 {
+        let Some(last) = last else { return 0 };
+        let intervals = (tick - last).as_secs_f64() / self.interval.as_secs_f64();
+        (intervals.round() as u64).saturating_sub(1)
+    }
+
+    /// Sends without waiting, so that a hive that hangs on this beat doesn't delay the next one.
+    /// The delivery's own limit bounds how many are under way.
+    fn send(&mut self, state: WorkerState) {
+        self.sequence += 1;
+        self.told = state;
+        let beat = Beat {
+            state: match state {
+                WorkerState::Loading => "Loading",
+                WorkerState::Ready => "Ready",
+                WorkerState::Busy => "Busy",
+                WorkerState::Draining => "Draining",
+            },
+            timestamp: timestamp(),
+            sequence: self.sequence,
+            interval_s: seconds(self.interval),
+            identity: &self.identity,
+        };
+        let body = serde_json::to_vec(&beat).expect("our own types are always JSON");
+        let delivery = self.delivery.clone();
+        self.under_way
+            .spawn(async move { delivery.deliver(body).await });
+    }
+}
+
+/// 30 and not 30.0, which some readers would not take for the same.
+fn seconds(interval: Duration) -> serde_json::Number {
+    match interval.subsec_nanos() {
+        0 => interval.as_secs().into(),
+        _ => serde_json::Number::from_f64(interval.as_secs_f64()).expect("a duration is finite"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! The wire form of a finished generation, which is the same in one piece and at a stream's end.
+
+use serde::Serialize;
+
+use crate::engine::{Completion, FinishReason, Timings};
+
+/// The body of an answer in one piece.
+#[derive(Serialize)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    #[serde(flatten)]
+    pub(crate) summary: Summary,
+}
+
+/// What is known at the end; the whole of `event: end`.
+#[derive(Serialize)]
+pub(crate) struct Summary {
+    tokens: u32,
+    finish_reason: &'static str,
+    usage: Usage,
+    timings: TimingsMs,
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: u32,
+    completion_tokens: u32,
+}
+
+#[derive(Serialize)]
+struct TimingsMs {
+    queue_ms: f64,
+    prefill_ms: f64,
+    decode_ms: f64,
+}
+
+impl From<Completion> for Summary {
+    fn from(completion: Completion) -> Self {
+        let Timings {
+            queue_ms,
+            prefill_ms,
+            decode_ms,
+        } = completion.timings;
+        Self {
+            tokens: completion.completion_tokens,
+            finish_reason: match completion.finish_reason {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+            },
+            usage: Usage {
+                prompt_tokens: completion.prompt_tokens,
+                completion_tokens: completion.completion_tokens,
+            },
+            timings: TimingsMs {
+                queue_ms,
+                prefill_ms,
+                decode_ms,
+            },
+        }
+    }
+}
