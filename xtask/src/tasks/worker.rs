@@ -112,6 +112,7 @@ fn run(
         port: worker_port,
         hive_url: hive.url(),
         heartbeat_interval_secs: Some(config.heartbeat_interval_secs),
+        more: Vec::new(),
     };
     let surroundings = Surroundings {
         config,

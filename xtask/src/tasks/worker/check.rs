@@ -4,6 +4,7 @@
 mod heartbeat;
 mod inference;
 mod lifecycle;
+mod resilience;
 mod status;
 
 use anyhow::Result;
@@ -42,20 +43,22 @@ pub struct Check {
 pub enum Need {
     /// The worker became ready, and its process lives.
     Ready,
+    /// The system has signals that a process can be sent.
+    Signals,
 }
 
-/// The tables of all areas, in the order in which their checks run. What ends the worker is last.
+/// The tables of the areas, in the order in which their checks run.
 const AREAS: &[&[Check]] = &[
     lifecycle::START,
     status::CHECKS,
     inference::CHECKS,
     heartbeat::CHECKS,
-    lifecycle::END,
 ];
 
 /// Every check, in the order in which they run.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
-    AREAS.iter().copied().flatten()
+    let areas = AREAS.iter().chain(resilience::TABLES);
+    areas.copied().flatten().chain(lifecycle::END)
 }
 
 impl Need {
@@ -70,6 +73,8 @@ impl Need {
                 )),
                 (None, _) => None,
             },
+            Need::Signals if cfg!(unix) => None,
+            Need::Signals => Some(String::from("this system has no signals")),
         }
     }
 }

@@ -67,6 +67,14 @@ impl StopFlag {
     }
 }
 
+/// What a wait brought; `None` where it ran into its deadline, for waits whose end is a fact too.
+pub fn in_time<T>(waited: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    match waited {
+        Ok(fact) => Ok(Some(fact)),
+        Err(error) => error.downcast::<TimedOut>().map(|_| None),
+    }
+}
+
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "interrupted by signal {}", self.signal)

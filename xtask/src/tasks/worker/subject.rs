@@ -1,26 +1,33 @@
 //! What we touch: the only place with sockets and processes.
 
 pub mod client;
+pub mod companion;
+mod cpu;
 pub mod dialect;
 pub mod group;
 pub mod hive;
 pub mod log;
+pub mod open_stream;
+pub mod pace;
 pub mod port;
 pub mod process;
 pub mod python;
+pub mod raw;
 pub mod sse;
 pub mod stream;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
-use self::client::{NoAnswer, Request, Response};
+use self::client::{Request, Response};
+use self::companion::Companion;
 use self::dialect::{Completion, Health, InferenceRequest, Readiness};
 use self::hive::MockHiveServer;
+use self::pace::Pace;
 use self::process::{Launch, StartUp, WorkerProcess};
 use self::python::Python;
 use self::stream::StreamedAnswer;
@@ -65,15 +72,8 @@ pub struct Subject<'run> {
     pub not_ready: Option<Mismatch>,
     /// The check that is running.
     pub check_id: Cell<&'static str>,
-}
-
-/// A second worker with a hive of its own, for checks that must not touch the first.
-#[derive(Debug)]
-pub struct Companion {
-    /// The worker. It is stopped before its hive.
-    pub worker: WorkerProcess,
-    /// Its hive.
-    pub hive: MockHiveServer,
+    /// What is known about the worker's pace, once somebody has asked.
+    pub known_pace: OnceCell<Pace>,
 }
 
 impl Subject<'_> {
@@ -105,7 +105,7 @@ impl Subject<'_> {
                 .journal
                 .emit(EventKind::TokenReceived { id, text });
         });
-        answer.map_err(|error| self.blame(error))
+        answer.map_err(|error| self.worker.blame(error))
     }
 
     /// Sends any request and records the answer. No answer is the worker's fault.
@@ -114,7 +114,7 @@ impl Subject<'_> {
             .worker
             .client()
             .send(request, limit)
-            .map_err(|error| self.blame(error))?;
+            .map_err(|error| self.worker.blame(error))?;
         let text = || Value::String(String::from_utf8_lossy(&response.body).into_owned());
         self.surroundings.journal.emit(EventKind::Answered(Answer {
             id: self.check_id.get().to_owned(),
@@ -126,36 +126,29 @@ impl Subject<'_> {
         Ok(response)
     }
 
-    /// Starts a second worker with a hive of its own; `change` says what is different.
-    pub fn companion(&self, name: &str, change: impl FnOnce(&mut Launch)) -> Result<Companion> {
-        let Surroundings {
-            python,
-            folder,
-            stop,
-            ..
-        } = self.surroundings;
-        let folder = folder.join(name);
-        std::fs::create_dir_all(&folder)?;
-        let hive = MockHiveServer::start(python, 0, &folder, &Journal::discard(), stop)?;
-        let mut launch = Launch {
-            worker_id: format!("{}-{name}", self.worker.launch().worker_id),
-            port: port::pick_free()?,
-            hive_url: hive.url(),
-            ..self.worker.launch().clone()
-        };
-        change(&mut launch);
-        let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
-        Ok(Companion { worker, hive })
+    /// How fast workers like this one are: measured once, on a companion that has nothing else to do.
+    pub fn pace(&self, companion: &Companion) -> Result<&Pace> {
+        if let Some(pace) = self.known_pace.get() {
+            return Ok(pace);
+        }
+        let pace = Pace::measure(companion)?;
+        Ok(self.known_pace.get_or_init(|| pace))
     }
 
-    /// Turns a missing answer into the broken promise that it is.
-    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        match error.downcast::<NoAnswer>() {
-            Err(other) => other,
-            Ok(no_answer) => match self.worker.exited() {
-                Ok(Some(exit)) => exit.mismatch().into(),
-                _ => Mismatch::new(no_answer.request, "an answer", no_answer.cause).into(),
-            },
-        }
+    /// Starts a second worker with a hive of its own; `change` says what is different.
+    pub fn companion(&self, name: &str, change: impl FnOnce(&mut Launch)) -> Result<Companion> {
+        self.companion_after(name, |launch, _| {
+            change(launch);
+            Ok(())
+        })
+    }
+
+    /// The same, where the hive has to be prepared before the worker starts.
+    pub fn companion_after(
+        &self,
+        name: &str,
+        prepare: impl FnOnce(&mut Launch, &MockHiveServer) -> Result<()>,
+    ) -> Result<Companion> {
+        Companion::start(self, name, prepare)
     }
 }

@@ -80,6 +80,7 @@ fn start<'run>(
         start_up: StartUp::default(),
         not_ready: None,
         check_id: std::cell::Cell::new("start"),
+        known_pace: std::cell::OnceCell::new(),
     })
 }
 

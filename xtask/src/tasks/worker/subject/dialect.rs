@@ -7,12 +7,15 @@
 mod fields;
 mod heartbeat;
 mod inference;
+mod refusal;
 
 pub use fields::Fields;
 pub use heartbeat::{BeatState, HeartbeatPayload, is_heartbeat_request, read_heartbeat};
 pub use inference::{
     Completion, FinishReason, InferenceRequest, StreamEvent, read_completion, read_stream_event,
 };
+
+pub use refusal::read_refusal;
 
 use super::client::{Request, Response};
 use crate::tasks::worker::record::event::Mismatch;

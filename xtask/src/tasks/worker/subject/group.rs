@@ -11,6 +11,19 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// How often we look whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
+/// What a group can be told besides its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupSignal {
+    /// To stop, as an orchestrator asks.
+    Terminate,
+    /// To stop, as Ctrl-C asks.
+    Interrupt,
+    /// To stand still. It can't refuse.
+    Freeze,
+    /// To go on after it stood still.
+    Thaw,
+}
+
 /// Owns a process group. Dropping it stops and reaps whatever is left of it.
 #[derive(Debug)]
 pub struct ProcessGroup {
@@ -58,6 +71,16 @@ impl ProcessGroup {
     /// How the leader ended, if it did.
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         self.lock().try_wait()
+    }
+
+    /// Sends the group a signal.
+    pub fn tell(&self, signal: GroupSignal) {
+        self.signal(match signal {
+            GroupSignal::Terminate => Signal::TERM,
+            GroupSignal::Interrupt => Signal::INT,
+            GroupSignal::Freeze => Signal::STOP,
+            GroupSignal::Thaw => Signal::CONT,
+        });
     }
 
     /// Asks the group to stop, as an orchestrator would.

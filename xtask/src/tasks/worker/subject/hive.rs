@@ -129,6 +129,27 @@ impl MockHiveServer {
         self.obey(&json!({"do": "answer", "status": status}))
     }
 
+    /// Sends every request to this path of its own from now on.
+    pub fn redirect_to(&self, path: &str) -> Result<()> {
+        let headers = json!({"Location": format!("{}{path}", self.url())});
+        self.obey(&json!({"do": "answer", "status": 307, "headers": headers}))
+    }
+
+    /// Takes requests and never answers them from now on.
+    pub fn hang(&self) -> Result<()> {
+        self.obey(&json!({"do": "hang"}))
+    }
+
+    /// Takes requests and hangs up without an answer from now on.
+    pub fn hang_up(&self) -> Result<()> {
+        self.obey(&json!({"do": "close"}))
+    }
+
+    /// Stops listening: connections are refused from now on.
+    pub fn go_away(&self) -> Result<()> {
+        self.obey(&json!({"do": "deaf"}))
+    }
+
     /// Answers 200 at once from now on, and listens if it didn't.
     pub fn behave(&self) -> Result<()> {
         self.obey(&json!({"do": "normal"}))

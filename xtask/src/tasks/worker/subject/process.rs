@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::client::Client;
+use super::client::{Client, NoAnswer};
+use super::cpu;
 use super::dialect::{self, Readiness};
-use super::group::{ProcessGroup, describe_exit};
+use super::group::{GroupSignal, ProcessGroup, describe_exit};
 use super::log::Log;
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::record::event::Mismatch;
@@ -44,6 +45,8 @@ pub struct Launch {
     pub hive_url: String,
     /// The heartbeat interval; `None` leaves the worker its default.
     pub heartbeat_interval_secs: Option<u64>,
+    /// More of the contract's options, as they are spelt.
+    pub more: Vec<String>,
 }
 
 /// A running worker. Dropping it stops it, and all that it started.
@@ -97,6 +100,7 @@ impl Launch {
                 interval_secs.to_string(),
             ]);
         }
+        arguments.extend(self.more.iter().cloned());
         arguments
     }
 }
@@ -189,6 +193,27 @@ impl WorkerProcess {
             }
             Err(error) => error,
         })
+    }
+
+    /// Sends it, and all that it started, a signal.
+    pub fn tell(&self, signal: GroupSignal) {
+        self.group.tell(signal);
+    }
+
+    /// The processor time that it and all that it started have used; `None` where nobody can tell.
+    pub fn processor_time(&self) -> Option<Duration> {
+        cpu::group_time(self.pid())
+    }
+
+    /// Turns a missing answer into the broken promise that it is; other errors stay what they are.
+    pub fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<NoAnswer>() {
+            Err(other) => other,
+            Ok(no_answer) => match self.exited() {
+                Ok(Some(exit)) => exit.mismatch().into(),
+                _ => Mismatch::new(no_answer.request, "an answer", no_answer.cause).into(),
+            },
+        }
     }
 
     /// Asks it to stop as an orchestrator would, and waits for its end.

@@ -1,0 +1,95 @@
+//! What a worker has to survive: clients that leave, dawdle or flood, a hive in trouble, signals.
+//!
+//! Every check has a worker and a hive of its own, so that none sees what another one did. Requests
+//! are scaled by the worker's pace, so that a fast and a slow model are held to the same promises.
+
+mod clients;
+mod drain;
+mod freeze;
+mod hive;
+mod leave;
+mod queue;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::companion::Companion;
+use crate::tasks::worker::subject::dialect::BeatState;
+use crate::tasks::worker::subject::pace::Pace;
+
+/// The tables of this suite, in the order in which their checks run.
+pub const TABLES: &[&[Check]] = &[
+    leave::CHECKS,
+    clients::CHECKS,
+    queue::CHECKS,
+    hive::CHECKS,
+    drain::CHECKS,
+    freeze::CHECKS,
+];
+
+/// The heartbeat interval of every companion here, whatever the run's own is.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much later than promised something may be seen on a machine that has other work, too.
+const LATENESS: Duration = Duration::from_secs(1);
+
+/// How long a sample of the processor's use takes; the system counts in steps of 10 ms.
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// Less than this many cores is quiet.
+const QUIET_CORES: f64 = 0.2;
+
+/// A worker that is ready, with a hive of its own, and what is known about its pace.
+fn ready_companion<'s>(
+    subject: &'s Subject,
+    name: &str,
+    more: &[&str],
+) -> Result<(Companion, &'s Pace)> {
+    let companion = subject.companion(name, |launch| {
+        launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
+        launch.more = more.iter().map(|&option| option.to_owned()).collect();
+    })?;
+    companion.wait_until_ready()?;
+    let pace = subject.pace(&companion)?;
+    wait_until_idle(&companion)?;
+    Ok((companion, pace))
+}
+
+/// Lets the end of the last request reach the hive, so that later beats are not about it.
+fn wait_until_idle(companion: &Companion) -> Result<()> {
+    let idle = companion.wait_for("the worker to be idle", LATENESS * 2, || {
+        Ok((companion.last_state()? == Some(BeatState::Ready)).then_some(()))
+    })?;
+    let got = || -> Result<String> { Ok(format!("{:?}", companion.last_state()?)) };
+    if idle.is_none() {
+        let expected = "state Ready at once after the last request";
+        return Err(Mismatch::new("heartbeats", expected, got()?).into());
+    }
+    Ok(())
+}
+
+/// The worker answers the golden request with the golden text, in a time that fits.
+fn answers_as_ever(companion: &Companion, pace: &Pace, when: &str) -> Result<Duration> {
+    let golden = &pace.golden;
+    let sent = Instant::now();
+    let answer = companion.infer(&golden.request, golden.limit_beside(0))?;
+    golden.expect_text(
+        &format!("inference {when}"),
+        &answer.text.unwrap_or_default(),
+    )?;
+    Ok(sent.elapsed())
+}
+
+/// How many cores the worker uses just now; `None` where the system doesn't tell.
+fn cores_used(companion: &Companion) -> Result<Option<f64>> {
+    let (began, before) = (Instant::now(), companion.worker.processor_time());
+    companion.let_pass(SAMPLE)?;
+    let after = companion.worker.processor_time();
+    Ok(before.zip(after).map(|(before, after)| {
+        after.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64()
+    }))
+}

@@ -1,0 +1,295 @@
+//! Clients that go away: their generation stops, nobody else's does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{
+    Check, Evidence, LATENESS, Level, Mismatch, Need, QUIET_CORES, Subject, Suite, answers_as_ever,
+    cores_used, ensure_kept, ready_companion,
+};
+use crate::tasks::worker::subject::companion::Companion;
+use crate::tasks::worker::subject::dialect::{BeatState, InferenceRequest};
+use crate::tasks::worker::subject::open_stream::{Departure, OpenStream, Progress};
+use crate::tasks::worker::subject::pace::Pace;
+
+const CONTRACT: &str =
+    "A client that goes away stops its own generation within 1 s and nobody else's.";
+
+/// The promise itself.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// A crowd of clients leaves this much work behind, however fast the model.
+const WORK_LEFT: Duration = Duration::from_secs(5);
+
+/// The smallest and the largest crowd.
+const CROWD: (usize, usize) = (3, 16);
+
+/// Room for the largest crowd, however few the worker serves at once.
+const ROOMY: &[&str] = &["--max-queue", "64"];
+
+/// How long leavers wait for a token that they need not get: the worker may serve one at a time.
+const SEEN_LIMIT: Duration = Duration::from_millis(300);
+
+/// Of what a worker uses when it is busy, so much may go on without being taken for generation.
+const QUIET_SHARE: f64 = 0.3;
+
+/// Clients that go away.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "leave.fin",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "stops generating within a second for clients that closed their streams",
+        contract: CONTRACT,
+        explanation: "A crowd of streams is closed after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.",
+        curl: r#"curl -N -m 1 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: |subject| leave_in_decode(subject, "leave-fin", Departure::Fin),
+    },
+    Check {
+        id: "leave.rst",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "stops generating within a second for clients that reset their connections",
+        contract: CONTRACT,
+        explanation: "A crowd of streams is reset after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.",
+        curl: r#"curl -N -m 1 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: |subject| leave_in_decode(subject, "leave-rst", Departure::Reset),
+    },
+    Check {
+        id: "leave.prefill",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "stops within a second for clients that left before their first token",
+        contract: CONTRACT,
+        explanation: "A crowd of long prompts is sent and left at once, half with a FIN, half with a RST; a worker that is still at work 2 s afterwards fails it.",
+        curl: r#"curl -m 0.05 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"(a long one)","max_tokens":100,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: leave_in_prefill,
+    },
+    Check {
+        id: "leave.plain",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "stops within a second for clients that waited for a whole answer and left",
+        contract: CONTRACT,
+        explanation: "A crowd of requests without streaming is left while they run; a worker that is still at work 2 s afterwards fails it.",
+        curl: r#"curl -m 0.5 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
+        needs: &[Need::Ready],
+        run: leave_plain,
+    },
+    Check {
+        id: "leave.queued",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "generates nothing for clients that left while they waited for their turn",
+        contract: CONTRACT,
+        explanation: "Of a crowd those without a token leave and the others read to the end; a worker that is still at work 2 s after that fails it.",
+        curl: r#"curl -m 0.2 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
+        needs: &[Need::Ready],
+        run: leave_queued,
+    },
+    Check {
+        id: "leave.others",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "goes on for everybody else when a client leaves",
+        contract: CONTRACT,
+        explanation: "Clients come and leave beside two that stay; another text for those two, an error or a broken stream fails it.",
+        curl: r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":200,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: leave_beside_others,
+    },
+];
+
+fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, name, ROOMY)?;
+    let idle = cores_used(&companion)?;
+    let mut streams = crowd(&companion, pace, &pace.long.request, true)?;
+    let first = streams[0].read_tokens(1, pace.long.limit_beside(0))?;
+    ensure_kept(
+        matches!(first, Progress::Tokens(_) | Progress::Ended),
+        "a stream",
+        "a first token",
+        format!("{first:?}"),
+    )?;
+    let busy = cores_used(&companion)?;
+    for stream in streams {
+        stream.leave(how)?;
+    }
+    settle(&companion, pace, idle, busy)
+}
+
+fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, "leave-prefill", ROOMY)?;
+    let idle = cores_used(&companion)?;
+    let request = slow_to_begin(&companion, pace)?;
+    super::wait_until_idle(&companion)?;
+    let mut streams = crowd(&companion, pace, &request, true)?;
+    let begun = streams[0].progress()?;
+    leave_both_ways(streams)?;
+    let evidence = settle(&companion, pace, idle, None)?;
+    Ok(match begun {
+        Progress::Waiting | Progress::Tokens(0) => evidence,
+        _ => format!("{evidence}; the first had its first token already"),
+    })
+}
+
+fn leave_plain(subject: &Subject) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, "leave-plain", ROOMY)?;
+    let idle = cores_used(&companion)?;
+    let requests = crowd(&companion, pace, &pace.long.request, false)?;
+    let busy = cores_used(&companion)?;
+    leave_both_ways(requests)?;
+    settle(&companion, pace, idle, busy)
+}
+
+fn leave_queued(subject: &Subject) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, "leave-queued", ROOMY)?;
+    let idle = cores_used(&companion)?;
+    let request = pace.lasting(Duration::from_secs(1));
+    let mut streams = Vec::new();
+    for _ in 0..CROWD.1 {
+        streams.push(companion.open_stream(&request)?);
+    }
+    streams[0].read_tokens(1, pace.long.limit_beside(0))?;
+    let (mut waiting, mut running) = (Vec::new(), Vec::new());
+    for mut stream in streams {
+        match stream.progress()? {
+            Progress::Waiting | Progress::Tokens(0) => waiting.push(stream),
+            _ => running.push(stream),
+        }
+    }
+    let (waited, ran) = (waiting.len(), running.len());
+    leave_both_ways(waiting)?;
+    for stream in running {
+        let limit = pace.long.limit_beside(CROWD.1 as u32);
+        let answer = stream.finish_stream(limit);
+        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        pace.expect_beginning("a stream beside those that left", &answer.text())?;
+    }
+    let evidence = settle(&companion, pace, idle, None)?;
+    Ok(format!("{waited} left the queue, {ran} ran on; {evidence}"))
+}
+
+fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, "leave-others", ROOMY)?;
+    let long = &pace.long;
+    let mut before = companion.open_stream(&long.request)?;
+    before.read_tokens(1, long.limit_beside(0))?;
+    let mut leavers = Vec::new();
+    for _ in 0..4 {
+        leavers.push(companion.open_stream(&long.request)?);
+    }
+    let after = companion.open_stream(&pace.golden.request)?;
+    leavers[0].read_tokens(1, SEEN_LIMIT)?;
+    leave_both_ways(leavers)?;
+    for (stream, known, place) in [
+        (before, long, "a stream that began before others left"),
+        (
+            after,
+            &pace.golden,
+            "a stream that came with those that left",
+        ),
+    ] {
+        let answer = stream.finish_stream(long.limit_beside(6));
+        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        known.expect_text(place, &answer.text())?;
+    }
+    answers_as_ever(&companion, pace, "after others left")?;
+    Ok(String::from(
+        "two streams, whole and with the same text as alone",
+    ))
+}
+
+/// Requests that come to a good deal of work together.
+fn crowd(
+    companion: &Companion,
+    pace: &Pace,
+    request: &InferenceRequest,
+    streamed: bool,
+) -> Result<Vec<OpenStream>> {
+    let each_s = pace.long.took.as_secs_f64().max(1e-3);
+    let size = (WORK_LEFT.as_secs_f64() / each_s).ceil() as usize + 1;
+    let request = request.to_request(streamed);
+    let open = |_| -> Result<OpenStream> {
+        let stream = OpenStream::send(companion.connect()?, &request);
+        stream.map_err(|error| companion.worker.blame(error))
+    };
+    (0..size.clamp(CROWD.0, CROWD.1)).map(open).collect()
+}
+
+fn leave_both_ways(streams: Vec<OpenStream>) -> Result<()> {
+    for (number, stream) in streams.into_iter().enumerate() {
+        let is_even = number % 2 == 0;
+        stream.leave(if is_even {
+            Departure::Fin
+        } else {
+            Departure::Reset
+        })?;
+    }
+    Ok(())
+}
+
+/// A request whose prompt takes up to about a second to read, with tokens to generate after that.
+fn slow_to_begin(companion: &Companion, pace: &Pace) -> Result<InferenceRequest> {
+    let mut words = 64;
+    let mut fitting = None;
+    // Doubles until the prompt takes long enough or the context is full.
+    while words <= 4096 {
+        let request = InferenceRequest::greedy(&"word ".repeat(words), 1);
+        let sent = Instant::now();
+        let limit = pace.long.limit_beside(0) * 4;
+        let response = companion.ask(&request.to_request(false), limit)?;
+        if response.status != 200 {
+            break;
+        }
+        fitting = Some(words);
+        if sent.elapsed() > STOP_LIMIT / 2 {
+            break;
+        }
+        words *= 2;
+    }
+    let words = fitting.unwrap_or(16);
+    // What fitted with one token fits with two thirds of the words and some tokens.
+    let tokens = (words / 3).clamp(1, pace.long.tokens as usize) as u32;
+    Ok(InferenceRequest {
+        max_tokens: Some(tokens),
+        ..InferenceRequest::greedy(&"word ".repeat((words * 2 / 3).max(1)), tokens)
+    })
+}
+
+/// From now on nothing is asked for: soon the worker says so, does nothing, and takes requests.
+fn settle(
+    companion: &Companion,
+    pace: &Pace,
+    idle: Option<f64>,
+    busy: Option<f64>,
+) -> Result<Evidence> {
+    let left = Instant::now();
+    let idle = idle.unwrap_or_default();
+    let share = busy.map_or(0.0, |busy| (busy - idle) * QUIET_SHARE);
+    let quiet = idle + share.max(QUIET_CORES);
+    loop {
+        let used = cores_used(companion)?;
+        let is_quiet = used.is_none_or(|used| used <= quiet);
+        let state = companion.last_state()?;
+        let after_s = left.elapsed().as_secs_f64();
+        if is_quiet && state == Some(BeatState::Ready) {
+            answers_as_ever(companion, pace, "after the clients left")?;
+            return Ok(format!("at rest after {after_s:.1} s"));
+        }
+        if left.elapsed() > STOP_LIMIT + LATENESS {
+            let place = format!("{after_s:.1} s after the clients left");
+            let expected = "an end of their generation within 1 s";
+            let got = match (state, used) {
+                (Some(state), _) if state != BeatState::Ready => format!("state {state:?}"),
+                (_, Some(used)) => format!("{used:.2} cores in use, {quiet:.2} would be quiet"),
+                _ => String::from("no heartbeat"),
+            };
+            return Err(Mismatch::new(place, expected, got).into());
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! More requests than the worker takes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{
+    Check, Evidence, Level, Mismatch, Need, Subject, Suite, answers_as_ever, ready_companion,
+};
+use crate::tasks::worker::subject::companion::Companion;
+use crate::tasks::worker::subject::dialect::read_refusal;
+use crate::tasks::worker::subject::open_stream::{OpenStream, Progress};
+use crate::tasks::worker::subject::pace::Pace;
+
+/// The smallest queue that a worker can be asked for.
+const ONE_WAITS: &[&str] = &["--max-queue", "1"];
+
+/// Nobody serves so many at once that this many requests leave nobody waiting.
+const MOST_REQUESTS: usize = 96;
+
+/// How many requests come at once.
+const BATCH: usize = 8;
+
+/// What a full queue does.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "queue.refuses",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "answers 429 queue_full with Retry-After when its queue is full",
+        contract: "queue full; loading or draining | 429 `queue_full`; 503 `not_ready`; both with `Retry-After`.",
+        explanation: "A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
+        needs: &[Need::Ready],
+        run: refuses,
+    },
+    Check {
+        id: "queue.recovers",
+        suite: Suite::Resilience,
+        level: Level::Must,
+        promise: "finishes what it took when its queue was full, and then takes requests again",
+        contract: "After any refused request the same process answers the next good one.",
+        explanation: "After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":20}'"#,
+        needs: &[Need::Ready],
+        run: recovers,
+    },
+];
+
+fn refuses(subject: &Subject) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, "queue-refuses", ONE_WAITS)?;
+    let Flood { accepted, refused } = flood(&companion, pace)?;
+    let (accepted, count) = (accepted.len(), refused.len());
+    if refused.is_empty() {
+        let expected = "429 queue_full with --max-queue 1";
+        let got = format!("{accepted} requests taken at once");
+        return Err(Mismatch::new("a full queue", expected, got).into());
+    }
+    for stream in refused {
+        let answer = stream.finish(pace.golden.limit_beside(0));
+        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        read_refusal(&answer, 429, "queue_full")?;
+    }
+    Ok(format!("{accepted} taken, {count} refused"))
+}
+
+fn recovers(subject: &Subject) -> Result<Evidence> {
+    let (companion, pace) = ready_companion(subject, "queue-recovers", ONE_WAITS)?;
+    let Flood { accepted, refused } = flood(&companion, pace)?;
+    let (count, others) = (refused.len(), accepted.len() as u32);
+    drop(refused);
+    for stream in accepted {
+        let answer = stream.finish_stream(pace.long.limit_beside(others));
+        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
+    }
+    answers_as_ever(&companion, pace, "after the queue was full")?;
+    Ok(format!("{others} finished after {count} were refused"))
+}
+
+struct Flood {
+    accepted: Vec<OpenStream>,
+    refused: Vec<OpenStream>,
+}
+
+/// Requests, more and more at once, until some are refused.
+fn flood(companion: &Companion, pace: &Pace) -> Result<Flood> {
+    let request = pace.lasting(Duration::from_secs(1));
+    let mut flood = Flood {
+        accepted: Vec::new(),
+        refused: Vec::new(),
+    };
+    while flood.refused.is_empty() && flood.accepted.len() < MOST_REQUESTS {
+        for _ in 0..BATCH {
+            flood.accepted.push(companion.open_stream(&request)?);
+        }
+        let (refused, accepted) = split(std::mem::take(&mut flood.accepted))?;
+        flood = Flood { accepted, refused };
+    }
+    Ok(flood)
+}
+
+fn split(streams: Vec<OpenStream>) -> Result<(Vec<OpenStream>, Vec<OpenStream>)> {
+    let (mut refused, mut accepted) = (Vec::new(), Vec::new());
+    for mut stream in streams {
+        match stream.progress()? {
+            Progress::Refused(_) => refused.push(stream),
+            _ => accepted.push(stream),
+        }
+    }
+    Ok((refused, accepted))
+}

@@ -1,0 +1,187 @@
+//! A worker beside the one under test, with a hive of its own, for what must not touch the first.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Subject;
+use super::client::{Request, Response};
+use super::dialect::{
+    self, BeatState, Completion, Health, HeartbeatPayload, InferenceRequest, Readiness,
+    is_heartbeat_request, read_heartbeat,
+};
+use super::hive::MockHiveServer;
+use super::open_stream::OpenStream;
+use super::port;
+use super::process::{Exit, Launch, StartUp, WorkerProcess};
+use super::raw::RawConnection;
+use super::stream::{self, StreamedAnswer};
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::record::event::Heartbeat;
+use crate::tasks::worker::stop::{StopFlag, in_time};
+
+/// How long a question about health or readiness may take before it counts as unanswered.
+const QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a connection to a loopback port may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A second worker with a hive of its own. No answer of it shows up in the run's journal.
+#[derive(Debug)]
+pub struct Companion {
+    /// The worker. It is stopped before its hive.
+    pub worker: WorkerProcess,
+    /// Its hive.
+    pub hive: MockHiveServer,
+    /// Tells every wait to give up.
+    pub stop: StopFlag,
+    ready_limit: Duration,
+}
+
+impl Companion {
+    /// Starts the pair. `prepare` sees both before the worker starts.
+    pub(super) fn start(
+        subject: &Subject<'_>,
+        name: &str,
+        prepare: impl FnOnce(&mut Launch, &MockHiveServer) -> Result<()>,
+    ) -> Result<Self> {
+        let surroundings = subject.surroundings;
+        let stop = surroundings.stop;
+        let folder = surroundings.folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        let python = surroundings.python;
+        let hive = MockHiveServer::start(python, 0, &folder, &Journal::discard(), stop)?;
+        let mut launch = Launch {
+            worker_id: format!("{}-{name}", subject.worker.launch().worker_id),
+            port: port::pick_free()?,
+            hive_url: hive.url(),
+            ..subject.worker.launch().clone()
+        };
+        prepare(&mut launch, &hive)?;
+        let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
+        Ok(Self {
+            worker,
+            hive,
+            stop: stop.clone(),
+            ready_limit: Duration::from_secs(surroundings.config.timeout_secs),
+        })
+    }
+
+    /// Waits until it says that it is ready, as long as the worker under test may take.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        let mut start_up = StartUp::default();
+        self.worker
+            .wait_until_ready(self.ready_limit, &mut start_up)
+    }
+
+    /// Asks whether the process lives.
+    pub fn health(&self) -> Result<Health> {
+        let response = self.ask(&dialect::health_request(), QUESTION_LIMIT)?;
+        Ok(dialect::read_health(&response)?)
+    }
+
+    /// Asks whether an inference would be accepted.
+    pub fn ready(&self) -> Result<Readiness> {
+        let response = self.ask(&dialect::ready_request(), QUESTION_LIMIT)?;
+        Ok(dialect::read_ready(&response)?)
+    }
+
+    /// Asks for an answer as a whole.
+    pub fn infer(&self, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+        let response = self.ask(&request.to_request(false), limit)?;
+        Ok(dialect::read_completion(&response)?)
+    }
+
+    /// Asks for a streamed answer.
+    pub fn infer_streamed(
+        &self,
+        request: &InferenceRequest,
+        limit: Duration,
+    ) -> Result<StreamedAnswer> {
+        let request = request.to_request(true);
+        let answer = stream::receive(self.worker.client(), &request, limit, |_| {});
+        answer.map_err(|error| self.worker.blame(error))
+    }
+
+    /// Sends any request. No answer is the worker's fault.
+    pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
+        let sent = self.worker.client().send(request, limit);
+        sent.map_err(|error| self.worker.blame(error))
+    }
+
+    /// A connection on which nothing has been sent yet.
+    pub fn connect(&self) -> Result<RawConnection> {
+        let port = self.worker.launch().port;
+        let opened = RawConnection::open(port, CONNECT_LIMIT, &self.stop);
+        opened.map_err(|error| self.worker.blame(error))
+    }
+
+    /// A connection whose worker soon feels that nobody reads.
+    pub fn connect_narrow(&self) -> Result<RawConnection> {
+        let port = self.worker.launch().port;
+        let opened = RawConnection::open_narrow(port, CONNECT_LIMIT, &self.stop);
+        opened.map_err(|error| self.worker.blame(error))
+    }
+
+    /// A streamed request whose answer is read as far as somebody asks for it.
+    pub fn open_stream(&self, request: &InferenceRequest) -> Result<OpenStream> {
+        let stream = OpenStream::send(self.connect()?, &request.to_request(true));
+        stream.map_err(|error| self.worker.blame(error))
+    }
+
+    /// Every heartbeat so far, each of which has to be well-formed.
+    pub fn beats(&self) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
+        self.hive.ensure_alive()?;
+        let mut beats = Vec::new();
+        for request in self.hive.heartbeats() {
+            is_heartbeat_request(&request)?;
+            let payload = read_heartbeat(&request)?;
+            beats.push((request, payload));
+        }
+        Ok(beats)
+    }
+
+    /// What its last heartbeat said.
+    pub fn last_state(&self) -> Result<Option<BeatState>> {
+        Ok(self.beats()?.last().map(|(_, beat)| beat.state))
+    }
+
+    /// Waits until a heartbeat arrives after the first `seen`; `None` where none does in time.
+    pub fn beat_after(&self, seen: usize, limit: Duration) -> Result<Option<Heartbeat>> {
+        self.wait_for("another heartbeat", limit, || {
+            Ok(self.hive.heartbeats().into_iter().nth(seen))
+        })
+    }
+
+    /// Polls for a fact while the worker and the hive live; `None` where the time is up.
+    pub fn wait_for<T>(
+        &self,
+        name: &str,
+        limit: Duration,
+        mut poll: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let waited = self.stop.wait_for(name, limit, || {
+            self.hive.ensure_alive()?;
+            let fact = poll()?;
+            if fact.is_none() {
+                self.worker.ensure_alive()?;
+            }
+            Ok(fact)
+        });
+        in_time(waited)
+    }
+
+    /// Waits for its end; `None` where it lives on.
+    pub fn wait_for_exit(&self, limit: Duration) -> Result<Option<Exit>> {
+        let waited = self
+            .stop
+            .wait_for("the worker's end", limit, || self.worker.exited());
+        in_time(waited)
+    }
+
+    /// Lets time go by, for promises about what must not happen in it.
+    pub fn let_pass(&self, time: Duration) -> Result<()> {
+        self.wait_for("time to pass", time, || Ok(None::<()>))?;
+        Ok(())
+    }
+}

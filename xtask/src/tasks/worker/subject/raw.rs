@@ -1,0 +1,433 @@
+//! HTTP that no library would send: half requests, single bytes, a client that leaves or resets,
+//! connections that do nothing, answers that are read byte by byte.
+//!
+//! The only file that opens sockets to a worker besides `client.rs`. It knows HTTP's framing, and no
+//! path and no field.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::client::{NoAnswer, Request, Response};
+use crate::tasks::worker::stop::StopFlag;
+
+/// How often a read or a write that is under way looks at the stop flag.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The receive buffer of a client that makes its slowness felt; the system rounds it up.
+const SMALL_BUFFER_BYTES: usize = 2048;
+
+/// One connection to a worker. Dropping it closes it.
+#[derive(Debug)]
+pub struct RawConnection {
+    stream: TcpStream,
+    stop: StopFlag,
+    opened: Instant,
+    received: Vec<u8>,
+}
+
+/// What came next on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// So many more bytes.
+    Bytes(usize),
+    /// The other side has said all it had to say.
+    End,
+    /// The other side broke the connection off.
+    Reset,
+    /// Nothing, until the time was up.
+    Nothing,
+}
+
+impl RawConnection {
+    /// Connects to whatever listens on this loopback port. Fails with [`NoAnswer`].
+    pub fn open(port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
+        Self::connect(port, limit, stop, None)
+    }
+
+    /// The same with a receive buffer so small that not reading is soon felt by the sender.
+    pub fn open_narrow(port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
+        Self::connect(port, limit, stop, Some(SMALL_BUFFER_BYTES))
+    }
+
+    fn connect(port: u16, limit: Duration, stop: &StopFlag, buffer: Option<usize>) -> Result<Self> {
+        stop.check()?;
+        let open = || -> io::Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            if let Some(bytes) = buffer {
+                // It has to be set before the connection is made, when the window is agreed on.
+                socket.set_recv_buffer_size(bytes)?;
+            }
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            socket.connect_timeout(&address.into(), limit)?;
+            let stream = TcpStream::from(socket);
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(POLL_INTERVAL))?;
+            stream.set_write_timeout(Some(POLL_INTERVAL))?;
+            Ok(stream)
+        };
+        let stream = open().map_err(|error| NoAnswer {
+            request: String::from("connecting"),
+            cause: error.to_string(),
+        })?;
+        Ok(Self {
+            stream,
+            stop: stop.clone(),
+            opened: Instant::now(),
+            received: Vec::new(),
+        })
+    }
+
+    /// Writes all of these bytes. Fails with [`NoAnswer`] where the other side doesn't take them.
+    pub fn send(&mut self, bytes: &[u8], limit: Duration) -> Result<()> {
+        let began = Instant::now();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            self.stop.check()?;
+            match self.stream.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if is_temporary(&error) && began.elapsed() < limit => {}
+                Err(error) => {
+                    let sent = bytes.len() - rest.len();
+                    return Err(NoAnswer {
+                        request: format!("sending {} bytes", bytes.len()),
+                        cause: format!("{error} after {sent} bytes"),
+                    }
+                    .into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for whatever comes next, up to `at_most` bytes of it.
+    pub fn receive(&mut self, at_most: usize, limit: Duration) -> Result<Received> {
+        let began = Instant::now();
+        let mut buffer = vec![0; at_most.clamp(1, 64 << 10)];
+        loop {
+            self.stop.check()?;
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(Received::End),
+                Ok(count) => {
+                    self.received.extend_from_slice(&buffer[..count]);
+                    return Ok(Received::Bytes(count));
+                }
+                Err(error) if is_temporary(&error) => {}
+                Err(_) => return Ok(Received::Reset),
+            }
+            if began.elapsed() >= limit {
+                return Ok(Received::Nothing);
+            }
+        }
+    }
+
+    /// Everything that has been received and wasn't part of an answer read so far.
+    pub fn received(&self) -> &[u8] {
+        &self.received
+    }
+
+    /// Reads on until one whole answer is there. `name` says to what, for messages.
+    ///
+    /// Fails with [`NoAnswer`]. What follows the answer stays for the next one.
+    pub fn read_answer(&mut self, name: &str, limit: Duration) -> Result<Response> {
+        let began = Instant::now();
+        let mut at_end = false;
+        loop {
+            if let Some((mut answer, length)) = parse(&self.received, at_end) {
+                self.received.drain(..length);
+                answer.request = name.to_owned();
+                answer.sent = self.opened;
+                return Ok(answer);
+            }
+            let cause = match self.receive(usize::MAX, limit.saturating_sub(began.elapsed()))? {
+                Received::Bytes(_) => continue,
+                Received::End if !at_end => {
+                    at_end = true;
+                    continue;
+                }
+                Received::End => String::from("hung up"),
+                Received::Reset => String::from("broke the connection off"),
+                Received::Nothing => format!("no whole answer within {} s", limit.as_secs_f64()),
+            };
+            let got = self.received.len();
+            let request = name.to_owned();
+            let cause = format!("{cause} after {got} bytes");
+            return Err(NoAnswer { request, cause }.into());
+        }
+    }
+
+    /// Goes away as a client does that is done: with a FIN.
+    pub fn leave(mut self) -> Result<()> {
+        // Closing with unread bytes would be a reset.
+        self.stream.set_nonblocking(true)?;
+        let mut buffer = [0; 4096];
+        while matches!(self.stream.read(&mut buffer), Ok(1..)) {}
+        Ok(())
+    }
+
+    /// Goes away as a client does that crashes: with a RST.
+    pub fn reset(self) -> Result<()> {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    }
+}
+
+/// Sends these bytes on a connection of its own and reads one answer. Fails with [`NoAnswer`].
+pub fn exchange(
+    port: u16,
+    name: &str,
+    bytes: &[u8],
+    limit: Duration,
+    stop: &StopFlag,
+) -> Result<Response> {
+    let mut connection = RawConnection::open(port, limit, stop)?;
+    // Who refuses early need not take the rest: the answer is what counts.
+    let sent = connection.send(bytes, limit);
+    stop.check()?;
+    match connection.read_answer(name, limit) {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(sent.err().unwrap_or(error)),
+    }
+}
+
+/// The bytes of a request as a client sends them.
+pub fn spell(request: &Request) -> Vec<u8> {
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nhost: 127.0.0.1\r\n",
+        request.method, request.path
+    );
+    let mut body: &[u8] = &[];
+    if let Some((content_type, bytes)) = &request.body {
+        let length = bytes.len();
+        head.push_str(&format!(
+            "content-type: {content_type}\r\ncontent-length: {length}\r\n"
+        ));
+        body = bytes;
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// The status of an answer that is under way, and as much of its body as is there.
+pub fn so_far(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let (answer, head_length) = parse_head(bytes)?;
+    let rest = &bytes[head_length..];
+    let body = match framing(&answer) {
+        Framing::Chunked => dechunk(rest).0,
+        Framing::Counted(length) => rest[..rest.len().min(length)].to_vec(),
+        Framing::UntilEnd => rest.to_vec(),
+    };
+    Some((answer.status, body))
+}
+
+/// The first whole answer in these bytes, and how many of them it takes.
+fn parse(bytes: &[u8], at_end: bool) -> Option<(Response, usize)> {
+    let (mut answer, head_length) = parse_head(bytes)?;
+    let rest = &bytes[head_length..];
+    let length = match framing(&answer) {
+        Framing::Chunked => {
+            let (body, length) = dechunk(rest);
+            answer.body = body;
+            length?
+        }
+        Framing::Counted(length) => {
+            answer.body = rest.get(..length)?.to_vec();
+            length
+        }
+        Framing::UntilEnd if at_end => {
+            answer.body = rest.to_vec();
+            rest.len()
+        }
+        Framing::UntilEnd => return None,
+    };
+    Some((answer, head_length + length))
+}
+
+/// The first head that isn't one of an interim answer, without a body, and where its body begins.
+fn parse_head(bytes: &[u8]) -> Option<(Response, usize)> {
+    let head_length = find(bytes, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&bytes[..head_length]);
+    let mut lines = head.split("\r\n");
+    let status: u16 = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    if (100..200).contains(&status) {
+        let (answer, length) = parse_head(&bytes[head_length..])?;
+        return Some((answer, head_length + length));
+    }
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    let now = Instant::now();
+    let answer = Response {
+        request: String::new(),
+        status,
+        headers: headers.collect(),
+        body: Vec::new(),
+        sent: now,
+        received: now,
+    };
+    Some((answer, head_length))
+}
+
+/// What tells where a body ends.
+enum Framing {
+    Chunked,
+    Counted(usize),
+    UntilEnd,
+}
+
+fn framing(answer: &Response) -> Framing {
+    let coding = answer.header("transfer-encoding");
+    let length = answer.header("content-length").map(str::parse);
+    match (coding, length) {
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Framing::Chunked,
+        (_, Some(Ok(length))) => Framing::Counted(length),
+        _ => Framing::UntilEnd,
+    }
+}
+
+/// The bytes of a body in chunks as far as they are there, and how many bytes it takes if it is whole.
+fn dechunk(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
+    let mut body = Vec::new();
+    let length = take_chunks(bytes, &mut body);
+    (body, length)
+}
+
+fn take_chunks(bytes: &[u8], body: &mut Vec<u8>) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let line_length = find(&bytes[at..], b"\r\n")?;
+        let line = std::str::from_utf8(&bytes[at..at + line_length]).ok()?;
+        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        at += line_length + 2;
+        if size == 0 {
+            // Trailers, if any, up to an empty line.
+            let rest = &bytes[at..];
+            let trailers = if rest.starts_with(b"\r\n") {
+                2
+            } else {
+                find(rest, b"\r\n\r\n")? + 4
+            };
+            return Some(at + trailers);
+        }
+        let there = bytes.len() - at;
+        body.extend_from_slice(&bytes[at..at + size.min(there)]);
+        // The chunk, and the line end after it.
+        at = at.checked_add(size)?.checked_add(2)?;
+        bytes.get(at - 1)?;
+    }
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes
+        .windows(pattern.len())
+        .position(|window| window == pattern)
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    // Windows says TimedOut where Unix says WouldBlock.
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn body(bytes: &[u8], at_end: bool) -> Option<(String, usize)> {
+        let (answer, length) = parse(bytes, at_end)?;
+        Some((String::from_utf8(answer.body).unwrap(), length))
+    }
+
+    /// A listener, a client of it, and the accepted socket.
+    fn connected() -> (RawConnection, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = RawConnection::open(port, LIMIT, &StopFlag::default()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_answer_is_whole_at_its_last_byte_and_not_before() {
+        let counted: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let chunked: &[u8] =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\nh\r\n1\r\ni\r\n0\r\n\r\n";
+        let continued: &[u8] =
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        for whole in [counted, chunked, continued] {
+            for cut in 0..whole.len() {
+                assert_eq!(body(&whole[..cut], true), None, "cut at {cut}");
+            }
+            let followed = [whole, b"HTTP/1.1 ..."].concat();
+            let expected = Some((String::from("hi"), whole.len()));
+            assert_eq!(body(&followed, false), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_length_ends_with_the_connection() {
+        let bytes = b"HTTP/1.1 200 OK\r\n\r\nhi";
+        assert_eq!(body(bytes, false), None);
+        assert_eq!(body(bytes, true), Some((String::from("hi"), bytes.len())));
+    }
+
+    #[test]
+    fn a_body_that_is_under_way_is_read_as_far_as_it_is_there() {
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n9\r\no";
+        assert_eq!(so_far(chunked), Some((200, b"hello".to_vec())));
+        assert_eq!(so_far(&chunked[..20]), None);
+        let plain = b"HTTP/1.0 200 OK\r\n\r\nhel";
+        assert_eq!(so_far(plain), Some((200, b"hel".to_vec())));
+    }
+
+    #[test]
+    fn nonsense_is_no_answer() {
+        for bytes in [
+            &b"hello\r\n\r\n"[..],
+            b"HTTP/1.1 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n",
+        ] {
+            assert_eq!(body(bytes, true), None);
+        }
+    }
+
+    #[test]
+    fn leaving_is_a_fin_even_with_unread_bytes() {
+        let (client, mut server) = connected();
+        server.write_all(b"unread").unwrap();
+        client.leave().unwrap();
+        assert_eq!(server.read(&mut [0; 9]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_reset_is_a_reset() {
+        let (client, mut server) = connected();
+        client.reset().unwrap();
+        let error = server.read(&mut [0; 9]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn what_is_missing_has_a_name() {
+        let (mut client, mut server) = connected();
+        server.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+        drop(server);
+        let error = client.read_answer("GET /x", LIMIT).unwrap_err();
+        assert_eq!(error.to_string(), "GET /x: hung up after 17 bytes");
+    }
+
+    #[test]
+    fn a_raised_flag_ends_every_wait() {
+        let (mut client, _server) = connected();
+        client.stop.raise(15);
+        assert!(client.receive(1, LIMIT).is_err());
+        assert!(client.send(b"x", LIMIT).is_err());
+    }
+}
