@@ -5,6 +5,8 @@ mod http;
 mod hub;
 mod part;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::fs::File;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::http::{Answer, Fetcher, Passing};
 use super::part::Part;
 use super::progress::Progress;
+use crate::tasks::worker::stop::StopFlag;
 
 /// A try that brought at least this much doesn't count against the limit.
 const WORTHWHILE_BYTES: u64 = 1 << 20;
@@ -71,7 +72,7 @@ impl Hub {
 
     /// Fills `part` with the file, from the cache where it is there, else from the server.
     pub fn fetch(&self, file: HubFile, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
-        if let Some(cached) = self.cached(file, part)? {
+        if let Some(cached) = self.cached(file, part, &fetcher.stop)? {
             return copy(&cached, part, fetcher);
         }
         ensure!(
@@ -123,8 +124,8 @@ impl Hub {
         format!("{}/{repository}/resolve/{revision}/{file}", self.endpoint)
     }
 
-    /// The file in the Hugging Face cache, if a file of the right size is there.
-    fn cached(&self, file: HubFile, part: &Part) -> Result<Option<PathBuf>> {
+    /// The file in the Hugging Face cache, if it is there and right.
+    fn cached(&self, file: HubFile, part: &Part, stop: &StopFlag) -> Result<Option<PathBuf>> {
         let Some(cache) = &self.cache else {
             return Ok(None);
         };
@@ -134,8 +135,14 @@ impl Hub {
             .join("snapshots")
             .join(file.revision)
             .join(file.file);
-        let is_whole = std::fs::metadata(&path).is_ok_and(|found| found.len() == part.expected());
-        Ok(is_whole.then_some(path))
+        if !path.is_file() {
+            return Ok(None);
+        }
+        if part.is_matched_by(&path, stop)? {
+            return Ok(Some(path));
+        }
+        println!("{} is damaged: it is passed over", path.display());
+        Ok(None)
     }
 
     /// One request: the rest of the file if the server still has the same, else all of it.

@@ -80,6 +80,12 @@ impl Part {
         self.bytes.saturating_sub(self.len)
     }
 
+    /// Whether that file is what this one has to become.
+    pub fn is_matched_by(&self, path: &Path, stop: &StopFlag) -> Result<bool> {
+        let is_as_long = std::fs::metadata(path)?.len() == self.bytes;
+        Ok(is_as_long && sha256_of(path, "checking", stop)? == self.sha256)
+    }
+
     /// The ETag under which the rest may be asked for at `url`; none if the file has to begin anew.
     pub fn resumable_at(&self, url: &str) -> Option<&str> {
         let entity = self.entity.as_ref()?;
