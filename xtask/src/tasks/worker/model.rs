@@ -174,3 +174,136 @@ fn derive_ref(path: &Path, size_bytes: u64, catalog: &Catalog) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::worker::config::DEFAULT_MODEL;
+
+    const TINYLLAMA: &str = "tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
+    const SMOLLM2: &str = "smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+    /// A workspace with the committed catalog, and empty files where models would be.
+    struct Workspace(PathBuf);
+
+    impl Workspace {
+        fn with(models: &[&str]) -> Workspace {
+            let root = std::env::temp_dir().join(format!("xtask-model-{}", uuid::Uuid::new_v4()));
+            for model in models {
+                let path = root.join(MODELS_FOLDER).join(model);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "").unwrap();
+            }
+            Workspace(root)
+        }
+
+        fn choose(&self) -> Result<(String, String)> {
+            let choice = choose(Path::new(DEFAULT_MODEL), &catalog(), &self.0)?;
+            let path = choice
+                .path
+                .strip_prefix(self.0.join(MODELS_FOLDER))
+                .unwrap();
+            let note = choice.note.unwrap_or_default();
+            Ok((path.display().to_string(), note))
+        }
+    }
+
+    impl Drop for Workspace {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// The committed catalog with an embedded model.
+    fn catalog() -> Catalog {
+        let text = include_str!("../../../../.test-models/catalog.toml");
+        let mut catalog = Catalog::parse(text).unwrap();
+        catalog.models.retain(|entry| !entry.is_embedded());
+        let mut embedded = catalog.models[0].clone();
+        embedded.name = String::from("tiny");
+        embedded.file = String::from("tiny/tiny.gguf");
+        embedded.bytes = 1000;
+        embedded.sources = vec![catalog::Source::Repository];
+        catalog.models.push(embedded);
+        catalog
+    }
+
+    #[test]
+    fn the_original_default_comes_first() {
+        let workspace = Workspace::with(&["tiny/tiny.gguf", SMOLLM2, TINYLLAMA]);
+        assert_eq!(
+            workspace.choose().unwrap(),
+            (TINYLLAMA.into(), String::new())
+        );
+    }
+
+    #[test]
+    fn the_embedded_model_stands_in_and_says_why_and_what_else_there_is() {
+        let (path, note) = Workspace::with(&["tiny/tiny.gguf"]).choose().unwrap();
+        assert_eq!(path, "tiny/tiny.gguf");
+        assert_eq!(
+            note,
+            "tiny stands in: tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf is not on this machine; \
+             a larger one: cargo xtask worker:download-model smollm2-135m"
+        );
+        let (path, note) = Workspace::with(&["tiny/tiny.gguf", SMOLLM2])
+            .choose()
+            .unwrap();
+        assert_eq!(path, "tiny/tiny.gguf");
+        assert!(
+            note.ends_with("a larger one is here: --model smollm2-135m"),
+            "{note}"
+        );
+    }
+
+    #[test]
+    fn without_the_embedded_model_whatever_is_there_will_do() {
+        let (path, note) = Workspace::with(&[SMOLLM2]).choose().unwrap();
+        assert_eq!(path, SMOLLM2);
+        assert!(note.ends_with("is not on this machine"), "{note}");
+        let error = Workspace::with(&[]).choose().unwrap_err().to_string();
+        assert!(
+            error.contains("cargo xtask worker:download-model smollm2-135m"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_name_is_a_path_first_and_then_a_model_of_the_catalog() {
+        let workspace = Workspace::with(&["tiny/tiny.gguf"]);
+        let find = |asked_for: &Path| find_asked_for(asked_for, &catalog(), &workspace.0);
+        let file = workspace.0.join(MODELS_FOLDER).join("tiny/tiny.gguf");
+        assert_eq!(find(&file).unwrap().path, file);
+        assert_eq!(find(Path::new("tiny")).unwrap().path, file);
+        let error = find(Path::new("smollm2-135m")).unwrap_err().to_string();
+        assert!(
+            error.contains("cargo xtask worker:download-model smollm2-135m"),
+            "{error}"
+        );
+        let error = find(Path::new("tinyllama.gguf")).unwrap_err().to_string();
+        let names = ["tinyllama-1.1b (after cargo", "tiny\n"].map(|name| error.find(name));
+        assert!(names[0].is_some() && names[0] < names[1], "{error}");
+        let error = find(&workspace.0).unwrap_err().to_string();
+        assert!(error.contains("is a folder"), "{error}");
+    }
+
+    #[test]
+    fn a_known_file_has_the_reference_of_the_catalog() {
+        let catalog = catalog();
+        let of = |path: &str, size| derive_ref(Path::new(path), size, &catalog);
+        assert_eq!(
+            of("/x/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", 668_788_096),
+            "hf:tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf"
+        );
+        assert_eq!(of("/x/mine.gguf", 668_788_096), "file:mine.gguf");
+    }
+
+    #[test]
+    fn sizes_are_shown_as_people_write_them() {
+        let shown = [0, 999, 1000, 98_362_432, 668_788_096, 4_000_000_000].map(size);
+        assert_eq!(
+            shown,
+            ["0 B", "999 B", "1.0 kB", "98.4 MB", "668.8 MB", "4.0 GB"]
+        );
+    }
+}

@@ -296,3 +296,6 @@ fn bytes_of(kind: u32) -> Result<u64> {
         _ => bail!("its metadata has a value of the unknown type {kind}"),
     })
 }
+
+#[cfg(test)]
+mod tests;
