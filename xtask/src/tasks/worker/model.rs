@@ -179,6 +179,7 @@ fn derive_ref(path: &Path, size_bytes: u64, catalog: &Catalog) -> String {
 mod tests {
     use super::*;
     use crate::tasks::worker::config::DEFAULT_MODEL;
+    use sha2::Digest;
 
     const TINYLLAMA: &str = "tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
     const SMOLLM2: &str = "smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -296,6 +297,33 @@ mod tests {
             "hf:tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf"
         );
         assert_eq!(of("/x/mine.gguf", 668_788_096), "file:mine.gguf");
+    }
+
+    #[test]
+    fn the_committed_model_is_what_the_catalog_says() {
+        let text = include_str!("../../../../.test-models/catalog.toml");
+        let catalog = Catalog::parse(text).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let entry = catalog
+            .models
+            .iter()
+            .find(|entry| entry.is_embedded())
+            .unwrap();
+        let path = path_of(entry, &root);
+        let summary = gguf::check(&path).unwrap();
+        assert_eq!(summary.architecture, entry.architecture);
+        assert_eq!(summary.parameters, entry.parameters);
+        assert_eq!(summary.quantisation, entry.quantisation);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len() as u64, entry.bytes);
+        let sha256 = sha2::Sha256::digest(&bytes);
+        let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            sha256,
+            entry.sha256,
+            "{} was made anew: tell the catalog",
+            path.display()
+        );
     }
 
     #[test]
