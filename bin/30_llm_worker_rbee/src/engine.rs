@@ -3,6 +3,18 @@
 //! Nothing here knows HTTP, and nothing here says that requests run one at a time, so that a
 //! batching engine can stand behind the same trait.
 
+pub mod backend;
+pub mod gguf;
+mod llama;
+mod load;
+mod runner;
+mod sampler;
+mod text;
+mod tokenizer;
+
+pub use backend::Backend;
+pub use load::{LoadOptions, LoadedEngine, ModelInfo, load};
+
 /// What a client wants generated. Every value is already validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationRequest {

@@ -1,0 +1,332 @@
+//! The forward pass of llama-architecture models, quantised as the file is, on any device.
+//!
+//! A batch is either one sequence with many tokens (its prompt, or a part of it) or many
+//! sequences with one token each. In the second case every sequence gets exactly the numbers that
+//! it would get alone; see [`linear`].
+
+use std::collections::HashMap;
+use std::io::{Read, Seek};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
+use candle_nn::rotary_emb::rope_i;
+
+use super::gguf::{Gguf, TensorInfo, TensorType};
+
+mod cache;
+mod config;
+mod linear;
+
+pub use cache::Cache;
+pub use config::LlamaConfig;
+
+use linear::{Linear, RowChecks};
+
+/// A loaded model.
+pub struct Llama {
+    config: LlamaConfig,
+    device: Device,
+    embedding: QMatMul,
+    blocks: Vec<Block>,
+    norm: Tensor,
+    output: Linear,
+    /// How far each pair of a head turns from one position to the next.
+    frequencies: Vec<f64>,
+}
+
+struct Block {
+    attention_norm: Tensor,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    feed_forward_norm: Tensor,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Llama {
+    /// Takes the tensors out of the file, onto the device.
+    pub fn load<R: Read + Seek>(gguf: &mut Gguf<R>, device: &Device) -> Result<Self> {
+        let config = LlamaConfig::from_metadata(&gguf.metadata)?;
+        let mut loader = Loader { gguf, device, checks: HashMap::new() };
+        let LlamaConfig { width, head_width, vocabulary_size, .. } = config;
+
+        let embedding = loader.quantised("token_embd.weight", &[vocabulary_size, width])?;
+        let output = match loader.gguf.tensor("output.weight") {
+            Some(_) => loader.linear("output.weight", vocabulary_size, width)?,
+            None => loader.linear_of(embedding.clone())?,
+        };
+        let blocks = (0..config.block_count).map(|number| loader.block(&config, number));
+        let blocks = blocks.collect::<Result<_>>()?;
+        let norm = loader.vector("output_norm.weight", width)?;
+        let factors = match loader.gguf.tensor("rope_freqs.weight") {
+            Some(_) => loader.vector("rope_freqs.weight", head_width / 2)?.to_vec1()?,
+            None => vec![1.0_f32; head_width / 2],
+        };
+        Ok(Self {
+            frequencies: config.rope_frequencies(&factors)?,
+            embedding: QMatMul::from_arc(embedding)?,
+            config,
+            device: device.clone(),
+            blocks,
+            norm,
+            output,
+        })
+    }
+
+    /// The model's dimensions.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// An empty memory for one sequence.
+    pub fn new_cache(&self) -> Cache {
+        Cache::new(&self.config)
+    }
+
+    /// Reads on in one sequence. With `wants_logits`, gives those after the last token.
+    pub fn prefill(
+        &self,
+        tokens: &[u32],
+        cache: &mut Cache,
+        wants_logits: bool,
+    ) -> Result<Option<Vec<f32>>> {
+        let hidden = self.forward(tokens, &mut [&mut *cache])?;
+        cache.advance(tokens.len());
+        if !wants_logits {
+            return Ok(None);
+        }
+        let last = hidden.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
+        let logits = self.output.forward(&rms_norm(&last, &self.norm, self.config.norm_epsilon)?)?;
+        Ok(Some(logits.flatten_all()?.to_vec1()?))
+    }
+
+    /// Reads one token on in each of the sequences, and gives the logits after it.
+    pub fn decode(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Vec<Vec<f32>>> {
+        let hidden = self.forward(tokens, caches)?;
+        let normed = rms_norm(&hidden, &self.norm, self.config.norm_epsilon)?;
+        let logits = self.output.forward_rows(&normed)?.to_vec2()?;
+        for cache in caches {
+            cache.advance(1);
+        }
+        Ok(logits)
+    }
+
+    /// One row for each token. Caches are written but not advanced, so that a batch that failed
+    /// can be tried again.
+    fn forward(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Tensor> {
+        for &token in tokens {
+            ensure!((token as usize) < self.config.vocabulary_size, "no token {token}");
+        }
+        let sequences = caches.len();
+        let steps = tokens.len() / sequences;
+        let batch = Batch::new(self, sequences, steps, caches)?;
+        let ids = Tensor::new(tokens, &self.device)?;
+        let mut hidden = self.embedding.embedding(&ids)?;
+        for (number, block) in self.blocks.iter().enumerate() {
+            hidden = block.forward(&hidden, &batch, caches, number, &self.config)?;
+        }
+        Ok(hidden)
+    }
+}
+
+/// What all blocks of one forward pass share.
+struct Batch {
+    sequences: usize,
+    steps: usize,
+    cos: Tensor,
+    sin: Tensor,
+    /// Hides the future inside a prompt; `[steps, positions]`.
+    mask: Option<Tensor>,
+}
+
+impl Batch {
+    fn new(
+        model: &Llama,
+        sequences: usize,
+        steps: usize,
+        caches: &[&mut Cache],
+    ) -> Result<Self> {
+        let angles: Vec<_> = caches
+            .iter()
+            .flat_map(|cache| cache.length()..cache.length() + steps)
+            .flat_map(|position| model.frequencies.iter().map(move |turn| position as f64 * turn))
+            .collect();
+        let shape = (sequences, steps, model.frequencies.len());
+        let table = |of: fn(f64) -> f64| {
+            let values: Vec<_> = angles.iter().map(|&angle| of(angle) as f32).collect();
+            Tensor::from_vec(values, shape, &model.device)
+        };
+        let mask = match caches {
+            [cache] if steps > 1 => Some(causal_mask(cache.length(), steps, &model.device)?),
+            _ => None,
+        };
+        Ok(Self { sequences, steps, cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
+    }
+
+    /// Rows of heads to `[sequences, heads, steps, head_width]`.
+    fn split_heads(&self, rows: &Tensor, heads: usize, width: usize) -> Result<Tensor> {
+        let split = rows.reshape((self.sequences, self.steps, heads, width))?;
+        Ok(split.transpose(1, 2)?.contiguous()?)
+    }
+}
+
+fn causal_mask(past: usize, steps: usize, device: &Device) -> Result<Tensor> {
+    let positions = past + steps;
+    let hidden = |step: usize, position: usize| {
+        if position > past + step { f32::NEG_INFINITY } else { 0.0 }
+    };
+    let values: Vec<_> = (0..steps)
+        .flat_map(|step| (0..positions).map(move |position| hidden(step, position)))
+        .collect();
+    Ok(Tensor::from_vec(values, (steps, positions), device)?)
+}
+
+impl Block {
+    fn forward(
+        &self,
+        hidden: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut Cache],
+        number: usize,
+        config: &LlamaConfig,
+    ) -> Result<Tensor> {
+        // One sequence always comes in the same portions, so its rows need no care.
+        let apply = |linear: &Linear, rows: &Tensor| match batch.sequences {
+            1 => linear.forward(rows),
+            _ => linear.forward_rows(rows),
+        };
+        let normed = rms_norm(hidden, &self.attention_norm, config.norm_epsilon)?;
+        let width = config.head_width;
+        let query = batch.split_heads(&apply(&self.query, &normed)?, config.heads, width)?;
+        let key = batch.split_heads(&apply(&self.key, &normed)?, config.key_heads, width)?;
+        let value = batch.split_heads(&apply(&self.value, &normed)?, config.key_heads, width)?;
+        let query = rope_i(&query, &batch.cos, &batch.sin)?;
+        let key = rope_i(&key, &batch.cos, &batch.sin)?;
+
+        let mut attended = Vec::with_capacity(batch.sequences);
+        for (at, cache) in caches.iter_mut().enumerate() {
+            let (keys, values) = cache.append(number, &key.get(at)?, &value.get(at)?)?;
+            attended.push(attend(&query.get(at)?, &keys, &values, batch.mask.as_ref(), config)?);
+        }
+        let attended = match attended.as_slice() {
+            [one] => one.clone(),
+            many => Tensor::cat(many, 0)?,
+        };
+        let hidden = (hidden + apply(&self.attention_output, &attended)?)?;
+
+        let normed = rms_norm(&hidden, &self.feed_forward_norm, config.norm_epsilon)?;
+        let gated = (silu(&apply(&self.gate, &normed)?)? * apply(&self.up, &normed)?)?;
+        Ok((&hidden + apply(&self.down, &gated)?)?)
+    }
+}
+
+/// Grouped-query attention of one sequence: `[heads, steps, head_width]` to rows of heads.
+fn attend(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    mask: Option<&Tensor>,
+    config: &LlamaConfig,
+) -> Result<Tensor> {
+    let (heads, steps, width) = query.dims3()?;
+    let groups = heads / config.key_heads;
+    let query = (query * (width as f64).sqrt().recip())?;
+    let query = query.reshape((config.key_heads, groups * steps, width))?;
+    let mut scores = query.matmul(&keys.t()?)?;
+    if let Some(mask) = mask {
+        let shape = scores.shape().clone();
+        let positions = scores.dim(D::Minus1)?;
+        let by_step = scores.reshape((heads, steps, positions))?;
+        scores = by_step.broadcast_add(mask)?.reshape(shape)?;
+    }
+    let attended = softmax_last_dim(&scores)?.matmul(values)?;
+    let attended = attended.reshape((heads, steps, width))?.transpose(0, 1)?;
+    Ok(attended.reshape((steps, heads * width))?)
+}
+
+struct Loader<'a, R> {
+    gguf: &'a mut Gguf<R>,
+    device: &'a Device,
+    checks: HashMap<(GgmlDType, Vec<usize>), Arc<RowChecks>>,
+}
+
+impl<R: Read + Seek> Loader<'_, R> {
+    fn block(&mut self, config: &LlamaConfig, number: usize) -> Result<Block> {
+        let name = |part: &str| format!("blk.{number}.{part}.weight");
+        let LlamaConfig { width, feed_forward_width, head_width, heads, key_heads, .. } = *config;
+        let (all, keys) = (heads * head_width, key_heads * head_width);
+        Ok(Block {
+            attention_norm: self.vector(&name("attn_norm"), width)?,
+            query: self.linear(&name("attn_q"), all, width)?,
+            key: self.linear(&name("attn_k"), keys, width)?,
+            value: self.linear(&name("attn_v"), keys, width)?,
+            attention_output: self.linear(&name("attn_output"), width, all)?,
+            feed_forward_norm: self.vector(&name("ffn_norm"), width)?,
+            gate: self.linear(&name("ffn_gate"), feed_forward_width, width)?,
+            up: self.linear(&name("ffn_up"), feed_forward_width, width)?,
+            down: self.linear(&name("ffn_down"), width, feed_forward_width)?,
+        })
+    }
+
+    fn linear(&mut self, name: &str, rows: usize, columns: usize) -> Result<Linear> {
+        let weight = self.quantised(name, &[rows, columns])?;
+        self.linear_of(weight)
+    }
+
+    fn linear_of(&mut self, weight: Arc<QTensor>) -> Result<Linear> {
+        let alike = (weight.dtype(), weight.shape().dims().to_vec());
+        let checks = self.checks.entry(alike).or_default();
+        Linear::new(weight, Arc::clone(checks))
+    }
+
+    /// A norm's weights, or another short list of plain numbers.
+    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor> {
+        let tensor = self.quantised(name, &[length])?;
+        Ok(tensor.dequantize(self.device)?.to_dtype(DType::F32)?)
+    }
+
+    fn quantised(&mut self, name: &str, shape: &[usize]) -> Result<Arc<QTensor>> {
+        let info = self.gguf.tensor(name).with_context(|| format!("tensor `{name}` is missing"))?;
+        let info = info.clone();
+        ensure!(
+            info.shape == shape,
+            "tensor `{name}` has the shape {:?}, the metadata asks for {shape:?}",
+            info.shape
+        );
+        let tensor = self.read(&info).with_context(|| format!("tensor `{name}`"))?;
+        Ok(Arc::new(tensor))
+    }
+
+    fn read(&mut self, info: &TensorInfo) -> Result<QTensor> {
+        let bytes = self.gguf.read_tensor(info)?;
+        let storage = QStorage::from_data(bytes.into(), self.device, candle_type(info.kind))?;
+        Ok(QTensor::new(storage, info.shape.as_slice())?)
+    }
+}
+
+fn candle_type(kind: TensorType) -> GgmlDType {
+    match kind {
+        TensorType::F32 => GgmlDType::F32,
+        TensorType::F16 => GgmlDType::F16,
+        TensorType::Bf16 => GgmlDType::BF16,
+        TensorType::Q4_0 => GgmlDType::Q4_0,
+        TensorType::Q4_1 => GgmlDType::Q4_1,
+        TensorType::Q5_0 => GgmlDType::Q5_0,
+        TensorType::Q5_1 => GgmlDType::Q5_1,
+        TensorType::Q8_0 => GgmlDType::Q8_0,
+        TensorType::Q2K => GgmlDType::Q2K,
+        TensorType::Q3K => GgmlDType::Q3K,
+        TensorType::Q4K => GgmlDType::Q4K,
+        TensorType::Q5K => GgmlDType::Q5K,
+        TensorType::Q6K => GgmlDType::Q6K,
+    }
+}
+
+#[cfg(test)]
+mod tests;
