@@ -14,8 +14,12 @@ const TOKENS: u32 = 128;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let model_path = arguments.next().context("usage: engine_speed MODEL.gguf [CONCURRENCY]")?;
-    let concurrency = arguments.next().map_or(Ok(4), |count| count.parse::<usize>())?;
+    let model_path = arguments
+        .next()
+        .context("usage: engine_speed MODEL.gguf [CONCURRENCY]")?;
+    let concurrency = arguments
+        .next()
+        .map_or(Ok(4), |count| count.parse::<usize>())?;
     let started = Instant::now();
     let engine = engine::load(&LoadOptions {
         model_path: model_path.into(),
@@ -25,27 +29,45 @@ fn main() -> Result<()> {
         max_queue: concurrency,
     })?;
     println!("{:?}", engine.info());
-    println!("load      {:7.1} ms", started.elapsed().as_secs_f64() * 1000.0);
+    println!(
+        "load      {:7.1} ms",
+        started.elapsed().as_secs_f64() * 1000.0
+    );
 
     let (text, _) = generate(&engine, "The capital of France is", 48)?;
     println!("says      {text:?}");
     let long = "One day a small dog walked along the river and saw ".repeat(40);
     let (_, read) = generate(&engine, &long, 1)?;
     let (tokens, timings) = (read.prompt_tokens, read.timings);
-    println!("prefill   {:7.1} tokens/s ({tokens} tokens)", rate(tokens, timings.prefill_ms));
+    println!(
+        "prefill   {:7.1} tokens/s ({tokens} tokens)",
+        rate(tokens, timings.prefill_ms)
+    );
     let (_, written) = generate(&engine, "Once upon a time", TOKENS)?;
     let steps = written.completion_tokens - 1;
-    println!("decode    {:7.1} tokens/s", rate(steps, written.timings.decode_ms));
+    println!(
+        "decode    {:7.1} tokens/s",
+        rate(steps, written.timings.decode_ms)
+    );
 
     let started = Instant::now();
     let all = std::thread::scope(|scope| {
         let run = || generate(&engine, "Once upon a time", TOKENS);
         let threads: Vec<_> = (0..concurrency).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().map(|thread| join(thread.join())).collect::<Result<Vec<_>>>()
+        threads
+            .into_iter()
+            .map(|thread| join(thread.join()))
+            .collect::<Result<Vec<_>>>()
     })?;
-    let tokens = all.iter().map(|(_, completion)| completion.completion_tokens).sum();
+    let tokens = all
+        .iter()
+        .map(|(_, completion)| completion.completion_tokens)
+        .sum();
     let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
-    println!("decode x{concurrency} {:7.1} tokens/s together", rate(tokens, elapsed_ms));
+    println!(
+        "decode x{concurrency} {:7.1} tokens/s together",
+        rate(tokens, elapsed_ms)
+    );
     if all.iter().any(|(text, _)| *text != all[0].0) {
         bail!("requests side by side gave different texts");
     }
@@ -74,7 +96,11 @@ fn generate(engine: &impl Engine, prompt: &str, max_tokens: u32) -> Result<(Stri
     let mut generation = engine.submit(request).map_err(refused)?;
     let mut text = String::new();
     loop {
-        match generation.events.blocking_recv().context("the engine hung up")? {
+        match generation
+            .events
+            .blocking_recv()
+            .context("the engine hung up")?
+        {
             GenerationEvent::Token { text: piece, .. } => text.push_str(&piece),
             GenerationEvent::Finished(completion) => return Ok((text, completion)),
             GenerationEvent::Failed(message) => bail!(message),

@@ -9,6 +9,8 @@ mod llama;
 mod load;
 mod runner;
 mod sampler;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tokenizer;
 

@@ -49,7 +49,10 @@ impl FromStr for Backend {
 pub(super) fn open(backend: Backend, number: u32) -> Result<Device> {
     match backend {
         Backend::Cpu => {
-            ensure!(number == 0, "there is no cpu device {number}: the cpu is device 0");
+            ensure!(
+                number == 0,
+                "there is no cpu device {number}: the cpu is device 0"
+            );
             Ok(Device::Cpu)
         }
         Backend::Cuda if !candle_core::utils::cuda_is_available() => bail!(
@@ -72,7 +75,13 @@ pub(super) fn open(backend: Backend, number: u32) -> Result<Device> {
 /// The library's errors carry a backtrace in their text, where one was asked for.
 pub(super) fn first_line(error: candle_core::Error) -> anyhow::Error {
     let text = error.to_string();
-    anyhow::Error::msg(text.lines().next().unwrap_or("unknown error").trim().to_owned())
+    anyhow::Error::msg(
+        text.lines()
+            .next()
+            .unwrap_or("unknown error")
+            .trim()
+            .to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -98,6 +107,12 @@ mod tests {
         for backend in [Backend::Cpu, Backend::Cuda, Backend::Metal] {
             assert_eq!(backend.name().parse::<Backend>().unwrap(), backend);
         }
-        assert!("rocm".parse::<Backend>().unwrap_err().to_string().contains("`rocm`"));
+        assert!(
+            "rocm"
+                .parse::<Backend>()
+                .unwrap_err()
+                .to_string()
+                .contains("`rocm`")
+        );
     }
 }

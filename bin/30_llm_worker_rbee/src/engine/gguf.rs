@@ -159,14 +159,22 @@ impl<R: Read + Seek> Gguf<R> {
     pub fn read(mut reader: R) -> Result<Self> {
         let file_bytes = reader.seek(SeekFrom::End(0)).context("cannot be read")?;
         reader.rewind().context("cannot be read")?;
-        let mut source = Source { reader, position: 0, file_bytes };
+        let mut source = Source {
+            reader,
+            position: 0,
+            file_bytes,
+        };
 
         let (tensor_count, entry_count) = read_header(&mut source)?;
         let metadata = Metadata::read(&mut source, entry_count)?;
         let rows = read_tensor_rows(&mut source, tensor_count)?;
         let alignment = alignment(&metadata)?;
         let tensors = place_tensors(rows, &source, alignment)?;
-        Ok(Self { reader: source.reader, metadata, tensors })
+        Ok(Self {
+            reader: source.reader,
+            metadata,
+            tensors,
+        })
     }
 
     /// The tensor of this name, if there is one.
@@ -176,14 +184,20 @@ impl<R: Read + Seek> Gguf<R> {
 
     /// All tensors, in no order.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
-        self.tensors.iter().map(|(name, info)| (name.as_str(), info))
+        self.tensors
+            .iter()
+            .map(|(name, info)| (name.as_str(), info))
     }
 
     /// Reads one tensor's bytes.
     pub fn read_tensor(&mut self, info: &TensorInfo) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(info.bytes)?];
-        self.reader.seek(SeekFrom::Start(info.start)).context("cannot be read")?;
-        self.reader.read_exact(&mut bytes).context("cannot be read")?;
+        self.reader
+            .seek(SeekFrom::Start(info.start))
+            .context("cannot be read")?;
+        self.reader
+            .read_exact(&mut bytes)
+            .context("cannot be read")?;
         Ok(bytes)
     }
 }
@@ -212,8 +226,9 @@ fn read_header<R: Read + Seek>(source: &mut Source<R>) -> Result<(u64, u64)> {
     let tensor_count = source.u64("tensor count")?;
     let entry_count = source.u64("metadata count")?;
     // A name's length, number of dimensions, type and offset; a key's length, a type and a value.
-    let least_bytes =
-        tensor_count.saturating_mul(8 + 4 + 4 + 8).saturating_add(entry_count.saturating_mul(13));
+    let least_bytes = tensor_count
+        .saturating_mul(8 + 4 + 4 + 8)
+        .saturating_add(entry_count.saturating_mul(13));
     ensure!(
         least_bytes <= source.remaining(),
         "damaged or truncated: it claims {entry_count} metadata entries and {tensor_count} \
@@ -232,10 +247,7 @@ struct TensorRow {
     bytes: u64,
 }
 
-fn read_tensor_rows<R: Read + Seek>(
-    source: &mut Source<R>,
-    count: u64,
-) -> Result<Vec<TensorRow>> {
+fn read_tensor_rows<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Vec<TensorRow>> {
     let mut rows = Vec::new();
     for number in 0..count {
         let name = source
@@ -281,11 +293,19 @@ fn read_tensor_row<R: Read + Seek>(source: &mut Source<R>, name: &str) -> Result
         .rev()
         .map(|&length| usize::try_from(length).context("has absurd dimensions"))
         .collect::<Result<_>>()?;
-    Ok(TensorRow { name: name.to_owned(), kind, shape, offset, bytes })
+    Ok(TensorRow {
+        name: name.to_owned(),
+        kind,
+        shape,
+        offset,
+        bytes,
+    })
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64> {
-    let alignment = metadata.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    let alignment = metadata
+        .u64("general.alignment")?
+        .unwrap_or(DEFAULT_ALIGNMENT);
     ensure!(
         alignment.is_power_of_two() && (8..=1 << 20).contains(&alignment),
         "`general.alignment` is {alignment}, a power of two from 8 to 1048576 is possible"
@@ -322,7 +342,12 @@ fn place_tensors<R>(
         if let Some((other, _)) = by_start.insert(start, (name.clone(), end)) {
             bail!("tensors `{other}` and `{name}` overlap");
         }
-        let info = TensorInfo { kind: row.kind, shape: row.shape, start, bytes: row.bytes };
+        let info = TensorInfo {
+            kind: row.kind,
+            shape: row.shape,
+            start,
+            bytes: row.bytes,
+        };
         if tensors.insert(name.clone(), info).is_some() {
             bail!("tensor `{name}` is there twice");
         }
@@ -392,7 +417,9 @@ impl<R: Read> Source<R> {
     }
 
     fn string(&mut self, most: u64) -> Result<String> {
-        String::from_utf8(self.bytes(most)?).ok().context("damaged: a name is not UTF-8")
+        String::from_utf8(self.bytes(most)?)
+            .ok()
+            .context("damaged: a name is not UTF-8")
     }
 }
 

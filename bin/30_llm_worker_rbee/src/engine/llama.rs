@@ -53,8 +53,17 @@ impl Llama {
     /// Takes the tensors out of the file, onto the device.
     pub fn load<R: Read + Seek>(gguf: &mut Gguf<R>, device: &Device) -> Result<Self> {
         let config = LlamaConfig::from_metadata(&gguf.metadata)?;
-        let mut loader = Loader { gguf, device, checks: HashMap::new() };
-        let LlamaConfig { width, head_width, vocabulary_size, .. } = config;
+        let mut loader = Loader {
+            gguf,
+            device,
+            checks: HashMap::new(),
+        };
+        let LlamaConfig {
+            width,
+            head_width,
+            vocabulary_size,
+            ..
+        } = config;
 
         let embedding = loader.quantised("token_embd.weight", &[vocabulary_size, width])?;
         let output = match loader.gguf.tensor("output.weight") {
@@ -65,7 +74,9 @@ impl Llama {
         let blocks = blocks.collect::<Result<_>>()?;
         let norm = loader.vector("output_norm.weight", width)?;
         let factors = match loader.gguf.tensor("rope_freqs.weight") {
-            Some(_) => loader.vector("rope_freqs.weight", head_width / 2)?.to_vec1()?,
+            Some(_) => loader
+                .vector("rope_freqs.weight", head_width / 2)?
+                .to_vec1()?,
             None => vec![1.0_f32; head_width / 2],
         };
         Ok(Self {
@@ -102,7 +113,9 @@ impl Llama {
             return Ok(None);
         }
         let last = hidden.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
-        let logits = self.output.forward(&rms_norm(&last, &self.norm, self.config.norm_epsilon)?)?;
+        let logits =
+            self.output
+                .forward(&rms_norm(&last, &self.norm, self.config.norm_epsilon)?)?;
         Ok(Some(logits.flatten_all()?.to_vec1()?))
     }
 
@@ -121,7 +134,10 @@ impl Llama {
     /// can be tried again.
     fn forward(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Tensor> {
         for &token in tokens {
-            ensure!((token as usize) < self.config.vocabulary_size, "no token {token}");
+            ensure!(
+                (token as usize) < self.config.vocabulary_size,
+                "no token {token}"
+            );
         }
         let sequences = caches.len();
         let steps = tokens.len() / sequences;
@@ -146,16 +162,16 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(
-        model: &Llama,
-        sequences: usize,
-        steps: usize,
-        caches: &[&mut Cache],
-    ) -> Result<Self> {
+    fn new(model: &Llama, sequences: usize, steps: usize, caches: &[&mut Cache]) -> Result<Self> {
         let angles: Vec<_> = caches
             .iter()
             .flat_map(|cache| cache.length()..cache.length() + steps)
-            .flat_map(|position| model.frequencies.iter().map(move |turn| position as f64 * turn))
+            .flat_map(|position| {
+                model
+                    .frequencies
+                    .iter()
+                    .map(move |turn| position as f64 * turn)
+            })
             .collect();
         let shape = (sequences, steps, model.frequencies.len());
         let table = |of: fn(f64) -> f64| {
@@ -166,7 +182,13 @@ impl Batch {
             [cache] if steps > 1 => Some(causal_mask(cache.length(), steps, &model.device)?),
             _ => None,
         };
-        Ok(Self { sequences, steps, cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
+        Ok(Self {
+            sequences,
+            steps,
+            cos: table(f64::cos)?,
+            sin: table(f64::sin)?,
+            mask,
+        })
     }
 
     /// Rows of heads to `[sequences, heads, steps, head_width]`.
@@ -179,7 +201,11 @@ impl Batch {
 fn causal_mask(past: usize, steps: usize, device: &Device) -> Result<Tensor> {
     let positions = past + steps;
     let hidden = |step: usize, position: usize| {
-        if position > past + step { f32::NEG_INFINITY } else { 0.0 }
+        if position > past + step {
+            f32::NEG_INFINITY
+        } else {
+            0.0
+        }
     };
     let values: Vec<_> = (0..steps)
         .flat_map(|step| (0..positions).map(move |position| hidden(step, position)))
@@ -212,7 +238,13 @@ impl Block {
         let mut attended = Vec::with_capacity(batch.sequences);
         for (at, cache) in caches.iter_mut().enumerate() {
             let (keys, values) = cache.append(number, &key.get(at)?, &value.get(at)?)?;
-            attended.push(attend(&query.get(at)?, &keys, &values, batch.mask.as_ref(), config)?);
+            attended.push(attend(
+                &query.get(at)?,
+                &keys,
+                &values,
+                batch.mask.as_ref(),
+                config,
+            )?);
         }
         let attended = match attended.as_slice() {
             [one] => one.clone(),
@@ -259,7 +291,14 @@ struct Loader<'a, R> {
 impl<R: Read + Seek> Loader<'_, R> {
     fn block(&mut self, config: &LlamaConfig, number: usize) -> Result<Block> {
         let name = |part: &str| format!("blk.{number}.{part}.weight");
-        let LlamaConfig { width, feed_forward_width, head_width, heads, key_heads, .. } = *config;
+        let LlamaConfig {
+            width,
+            feed_forward_width,
+            head_width,
+            heads,
+            key_heads,
+            ..
+        } = *config;
         let (all, keys) = (heads * head_width, key_heads * head_width);
         Ok(Block {
             attention_norm: self.vector(&name("attn_norm"), width)?,
@@ -292,14 +331,19 @@ impl<R: Read + Seek> Loader<'_, R> {
     }
 
     fn quantised(&mut self, name: &str, shape: &[usize]) -> Result<Arc<QTensor>> {
-        let info = self.gguf.tensor(name).with_context(|| format!("tensor `{name}` is missing"))?;
+        let info = self
+            .gguf
+            .tensor(name)
+            .with_context(|| format!("tensor `{name}` is missing"))?;
         let info = info.clone();
         ensure!(
             info.shape == shape,
             "tensor `{name}` has the shape {:?}, the metadata asks for {shape:?}",
             info.shape
         );
-        let tensor = self.read(&info).with_context(|| format!("tensor `{name}`"))?;
+        let tensor = self
+            .read(&info)
+            .with_context(|| format!("tensor `{name}`"))?;
         Ok(Arc::new(tensor))
     }
 

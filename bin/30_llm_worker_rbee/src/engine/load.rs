@@ -74,10 +74,13 @@ pub fn load(options: &LoadOptions) -> Result<LoadedEngine> {
     let device = backend::open(options.backend, options.device)?;
     let path = &options.model_path;
     let loaded = load_model(path, options.ctx_size, &device);
-    let (model, tokenizer, info) =
-        loaded.with_context(|| format!("model `{}`", path.display()))?;
-    let runner =
-        Runner::start(model, Arc::new(tokenizer), info.context_length, options.max_queue)?;
+    let (model, tokenizer, info) = loaded.with_context(|| format!("model `{}`", path.display()))?;
+    let runner = Runner::start(
+        model,
+        Arc::new(tokenizer),
+        info.context_length,
+        options.max_queue,
+    )?;
     Ok(LoadedEngine { runner, info })
 }
 
@@ -92,7 +95,11 @@ fn load_model(
     let context_length = context_length(&model, ctx_size)?;
     let info = ModelInfo {
         name: gguf.metadata.text("general.name")?.map(str::to_owned),
-        architecture: gguf.metadata.text("general.architecture")?.unwrap_or_default().to_owned(),
+        architecture: gguf
+            .metadata
+            .text("general.architecture")?
+            .unwrap_or_default()
+            .to_owned(),
         quantisation: main_quantisation(&gguf).to_owned(),
         parameters: gguf.tensors().map(|(_, info)| numbers(&info.shape)).sum(),
         context_length,
@@ -121,7 +128,10 @@ where
     for (_, info) in gguf.tensors() {
         *by_kind.entry(info.kind.name()).or_default() += numbers(&info.shape);
     }
-    by_kind.into_iter().max_by_key(|(_, count)| *count).map_or("none", |(name, _)| name)
+    by_kind
+        .into_iter()
+        .max_by_key(|(_, count)| *count)
+        .map_or("none", |(name, _)| name)
 }
 
 fn numbers(shape: &[usize]) -> u64 {
@@ -131,7 +141,10 @@ fn numbers(shape: &[usize]) -> u64 {
 fn device_name(device: &candle_core::Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => {
-            format!("cpu ({} threads)", candle_core::utils::barrier_pool().n_workers() + 1)
+            format!(
+                "cpu ({} threads)",
+                candle_core::utils::barrier_pool().n_workers() + 1
+            )
         }
         DeviceLocation::Cuda { gpu_id } => format!("cuda {gpu_id}"),
         DeviceLocation::Metal { gpu_id } => format!("metal {gpu_id}"),

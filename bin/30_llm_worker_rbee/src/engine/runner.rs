@@ -91,8 +91,11 @@ impl Runner {
         context_length: u32,
         max_queue: usize,
     ) -> Result<Self> {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), max_queue });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            max_queue,
+        });
         let engine = Serving {
             model,
             tokenizer: Arc::clone(&tokenizer),
@@ -104,7 +107,12 @@ impl Runner {
             .name("engine".to_owned())
             .spawn(move || engine.run())
             .context("the engine's thread can't be started")?;
-        Ok(Self { shared, tokenizer, context_length, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            tokenizer,
+            context_length,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -122,7 +130,12 @@ impl Engine for Runner {
         }
         // Room for every token and the end, so that the engine never waits for a reader.
         let (events, receiver) = mpsc::channel(max_tokens as usize + 2);
-        self.shared.enqueue(Job { request, prompt, events, submitted })?;
+        self.shared.enqueue(Job {
+            request,
+            prompt,
+            events,
+            submitted,
+        })?;
         Ok(Generation { events: receiver })
     }
 }
@@ -151,7 +164,9 @@ impl Shared {
         state.waiting.retain(|job| !job.events.is_closed());
         // Counted together: a request that a free slot is about to take doesn't wait.
         if state.serving + state.waiting.len() >= SLOTS + self.max_queue {
-            return Err(SubmitError::QueueFull { capacity: self.max_queue });
+            return Err(SubmitError::QueueFull {
+                capacity: self.max_queue,
+            });
         }
         state.waiting.push_back(job);
         drop(state);
@@ -188,7 +203,10 @@ impl Shared {
             if state.serving > 0 {
                 return Some(jobs);
             }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -243,8 +261,11 @@ impl<M: Model> Serving<M> {
 
     /// One token for every running sequence.
     fn decode_all(&mut self) {
-        let mut running: Vec<_> =
-            self.sequences.iter_mut().filter(|sequence| sequence.is_decoding()).collect();
+        let mut running: Vec<_> = self
+            .sequences
+            .iter_mut()
+            .filter(|sequence| sequence.is_decoding())
+            .collect();
         if running.is_empty() {
             return;
         }
@@ -268,14 +289,20 @@ impl<M: Model> Serving<M> {
     }
 }
 
-fn decode<M: Model>(
-    model: &M,
-    sequences: &mut [&mut Sequence<M::Cache>],
-) -> Result<Vec<Vec<f32>>> {
-    let tokens: Vec<_> = sequences.iter().map(|sequence| sequence.last_token()).collect();
-    let mut caches: Vec<_> = sequences.iter_mut().map(|sequence| sequence.cache()).collect();
+fn decode<M: Model>(model: &M, sequences: &mut [&mut Sequence<M::Cache>]) -> Result<Vec<Vec<f32>>> {
+    let tokens: Vec<_> = sequences
+        .iter()
+        .map(|sequence| sequence.last_token())
+        .collect();
+    let mut caches: Vec<_> = sequences
+        .iter_mut()
+        .map(|sequence| sequence.cache())
+        .collect();
     let logits = model.decode(&tokens, &mut caches)?;
-    anyhow::ensure!(logits.len() == tokens.len(), "the model answered for another batch");
+    anyhow::ensure!(
+        logits.len() == tokens.len(),
+        "the model answered for another batch"
+    );
     Ok(logits)
 }
 

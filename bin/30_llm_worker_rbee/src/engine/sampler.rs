@@ -65,9 +65,14 @@ fn greedy(logits: &[f32]) -> Result<u32> {
         !logits.iter().any(|logit| logit.is_nan()),
         "the model gave logits that are not numbers"
     );
-    let best = (0..).zip(logits).reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let best = (0..)
+        .zip(logits)
+        .reduce(|best, next| if next.1 > best.1 { next } else { best });
     let (token, logit) = best.unwrap_or((0, &f32::NAN));
-    ensure!(logit.is_finite(), "the model gave logits without a finite largest one");
+    ensure!(
+        logit.is_finite(),
+        "the model gave logits without a finite largest one"
+    );
     Ok(token)
 }
 
@@ -80,7 +85,10 @@ struct Candidate {
 
 /// Heaviest first, and among equals by number, so that the order is the same on every run.
 fn by_weight(left: &Candidate, right: &Candidate) -> Ordering {
-    right.weight.total_cmp(&left.weight).then(left.token.cmp(&right.token))
+    right
+        .weight
+        .total_cmp(&left.weight)
+        .then(left.token.cmp(&right.token))
 }
 
 /// Moves the `count` heaviest to the front, sorted; the rest follows in no order.
@@ -99,16 +107,22 @@ fn keep_heaviest(candidates: &mut Vec<Candidate>, count: usize) {
 
 /// Keeps the fewest of the heaviest that together have the share `top_p` of the weight.
 fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f64) {
-    let wanted = top_p * candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
+    let wanted = top_p
+        * candidates
+            .iter()
+            .map(|candidate| candidate.weight)
+            .sum::<f64>();
     // The nucleus is mostly small, and sorting a whole vocabulary for it is slow.
     let mut sorted = 256;
     loop {
         sort_heaviest(candidates, sorted);
         let mut sum = 0.0;
-        let reached = candidates[..sorted.min(candidates.len())].iter().position(|candidate| {
-            sum += candidate.weight;
-            sum >= wanted
-        });
+        let reached = candidates[..sorted.min(candidates.len())]
+            .iter()
+            .position(|candidate| {
+                sum += candidate.weight;
+                sum >= wanted
+            });
         if let Some(last) = reached {
             candidates.truncate(last + 1);
             return;
@@ -122,7 +136,11 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f64) {
 
 /// The candidate that covers the share `draw`, in [0, 1), of the whole weight.
 fn draw_by_weight(candidates: &[Candidate], draw: f64) -> u32 {
-    let wanted = draw * candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
+    let wanted = draw
+        * candidates
+            .iter()
+            .map(|candidate| candidate.weight)
+            .sum::<f64>();
     let mut sum = 0.0;
     let mut last = 0;
     for candidate in candidates.iter().filter(|candidate| candidate.weight > 0.0) {
@@ -211,7 +229,10 @@ mod tests {
     fn top_k_and_top_p_exclude_the_rest() {
         let logits = [0.0, 2.0, 1.0, 1.0];
         let seen = counts(Sampler::new(1.0, Some(2), None, Some(7)), &logits, 500);
-        assert!(seen[1] > 0 && seen[2] > 0 && seen[0] == 0 && seen[3] == 0, "{seen:?}");
+        assert!(
+            seen[1] > 0 && seen[2] > 0 && seen[0] == 0 && seen[3] == 0,
+            "{seen:?}"
+        );
         let seen = counts(Sampler::new(1.0, None, Some(0.5), Some(7)), &logits, 500);
         assert_eq!(seen, [0, 500, 0, 0]);
         let seen = counts(Sampler::new(2.0, Some(1), Some(0.01), Some(7)), &logits, 50);
@@ -231,7 +252,9 @@ mod tests {
         let logits: Vec<_> = (0..100).map(|at| (at % 7) as f32).collect();
         let draw = |seed| {
             let mut sampler = Sampler::new(0.9, Some(40), Some(0.95), seed);
-            (0..50).map(|_| sampler.sample(&logits).unwrap()).collect::<Vec<_>>()
+            (0..50)
+                .map(|_| sampler.sample(&logits).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(draw(Some(3)), draw(Some(3)));
         assert_ne!(draw(Some(3)), draw(Some(4)));

@@ -38,8 +38,15 @@ pub struct Step {
 impl TextStream {
     /// An empty text that ends before any of `stops`.
     pub fn new(stops: &[String]) -> Self {
-        let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        Self { stops, ..Self::default() }
+        let stops = stops
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .cloned()
+            .collect();
+        Self {
+            stops,
+            ..Self::default()
+        }
     }
 
     /// Takes the bytes of the next token.
@@ -49,10 +56,16 @@ impl TextStream {
         self.held.push_back(self.held_text.len());
         if let Some(start) = self.find_stop() {
             self.held_text.truncate(start);
-            return Step { released: self.finish(), stopped: true };
+            return Step {
+                released: self.finish(),
+                stopped: true,
+            };
         }
         let settled = self.held_text.len() - self.undecided_bytes();
-        Step { released: self.release(settled), stopped: false }
+        Step {
+            released: self.release(settled),
+            stopped: false,
+        }
     }
 
     /// Releases whatever is held, because no more tokens come. Bytes that never became a whole
@@ -77,7 +90,9 @@ impl TextStream {
                     let (valid, after) = rest.split_at(error.valid_up_to());
                     text.push_str(&String::from_utf8_lossy(valid));
                     rest = after;
-                    let Some(invalid) = error.error_len() else { break };
+                    let Some(invalid) = error.error_len() else {
+                        break;
+                    };
                     text.push(char::REPLACEMENT_CHARACTER);
                     rest = &rest[invalid..];
                 }
@@ -105,7 +120,9 @@ impl TextStream {
         let text = self.held_text.as_bytes();
         let begun = |stop: &String| {
             let longest = text.len().min(stop.len() - 1);
-            (1..=longest).rev().find(|&bytes| text.ends_with(&stop.as_bytes()[..bytes]))
+            (1..=longest)
+                .rev()
+                .find(|&bytes| text.ends_with(&stop.as_bytes()[..bytes]))
         };
         self.stops.iter().filter_map(begun).max().unwrap_or(0)
     }
@@ -118,7 +135,10 @@ impl TextStream {
         while let Some(end) = self.held.pop_front_if(|end| *end <= settled) {
             let end = end.min(self.held_text.len());
             let text = self.held_text[start.min(end)..end].to_owned();
-            released.push(TextEvent { index: self.next_index, text });
+            released.push(TextEvent {
+                index: self.next_index,
+                text,
+            });
             self.next_index += 1;
             start = end;
         }
@@ -160,7 +180,11 @@ mod tests {
         let (events, _) = run(&[], &[b"a\xE2\x82", b"\xAC", b"b"]);
         assert_eq!(texts(&events), ["a", "€", "b"]);
         let mut stream = TextStream::new(&[]);
-        assert_eq!(stream.push(b"\xF0\x9F").released.len(), 1, "an event for every token at once");
+        assert_eq!(
+            stream.push(b"\xF0\x9F").released.len(),
+            1,
+            "an event for every token at once"
+        );
     }
 
     #[test]

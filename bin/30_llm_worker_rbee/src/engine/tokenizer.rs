@@ -109,8 +109,14 @@ impl Tokenizer {
         let texts = metadata
             .texts("tokenizer.ggml.tokens")?
             .context("metadata `tokenizer.ggml.tokens` is missing")?;
-        ensure!(!texts.is_empty(), "metadata `tokenizer.ggml.tokens` is empty");
-        ensure!(u32::try_from(texts.len()).is_ok(), "the vocabulary is absurdly large");
+        ensure!(
+            !texts.is_empty(),
+            "metadata `tokenizer.ggml.tokens` is empty"
+        );
+        ensure!(
+            u32::try_from(texts.len()).is_ok(),
+            "the vocabulary is absurdly large"
+        );
         let types = token_types(metadata, texts.len())?;
         match model {
             "gpt2" => Self::byte_level(metadata, texts, &types),
@@ -138,7 +144,18 @@ impl Tokenizer {
         let merges = read_merges(metadata, &ids)?;
         let begins = splitter.begins_texts();
         let kind = Kind::ByteLevel { splitter, merges };
-        Self::finish(metadata, texts, types, Parts { pieces, ids, kind, begins, defaults: None })
+        Self::finish(
+            metadata,
+            texts,
+            types,
+            Parts {
+                pieces,
+                ids,
+                kind,
+                begins,
+                defaults: None,
+            },
+        )
     }
 
     fn sentence_piece(metadata: &Metadata, texts: &[Vec<u8>], types: &[TokenType]) -> Result<Self> {
@@ -157,7 +174,9 @@ impl Tokenizer {
         for (id, (text, kind)) in texts.iter().zip(types).enumerate() {
             ids.insert(text.clone(), id as u32);
             pieces.push(match kind {
-                TokenType::Normal => String::from_utf8_lossy(text).replace(SPACE_MARK, " ").into(),
+                TokenType::Normal => String::from_utf8_lossy(text)
+                    .replace(SPACE_MARK, " ")
+                    .into(),
                 TokenType::UserDefined => text.clone(),
                 TokenType::Byte => vec![byte_of(text)?],
                 _ => Vec::new(),
@@ -169,10 +188,27 @@ impl Tokenizer {
                 named.or_else(|| ids.get([byte].as_slice())).copied()
             })
             .collect();
-        let space_prefix = metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-        let kind = Kind::Pieces { scores, byte_tokens, space_prefix };
+        let space_prefix = metadata
+            .bool("tokenizer.ggml.add_space_prefix")?
+            .unwrap_or(true);
+        let kind = Kind::Pieces {
+            scores,
+            byte_tokens,
+            space_prefix,
+        };
         let defaults = Some((1, 2));
-        Self::finish(metadata, texts, types, Parts { pieces, ids, kind, begins: true, defaults })
+        Self::finish(
+            metadata,
+            texts,
+            types,
+            Parts {
+                pieces,
+                ids,
+                kind,
+                begins: true,
+                defaults,
+            },
+        )
     }
 
     fn finish(
@@ -183,7 +219,9 @@ impl Tokenizer {
     ) -> Result<Self> {
         let special = |key: &str, default: Option<u32>| -> Result<Option<u32>> {
             let id = metadata.u64(&format!("tokenizer.ggml.{key}_token_id"))?;
-            let Some(id) = id.or(default.map(u64::from)) else { return Ok(None) };
+            let Some(id) = id.or(default.map(u64::from)) else {
+                return Ok(None);
+            };
             ensure!(
                 id < texts.len() as u64,
                 "`tokenizer.ggml.{key}_token_id` is {id}, but there are {} tokens",
@@ -199,7 +237,9 @@ impl Tokenizer {
         ends.extend(special("eot", None)?);
         ends.extend(special("eom", None)?);
         let by_text = texts.iter().zip(0..).filter(|(text, _)| {
-            END_TEXTS.iter().any(|end_text| end_text.as_bytes() == text.as_slice())
+            END_TEXTS
+                .iter()
+                .any(|end_text| end_text.as_bytes() == text.as_slice())
         });
         ends.extend(by_text.map(|(_, id)| id));
 
@@ -212,8 +252,12 @@ impl Tokenizer {
             .collect();
         specials.sort_by_key(|(text, _)| Reverse(text.len()));
 
-        let adds_begin = metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(parts.begins);
-        let adds_end = metadata.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+        let adds_begin = metadata
+            .bool("tokenizer.ggml.add_bos_token")?
+            .unwrap_or(parts.begins);
+        let adds_end = metadata
+            .bool("tokenizer.ggml.add_eos_token")?
+            .unwrap_or(false);
         Ok(Self {
             pieces: parts.pieces,
             ids: parts.ids,
@@ -289,8 +333,16 @@ impl Tokenizer {
                     self.encode_word(word, splitter.takes_whole_words(), merges, tokens);
                 }
             }
-            Kind::Pieces { scores, byte_tokens, space_prefix } => {
-                let prefix = if *space_prefix && after_special { " " } else { "" };
+            Kind::Pieces {
+                scores,
+                byte_tokens,
+                space_prefix,
+            } => {
+                let prefix = if *space_prefix && after_special {
+                    " "
+                } else {
+                    ""
+                };
                 let text = format!("{prefix}{text}").replace(' ', SPACE_MARK);
                 self.encode_pieces(&text, scores, byte_tokens, tokens);
             }
@@ -332,7 +384,11 @@ impl Tokenizer {
         let bytes = text.as_bytes();
         let symbols = text.char_indices().map(|(start, character)| {
             let end = start + character.len_utf8();
-            Symbol { start, end, token: self.ids.get(&bytes[start..end]).copied() }
+            Symbol {
+                start,
+                end,
+                token: self.ids.get(&bytes[start..end]).copied(),
+            }
         });
         let merged = merge(symbols.collect(), |left, right| {
             let token = *self.ids.get(&bytes[left.start..right.end])?;
@@ -376,7 +432,10 @@ fn token_types(metadata: &Metadata, count: usize) -> Result<Vec<TokenType>> {
         "`tokenizer.ggml.token_type` has {} entries for {count} tokens",
         numbers.len()
     );
-    numbers.iter().map(|&number| TokenType::from_number(number)).collect()
+    numbers
+        .iter()
+        .map(|&number| TokenType::from_number(number))
+        .collect()
 }
 
 fn read_merges(
@@ -389,7 +448,10 @@ fn read_merges(
     let mut merges = HashMap::with_capacity(lines.len());
     for (line, rank) in lines.iter().zip(0..) {
         let pair = parse_merge(line, ids).with_context(|| {
-            format!("`tokenizer.ggml.merges` has the unusable entry `{}`", line.escape_ascii())
+            format!(
+                "`tokenizer.ggml.merges` has the unusable entry `{}`",
+                line.escape_ascii()
+            )
         })?;
         let (left, right, merged) = pair;
         merges.entry((left, right)).or_insert((rank, merged));

@@ -111,7 +111,8 @@ impl Metadata {
 
     /// An unsigned integer that must be there.
     pub fn required_u64(&self, key: &str) -> Result<u64> {
-        self.u64(key)?.with_context(|| format!("metadata `{key}` is missing"))
+        self.u64(key)?
+            .with_context(|| format!("metadata `{key}` is missing"))
     }
 
     /// A float, if the key is there.
@@ -119,7 +120,10 @@ impl Metadata {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Float(value)) if value.is_finite() => Ok(Some(*value)),
-            Some(other) => bail!("metadata `{key}` is {}, not a finite float", other.describe()),
+            Some(other) => bail!(
+                "metadata `{key}` is {}, not a finite float",
+                other.describe()
+            ),
         }
     }
 
@@ -128,7 +132,10 @@ impl Metadata {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(other) => bail!("metadata `{key}` is {}, not true or false", other.describe()),
+            Some(other) => bail!(
+                "metadata `{key}` is {}, not true or false",
+                other.describe()
+            ),
         }
     }
 
@@ -138,7 +145,8 @@ impl Metadata {
             None => Ok(None),
             Some(Value::Text(bytes)) => {
                 let text = std::str::from_utf8(bytes);
-                text.map(Some).with_context(|| format!("metadata `{key}` is not UTF-8"))
+                text.map(Some)
+                    .with_context(|| format!("metadata `{key}` is not UTF-8"))
             }
             Some(other) => bail!("metadata `{key}` is {}, not text", other.describe()),
         }
@@ -149,7 +157,10 @@ impl Metadata {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Texts(values)) => Ok(Some(values)),
-            Some(other) => bail!("metadata `{key}` is {}, not a list of texts", other.describe()),
+            Some(other) => bail!(
+                "metadata `{key}` is {}, not a list of texts",
+                other.describe()
+            ),
         }
     }
 
@@ -159,7 +170,10 @@ impl Metadata {
             None => Ok(None),
             Some(Value::Integers(values)) => Ok(Some(values)),
             Some(other) => {
-                bail!("metadata `{key}` is {}, not a list of integers", other.describe())
+                bail!(
+                    "metadata `{key}` is {}, not a list of integers",
+                    other.describe()
+                )
             }
         }
     }
@@ -169,7 +183,10 @@ impl Metadata {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Floats(values)) => Ok(Some(values)),
-            Some(other) => bail!("metadata `{key}` is {}, not a list of floats", other.describe()),
+            Some(other) => bail!(
+                "metadata `{key}` is {}, not a list of floats",
+                other.describe()
+            ),
         }
     }
 }

@@ -27,7 +27,11 @@ struct Layer {
 impl Cache {
     pub(super) fn new(config: &LlamaConfig) -> Self {
         let layers = (0..config.block_count).map(|_| None).collect();
-        Self { layers, length: 0, longest: config.context_length }
+        Self {
+            layers,
+            length: 0,
+            longest: config.context_length,
+        }
     }
 
     /// How many positions it holds.
@@ -50,7 +54,10 @@ impl Cache {
         let (heads, steps, width) = key.dims3()?;
         let end = self.length + steps;
         let capacity = |current: usize| {
-            let wanted = end.max(current * 2).max(FIRST_CAPACITY).min(self.longest.max(end));
+            let wanted = end
+                .max(current * 2)
+                .max(FIRST_CAPACITY)
+                .min(self.longest.max(end));
             (heads, wanted, width)
         };
         let layer = &mut self.layers[layer];
@@ -64,8 +71,13 @@ impl Cache {
         }
         let layer = layer.as_ref().context("the cache was just made")?;
         layer.keys.slice_set(&key.contiguous()?, 1, self.length)?;
-        layer.values.slice_set(&value.contiguous()?, 1, self.length)?;
-        Ok((layer.keys.narrow(1, 0, end)?, layer.values.narrow(1, 0, end)?))
+        layer
+            .values
+            .slice_set(&value.contiguous()?, 1, self.length)?;
+        Ok((
+            layer.keys.narrow(1, 0, end)?,
+            layer.values.narrow(1, 0, end)?,
+        ))
     }
 }
 

@@ -59,7 +59,9 @@ impl LlamaConfig {
             "damaged: {heads} attention heads don't share {key_heads} key heads evenly"
         );
         let head_width = head_width(metadata, width, heads)?;
-        let tokens = metadata.texts("tokenizer.ggml.tokens")?.map_or(0, <[_]>::len);
+        let tokens = metadata
+            .texts("tokenizer.ggml.tokens")?
+            .map_or(0, <[_]>::len);
         Ok(Self {
             block_count: count(metadata, "llama.block_count")?,
             context_length: count(metadata, "llama.context_length")?,
@@ -69,7 +71,8 @@ impl LlamaConfig {
             key_heads,
             head_width,
             vocabulary_size: tokens,
-            norm_epsilon: positive(metadata, "llama.attention.layer_norm_rms_epsilon", 1e-5)? as f32,
+            norm_epsilon: positive(metadata, "llama.attention.layer_norm_rms_epsilon", 1e-5)?
+                as f32,
             rope_base: positive(metadata, "llama.rope.freq_base", 10_000.0)?,
             rope_scale: rope_scale(metadata)?,
         })
@@ -81,7 +84,10 @@ impl LlamaConfig {
         let frequency = |(pair, &factor): (usize, &f32)| {
             let exponent = -2.0 * pair as f64 / self.head_width as f64;
             let turn = self.rope_base.powf(exponent) / self.rope_scale / f64::from(factor);
-            ensure!(turn.is_finite(), "damaged: `rope_freqs.weight` holds {factor}");
+            ensure!(
+                turn.is_finite(),
+                "damaged: `rope_freqs.weight` holds {factor}"
+            );
             Ok(turn)
         };
         factors.iter().enumerate().map(frequency).collect()
@@ -90,7 +96,10 @@ impl LlamaConfig {
 
 fn count(metadata: &Metadata, key: &str) -> Result<usize> {
     let value = metadata.required_u64(key)?;
-    ensure!((1..=MOST).contains(&value), "damaged: metadata `{key}` is {value}");
+    ensure!(
+        (1..=MOST).contains(&value),
+        "damaged: metadata `{key}` is {value}"
+    );
     Ok(value as usize)
 }
 
@@ -106,7 +115,10 @@ fn head_width(metadata: &Metadata, width: usize, heads: usize) -> Result<usize> 
         None if width.is_multiple_of(heads) => width / heads,
         None => bail!("damaged: a width of {width} doesn't divide into {heads} heads"),
     };
-    ensure!(head_width.is_multiple_of(2), "unsupported: heads of the odd width {head_width}");
+    ensure!(
+        head_width.is_multiple_of(2),
+        "unsupported: heads of the odd width {head_width}"
+    );
     for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
         let other = metadata.u64(key)?.unwrap_or(head_width as u64);
         ensure!(

@@ -32,7 +32,12 @@ impl Linear {
     pub fn new(weight: Arc<QTensor>, checks: Arc<RowChecks>) -> Result<Self> {
         let (_, columns) = weight.shape().dims2()?;
         let device = weight.device();
-        Ok(Self { weight: QMatMul::from_arc(weight)?, columns, device, checks })
+        Ok(Self {
+            weight: QMatMul::from_arc(weight)?,
+            columns,
+            device,
+            checks,
+        })
     }
 
     /// Multiplies rows of one sequence, all at once.
@@ -58,14 +63,19 @@ impl Linear {
     }
 
     fn rows_are_independent(&self, count: usize) -> Result<bool> {
-        let Some(check) = self.checks.get(count) else { return Ok(false) };
+        let Some(check) = self.checks.get(count) else {
+            return Ok(false);
+        };
         if let Some(known) = check.get() {
             return Ok(*known);
         }
         let rows = self.probe(count)?;
         let together: Vec<f32> = self.forward(&rows)?.flatten_all()?.to_vec1()?;
         let alone: Vec<f32> = self.forward_one_by_one(&rows)?.flatten_all()?.to_vec1()?;
-        let same = together.iter().zip(&alone).all(|(one, other)| one.to_bits() == other.to_bits());
+        let same = together
+            .iter()
+            .zip(&alone)
+            .all(|(one, other)| one.to_bits() == other.to_bits());
         Ok(*check.get_or_init(|| same))
     }
 
@@ -78,6 +88,10 @@ impl Linear {
                 (state >> 8) as f32 / (1 << 23) as f32 - 1.0
             })
             .collect();
-        Ok(Tensor::from_vec(values, (count, self.columns), &self.device)?)
+        Ok(Tensor::from_vec(
+            values,
+            (count, self.columns),
+            &self.device,
+        )?)
     }
 }

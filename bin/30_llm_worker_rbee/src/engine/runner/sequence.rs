@@ -119,7 +119,9 @@ impl<Cache> Sequence<Cache> {
     /// Says that it can't go on.
     pub fn fail(&mut self, error: &anyhow::Error) {
         self.over = true;
-        let _ = self.events.try_send(GenerationEvent::Failed(format!("{error:#}")));
+        let _ = self
+            .events
+            .try_send(GenerationEvent::Failed(format!("{error:#}")));
     }
 
     fn finish(&mut self, finish_reason: FinishReason) {

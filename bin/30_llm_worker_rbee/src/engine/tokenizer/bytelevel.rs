@@ -4,7 +4,11 @@
 /// The bytes that a token text of a byte-level vocabulary stands for; `None` if it holds a
 /// character from outside the alphabet, as special tokens may.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    std::str::from_utf8(text).ok()?.chars().map(byte_of).collect()
+    std::str::from_utf8(text)
+        .ok()?
+        .chars()
+        .map(byte_of)
+        .collect()
 }
 
 /// Printable Latin-1 characters stand for themselves; all other bytes follow from U+0100 on.

@@ -49,7 +49,14 @@ pub fn merge<Priority: Ord + Copy>(
         heap.extend(candidate(&list, Some(left - 1), Some(left), &pair));
     }
     while let Some(best) = heap.pop() {
-        let Candidate { left: Reverse(left), right, middle, end, token, .. } = best;
+        let Candidate {
+            left: Reverse(left),
+            right,
+            middle,
+            end,
+            token,
+            ..
+        } = best;
         let current = |list: &List| {
             let (l, r) = (&list.nodes[left], &list.nodes[right]);
             l.alive && r.alive && l.symbol.end == middle && r.symbol.end == end
@@ -59,7 +66,12 @@ pub fn merge<Priority: Ord + Copy>(
             continue;
         }
         list.join(left, right, token);
-        heap.extend(candidate(&list, list.nodes[left].previous, Some(left), &pair));
+        heap.extend(candidate(
+            &list,
+            list.nodes[left].previous,
+            Some(left),
+            &pair,
+        ));
         heap.extend(candidate(&list, Some(left), list.nodes[left].next, &pair));
     }
     list.into_symbols()
@@ -74,7 +86,14 @@ fn candidate<Priority: Ord + Copy>(
     let (left, right) = (left?, right?);
     let (l, r) = (&list.nodes[left].symbol, &list.nodes[right].symbol);
     let (priority, token) = pair(l, r)?;
-    Some(Candidate { priority, left: Reverse(left), right, middle: l.end, end: r.end, token })
+    Some(Candidate {
+        priority,
+        left: Reverse(left),
+        right,
+        middle: l.end,
+        end: r.end,
+        token,
+    })
 }
 
 /// Two neighbours that may be merged. The order of the fields is the order of the merges.
@@ -109,7 +128,9 @@ impl List {
             next: Some(at + 1).filter(|&next| next < count),
             alive: true,
         };
-        Self { nodes: symbols.into_iter().enumerate().map(link).collect() }
+        Self {
+            nodes: symbols.into_iter().enumerate().map(link).collect(),
+        }
     }
 
     fn join(&mut self, left: usize, right: usize, token: u32) {
@@ -124,6 +145,10 @@ impl List {
     }
 
     fn into_symbols(self) -> Vec<Symbol> {
-        self.nodes.into_iter().filter(|node| node.alive).map(|node| node.symbol).collect()
+        self.nodes
+            .into_iter()
+            .filter(|node| node.alive)
+            .map(|node| node.symbol)
+            .collect()
     }
 }

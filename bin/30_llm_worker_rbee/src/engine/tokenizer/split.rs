@@ -46,7 +46,11 @@ impl Splitter {
             ),
         };
         let llama3 = pre.starts_with("llama");
-        Ok(Self { patterns, whole_words: llama3, begins_texts: llama3 })
+        Ok(Self {
+            patterns,
+            whole_words: llama3,
+            begins_texts: llama3,
+        })
     }
 
     /// Whether a word that is a token stays whole, whatever the merges would make of it.
@@ -63,7 +67,10 @@ impl Splitter {
     pub fn split<'text>(&self, text: &'text str) -> Vec<&'text str> {
         let mut words = vec![text];
         for pattern in &self.patterns {
-            words = words.into_iter().flat_map(|word| pattern.split(word)).collect();
+            words = words
+                .into_iter()
+                .flat_map(|word| pattern.split(word))
+                .collect();
         }
         words
     }
@@ -110,7 +117,9 @@ impl Pattern {
 
     /// How many of the found bytes belong to the next word.
     fn given_back(&self, text: &str, found: &str, end: usize) -> usize {
-        let Some(last) = found.chars().next_back() else { return 0 };
+        let Some(last) = found.chars().next_back() else {
+            return 0;
+        };
         let wants = match self.give_back {
             GiveBack::Nothing => false,
             GiveBack::LastSpace => true,
@@ -144,7 +153,10 @@ mod tests {
 
     #[test]
     fn smollm_takes_digits_one_by_one() {
-        assert_eq!(split("smollm", "in 1984!"), ["in", " ", "1", "9", "8", "4", "!"]);
+        assert_eq!(
+            split("smollm", "in 1984!"),
+            ["in", " ", "1", "9", "8", "4", "!"]
+        );
         assert_eq!(split("gpt-2", "in 1984!"), ["in", " 1984", "!"]);
         assert_eq!(split("llama-bpe", "in 1984!"), ["in", " ", "198", "4", "!"]);
         assert_eq!(split("default", "in 1984!"), ["in", " ", "198", "4", "!"]);
@@ -153,7 +165,10 @@ mod tests {
     #[test]
     fn an_unknown_rule_is_refused_by_name() {
         let error = Splitter::new("poro").unwrap_err().to_string();
-        assert!(error.contains("`poro`") && error.contains("smollm"), "{error}");
+        assert!(
+            error.contains("`poro`") && error.contains("smollm"),
+            "{error}"
+        );
     }
 
     #[test]
