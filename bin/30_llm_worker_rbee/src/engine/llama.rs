@@ -371,6 +371,3 @@ fn candle_type(kind: TensorType) -> GgmlDType {
         TensorType::Q6K => GgmlDType::Q6K,
     }
 }
-
-#[cfg(test)]
-mod tests;

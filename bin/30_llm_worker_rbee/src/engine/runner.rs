@@ -27,7 +27,7 @@ use sequence::Sequence;
 pub const SLOTS: usize = 8;
 /// A prompt is read in portions of this many tokens, and between two of them cancellation is
 /// noticed and others get their tokens. Always the same, so that the text is.
-pub const PREFILL_TOKENS: usize = 64;
+pub const PREFILL_TOKENS: usize = 16;
 
 /// What the runner needs of a model.
 pub trait Model: Send + 'static {
@@ -317,6 +317,3 @@ fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         Err(anyhow!("the engine panicked: {message}"))
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -301,7 +301,10 @@ impl Tokenizer {
     }
 
     fn find_specials<'text>(&self, prompt: &'text str) -> Vec<Fragment<'text>> {
-        let mut fragments = vec![Fragment::Text(prompt)];
+        let mut fragments = Vec::new();
+        if !prompt.is_empty() {
+            fragments.push(Fragment::Text(prompt));
+        }
         for (special, token) in &self.specials {
             if !prompt.contains(special.as_str()) {
                 continue;

@@ -7,7 +7,7 @@
 pub struct GgufWriter {
     pub version: u32,
     pub alignment: usize,
-    entries: Vec<(String, Vec<u8>)>,
+    pub entries: Vec<(String, Vec<u8>)>,
     pub tensors: Vec<Tensor>,
 }
 
