@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         ctx_size: None,
         max_queue: concurrency,
     })?;
-    println!("{:?}", engine.info());
+    println!("{}", engine.info());
     println!(
         "load      {:7.1} ms",
         started.elapsed().as_secs_f64() * 1000.0

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use llm_worker_rbee::auth::TOKEN_VARIABLE;
 use llm_worker_rbee::cli::{self, Config, NoConfig};
-use llm_worker_rbee::engine::Engine;
+use llm_worker_rbee::engine::{self, Engine, LoadOptions};
 use llm_worker_rbee::heartbeat::{Heartbeat, Identity};
 use llm_worker_rbee::log;
 use llm_worker_rbee::routes::app;
@@ -144,8 +144,18 @@ async fn end_at_once(mut stop_requests: StopRequests) {
 }
 
 fn load_engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
-    anyhow::bail!(
-        "cannot load {}: this build holds no engine",
-        config.model.display()
-    )
+    let backend = match config.backend {
+        cli::Backend::Cpu => engine::Backend::Cpu,
+        cli::Backend::Cuda => engine::Backend::Cuda,
+        cli::Backend::Metal => engine::Backend::Metal,
+    };
+    let engine = engine::load(&LoadOptions {
+        model_path: config.model.clone(),
+        backend,
+        device: config.device,
+        ctx_size: config.ctx_size,
+        max_queue: config.max_queue,
+    })?;
+    log::info(&engine.info().to_string());
+    Ok(Arc::new(engine))
 }

@@ -1,8 +1,5 @@
 //! Which device computes. What was asked for is what is used, or it is an error: never another.
 
-use std::fmt;
-use std::str::FromStr;
-
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 
@@ -15,34 +12,6 @@ pub enum Backend {
     Cuda,
     /// An Apple GPU; needs a build with the feature `metal`.
     Metal,
-}
-
-impl Backend {
-    /// The name on the command line and in heartbeats.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Metal => "metal",
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
-impl FromStr for Backend {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        [Self::Cpu, Self::Cuda, Self::Metal]
-            .into_iter()
-            .find(|backend| backend.name() == name)
-            .with_context(|| format!("unknown backend `{name}`: cpu, cuda and metal exist"))
-    }
 }
 
 /// Opens a device.
@@ -100,19 +69,5 @@ mod tests {
     fn a_backend_that_the_build_lacks_is_refused_with_the_way_to_get_it() {
         let error = open(Backend::Cuda, 0).unwrap_err().to_string();
         assert!(error.contains("--features cuda"), "{error}");
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for backend in [Backend::Cpu, Backend::Cuda, Backend::Metal] {
-            assert_eq!(backend.name().parse::<Backend>().unwrap(), backend);
-        }
-        assert!(
-            "rocm"
-                .parse::<Backend>()
-                .unwrap_err()
-                .to_string()
-                .contains("`rocm`")
-        );
     }
 }

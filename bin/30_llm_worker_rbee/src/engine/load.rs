@@ -1,5 +1,6 @@
 //! From a model file to an engine that serves.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,6 +46,23 @@ pub struct ModelInfo {
     pub vocabulary_size: u32,
     /// Where it is computed.
     pub device: String,
+}
+
+impl fmt::Display for ModelInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or("unnamed").escape_debug();
+        let millions = self.parameters as f64 / 1e6;
+        write!(
+            formatter,
+            "Model {name}: {} {} with {millions:.1} million parameters, {} tokens of context, {} in \
+             the vocabulary, on {}",
+            self.architecture,
+            self.quantisation,
+            self.context_length,
+            self.vocabulary_size,
+            self.device
+        )
+    }
 }
 
 /// A loaded model that serves requests.
