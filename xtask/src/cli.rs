@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::config::{Backend, Format, WorkerTestConfig};
 use crate::tasks::worker::explain::Question;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
@@ -27,6 +28,12 @@ pub enum Task {
     /// Download a model of the catalog, whole and checked, or list them
     #[command(name = "worker:download-model", after_help = DOWNLOAD_MODEL_HELP)]
     WorkerDownloadModel(DownloadModelArgs),
+    /// Ends what a run left behind when it was killed; a run starts it itself
+    #[command(name = REAPER_TASK, hide = true)]
+    Reaper {
+        /// The run that it belongs to.
+        run_id: String,
+    },
 }
 
 const WORKER_TEST_HELP: &str = "\

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
                 Err(error) => return fail(&error, USAGE),
             },
         },
+        Some(Task::Reaper { run_id }) => Ok(tasks::worker::reap(&run_id)),
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
@@ -45,6 +46,7 @@ fn print_text(text: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
+    // A terminal that is gone can't be told.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
     ExitCode::from(code)
 }

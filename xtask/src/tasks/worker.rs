@@ -8,6 +8,7 @@ pub mod explain;
 mod journal;
 mod mode;
 pub mod model;
+mod panics;
 pub mod plan;
 mod record;
 mod reporter;
@@ -15,7 +16,8 @@ mod signals;
 mod stop;
 mod subject;
 
-use std::io::stdout;
+use std::io::{Write, stderr, stdout};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -25,7 +27,10 @@ use anyhow::{Context, Result};
 use self::config::{Format, WorkerTestConfig};
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
-use self::record::event::{EventKind, RunInfo, SCHEMA_VERSION};
+use self::record::event::{
+    CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, RunInfo, SCHEMA_VERSION,
+};
+use self::record::report::Verdict;
 use self::reporter::Reporter;
 use self::reporter::human::Human;
 use self::reporter::json::JsonLines;
@@ -33,10 +38,20 @@ use self::stop::{Interrupted, StopFlag};
 use self::subject::hive::MockHiveServer;
 use self::subject::process::Launch;
 use self::subject::python::Python;
-use self::subject::{Surroundings, port};
+use self::subject::{Surroundings, port, reaper, roster};
+
+pub use self::subject::reaper::TASK as REAPER_TASK;
 
 /// Where runs keep their files, from the workspace root.
 const ARTIFACTS: &str = "target/worker-test";
+
+/// How far a run came that had a worker.
+enum Ended {
+    /// Everything was tried.
+    Whole,
+    /// Not everything was, and the journal says why.
+    Early,
+}
 
 /// Runs the test and gives the exit code that the README documents.
 pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
@@ -48,22 +63,46 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
         .with_context(|| format!("cannot create the run's folder {}", folder.display()))?;
     let stop = StopFlag::default();
     signals::raise_on_signal(&stop)?;
+    panics::raise_on_panic(&stop);
+    roster::open(&info.run_id)?;
 
     let (journal, keeper) = Journal::open(vec![reporter(config)]);
     journal.emit(EventKind::RunStarted(info));
-    if let Err(error) = run(config, &root, &folder, &journal, &stop) {
-        journal.emit(match error.downcast::<Interrupted>() {
-            Ok(Interrupted { signal }) => EventKind::Interrupted { signal },
-            Err(error) => EventKind::Troubled {
-                message: format!("{error:#}"),
-            },
-        });
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        run(config, &root, &folder, &journal, &stop)
+    }));
+    // What unwound has dropped its guards; a panic has raised the flag.
+    match ran.unwrap_or_else(|_| stop.check().map(|()| Ended::Whole).map_err(Into::into)) {
+        Ok(Ended::Early) => {}
+        // It may have been raised during the clean-up.
+        Ok(Ended::Whole) => {
+            if let Err(interrupted) = stop.check() {
+                journal.emit(ending(interrupted.into()));
+            }
+        }
+        Err(error) => {
+            journal.emit(ending(error));
+            journal.emit(EventKind::CleanupStarted);
+        }
     }
+    audit(&journal);
     journal.emit(EventKind::RunFinished {
         duration_ms: began.elapsed().as_millis() as u64,
     });
-    let report = keeper.close(&journal);
-    Ok(ExitCode::from(report.verdict().exit_code()))
+    let verdict = match keeper.close(&journal, &stop) {
+        Some(report) => report.verdict(),
+        // Nobody takes the output, and somebody wants us to end.
+        None => match stop.check() {
+            Err(Interrupted::Signal(signal)) => Verdict::Interrupted(signal),
+            _ => Verdict::Invalid,
+        },
+    };
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Ends what a run left behind, if it was killed. For the hidden task that a run starts itself.
+pub fn reap(run_id: &str) -> ExitCode {
+    reaper::run(run_id)
 }
 
 /// Shows the catalog of models, or downloads one of them; gives the exit code.
@@ -74,33 +113,42 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let code = match error.downcast_ref::<Interrupted>() {
-        Some(Interrupted { signal }) => 128 + *signal as u8,
+        Some(Interrupted::Signal(signal)) => 128 + *signal as u8,
         None if error.is::<UnknownModel>() => 2,
-        None => return Err(error),
+        Some(Interrupted::Panic(_)) | None => return Err(error),
     };
-    eprintln!("error: {error:#}");
+    // A terminal that is gone can't be told.
+    let _ = writeln!(stderr(), "error: {error:#}");
     Ok(ExitCode::from(code))
 }
 
 /// Everything that is started lives in here, and is gone when it returns.
+///
+/// Fails where nothing could be tried. Once there is a worker, the summary comes before the
+/// clean-up, and why it ended before both.
 fn run(
     config: &WorkerTestConfig,
     root: &Path,
     folder: &Path,
     journal: &Journal,
     stop: &StopFlag,
-) -> Result<()> {
+) -> Result<Ended> {
     let plan = plan::plan(&config.selection)?;
+    journal.emit(mode::suite::planned(&plan));
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
-    let worker_port = port::claim(config.port, "the worker", "--port")?;
+    port::ensure_free(config.port, "the worker", "--port")?;
+    port::ensure_free(config.hive_port, "the mock hive", "--hive-port")?;
     let python = Python::find(config.python.as_deref())?;
-    let hive_port = port::claim(config.hive_port, "the mock hive", "--hive-port")?;
-    let hive = MockHiveServer::start(&python, hive_port, folder, journal, stop)?;
+    let hive = MockHiveServer::start(&python, config.hive_port, folder, journal, stop)?;
     let binary = match &config.worker_bin {
         Some(binary) => binary.clone(),
         None => build::build_worker(root, config.backend, journal, stop)?,
+    };
+    let worker_port = match config.port {
+        0 => port::pick_free()?,
+        port => port,
     };
     let launch = Launch {
         binary,
@@ -121,13 +169,49 @@ fn run(
         journal,
         stop,
     };
-    let outcome = mode::suite::run(surroundings, &hive, launch, &plan);
+    let mut subject = mode::suite::start(surroundings, &hive, launch)?;
+    panics::rehearse();
+    let ended = match mode::suite::run(&mut subject, &plan) {
+        Ok(()) => Ended::Whole,
+        Err(error) => {
+            journal.emit(ending(error));
+            Ended::Early
+        }
+    };
+    mode::suite::show_log(&subject);
     journal.emit(EventKind::CleanupStarted);
-    drop(hive);
+    Ok(ended)
+}
+
+/// Why a run ended early, as an event.
+fn ending(error: anyhow::Error) -> EventKind {
+    match error.downcast::<Interrupted>() {
+        Ok(Interrupted::Signal(signal)) => EventKind::Interrupted { signal },
+        Ok(Interrupted::Panic(message)) => EventKind::Troubled { message },
+        Err(error) => EventKind::Troubled {
+            message: format!("{error:#}"),
+        },
+    }
+}
+
+/// Looks for whatever outlived its guard. What had to be ended is a broken promise, even where its
+/// check never ran.
+fn audit(journal: &Journal) {
+    let began = Instant::now();
+    let audit = roster::close();
+    if !audit.left_behind.is_empty() {
+        let place = "the process table after the run";
+        let got = audit.left_behind.join("; ");
+        journal.emit(EventKind::CheckFinished(CheckRecord {
+            id: NO_SURVIVORS.to_owned(),
+            outcome: Outcome::Failed(Mismatch::new(place, "no process of the run", got)),
+            duration_ms: began.elapsed().as_millis() as u64,
+            detail: None,
+        }));
+    }
     journal.emit(EventKind::CleanupFinished {
-        survivors: Vec::new(),
+        survivors: audit.survivors,
     });
-    outcome
 }
 
 fn reporter(config: &WorkerTestConfig) -> Box<dyn Reporter> {

@@ -12,7 +12,7 @@ use super::config::Backend;
 use super::journal::Journal;
 use super::record::event::EventKind;
 use super::stop::StopFlag;
-use super::subject::group::ProcessGroup;
+use super::subject::group::{ProcessGroup, Role};
 
 const PACKAGE: &str = "llm-worker-rbee";
 
@@ -50,7 +50,8 @@ pub fn build_worker(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let group = ProcessGroup::spawn(command, GRACE_PERIOD).context("cannot start cargo")?;
+    let group =
+        ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start cargo")?;
     let messages = group
         .take_pipes()
         .1

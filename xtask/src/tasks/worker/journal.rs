@@ -3,13 +3,20 @@
 //! A thread of its own folds the report and feeds the reporters, so that a slow terminal or a full
 //! disk never holds a measurement up.
 
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::record::event::{Event, EventKind};
 use super::record::report::RunReport;
 use super::reporter::Reporter;
+use super::stop::StopFlag;
+
+/// The name of the thread that reporters run in.
+pub const REPORTING_THREAD: &str = "reporters";
+
+/// How long reporters may hold up the end of a run that was interrupted.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The writing end: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
@@ -21,7 +28,7 @@ pub struct Journal {
 /// The reading end, which knows the report once the run is over.
 #[derive(Debug)]
 pub struct Keeper {
-    thread: JoinHandle<RunReport>,
+    report: Receiver<RunReport>,
 }
 
 #[derive(Debug)]
@@ -34,26 +41,24 @@ impl Journal {
     /// Begins the run's time axis and starts feeding `reporters`.
     pub fn open(mut reporters: Vec<Box<dyn Reporter>>) -> (Journal, Keeper) {
         let (sender, receiver) = channel();
-        let thread = std::thread::spawn(move || {
+        let (finished, report) = channel();
+        let thread = std::thread::Builder::new().name(String::from(REPORTING_THREAD));
+        let feed = move || {
             let mut report = RunReport::default();
             while let Ok(Message::Happened(event)) = receiver.recv() {
                 report.apply(&event);
                 // A reporter that fails is dropped with a word; the others and the verdict go on.
-                reporters.retain_mut(|reporter| match reporter.report(&event, &report) {
-                    Ok(()) => true,
-                    Err(error) => {
-                        reporter.give_up(&error);
-                        false
-                    }
-                });
+                reporters.retain_mut(|reporter| tell(reporter.as_mut(), &event, &report));
             }
-            report
-        });
+            let _ = finished.send(report);
+        };
+        // Without this thread nobody would hear of anything; no system refuses the first one.
+        thread.spawn(feed).expect("a thread can be started");
         let journal = Journal {
             sender,
             began: Instant::now(),
         };
-        (journal, Keeper { thread })
+        (journal, Keeper { report })
     }
 
     /// A journal that nobody reads, for what must not show up in the run's own.
@@ -81,10 +86,97 @@ impl Journal {
 
 impl Keeper {
     /// Waits until every event so far has been reported.
-    pub fn close(self, journal: &Journal) -> RunReport {
+    ///
+    /// `None` where the run was interrupted and a reporter still can't get rid of its output: a
+    /// terminal that is stopped, a pipe that nobody reads.
+    pub fn close(self, journal: &Journal, stop: &StopFlag) -> Option<RunReport> {
         let _ = journal.sender.send(Message::Close);
-        self.thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let mut interrupted: Option<Instant> = None;
+        loop {
+            match self.report.recv_timeout(Duration::from_millis(20)) {
+                Ok(report) => return Some(report),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if stop.check().is_ok() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let since = interrupted.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= OUTPUT_LIMIT {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the reporter goes on. One that panics is given up like one that fails.
+fn tell(reporter: &mut dyn Reporter, event: &Event, report: &RunReport) -> bool {
+    let told = catch_unwind(AssertUnwindSafe(|| reporter.report(event, report)));
+    match told {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            reporter.give_up(&error);
+            false
+        }
+        // The panic hook has had its word.
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    struct Fails(fn() -> io::Result<()>);
+
+    struct Counts(Arc<Mutex<u32>>);
+
+    impl Reporter for Fails {
+        fn report(&mut self, _: &Event, _: &RunReport) -> io::Result<()> {
+            (self.0)()
+        }
+
+        fn give_up(&mut self, _: &io::Error) {}
+    }
+
+    impl Reporter for Counts {
+        fn report(&mut self, _: &Event, _: &RunReport) -> io::Result<()> {
+            *self.0.lock().unwrap() += 1;
+            Ok(())
+        }
+
+        fn give_up(&mut self, _: &io::Error) {}
+    }
+
+    #[test]
+    fn a_reporter_that_fails_or_panics_silences_nobody() {
+        let count = Arc::new(Mutex::new(0));
+        let (journal, keeper) = Journal::open(vec![
+            Box::new(Fails(|| Err(io::ErrorKind::BrokenPipe.into()))),
+            Box::new(Fails(|| panic!("rehearsed"))),
+            Box::new(Counts(Arc::clone(&count))),
+        ]);
+        journal.emit(EventKind::ModelChecking);
+        journal.emit(EventKind::Interrupted { signal: 2 });
+        let report = keeper.close(&journal, &StopFlag::default()).unwrap();
+        assert_eq!(report.interrupted_by, Some(2));
+        assert_eq!(*count.lock().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_blocked_reporter_does_not_hold_up_an_interrupted_run() {
+        let blocked = || {
+            std::thread::park_timeout(Duration::from_secs(60));
+            Ok(())
+        };
+        let (journal, keeper) = Journal::open(vec![Box::new(Fails(blocked))]);
+        journal.emit(EventKind::ModelChecking);
+        let stop = StopFlag::default();
+        stop.raise(2);
+        let began = Instant::now();
+        assert_eq!(keeper.close(&journal, &stop), None);
+        assert!(began.elapsed() >= OUTPUT_LIMIT);
     }
 }

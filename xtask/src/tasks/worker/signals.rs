@@ -1,23 +1,34 @@
 //! Signals become a raised stop flag, so that guards unwind and clean up.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::stop::StopFlag;
+use super::subject::{platform, roster};
 
-/// From now on a signal that asks us to end raises the flag; a second one ends us at once.
+/// The number of SIGHUP: a terminal that closes often sends it twice.
+const HANGUP: i32 = 1;
+
+/// What comes so soon after the first signal is the same request: `timeout` signals both the
+/// process and its group.
+const ECHO: Duration = Duration::from_millis(30);
+
+/// From now on a signal that asks us to end raises the flag; a second one kills everything that
+/// was started, and us, at once.
 pub fn raise_on_signal(stop: &StopFlag) -> Result<()> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot take over signals")?;
     let stop = stop.clone();
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            if stop.check().is_err() {
-                std::process::exit(128 + signal);
-            }
+    let mut first: Option<Instant> = None;
+    platform::on_stop_signal(move |signal| match first {
+        None => {
+            first = Some(Instant::now());
             stop.raise(signal);
         }
-    });
-    Ok(())
+        Some(first) if signal == HANGUP || first.elapsed() < ECHO => {}
+        Some(_) => {
+            roster::kill_everybody();
+            platform::exit_now(128 + signal);
+        }
+    })
+    .context("cannot take over signals")
 }

@@ -1,7 +1,6 @@
 //! The stop flag: a signal sets it, every wait looks at it, so that guards unwind and clean up.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How often a wait looks at what it waits for.
@@ -10,14 +9,16 @@ const POLL_INTERVAL: Duration = Duration::from_millis(3);
 /// Tells every wait of a run to give up.
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag {
-    signal: Arc<AtomicI32>,
+    raised: Arc<OnceLock<Interrupted>>,
 }
 
-/// The run was ended early by a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interrupted {
-    /// The signal's number.
-    pub signal: i32,
+/// The run was ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interrupted {
+    /// By this signal.
+    Signal(i32),
+    /// By a panic of ours, which said this.
+    Panic(String),
 }
 
 /// A wait ran into its deadline.
@@ -32,16 +33,19 @@ pub struct TimedOut {
 impl StopFlag {
     /// Tells every wait to give up. The first signal is the one that is remembered.
     pub fn raise(&self, signal: i32) {
-        let _ = self
-            .signal
-            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self.raised.set(Interrupted::Signal(signal));
+    }
+
+    /// Tells every wait to give up, because a thread panicked.
+    pub fn raise_panic(&self, message: String) {
+        let _ = self.raised.set(Interrupted::Panic(message));
     }
 
     /// Fails once the flag is raised.
     pub fn check(&self) -> Result<(), Interrupted> {
-        match self.signal.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            signal => Err(Interrupted { signal }),
+        match self.raised.get() {
+            None => Ok(()),
+            Some(interrupted) => Err(interrupted.clone()),
         }
     }
 
@@ -77,7 +81,10 @@ pub fn in_time<T>(waited: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted by signal {}", self.signal)
+        match self {
+            Interrupted::Signal(signal) => write!(f, "interrupted by signal {signal}"),
+            Interrupted::Panic(message) => f.write_str(message),
+        }
     }
 }
 
@@ -113,6 +120,6 @@ mod tests {
         let error = stop
             .wait_for("ever", Duration::MAX, || Ok(None::<()>))
             .unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&Interrupted { signal: 2 }));
+        assert_eq!(error.downcast_ref(), Some(&Interrupted::Signal(2)));
     }
 }

@@ -9,10 +9,13 @@ pub mod hive;
 pub mod log;
 pub mod open_stream;
 pub mod pace;
+pub mod platform;
 pub mod port;
 pub mod process;
 pub mod python;
 pub mod raw;
+pub mod reaper;
+pub mod roster;
 pub mod sse;
 pub mod stream;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
 use crate::tasks::worker::stop::TimedOut;
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::dialect::{BeatState, read_heartbeat};
@@ -59,6 +59,17 @@ pub const END: &[Check] = &[
         curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; echo $?",
         needs: &[Need::Ready],
         run: stops_orderly,
+    },
+    Check {
+        id: NO_SURVIVORS,
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "leaves no process and no held port behind when it ends",
+        contract: "Exit 0 after an orderly stop.",
+        explanation: "After the worker's end a process that it started, in its group or out of it, or a port that is still held fails it; whatever is found is ended.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081",
+        needs: &[],
+        run: leaves_nobody,
     },
 ];
 
@@ -151,6 +162,17 @@ pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
         return Err(Mismatch::new(place, "a last heartbeat with state Draining", got).into());
     }
     Ok(String::from("exit status 0"))
+}
+
+pub fn leaves_nobody(subject: &Subject) -> Result<Evidence> {
+    let left_behind = subject.worker.end();
+    ensure_kept(
+        left_behind.is_empty(),
+        "the process table after the worker's end",
+        "no process of the worker's and no held port",
+        left_behind.join("; "),
+    )?;
+    Ok(Evidence::new())
 }
 
 /// `[INFO] ...`, `INFO ...`, or a JSON object with a `level`.

@@ -10,32 +10,39 @@ use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
 use crate::tasks::worker::subject::hive::MockHiveServer;
-use crate::tasks::worker::subject::process::{Launch, StartUp, WorkerProcess};
-use crate::tasks::worker::subject::{Subject, Surroundings};
+use crate::tasks::worker::subject::process::{Launch, PortLost, StartUp, WorkerProcess};
+use crate::tasks::worker::subject::{Subject, Surroundings, port};
 
-/// Starts the worker, runs every planned check, and shows the end of its log whatever happened.
-///
-/// Fails where we can't go on, or when the run is interrupted; broken promises are not failures
-/// of this function but facts in the journal.
-pub fn run(
-    surroundings: Surroundings<'_>,
-    hive: &MockHiveServer,
-    launch: Launch,
-    plan: &[Planned],
-) -> Result<()> {
-    let journal = surroundings.journal;
-    let planned = plan.iter().map(|Planned { check, .. }| PlannedCheck {
+/// The plan as an event.
+pub fn planned(plan: &[Planned]) -> EventKind {
+    let checks = plan.iter().map(|Planned { check, .. }| PlannedCheck {
         id: check.id.to_owned(),
         promise: check.promise.to_owned(),
         suite: check.suite,
         level: check.level,
     });
-    journal.emit(EventKind::Planned {
-        checks: planned.collect(),
-    });
-    let mut subject = start(surroundings, hive, launch)?;
-    let outcome = wait_until_ready(&mut subject).and_then(|()| run_checks(&subject, plan));
-    if let Some(exit) = subject.worker.exited()? {
+    EventKind::Planned {
+        checks: checks.collect(),
+    }
+}
+
+/// Waits until the worker is ready and runs every planned check.
+///
+/// Fails where we can't go on, or when the run is interrupted; broken promises are not failures
+/// of this function but facts in the journal.
+pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
+    wait_until_ready(subject)?;
+    for planned in plan {
+        subject.surroundings.stop.check()?;
+        run_check(subject, *planned)?;
+    }
+    Ok(())
+}
+
+/// Shows how the worker ended, where it has, and the end of its log.
+pub fn show_log(subject: &Subject<'_>) {
+    let journal = subject.surroundings.journal;
+    if let Ok(Some(exit)) = subject.worker.exited() {
         journal.emit(EventKind::WorkerExited {
             status: exit.describe(),
             lived_ms: exit.lived.as_millis() as u64,
@@ -44,17 +51,30 @@ pub fn run(
     let log = subject.worker.log();
     journal.emit(EventKind::LogTail {
         source: LogSource::Worker,
-        lines: log.tail(surroundings.config.log_lines),
+        lines: log.tail(subject.surroundings.config.log_lines),
         path: log.path().display().to_string(),
     });
-    outcome
 }
 
-fn start<'run>(
+/// Starts the worker. It lives until the subject is dropped.
+pub fn start<'run>(
     surroundings: Surroundings<'run>,
     hive: &'run MockHiveServer,
     launch: Launch,
 ) -> Result<Subject<'run>> {
+    let worker = start_worker(surroundings, launch)?;
+    Ok(Subject {
+        surroundings,
+        hive,
+        worker,
+        start_up: StartUp::default(),
+        not_ready: None,
+        check_id: std::cell::Cell::new("start"),
+        known_pace: std::cell::OnceCell::new(),
+    })
+}
+
+fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<WorkerProcess> {
     let Surroundings {
         journal,
         folder,
@@ -73,15 +93,7 @@ fn start<'run>(
     }));
     let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
     journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
-    Ok(Subject {
-        surroundings,
-        hive,
-        worker,
-        start_up: StartUp::default(),
-        not_ready: None,
-        check_id: std::cell::Cell::new("start"),
-        known_pace: std::cell::OnceCell::new(),
-    })
+    Ok(worker)
 }
 
 /// Not being ready is a fact for the checks; whatever else goes wrong ends the run.
@@ -91,10 +103,22 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     journal.emit(EventKind::ReadyWaiting {
         timeout_ms: timeout.as_millis() as u64,
     });
-    match subject
+    let mut waited = subject
         .worker
-        .wait_until_ready(timeout, &mut subject.start_up)
+        .wait_until_ready(timeout, &mut subject.start_up);
+    if let Err(error) = &waited
+        && let Some(lost) = error.downcast_ref::<PortLost>()
+        && subject.surroundings.config.port == 0
     {
+        journal.emit(EventKind::Noted {
+            message: format!("{lost}\n  so the worker is started once more, on another port"),
+        });
+        move_to_another_port(subject)?;
+        waited = subject
+            .worker
+            .wait_until_ready(timeout, &mut subject.start_up);
+    }
+    match waited {
         Ok(()) => {
             let after_ms = subject.start_up.ready.unwrap_or_default().as_millis() as u64;
             journal.emit(EventKind::WorkerReady { after_ms });
@@ -104,11 +128,14 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     Ok(())
 }
 
-fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
-    for planned in plan {
-        subject.surroundings.stop.check()?;
-        run_check(subject, *planned)?;
-    }
+fn move_to_another_port(subject: &mut Subject<'_>) -> Result<()> {
+    subject.worker.end();
+    let launch = Launch {
+        port: port::pick_free()?,
+        ..subject.worker.launch().clone()
+    };
+    subject.worker = start_worker(subject.surroundings, launch)?;
+    subject.start_up = StartUp::default();
     Ok(())
 }
 

@@ -6,6 +6,9 @@ use serde_json::Value;
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The check of what outlives the worker. Whatever the run was for, a survivor fails it.
+pub const NO_SURVIVORS: &str = "lifecycle.no_survivors";
+
 /// One fact about a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {

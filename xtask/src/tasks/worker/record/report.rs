@@ -117,7 +117,7 @@ impl RunReport {
         let invalid = |record: &CheckRecord| matches!(record.outcome, Outcome::Invalid { .. });
         if let Some(signal) = self.interrupted_by {
             Verdict::Interrupted(signal)
-        } else if self.checks.iter().any(failed) {
+        } else if self.checks.iter().any(failed) || !self.survivors.is_empty() {
             Verdict::Failed
         } else if self.checks.iter().any(invalid)
             || !self.troubles.is_empty()
@@ -200,6 +200,15 @@ mod tests {
         finish(&mut report, "should.c", Outcome::Failed(mismatch.clone()));
         assert_eq!(report.verdict(), Verdict::Passed);
         finish(&mut report, "nobody.planned_it", Outcome::Failed(mismatch));
+        assert_eq!(report.verdict(), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_survivor_is_not_green() {
+        let mut report = planned(&["a.b"]);
+        finish(&mut report, "a.b", Outcome::Passed);
+        let survivors = vec![String::from("port 18081")];
+        learn(&mut report, EventKind::CleanupFinished { survivors });
         assert_eq!(report.verdict(), Verdict::Failed);
     }
 

@@ -285,7 +285,10 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::Noted { message } => self.line(&format!("  {message}"))?,
             EventKind::Troubled { message } => self.line(&format!("\nerror: {message}"))?,
             EventKind::Interrupted { signal } => {
-                self.line(&format!("\nInterrupted by signal {signal}"))?
+                let name = summary::signal_name(*signal);
+                self.line(&format!(
+                    "\n⚠️ Interrupted by {name}: cleaning up (once more kills at once)"
+                ))?;
             }
             EventKind::CleanupStarted => {
                 self.summary(report)?;
@@ -314,7 +317,7 @@ impl<W: Write + Send> Reporter for Human<W> {
     fn give_up(&mut self, error: &io::Error) {
         // A reader that went away (`| head -1`) has seen enough.
         if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("warning: the output ends here: {error}");
+            let _ = writeln!(io::stderr(), "warning: the output ends here: {error}");
         }
     }
 }

@@ -27,6 +27,6 @@ impl<W: Write + Send> Reporter for JsonLines<W> {
     }
 
     fn give_up(&mut self, error: &io::Error) {
-        eprintln!("warning: the JSON events end here: {error}");
+        let _ = writeln!(io::stderr(), "warning: the JSON events end here: {error}");
     }
 }

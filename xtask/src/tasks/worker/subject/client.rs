@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use ureq::http;
 
+use super::group::Watch;
 use crate::tasks::worker::stop::StopFlag;
 
 /// The largest answer that is read; whatever is beyond it is a broken promise anyway.
 const BODY_LIMIT_BYTES: u64 = 64 << 20;
 
-/// How often a request that is under way looks at the stop flag.
+/// How long an answer that is under way may still take when the worker has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How often a request that is under way looks at the stop flag and at the worker.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A request, as the dialect spells it.
@@ -68,6 +72,7 @@ pub enum Arrival {
 #[derive(Debug, Clone)]
 pub struct Client {
     base_url: String,
+    worker: Watch,
     stop: StopFlag,
 }
 
@@ -88,9 +93,12 @@ impl Request {
 
 impl Client {
     /// A client of whatever listens on this loopback port.
-    pub fn new(port: u16, stop: &StopFlag) -> Self {
+    ///
+    /// Its requests end when the worker does, whoever else holds the connection open.
+    pub fn new(port: u16, worker: Watch, stop: &StopFlag) -> Self {
         Self {
             base_url: format!("http://127.0.0.1:{port}"),
+            worker,
             stop: stop.clone(),
         }
     }
@@ -129,6 +137,7 @@ impl Client {
         mut sink: impl FnMut(Arrival),
     ) -> anyhow::Result<()> {
         let (sender, receiver) = channel();
+        let name = request.name();
         let (request, url) = (
             request.clone(),
             format!("{}{}", self.base_url, request.path),
@@ -141,10 +150,20 @@ impl Client {
                 let _ = sender.send(Arrival::Broken(NoAnswer { request, cause }));
             }
         });
+        let mut ended: Option<Instant> = None;
         loop {
             self.stop.check()?;
             match receiver.recv_timeout(POLL_INTERVAL) {
                 Ok(arrival) => sink(arrival),
+                Err(RecvTimeoutError::Timeout) if self.worker.has_ended() => {
+                    let since = ended.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= LAST_WORDS {
+                        let cause = String::from("the worker's process has ended");
+                        let request = name;
+                        sink(Arrival::Broken(NoAnswer { request, cause }));
+                        return Ok(());
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }

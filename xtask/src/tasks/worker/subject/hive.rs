@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::group::{ProcessGroup, describe_exit};
+use super::group::{ProcessGroup, Role, describe_exit};
 use super::python::Python;
+use super::roster;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat};
 use crate::tasks::worker::stop::StopFlag;
@@ -75,7 +76,7 @@ impl MockHiveServer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&errors)?);
-        let group = ProcessGroup::spawn(command, GRACE_PERIOD)
+        let group = ProcessGroup::spawn(command, Role::Hive, GRACE_PERIOD)
             .with_context(|| format!("cannot start the mock hive with {python}"))?;
         let (stdin, stdout) = group.take_pipes();
         let mut hive = Self {
@@ -102,6 +103,7 @@ impl MockHiveServer {
             }
             Ok(listening)
         })?;
+        roster::watch_port(hive.port, "the mock hive");
         journal.emit(EventKind::HiveStarted {
             pid: hive.group.pid(),
             port: hive.port,

@@ -1,8 +1,14 @@
-//! TCP ports: picking a free one, refusing a taken one.
+//! TCP ports: picking a free one, refusing a taken one, naming who holds it.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use super::platform::{self, Listeners};
+
+/// How long a knock at a loopback port may take.
+const KNOCK_LIMIT: Duration = Duration::from_millis(500);
 
 /// A port that was free a moment ago.
 pub fn pick_free() -> Result<u16> {
@@ -11,15 +17,61 @@ pub fn pick_free() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// The port itself where it is free, a free one for 0; fails with the way out where it is taken.
-pub fn claim(port: u16, whose: &str, option: &str) -> Result<u16> {
-    if port == 0 {
-        return pick_free();
+/// Fails with the holder and the way out where the port is taken. 0 is always free: whoever gets it
+/// picks one.
+pub fn ensure_free(port: u16, whose: &str, option: &str) -> Result<()> {
+    if port != 0 && is_taken(port) {
+        bail!("{}", taken(port, whose, option));
     }
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(port),
-        Err(error) => Err(anyhow::anyhow!(
-            "port {port} is taken, so {whose} cannot listen on it: {error}\n  try: {option} 0 to pick a free one"
-        )),
+    Ok(())
+}
+
+/// Whether nobody could listen on the port now.
+pub fn is_taken(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // Some systems let two listen side by side when one of them listens on every address.
+    TcpListener::bind(address).is_err() || TcpStream::connect_timeout(&address, KNOCK_LIMIT).is_ok()
+}
+
+/// The message for a port that somebody else holds.
+pub fn taken(port: u16, whose: &str, option: &str) -> String {
+    let held_by = match platform::listeners(port) {
+        Listeners::Known(holders) => {
+            let names: Vec<_> = holders.iter().map(ToString::to_string).collect();
+            format!("\n  held by: {}", names.join(", "))
+        }
+        Listeners::Nobody | Listeners::Unknown => String::new(),
+    };
+    format!(
+        "port {port} is taken, so {whose} cannot listen on it{held_by}\n  try: {option} 0 to pick a free one"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_refused_with_its_holder_and_the_way_out() {
+        for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let error = ensure_free(port, "the worker", "--port").unwrap_err();
+            let message = error.to_string();
+            let first = format!("port {port} is taken, so the worker cannot listen on it\n");
+            assert!(message.starts_with(&first), "{message}");
+            if cfg!(target_os = "linux") {
+                let holder = format!("(pid {})", std::process::id());
+                assert!(message.contains(&holder), "{message}");
+            }
+            assert!(message.ends_with("try: --port 0 to pick a free one"));
+            drop(listener);
+            ensure_free(port, "the worker", "--port").unwrap();
+        }
+    }
+
+    #[test]
+    fn zero_is_always_free() {
+        ensure_free(0, "the worker", "--port").unwrap();
     }
 }

@@ -4,19 +4,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::client::{Client, NoAnswer};
 use super::cpu;
 use super::dialect::{self, Readiness};
-use super::group::{GroupSignal, ProcessGroup, describe_exit};
+use super::group::{GroupSignal, ProcessGroup, Role, describe_exit, wait_until};
 use super::log::Log;
+use super::platform::{self, Listeners};
+use super::{port, roster};
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::stop::{StopFlag, TimedOut};
 
-/// How long a worker may take to stop when a guard ends it: its default drain and a little more.
-const GRACE_PERIOD: Duration = Duration::from_secs(12);
+/// How long a worker may take to stop when a guard ends it. Nobody waits for its answers any more,
+/// so it has nothing to drain.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
+
+/// How long after its last connection a worker that died may take to be seen as dead.
+const DEATH_LIMIT: Duration = Duration::from_millis(300);
+
+/// How long the rest of the log of a worker that has ended may take to be read.
+const LOG_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long one question of the readiness poll may take.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
@@ -70,6 +79,13 @@ pub struct StartUp {
     pub mismatch: Option<Mismatch>,
 }
 
+/// Somebody took the worker's port between our look at it and the worker's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortLost {
+    /// Which port, who holds it, and the way out.
+    pub message: String,
+}
+
 /// How a worker's process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
@@ -117,11 +133,12 @@ impl WorkerProcess {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
-        let group = ProcessGroup::spawn(command, GRACE_PERIOD)
+        let group = ProcessGroup::spawn(command, Role::Worker, GRACE_PERIOD)
             .with_context(|| format!("cannot start the worker {}", launch.binary.display()))?;
+        roster::watch_port(launch.port, "the worker");
         Ok(Self {
             log: Log::follow(reader, log_path)?,
-            client: Client::new(launch.port, stop),
+            client: Client::new(launch.port, group.watch(), stop),
             stop: stop.clone(),
             group,
             launch,
@@ -143,8 +160,11 @@ impl WorkerProcess {
         &self.launch
     }
 
-    /// What it has written.
+    /// What it has written; all of it, where it has ended.
     pub fn log(&self) -> &Log {
+        if matches!(self.group.end(), Ok(Some(_))) {
+            self.log.settle(LOG_LIMIT);
+        }
         &self.log
     }
 
@@ -155,14 +175,11 @@ impl WorkerProcess {
 
     /// How it ended, if it did.
     pub fn exited(&self) -> Result<Option<Exit>> {
-        let status = self
+        let end = self
             .group
-            .try_wait()
+            .end()
             .context("cannot ask for the worker's process")?;
-        Ok(status.map(|status| Exit {
-            status,
-            lived: self.group.started().elapsed(),
-        }))
+        Ok(end.map(|(status, lived)| Exit { status, lived }))
     }
 
     /// Fails with a [`Mismatch`] if it has ended.
@@ -175,11 +192,14 @@ impl WorkerProcess {
 
     /// Waits until it says that it is ready. Looks at the process and asks every few milliseconds.
     ///
-    /// Fails with a [`Mismatch`] where it ends, where another process answers in its name or where
-    /// it isn't ready within `limit`.
+    /// Fails with a [`Mismatch`] where it ends or isn't ready within `limit`, with [`PortLost`]
+    /// where it ends because somebody else took its port, and with another error where somebody
+    /// else answers in its place.
     pub fn wait_until_ready(&self, limit: Duration, start_up: &mut StartUp) -> Result<()> {
         let waited = self.stop.wait_for("the worker to be ready", limit, || {
-            self.ensure_alive()?;
+            if let Some(exit) = self.exited()? {
+                return Err(self.port_lost().map_or(exit.mismatch().into(), Into::into));
+            }
             self.look_at_start_up(start_up)
         });
         waited.map_err(|error| match error.downcast::<TimedOut>() {
@@ -193,6 +213,14 @@ impl WorkerProcess {
             }
             Err(error) => error,
         })
+    }
+
+    /// Ends it, where it hasn't ended yet, and all that it started; tells what outlived it.
+    pub fn end(&self) -> Vec<String> {
+        self.group.end_all();
+        let mut left_behind = roster::left_behind();
+        left_behind.extend(roster::held_port(self.launch.port, "the worker"));
+        left_behind
     }
 
     /// Sends it, and all that it started, a signal.
@@ -209,7 +237,7 @@ impl WorkerProcess {
     pub fn blame(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast::<NoAnswer>() {
             Err(other) => other,
-            Ok(no_answer) => match self.exited() {
+            Ok(no_answer) => match self.died() {
                 Ok(Some(exit)) => exit.mismatch().into(),
                 _ => Mismatch::new(no_answer.request, "an answer", no_answer.cause).into(),
             },
@@ -223,6 +251,55 @@ impl WorkerProcess {
             .wait_for("the worker to stop", limit, || self.exited())
     }
 
+    /// How it ended, where it has just died: its connections go first.
+    fn died(&self) -> Result<Option<Exit>> {
+        wait_until(DEATH_LIMIT, Duration::from_millis(3), || {
+            !matches!(self.exited(), Ok(None))
+        });
+        self.exited()
+    }
+
+    /// Fails where we can't be sure that it is our worker that answers. `named` is another
+    /// worker's id in the answer.
+    fn ensure_listener(&self, named: Option<&str>) -> Result<()> {
+        let port = self.launch.port;
+        let answers = match platform::listeners(port) {
+            Listeners::Known(holders) => {
+                let strangers: Vec<_> = holders
+                    .iter()
+                    .filter(|&holder| !self.group.contains(holder) && !roster::is_marked(holder))
+                    .map(ToString::to_string)
+                    .collect();
+                if strangers.is_empty() {
+                    return Ok(());
+                }
+                strangers.join(", ")
+            }
+            // Then the name is all that we have.
+            Listeners::Nobody | Listeners::Unknown if named.is_none() => return Ok(()),
+            Listeners::Nobody | Listeners::Unknown => String::from("another worker"),
+        };
+        let named = named.map_or(String::new(), |id| format!(" as {id}"));
+        bail!(
+            "port {port} is answered by {answers}{named}, not by the worker that was started (pid {})\n  try: --port 0 to pick a free one",
+            self.pid()
+        )
+    }
+
+    /// Whether somebody else has the port that it was to listen on.
+    fn port_lost(&self) -> Option<PortLost> {
+        let port = self.launch.port;
+        let ours = match platform::listeners(port) {
+            Listeners::Known(holders) => holders
+                .iter()
+                .all(|holder| self.group.contains(holder) || roster::is_marked(holder)),
+            Listeners::Nobody | Listeners::Unknown => false,
+        };
+        (!ours && port::is_taken(port)).then(|| PortLost {
+            message: port::taken(port, "the worker", "--port"),
+        })
+    }
+
     /// One question for health, or for ready once health says that it is.
     fn look_at_start_up(&self, start_up: &mut StartUp) -> Result<Option<()>> {
         let Ok(answer) = self.client.send(&dialect::health_request(), POLL_LIMIT) else {
@@ -234,12 +311,12 @@ impl WorkerProcess {
             .first_answer
             .get_or_insert(since_start(answer.received));
         match dialect::read_health(&answer) {
-            Ok(health) if health.worker_id != self.launch.worker_id => anyhow::bail!(
-                "another worker answers on port {}: worker_id is {}, ours is {}\n  try: --port 0",
-                self.launch.port,
-                health.worker_id,
-                self.launch.worker_id,
-            ),
+            Ok(health) if health.worker_id != self.launch.worker_id => {
+                self.ensure_listener(Some(&health.worker_id))?;
+                let place = "health, `worker_id`";
+                let mismatch = Mismatch::new(place, &self.launch.worker_id, health.worker_id);
+                start_up.mismatch.get_or_insert(mismatch);
+            }
             Ok(_) => {}
             Err(mismatch) => {
                 start_up.mismatch.get_or_insert(mismatch);
@@ -252,6 +329,7 @@ impl WorkerProcess {
         match dialect::read_ready(&answer) {
             Ok(Readiness::Ready) => {
                 start_up.ready = Some(since_start(answer.received));
+                self.ensure_listener(None)?;
                 return Ok(Some(()));
             }
             Ok(Readiness::NotReady(_)) => {}
@@ -262,6 +340,14 @@ impl WorkerProcess {
         Ok(None)
     }
 }
+
+impl std::fmt::Display for PortLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PortLost {}
 
 impl Exit {
     /// "exit status 1 after 0.3 s".

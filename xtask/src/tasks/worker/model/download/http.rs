@@ -14,7 +14,7 @@ use serde_json::json;
 use ureq::http::Uri;
 
 use crate::tasks::worker::stop::StopFlag;
-use crate::tasks::worker::subject::group::ProcessGroup;
+use crate::tasks::worker::subject::group::{ProcessGroup, Role};
 use crate::tasks::worker::subject::python::Python;
 
 /// The helper that speaks HTTP and TLS.
@@ -124,7 +124,7 @@ impl Fetcher {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let group = ProcessGroup::spawn(command, GRACE_PERIOD)
+        let group = ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD)
             .with_context(|| format!("cannot start {}", self.python))?;
         let (input, output) = group.take_pipes();
         let (mut input, output) = (

