@@ -233,11 +233,11 @@ impl Download<'_> {
         enough(free, needed, folder)
     }
 
+    /// The interruption, with what the next run can build on.
     fn interrupted(&self, error: anyhow::Error) -> anyhow::Error {
-        let again = self.entry.download_command();
         match part::len_of_part(&self.target) {
             Some(bytes) => error.context(format!(
-                "{} of {} are kept; {again} goes on from there",
+                "{} of {} are kept, and the same command goes on from there",
                 size(bytes),
                 size(self.entry.bytes)
             )),

@@ -143,23 +143,26 @@ fn without_a_strong_etag_nothing_is_resumed() {
 #[test]
 fn a_part_of_something_else_is_thrown_away() {
     let server = Server::start(|_, asked| honest(asked));
-    for note in [
-        "{\"url\":\"http://elsewhere/x\",\"etag\":\"\\\"the-right-one\\\"\",\"sha256\":\"\"}",
-        "not JSON",
+    let url = format!("{}/org/model/resolve/0123abc/test.gguf", server.url);
+    let sha256 = entry_of(&content(1)).sha256;
+    let note = |url: &str, sha256: &str| {
+        serde_json::json!({"url": url, "etag": ETAG, "sha256": sha256}).to_string()
+    };
+    for (note, is_ours) in [
+        (note(&url, &sha256), true),
+        (note("http://elsewhere/test.gguf", &sha256), false),
+        (note(&url, &entry_of(&content(2)).sha256), false),
+        (String::from("not JSON"), false),
     ] {
         let case = Case::new(&server.url);
         std::fs::create_dir_all(case.target().parent().unwrap()).unwrap();
-        std::fs::write(case.part(), &content(2)[..1000]).unwrap();
+        std::fs::write(case.part(), &content(1)[..1000]).unwrap();
         std::fs::write(part::with_suffix(&case.part(), ".json"), note).unwrap();
         case.run(false).unwrap();
         case.assert_right();
+        let range = server.asked().last().unwrap().range_start();
+        assert_eq!(range, is_ours.then_some(1000));
     }
-    assert!(
-        server
-            .asked()
-            .iter()
-            .all(|asked| asked.range_start().is_none())
-    );
 }
 
 #[test]
