@@ -160,6 +160,7 @@ fn run(
         port: worker_port,
         hive_url: hive.url(),
         heartbeat_interval_secs: Some(config.heartbeat_interval_secs),
+        token: None,
         more: Vec::new(),
     };
     let surroundings = Surroundings {

@@ -1,6 +1,7 @@
 //! What the worker promises, as a table. To add a check: write a function, add a row to the table of
 //! its area.
 
+mod contract;
 mod heartbeat;
 mod inference;
 mod lifecycle;
@@ -53,6 +54,16 @@ const AREAS: &[&[Check]] = &[
     status::CHECKS,
     inference::CHECKS,
     heartbeat::CHECKS,
+    contract::refusals::CHECKS,
+    contract::options::CHECKS,
+    contract::answers::CHECKS,
+    contract::streams::CHECKS,
+    contract::load::CHECKS,
+    contract::loading::CHECKS,
+    contract::start_errors::CHECKS,
+    contract::token::CHECKS,
+    contract::logs::CHECKS,
+    heartbeat::TO_THE_END,
 ];
 
 /// Every check, in the order in which they run.
@@ -71,7 +82,7 @@ impl Need {
                     "the worker's process has ended: {}",
                     exit.describe()
                 )),
-                (None, _) => None,
+                (None, _) => subject.silence(),
             },
             Need::Signals if cfg!(unix) => None,
             Need::Signals => Some(String::from("this system has no signals")),

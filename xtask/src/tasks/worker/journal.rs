@@ -78,6 +78,11 @@ impl Journal {
         let _ = self.sender.send(Message::Happened(event));
     }
 
+    /// The moment at this place of the run's axis.
+    pub fn instant(&self, elapsed_ms: f64) -> Instant {
+        self.began + Duration::from_secs_f64(elapsed_ms.max(0.0) / 1e3)
+    }
+
     /// Where `instant` lies on the run's axis, in milliseconds; 0 for what was before it.
     pub fn elapsed_ms(&self, instant: Instant) -> f64 {
         instant.saturating_duration_since(self.began).as_secs_f64() * 1e3

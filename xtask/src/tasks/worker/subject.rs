@@ -1,11 +1,16 @@
 //! What we touch: the only place with sockets and processes.
 
+pub mod bare_start;
 pub mod client;
 pub mod companion;
 mod cpu;
 pub mod dialect;
+pub mod golden;
 pub mod group;
 pub mod hive;
+pub mod lag;
+pub mod load;
+pub mod loading;
 pub mod log;
 pub mod open_stream;
 pub mod pace;
@@ -16,8 +21,11 @@ pub mod python;
 pub mod raw;
 pub mod reaper;
 pub mod roster;
+pub mod seen;
+mod spoiled;
 pub mod sse;
 pub mod stream;
+pub mod token;
 
 use std::cell::{Cell, OnceCell};
 use std::path::Path;
@@ -26,13 +34,16 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::Value;
 
-use self::client::{Request, Response};
+use self::client::{NoAnswer, Request, Response};
 use self::companion::Companion;
 use self::dialect::{Completion, Health, InferenceRequest, Readiness};
+use self::golden::Golden;
 use self::hive::MockHiveServer;
+use self::lag::LagWatch;
 use self::pace::Pace;
 use self::process::{Launch, StartUp, WorkerProcess};
 use self::python::Python;
+use self::seen::Seen;
 use self::stream::StreamedAnswer;
 use super::config::WorkerTestConfig;
 use super::journal::Journal;
@@ -44,6 +55,12 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long an inference may take until its last token.
 const INFERENCE_LIMIT: Duration = Duration::from_secs(120);
+
+/// The least time for an answer once the worker's pace is known.
+const KNOWN_PACE_LIMIT: Duration = Duration::from_secs(15);
+
+/// How much longer than the slowest answer so far a worker may be silent before nobody asks on.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a run needs to start processes.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +94,14 @@ pub struct Subject<'run> {
     pub check_id: Cell<&'static str>,
     /// What is known about the worker's pace, once somebody has asked.
     pub known_pace: OnceCell<Pace>,
+    /// What is observed once and judged by several checks.
+    pub seen: Seen,
+    /// How late we were ourselves, and when.
+    pub lag: LagWatch,
+    /// Whether the last request got no answer although the process lives.
+    pub unanswered: Cell<bool>,
+    /// The longest that an answer has taken so far.
+    pub slowest: Cell<Option<Duration>>,
 }
 
 impl Subject<'_> {
@@ -94,30 +119,100 @@ impl Subject<'_> {
 
     /// Asks for an answer as a whole.
     pub fn infer(&self, request: &InferenceRequest) -> Result<Completion> {
-        let response = self.ask(&request.to_request(false), INFERENCE_LIMIT)?;
+        self.infer_within(request, self.inference_limit())
+    }
+
+    /// The same, with a limit of its own.
+    pub fn infer_within(&self, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+        let response = self.ask(&request.to_request(false), limit)?;
+        self.learn_pace(response.received - response.sent);
         Ok(dialect::read_completion(&response)?)
     }
 
     /// Asks for a streamed answer; its tokens become events as they arrive.
     pub fn infer_streamed(&self, request: &InferenceRequest) -> Result<StreamedAnswer> {
+        self.infer_streamed_within(request, self.inference_limit())
+    }
+
+    /// The same, with a limit of its own.
+    pub fn infer_streamed_within(
+        &self,
+        request: &InferenceRequest,
+        limit: Duration,
+    ) -> Result<StreamedAnswer> {
         let request = request.to_request(true);
         let id = self.check_id.get();
-        let answer = stream::receive(self.worker.client(), &request, INFERENCE_LIMIT, |text| {
+        let answer = stream::receive(self.worker.client(), &request, limit, |text| {
             let (id, text) = (id.to_owned(), text.to_owned());
             self.surroundings
                 .journal
                 .emit(EventKind::TokenReceived { id, text });
         });
-        answer.map_err(|error| self.worker.blame(error))
+        let answer = answer.map_err(|error| self.blame(error))?;
+        self.learn_pace(answer.ended - answer.sent);
+        Ok(answer)
     }
 
     /// Sends any request and records the answer. No answer is the worker's fault.
     pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
-        let response = self
-            .worker
-            .client()
-            .send(request, limit)
-            .map_err(|error| self.worker.blame(error))?;
+        let response = self.worker.client().send(request, limit);
+        self.record(response.map_err(|error| self.blame(error))?)
+    }
+
+    /// Sends any bytes and records the answer. No answer is the worker's fault.
+    pub fn ask_raw(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
+        let response = self.exchange(name, bytes, limit);
+        self.record(response.map_err(|error| self.blame(error))?)
+    }
+
+    /// Sends any bytes to whoever may hang up on them: then there is no answer.
+    pub fn ask_rudely(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        limit: Duration,
+    ) -> Result<Option<Response>> {
+        match self.exchange(name, bytes, limit) {
+            Ok(response) => self.record(response).map(Some),
+            Err(error) if error.is::<NoAnswer>() => {
+                self.worker.ensure_alive()?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the worker answers when nothing disturbs it.
+    pub fn golden(&self) -> Result<&Golden> {
+        self.seen.golden.get(|| Golden::ask(self))
+    }
+
+    /// Why no more questions make sense, once one was not answered and neither are the next.
+    pub fn silence(&self) -> Option<String> {
+        if !self.unanswered.get() {
+            return None;
+        }
+        let request = InferenceRequest::greedy("Hello", 1).to_request(false);
+        let limit = self.slowest.get().unwrap_or_default() + SILENCE_LIMIT;
+        for (request, limit) in [
+            (&dialect::health_request(), QUESTION_LIMIT),
+            (&request, limit),
+        ] {
+            if self.worker.client().send(request, limit).is_err() {
+                let name = request.name();
+                return Some(format!("the worker no longer answers {name}"));
+            }
+        }
+        self.unanswered.set(false);
+        None
+    }
+
+    fn exchange(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
+        let port = self.worker.launch().port;
+        raw::exchange(port, name, bytes, limit, self.surroundings.stop)
+    }
+
+    fn record(&self, response: Response) -> Result<Response> {
         let text = || Value::String(String::from_utf8_lossy(&response.body).into_owned());
         self.surroundings.journal.emit(EventKind::Answered(Answer {
             id: self.check_id.get().to_owned(),
@@ -136,6 +231,25 @@ impl Subject<'_> {
         }
         let pace = Pace::measure(companion)?;
         Ok(self.known_pace.get_or_init(|| pace))
+    }
+
+    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<NoAnswer>() {
+            self.unanswered.set(true);
+        }
+        self.worker.blame(error)
+    }
+
+    /// The longest wait for an answer, by the slowest so far.
+    fn inference_limit(&self) -> Duration {
+        let slowest = self.slowest.get();
+        slowest.map_or(INFERENCE_LIMIT, |slowest| {
+            (slowest * 20 + KNOWN_PACE_LIMIT).min(INFERENCE_LIMIT)
+        })
+    }
+
+    fn learn_pace(&self, took: Duration) {
+        self.slowest.set(self.slowest.get().max(Some(took)));
     }
 
     /// Starts a second worker with a hive of its own; `change` says what is different.

@@ -176,7 +176,7 @@ pub fn leaves_nobody(subject: &Subject) -> Result<Evidence> {
 }
 
 /// `[INFO] ...`, `INFO ...`, or a JSON object with a `level`.
-fn has_level(line: &str) -> bool {
+pub(super) fn has_level(line: &str) -> bool {
     let line = line.trim_start();
     if line.starts_with('{') {
         let object: serde_json::Value = serde_json::from_str(line).unwrap_or_default();

@@ -10,7 +10,9 @@ use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
 use crate::tasks::worker::subject::hive::MockHiveServer;
+use crate::tasks::worker::subject::lag::LagWatch;
 use crate::tasks::worker::subject::process::{Launch, PortLost, StartUp, WorkerProcess};
+use crate::tasks::worker::subject::seen::Seen;
 use crate::tasks::worker::subject::{Subject, Surroundings, port};
 
 /// The plan as an event.
@@ -71,6 +73,10 @@ pub fn start<'run>(
         not_ready: None,
         check_id: std::cell::Cell::new("start"),
         known_pace: std::cell::OnceCell::new(),
+        seen: Seen::default(),
+        lag: LagWatch::start(),
+        unanswered: std::cell::Cell::new(false),
+        slowest: std::cell::Cell::new(None),
     })
 }
 

@@ -29,6 +29,12 @@ pub struct Human<W> {
     summarised: bool,
 }
 
+/// A busy worker changes its state often: so many of the first heartbeats are shown,
+const FIRST_BEATS: usize = 10;
+
+/// and so many of the last.
+const LAST_BEATS: usize = 10;
+
 /// How the areas of the isolation suite introduce themselves: section, heading, success.
 const AREAS: &[(&str, &str, &str)] = &[
     (
@@ -175,7 +181,14 @@ impl<W: Write> Human<W> {
         if heartbeats.is_empty() {
             return self.line("   (nothing reached the hive)");
         }
-        for beat in heartbeats {
+        let left_out = heartbeats.len().saturating_sub(FIRST_BEATS + LAST_BEATS);
+        for (index, beat) in heartbeats.iter().enumerate() {
+            if left_out > 0 && index == FIRST_BEATS {
+                self.line(&format!("   ... {left_out} more ..."))?;
+            }
+            if (FIRST_BEATS..FIRST_BEATS + left_out).contains(&index) {
+                continue;
+            }
             let text = |name: &str| beat.body[name].as_str().unwrap_or("?").to_owned();
             let from = text("worker_id");
             self.line(&format!(

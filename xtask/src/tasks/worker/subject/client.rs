@@ -73,6 +73,7 @@ pub enum Arrival {
 pub struct Client {
     base_url: String,
     worker: Watch,
+    authorization: Option<String>,
     stop: StopFlag,
 }
 
@@ -99,8 +100,15 @@ impl Client {
         Self {
             base_url: format!("http://127.0.0.1:{port}"),
             worker,
+            authorization: None,
             stop: stop.clone(),
         }
+    }
+
+    /// The same client, which sends this as its `Authorization`.
+    pub fn with_header(mut self, authorization: Option<String>) -> Self {
+        self.authorization = authorization;
+        self
     }
 
     /// Sends a request and reads the whole answer, within `limit`.
@@ -142,9 +150,10 @@ impl Client {
             request.clone(),
             format!("{}{}", self.base_url, request.path),
         );
+        let authorization = self.authorization.clone();
         std::thread::spawn(move || {
             let send = |arrival| sender.send(arrival).is_ok();
-            if let Err(error) = converse(&request, &url, limit, send) {
+            if let Err(error) = converse(&request, &url, authorization, limit, send) {
                 let request = request.name();
                 let cause = describe(error, limit);
                 let _ = sender.send(Arrival::Broken(NoAnswer { request, cause }));
@@ -175,6 +184,7 @@ impl Client {
 fn converse(
     request: &Request,
     url: &str,
+    authorization: Option<String>,
     limit: Duration,
     send: impl Fn(Arrival) -> bool,
 ) -> Result<(), ureq::Error> {
@@ -192,6 +202,9 @@ fn converse(
     let mut builder = http::Request::builder().method(request.method).uri(url);
     if let Some((content_type, _)) = &request.body {
         builder = builder.header("content-type", *content_type);
+    }
+    if let Some(authorization) = authorization {
+        builder = builder.header("authorization", authorization);
     }
     let sent = Instant::now();
     let response = match &request.body {

@@ -4,18 +4,23 @@
 //! contract promises and an answer lacks is a [`Mismatch`]. Nothing here is shared with the worker,
 //! so that a mistake on one side can't hide the same mistake on the other.
 
+mod bad;
 mod fields;
 mod heartbeat;
 mod inference;
 mod refusal;
 
+pub use bad::{
+    BadRequest, absurd, beyond_context, bodies_to_take, fields_to_take, framing, half_a_request,
+    invalid_fields, malformed, media_types, post_json, too_large, unknown_paths, wrong_methods,
+};
 pub use fields::Fields;
 pub use heartbeat::{BeatState, HeartbeatPayload, is_heartbeat_request, read_heartbeat};
 pub use inference::{
     Completion, FinishReason, InferenceRequest, StreamEvent, read_completion, read_stream_event,
 };
 
-pub use refusal::read_refusal;
+pub use refusal::{Refusal, is_busy_refusal, read_refusal};
 
 use super::client::{Request, Response};
 use crate::tasks::worker::record::event::Mismatch;

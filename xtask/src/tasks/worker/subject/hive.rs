@@ -116,11 +116,6 @@ impl MockHiveServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The port that it listens on.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Every request so far, in order of arrival.
     pub fn heartbeats(&self) -> Vec<Heartbeat> {
         lock(&self.received).heartbeats.clone()

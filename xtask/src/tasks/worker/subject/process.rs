@@ -31,7 +31,7 @@ const LOG_LIMIT: Duration = Duration::from_millis(500);
 const POLL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The variable that holds a worker's secret. What is in our own environment isn't meant for it.
-const TOKEN_VARIABLE: &str = "WORKER_API_TOKEN";
+pub const TOKEN_VARIABLE: &str = "WORKER_API_TOKEN";
 
 /// How a worker is started: the contract's command line.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub struct Launch {
     pub hive_url: String,
     /// The heartbeat interval; `None` leaves the worker its default.
     pub heartbeat_interval_secs: Option<u64>,
+    /// The secret that it demands from its clients.
+    pub token: Option<String>,
     /// More of the contract's options, as they are spelt.
     pub more: Vec<String>,
 }
@@ -75,6 +77,8 @@ pub struct StartUp {
     pub first_answer: Option<Duration>,
     /// From the start until the worker said that it is ready.
     pub ready: Option<Duration>,
+    /// When it was last asked before it was ready, and said that it isn't.
+    pub last_not_ready: Option<Instant>,
     /// The first broken promise in an answer on the way.
     pub mismatch: Option<Mismatch>,
 }
@@ -133,12 +137,16 @@ impl WorkerProcess {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
+        let authorization = launch.token.as_ref().map(|token| {
+            command.env(TOKEN_VARIABLE, token);
+            format!("Bearer {token}")
+        });
         let group = ProcessGroup::spawn(command, Role::Worker, GRACE_PERIOD)
             .with_context(|| format!("cannot start the worker {}", launch.binary.display()))?;
         roster::watch_port(launch.port, "the worker");
         Ok(Self {
             log: Log::follow(reader, log_path)?,
-            client: Client::new(launch.port, group.watch(), stop),
+            client: Client::new(launch.port, group.watch(), stop).with_header(authorization),
             stop: stop.clone(),
             group,
             launch,
@@ -332,7 +340,7 @@ impl WorkerProcess {
                 self.ensure_listener(None)?;
                 return Ok(Some(()));
             }
-            Ok(Readiness::NotReady(_)) => {}
+            Ok(Readiness::NotReady(_)) => start_up.last_not_ready = Some(answer.sent),
             Err(mismatch) => {
                 start_up.mismatch.get_or_insert(mismatch);
             }

@@ -113,6 +113,6 @@ mod tests {
     fn a_cut_stream_has_a_remainder() {
         assert_eq!(parse(&[b"event: end\ndata: {}"]), (vec![], true));
         assert_eq!(parse(&[b"event: end\ndata: {}\n"]), (vec![], true));
-        assert_eq!(parse(&[b"event: end\ndata: {}\n\n"]).1, false);
+        assert!(!parse(&[b"event: end\ndata: {}\n\n"]).1);
     }
 }

@@ -14,12 +14,12 @@ pub fn lines(report: &RunReport) -> Vec<String> {
         String::from("\n📊 Test Summary"),
         String::from("=================================="),
     ];
-    let mut areas: Vec<&str> = report
-        .checks
-        .iter()
-        .map(|check| area_of(&check.id))
-        .collect();
-    areas.dedup();
+    let mut areas: Vec<&str> = Vec::new();
+    for area in report.checks.iter().map(|check| area_of(&check.id)) {
+        if !areas.contains(&area) {
+            areas.push(area);
+        }
+    }
     for area in areas {
         let checks: Vec<_> = report
             .checks

@@ -63,6 +63,14 @@ impl Fields {
         Ok(value.to_owned())
     }
 
+    /// A string, where there is one; null is none.
+    pub fn optional_text(&self, name: &str) -> Result<Option<String>, Mismatch> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.text(name).map(Some),
+        }
+    }
+
     /// A boolean.
     pub fn boolean(&self, name: &str) -> Result<bool, Mismatch> {
         self.get(name, "true or false", Value::as_bool)

@@ -92,8 +92,11 @@ impl InferenceRequest {
         if let Some(seed) = self.seed {
             body.insert("seed".into(), json!(seed));
         }
-        if !self.stop.is_empty() {
-            body.insert("stop".into(), json!(self.stop));
+        // Both forms of the contract are in use: a single string by itself, several as an array.
+        match self.stop.as_slice() {
+            [] => {}
+            [stop] => drop(body.insert("stop".into(), json!(stop))),
+            stops => drop(body.insert("stop".into(), json!(stops))),
         }
         if stream {
             body.insert("stream".into(), json!(true));

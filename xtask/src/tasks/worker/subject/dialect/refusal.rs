@@ -18,17 +18,32 @@ pub struct Refusal {
 /// Reads an answer that has to be this refusal. Where the caller is to come back, it says when.
 pub fn read_refusal(response: &Response, status: u16, code: &str) -> Result<Refusal, Mismatch> {
     expect_status(response, &[status])?;
-    let fields = Fields::of(response)?.object("error")?;
-    let refusal = Refusal {
-        code: fields.text("code")?,
-        message: fields.text("message")?,
-        field: fields.text("field").ok(),
-    };
+    let refusal = read_any_refusal(response)?;
     if refusal.code != code {
-        return Err(fields.wrong("code", code, &refusal.code));
+        let place = format!("{}, status {status}, `code`", response.request);
+        return Err(Mismatch::new(place, code, refusal.code));
     }
     if [429, 503].contains(&status) {
         expect_retry_after(response)?;
     }
     Ok(refusal)
+}
+
+/// Reads an error in its JSON form, whatever its status.
+pub fn read_any_refusal(response: &Response) -> Result<Refusal, Mismatch> {
+    let error = Fields::of(response)?.object("error")?;
+    let message = error.text("message")?;
+    if message.trim().is_empty() {
+        return Err(error.wrong("message", "a sentence", "an empty one"));
+    }
+    Ok(Refusal {
+        code: error.text("code")?,
+        field: error.optional_text("field")?,
+        message,
+    })
+}
+
+/// Whether the answer says that the queue is full: that the request may come again.
+pub fn is_busy_refusal(response: &Response) -> bool {
+    read_refusal(response, 429, "queue_full").is_ok()
 }

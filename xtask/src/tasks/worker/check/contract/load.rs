@@ -1,0 +1,221 @@
+//! Under full load: health, readiness, heartbeats and answers.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::check::heartbeat::{lateness, tolerance_ms};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::dialect::{self, Readiness};
+use crate::tasks::worker::subject::load::{LoadObservation, Question};
+
+/// How long health may take.
+const HEALTH_LIMIT: Duration = Duration::from_millis(250);
+
+/// A single answer that takes longer than this is no accident.
+const FAR_BEYOND: Duration = Duration::from_secs(1);
+
+/// The part of slow answers that a busy machine may be to blame for.
+const ACCIDENTS: f64 = 0.1;
+
+/// Under full load.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "load.answers",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "answers eight clients at a time, or tells them that its queue is full",
+        contract: "queue full; loading or draining: 429 `queue_full`; 503 `not_ready`; both with `Retry-After`.",
+        explanation: "Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.",
+        curl: r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64}'"#,
+        needs: &[Need::Ready],
+        run: answers,
+    },
+    Check {
+        id: "load.health",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "says within 250 ms that it is healthy while it generates at full load",
+        contract: "Answers in under 250 ms while generation runs at full load.",
+        explanation: "Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.",
+        curl: "curl -i -m 1 http://127.0.0.1:18081/v1/health",
+        needs: &[Need::Ready],
+        run: health,
+    },
+    Check {
+        id: "load.ready",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "says that it is ready while it generates and would take more",
+        contract: r#"200 `{"ready":true}` when an inference would be accepted; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#,
+        explanation: "Not ready although every request was taken, or no answer in time, fails it.",
+        curl: "curl -i -m 1 http://127.0.0.1:18081/v1/ready",
+        needs: &[Need::Ready],
+        run: ready,
+    },
+    Check {
+        id: "load.heartbeats",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "beats on time while it generates at full load",
+        contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
+        explanation: "A beat under load that is later than that, and that no lateness of our own excuses, fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
+        needs: &[Need::Ready],
+        run: heartbeats,
+    },
+];
+
+fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
+    subject.seen.load.get(|| LoadObservation::make(subject))
+}
+
+fn answers(subject: &Subject) -> Result<Evidence> {
+    let load = observed(subject)?;
+    if let Some(trouble) = &load.trouble {
+        let expected = "a good answer, or 429 `queue_full`";
+        return Err(Mismatch::new("one of eight clients", expected, trouble).into());
+    }
+    let got = "none";
+    ensure_kept(load.answered > 0, "eight clients", "answers", got)?;
+    let full = match load.queue_full {
+        0 => String::new(),
+        count => format!(", {count} times a full queue"),
+    };
+    Ok(format!("{} answers{full}", load.answered))
+}
+
+fn health(subject: &Subject) -> Result<Evidence> {
+    let load = observed(subject)?;
+    let worker_id = &subject.worker.launch().worker_id;
+    for question in &load.health {
+        if let Ok(response) = &question.response {
+            let health = dialect::read_health(response)?;
+            let is_well = health.status == "healthy" && health.model_loaded;
+            let got = format!("{}, model_loaded {}", health.status, health.model_loaded);
+            ensure_kept(
+                is_well,
+                "health under load",
+                "healthy, model_loaded true",
+                got,
+            )?;
+            ensure_kept(
+                &health.worker_id == worker_id,
+                "health under load, `worker_id`",
+                worker_id,
+                &health.worker_id,
+            )?;
+        }
+    }
+    let slowest = ensure_quick(subject, &load.health, "health under load")?;
+    let count = load.health.len();
+    Ok(format!(
+        "{count} answers, the slowest after {} ms",
+        slowest.as_millis()
+    ))
+}
+
+fn ready(subject: &Subject) -> Result<Evidence> {
+    let load = observed(subject)?;
+    for question in &load.ready {
+        let Ok(response) = &question.response else {
+            continue;
+        };
+        if let Readiness::NotReady(reason) = dialect::read_ready(response)?
+            && load.queue_full == 0
+        {
+            let expected = "ready, as every request was taken";
+            return Err(Mismatch::new(
+                "ready under load",
+                expected,
+                format!("not ready, {reason}"),
+            )
+            .into());
+        }
+    }
+    let unanswered = load
+        .ready
+        .iter()
+        .find_map(|question| question.response.as_ref().err());
+    if let Some(cause) = unanswered {
+        return Err(Mismatch::new("ready under load", "an answer", cause).into());
+    }
+    Ok(format!("{} answers", load.ready.len()))
+}
+
+/// Fails where answers are slow more often than a busy machine explains; gives the slowest.
+fn ensure_quick(subject: &Subject, questions: &[Question], place: &str) -> Result<Duration> {
+    let took = |question: &Question| question.answered - question.asked;
+    // What we lost ourselves is not the worker's.
+    let excess = |question: &Question| {
+        took(question).saturating_sub(subject.lag.between(question.asked, question.answered))
+    };
+    let unanswered = questions
+        .iter()
+        .find_map(|question| question.response.as_ref().err());
+    if let Some(cause) = unanswered {
+        return Err(Mismatch::new(place, "an answer within 250 ms", cause).into());
+    }
+    let slow = questions
+        .iter()
+        .filter(|question| excess(question) > HEALTH_LIMIT);
+    let slow_count = slow.count();
+    let slowest = questions.iter().map(excess).max().unwrap_or_default();
+    let allowed = (questions.len() as f64 * ACCIDENTS).max(1.0) as usize;
+    ensure_kept(
+        !questions.is_empty() && slow_count <= allowed && slowest < FAR_BEYOND,
+        place,
+        "answers within 250 ms",
+        format!(
+            "{slow_count} of {} that took longer, up to {} ms",
+            questions.len(),
+            slowest.as_millis()
+        ),
+    )?;
+    Ok(slowest)
+}
+
+fn heartbeats(subject: &Subject) -> Result<Evidence> {
+    let load = observed(subject)?;
+    let Some(mismatch) = late_beat(subject, load)? else {
+        return Ok(Evidence::new());
+    };
+    // A machine that was busy elsewhere gets a second chance; a worker that is late is late again.
+    let again = LoadObservation::make(subject)?;
+    match late_beat(subject, &again)? {
+        Some(_) => Err(mismatch.into()),
+        None => Ok(String::from("on time at the second look")),
+    }
+}
+
+/// The first beat under this load that was too late.
+fn late_beat(subject: &Subject, load: &LoadObservation) -> Result<Option<Mismatch>> {
+    let journal = subject.surroundings.journal;
+    let (began_ms, ended_ms) = (
+        journal.elapsed_ms(load.began),
+        journal.elapsed_ms(load.ended),
+    );
+    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
+    let beats = lateness(subject)?;
+    let last_ms = beats.last().map_or(0.0, |(arrived_ms, ..)| *arrived_ms);
+    let is_silent = ended_ms - last_ms > interval_ms + tolerance_ms(interval_ms) + 50.0;
+    let during = beats
+        .iter()
+        .filter(|(arrived_ms, ..)| (began_ms..=ended_ms).contains(arrived_ms));
+    let late = during
+        .filter(|(_, _, late_ms)| *late_ms > tolerance_ms(interval_ms))
+        .map(|(_, number, late_ms)| (format!("heartbeat #{number}, under load"), *late_ms))
+        .next();
+    let silent = is_silent.then(|| {
+        (
+            String::from("heartbeats under load"),
+            ended_ms - last_ms - interval_ms,
+        )
+    });
+    Ok(late.or(silent).map(|(place, late_ms)| {
+        let expected = format!("late by {:.0} ms at most", tolerance_ms(interval_ms));
+        Mismatch::new(place, expected, format!("late by {late_ms:.0} ms"))
+    }))
+}

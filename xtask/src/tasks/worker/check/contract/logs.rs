@@ -1,0 +1,80 @@
+//! Where logs go, and in which form.
+
+use anyhow::Result;
+
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::check::lifecycle::has_level;
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::bare_start::{BareRun, run_until_ready};
+
+/// A worker that starts, and stops, writes no more than this.
+const MANY_LINES: usize = 500;
+
+/// Where logs go, and in which form.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "logs.on_stderr",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "logs on standard error, a line for each event and no more",
+        contract: "Logs go to stderr, one line an event, level first: `[INFO] Model loaded successfully`.",
+        explanation: "No line on standard error, a log line on standard output, or hundreds of lines for a start fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 2>/dev/null",
+        needs: &[Need::Ready],
+        run: on_stderr,
+    },
+    Check {
+        id: "logs.json",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "logs JSON lines when it is asked to",
+        contract: "JSON lines with `--log-format json`.",
+        explanation: "A line on standard error that isn't a JSON object with a level fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --log-format json",
+        needs: &[Need::Ready],
+        run: json,
+    },
+];
+
+fn on_stderr(subject: &Subject) -> Result<Evidence> {
+    let run = run_until_ready(subject, &[])?;
+    let lines = log_lines(&run, "log")?;
+    let stray = run.stdout.iter().find(|line| has_level(line));
+    if let Some(line) = stray {
+        let place = "standard output of the worker";
+        return Err(Mismatch::new(place, "no log lines", format!("`{line}`")).into());
+    }
+    ensure_kept(
+        lines.len() <= MANY_LINES,
+        "log of a worker that starts and stops",
+        format!("a line for each event, {MANY_LINES} at most"),
+        format!("{} lines", lines.len()),
+    )?;
+    Ok(format!("{} lines", lines.len()))
+}
+
+fn json(subject: &Subject) -> Result<Evidence> {
+    let run = run_until_ready(subject, &["--log-format", "json"])?;
+    let lines = log_lines(&run, "log with --log-format json")?;
+    for line in &lines {
+        let is_json = line.trim_start().starts_with('{') && has_level(line);
+        let expected = "JSON objects with a level";
+        ensure_kept(
+            is_json,
+            "log with --log-format json",
+            expected,
+            format!("`{line}`"),
+        )?;
+    }
+    Ok(format!("{} lines", lines.len()))
+}
+
+fn log_lines<'r>(run: &'r BareRun, place: &str) -> Result<Vec<&'r str>, Mismatch> {
+    let ready = "a worker that becomes ready";
+    ensure_kept(run.became_ready, place, ready, run.describe())?;
+    let lines = run.stderr.iter().map(|(_, line)| line.as_str());
+    let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
+    ensure_kept(!lines.is_empty(), place, "lines on standard error", "none")?;
+    Ok(lines)
+}

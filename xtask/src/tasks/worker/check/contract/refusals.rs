@@ -1,0 +1,360 @@
+//! The error table: each row with several bad requests, and a canary after each.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::canary::Canary;
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::dialect::{self, BadRequest, Refusal};
+use crate::tasks::worker::subject::raw::RawConnection;
+
+/// How long a refusal may take: nothing is generated for it.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The error table, row by row.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "refusals.malformed_json",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses what isn't JSON, and answers the next good request as before",
+        contract: "not JSON: 400 `malformed_json`.",
+        explanation: "Empty, cut, garbled, NaN, invalid UTF-8, trailing text and more; another status or code fails it, and so does a canary that sings another text or late.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello",}'"#,
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::malformed()),
+    },
+    Check {
+        id: "refusals.media_type",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses a body under a wrong content type, or under none",
+        contract: "wrong or no content type: 415 `unsupported_media_type`.",
+        explanation: "A good body as text, form, bytes or nothing; another status or code fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: text/plain' -d '{"prompt":"Hello"}'"#,
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::media_types()),
+    },
+    Check {
+        id: "refusals.invalid_field",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses fields that are missing, unknown, of the wrong type or out of range, by name",
+        contract: "a field missing, unknown, of the wrong type or out of range: 422 `invalid_field`. An unknown field is refused by name: a misspelt option must not be ignored.",
+        explanation: "Every field with every wrong type and both bounds; taking one, another status or code, or the wrong `field` fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temprature":0}'"#,
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::invalid_fields()),
+    },
+    Check {
+        id: "refusals.context_length",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses what is beyond its context instead of cutting it",
+        contract: "prompt + max_tokens beyond the context: 422 `context_length_exceeded`.",
+        explanation: "max_tokens beyond every context; an answer, or another status or code, fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":100000000}'"#,
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::beyond_context()),
+    },
+    Check {
+        id: "refusals.context_border",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "takes what just fits into its context, and refuses one token more",
+        contract: "prompt + max_tokens beyond the context: 422 `context_length_exceeded`.",
+        explanation: "A worker with --ctx-size 64 is asked for exactly what is left beside the prompt, and for one more; refusing the one or taking the other fails it.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --ctx-size 64",
+        needs: &[Need::Ready],
+        run: context_border,
+    },
+    Check {
+        id: "refusals.body_size",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses bodies over 1 MiB, whole or in chunks",
+        contract: "body over 1 MiB: 413 `body_too_large`.",
+        explanation: "1 MiB and a byte, more, and the same in chunks; taking it, hanging up, or another status or code fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Expect:' -d "{\"prompt\":\"Hello\"}$(printf '%1048576s')""#,
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::too_large()),
+    },
+    Check {
+        id: "refusals.not_found",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "says of a path that it doesn't have that there is none",
+        contract: "no such path: 404 `not_found`.",
+        explanation: "Several paths near and far; another status, code or form fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/nothing",
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::unknown_paths()),
+    },
+    Check {
+        id: "refusals.method",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses a method that the path lacks, and names the one that it has",
+        contract: "a method that the path lacks: 405 `method_not_allowed` with `Allow`.",
+        explanation: "Every path with every wrong method; another status or code, or an `Allow` without the right method, fails it.",
+        curl: "curl -i -X DELETE http://127.0.0.1:18081/v1/inference",
+        needs: &[Need::Ready],
+        run: methods,
+    },
+    Check {
+        id: "refusals.absurd",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "survives what no client sends: endless nesting and digits, twins, lone surrogates",
+        contract: "After any refused request the same process answers the next good one.",
+        explanation: "What is hardly JSON; anything but an orderly answer, or a canary that sings another text or late, fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":1e400}'"#,
+        needs: &[Need::Ready],
+        run: |subject| refuse(subject, dialect::absurd()),
+    },
+    Check {
+        id: "refusals.framing",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "survives bodies without a length, with a wrong one, and what isn't HTTP",
+        contract: "After any refused request the same process answers the next good one.",
+        explanation: "Missing and lying Content-Length, broken chunks, noise; taking it, a 5xx, silence or a canary that sings another text or late fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Content-Length: -5' -d '{}'",
+        needs: &[Need::Ready],
+        run: framing,
+    },
+    Check {
+        id: "refusals.unfinished_body",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "answers others while a body is shorter than its length says",
+        contract: "After any refused request the same process answers the next good one.",
+        explanation: "Half a body is sent and held; a canary that sings another text, late or not at all meanwhile fails it.",
+        curl: r#"curl -m 3 http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Content-Length: 99' -d '{"prompt"'"#,
+        needs: &[Need::Ready],
+        run: unfinished_body,
+    },
+    Check {
+        id: "refusals.message",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "says in each refusal of a field what it is about",
+        contract: r#"Errors: `{"error":{"code":"...","message":"...","field":"..."}}`, the message naming what was got and what is allowed."#,
+        explanation: "A message that names neither the field nor what was got fails it.",
+        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":0}'"#,
+        needs: &[Need::Ready],
+        run: messages,
+    },
+    Check {
+        id: "refusals.helpful_message",
+        suite: Suite::Contract,
+        level: Level::Should,
+        promise: "names both what was got and what is allowed in its refusals",
+        contract: r#"Errors: `{"error":{"code":"...","message":"...","field":"..."}}`, the message naming what was got and what is allowed."#,
+        explanation: "Judged by words, so it only warns: a message without the value or its type, or without a word of what is allowed.",
+        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":3}'"#,
+        needs: &[Need::Ready],
+        run: helpful_messages,
+    },
+    Check {
+        id: "accepts.edges",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "takes every value that is just inside the bounds",
+        contract: "`max_tokens` (integer from 1, default 128), `temperature` (0 to 2, default 0.7; 0 is greedy), `stop` (a string or up to 16).",
+        explanation: "Temperature 0 and 2, max_tokens 1, sixteen stop strings and the like; a refusal fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":1,"temperature":2}'"#,
+        needs: &[Need::Ready],
+        run: edges,
+    },
+    Check {
+        id: "accepts.bodies",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "takes a body of exactly 1 MiB, chunked bodies, and a charset beside the content type",
+        contract: "body over 1 MiB: 413 `body_too_large`.",
+        explanation: "A refusal, or a text that depends on how the body came, fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Transfer-Encoding: chunked' -d '{"prompt":"Hello","max_tokens":1}'"#,
+        needs: &[Need::Ready],
+        run: bodies,
+    },
+];
+
+fn refuse(subject: &Subject, bad_requests: Vec<BadRequest>) -> Result<Evidence> {
+    let mut canary = Canary::new(subject)?;
+    for bad in &bad_requests {
+        refusal_of(subject, bad)?;
+        canary.sing_after(&bad.name)?;
+    }
+    canary.finish()?;
+    Ok(format!("{} requests", bad_requests.len()))
+}
+
+fn refusal_of(subject: &Subject, bad: &BadRequest) -> Result<Option<Refusal>> {
+    let limit = REFUSAL_LIMIT.max(subject.golden()?.canary.limit());
+    let response = subject.ask_raw(&bad.name, &bad.bytes, limit)?;
+    Ok(bad.judge(&response)?)
+}
+
+fn methods(subject: &Subject) -> Result<Evidence> {
+    let bad_requests = dialect::wrong_methods();
+    let mut canary = Canary::new(subject)?;
+    for bad in &bad_requests {
+        let response = subject.ask_raw(&bad.name, &bad.bytes, REFUSAL_LIMIT)?;
+        bad.judge(&response)?;
+        let allow = response.header("allow").unwrap_or("none");
+        let method = bad.method_to_allow().unwrap_or_default();
+        let named = allow.split(',').any(|word| word.trim() == method);
+        let place = format!("{}, `Allow`", bad.name);
+        ensure_kept(named, &place, method, allow)?;
+        canary.sing_after(&bad.name)?;
+    }
+    canary.finish()?;
+    Ok(format!("{} requests", bad_requests.len()))
+}
+
+fn framing(subject: &Subject) -> Result<Evidence> {
+    let bad_requests = dialect::framing();
+    let mut canary = Canary::new(subject)?;
+    let mut hung_up = 0;
+    for (name, bytes) in &bad_requests {
+        match subject.ask_rudely(name, bytes, REFUSAL_LIMIT)? {
+            Some(response) => {
+                let is_refusal = (400..500).contains(&response.status);
+                let expected = "a status from 400 to 499, or a hang-up";
+                ensure_kept(is_refusal, name, expected, response.status.to_string())?;
+            }
+            None => hung_up += 1,
+        }
+        canary.sing_after(name)?;
+    }
+    canary.finish()?;
+    let count = bad_requests.len();
+    Ok(format!("{count} requests, {hung_up} without an answer"))
+}
+
+fn unfinished_body(subject: &Subject) -> Result<Evidence> {
+    let stop = subject.surroundings.stop;
+    let port = subject.worker.launch().port;
+    let mut canary = Canary::new(subject)?;
+    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, stop)?;
+    connection.send(&dialect::half_a_request(), REFUSAL_LIMIT)?;
+    canary.sing_after("half a body, which is still awaited")?;
+    canary.finish()?;
+    connection.leave()?;
+    canary.sing_after("half a body, whose client left")?;
+    canary.finish()?;
+    Ok(Evidence::new())
+}
+
+/// One bad request for each field, and those that blame none.
+fn telling_requests() -> Vec<BadRequest> {
+    let mut telling: Vec<BadRequest> = Vec::new();
+    for bad in dialect::invalid_fields() {
+        let known = telling.iter().filter(|known| known.field == bad.field);
+        if known.count() < 3 {
+            telling.push(bad);
+        }
+    }
+    telling.extend(dialect::beyond_context());
+    telling
+}
+
+fn messages(subject: &Subject) -> Result<Evidence> {
+    let telling = telling_requests();
+    for bad in &telling {
+        let Some(refusal) = refusal_of(subject, bad)? else {
+            continue;
+        };
+        let place = format!("{}, `message`", bad.name);
+        let named = bad.is_named_by(&refusal.message);
+        let expected = "a message that names the field, or what was got";
+        ensure_kept(named, &place, expected, format!("`{}`", refusal.message))?;
+    }
+    Ok(format!("{} messages", telling.len()))
+}
+
+fn helpful_messages(subject: &Subject) -> Result<Evidence> {
+    let mut telling = telling_requests();
+    telling.extend(dialect::media_types());
+    for bad in &telling {
+        let Some(refusal) = refusal_of(subject, bad)? else {
+            continue;
+        };
+        let place = format!("{}, `message`", bad.name);
+        let explained = bad.is_explained_by(&refusal.message);
+        let expected = "a message that names what was got and what is allowed";
+        ensure_kept(
+            explained,
+            &place,
+            expected,
+            format!("`{}`", refusal.message),
+        )?;
+    }
+    Ok(format!("{} messages", telling.len()))
+}
+
+fn edges(subject: &Subject) -> Result<Evidence> {
+    let limit = subject.golden()?.limit(1, 0);
+    let edges = dialect::fields_to_take();
+    for (name, body) in &edges {
+        let response = subject.ask_raw(name, &dialect::post_json(body), limit)?;
+        dialect::read_completion(&response)?;
+    }
+    Ok(format!("{} requests", edges.len()))
+}
+
+fn bodies(subject: &Subject) -> Result<Evidence> {
+    let limit = subject.golden()?.limit(1, 0) + REFUSAL_LIMIT;
+    let mut text: Option<String> = None;
+    let bodies = dialect::bodies_to_take();
+    for (name, bytes) in &bodies {
+        let response = subject.ask_raw(name, bytes, limit)?;
+        let got = dialect::read_completion(&response)?
+            .text
+            .unwrap_or_default();
+        let expected = text.get_or_insert_with(|| got.clone());
+        let place = format!("{name}, `text`");
+        ensure_kept(
+            got == *expected,
+            &place,
+            format!("`{expected}`"),
+            format!("`{got}`"),
+        )?;
+    }
+    Ok(format!("{} requests", bodies.len()))
+}
+
+fn context_border(subject: &Subject) -> Result<Evidence> {
+    const CONTEXT: u32 = 64;
+    let companion = subject.companion("context", |launch| {
+        launch.more = vec![String::from("--ctx-size"), CONTEXT.to_string()];
+    })?;
+    companion.wait_until_ready()?;
+    let golden = subject.golden()?;
+    let limit = golden.limit(CONTEXT, 0);
+    let mut request = dialect::InferenceRequest::greedy("Hello", 1);
+    let prompt_tokens = companion.infer(&request, limit)?.prompt_tokens as u32;
+    let place = "a worker with --ctx-size 64";
+    let room = CONTEXT.saturating_sub(prompt_tokens);
+    let got = format!("`prompt_tokens` {prompt_tokens}");
+    ensure_kept(room > 0, place, "room beside the prompt `Hello`", got)?;
+    request.max_tokens = Some(room);
+    companion.infer(&request, limit)?;
+    request.max_tokens = Some(room + 1);
+    let response = companion.ask(&request.to_request(false), limit)?;
+    let refused = dialect::read_refusal(&response, 422, "context_length_exceeded");
+    refused.map_err(|mismatch| Mismatch {
+        place: format!(
+            "{place}, {prompt_tokens} prompt tokens and {} more",
+            room + 1
+        ),
+        ..mismatch
+    })?;
+    Ok(format!(
+        "{prompt_tokens} and {room} tokens fit, one more doesn't"
+    ))
+}

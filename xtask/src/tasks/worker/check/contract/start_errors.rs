@@ -1,0 +1,231 @@
+//! Starts that can't work: one clear line, a status that isn't 0, and no worker that serves anyway.
+
+use anyhow::Result;
+
+use super::{Check, Evidence, ensure_kept};
+use crate::tasks::worker::check::lifecycle::has_level;
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::bare_start::{BareRun, EXIT_LIMIT, StartErrors};
+
+const SENTENCE: &str = "Non-zero within 2 s of knowing that it can't serve, with one `error: ...: cause` line on stderr: model missing, not a GGUF, truncated, unsupported architecture or quantisation; port taken; a backend that this build lacks or a device that this machine lacks.";
+
+const EXPLANATION: &str = "Serving anyway, exit status 0 or a crash, staying, or anything on stderr but log lines and one line `error: what: cause` fails it.";
+
+/// Starts that can't work.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "start_errors.missing_model",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start without its model",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model missing.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["missing model", "folder as model"]),
+    },
+    Check {
+        id: "start_errors.not_a_model",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start with a text file or an empty file as its model",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model README.md --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["text file as model", "empty file as model"]),
+    },
+    Check {
+        id: "start_errors.truncated_model",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start with a model whose end is missing",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model half.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["half a model", "a model without its end"]),
+    },
+    Check {
+        id: "start_errors.unsupported_model",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start with an architecture or a quantisation that nobody knows",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model unknown.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["unknown architecture", "unknown quantisation"]),
+    },
+    Check {
+        id: "start_errors.taken_port",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start on a port that is taken",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 19200 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["taken port"]),
+    },
+    Check {
+        id: "start_errors.unknown_backend",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start on a backend that there is not",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend abacus --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["unknown backend"]),
+    },
+    Check {
+        id: "start_errors.absent_backend",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "never computes on the cpu when it was asked for a backend that isn't there",
+        contract: "Never a silent fall-back from cuda or metal to cpu.",
+        explanation: "--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.",
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend metal --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["metal", "cuda"]),
+    },
+    Check {
+        id: "start_errors.absent_device",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to start on a device that this machine lacks",
+        contract: SENTENCE,
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 4242 --port 18081 --hive-url http://127.0.0.1:19200",
+        needs: &[],
+        run: |subject| judge(subject, &["absent device"]),
+    },
+    Check {
+        id: "start_errors.open_host",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses to open itself to other machines without a token",
+        contract: "`--host` other than a loopback address needs the environment variable `WORKER_API_TOKEN`; every request then carries `Authorization: Bearer`.",
+        explanation: EXPLANATION,
+        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0",
+        needs: &[],
+        run: |subject| judge(subject, &["open host without a token"]),
+    },
+];
+
+fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {
+    let errors = subject
+        .seen
+        .start_errors
+        .get(|| StartErrors::make(subject))?;
+    let mut lines = Vec::new();
+    for (name, run) in errors.of(names) {
+        lines.push(error_line(name, run)?);
+    }
+    anyhow::ensure!(
+        !lines.is_empty(),
+        "no such start can be made on this machine"
+    );
+    Ok(lines.join("; "))
+}
+
+/// The one line that says why the worker didn't serve.
+fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
+    let place = format!("a start with {name}");
+    let refused = run
+        .exit
+        .is_some_and(|exit| exit.code().is_some_and(|code| code != 0));
+    let expected = "an end with a status from 1 on";
+    ensure_kept(
+        refused && !run.became_ready,
+        &place,
+        expected,
+        run.describe(),
+    )?;
+    let place = format!("{place}, standard error");
+    let expected = "one line `error: what: cause`, and log lines at most";
+    let (errors, others): (Vec<_>, Vec<_>) = run
+        .stderr
+        .iter()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .partition(|(_, line)| line.starts_with("error:"));
+    let shown = || {
+        let lines: Vec<&str> = run.stderr.iter().map(|(_, line)| line.as_str()).collect();
+        match lines.as_slice() {
+            [] => String::from("nothing"),
+            lines => format!("`{}`", lines[..lines.len().min(5)].join(" / ")),
+        }
+    };
+    let [(at, error)] = errors.as_slice() else {
+        return Err(Mismatch::new(place, expected, shown()));
+    };
+    // What a command line parser says of a wrong value is for it to say.
+    let is_usage = name == "unknown backend";
+    let has_cause = error
+        .strip_prefix("error: ")
+        .and_then(|rest| rest.split_once(": "))
+        .is_some_and(|(what, cause)| !what.trim().is_empty() && !cause.trim().is_empty());
+    let is_clear = has_cause && others.iter().all(|(_, line)| has_level(line));
+    ensure_kept(is_usage || is_clear, &place, expected, shown())?;
+    let stayed = run.lived.saturating_sub(*at);
+    ensure_kept(
+        stayed <= EXIT_LIMIT,
+        &place,
+        "an end within 2 s of that line",
+        format!("an end {:.1} s after it", stayed.as_secs_f64()),
+    )?;
+    Ok(error.clone())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
+    fn run(code: Option<i32>, stderr: &[&str]) -> BareRun {
+        let line = |line: &&str| (Duration::from_millis(100), (*line).to_owned());
+        BareRun {
+            exit: code.map(|code| ExitStatus::from_raw(code << 8)),
+            became_ready: false,
+            lived: Duration::from_millis(200),
+            stdout: Vec::new(),
+            stderr: stderr.iter().map(line).collect(),
+        }
+    }
+
+    #[test]
+    fn one_clear_line_is_right_and_nothing_else_is() {
+        let good = "error: model x.gguf: no such file";
+        assert_eq!(
+            error_line("missing model", &run(Some(1), &[good])).unwrap(),
+            good
+        );
+        assert!(error_line("x", &run(Some(1), &["[INFO] Loading", good])).is_ok());
+        assert!(error_line("x", &run(Some(0), &[good])).is_err(), "status 0");
+        assert!(error_line("x", &run(None, &[good])).is_err(), "stays");
+        assert!(error_line("x", &run(Some(1), &[])).is_err(), "silent");
+        assert!(
+            error_line("x", &run(Some(1), &[good, good])).is_err(),
+            "two"
+        );
+        assert!(
+            error_line("x", &run(Some(1), &["error: no"])).is_err(),
+            "no cause"
+        );
+        assert!(error_line("x", &run(Some(1), &[good, "  at load.rs:5"])).is_err());
+        let late = BareRun {
+            lived: Duration::from_secs(4),
+            ..run(Some(1), &[good])
+        };
+        assert!(error_line("x", &late).is_err(), "late");
+        let killed = BareRun {
+            exit: Some(ExitStatus::from_raw(11)),
+            ..run(None, &[good])
+        };
+        assert!(error_line("x", &killed).is_err(), "crash");
+    }
+}

@@ -1,0 +1,224 @@
+//! Streams: the same text as without, whole characters, and tokens that come when they are made.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::options::{ensure_same, sampled};
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::dialect::{Completion, InferenceRequest};
+use crate::tasks::worker::subject::stream::StreamedAnswer;
+
+/// Prompts that make many models answer beyond ASCII.
+const ASCII_PROMPTS: [&str; 3] = [
+    "The emoji for a bee is",
+    "Summer in French is",
+    "Three words in Japanese:",
+];
+
+/// Prompts beyond ASCII.
+const WIDE_PROMPTS: [&str; 2] = ["Zürich, 東京, 🐝, Ωμέγα, дождь,", "🐝🐝🐝"];
+
+/// How often a stream is watched until its tokens come one by one: a busy machine merges them.
+const ATTEMPTS: usize = 12;
+
+/// The least part of the generation's time over which the tokens have to be spread.
+const LEAST_SPREAD: f64 = 0.5;
+
+/// The least part of the tokens that have to come at a time of their own.
+const LEAST_APART: f64 = 0.4;
+
+/// A generation that takes less time than this can't be watched.
+const WATCHABLE: Duration = Duration::from_millis(1);
+
+/// How long a watched generation should take.
+const WATCHED: Duration = Duration::from_millis(150);
+
+/// Streams.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "streams.equal_plain",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "streams the text that it answers without streaming",
+        contract: "Concatenated, the texts equal what the same request answers without streaming.",
+        explanation: "Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.",
+        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":42,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: equal_plain,
+    },
+    Check {
+        id: "streams.whole_characters",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "never splits a character",
+        contract: "text that isn't whole UTF-8 yet waits for the next token, which then carries it.",
+        explanation: "A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.",
+        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"The emoji for a bee is","max_tokens":16,"temperature":0,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: whole_characters,
+    },
+    Check {
+        id: "streams.as_made",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "writes each token when it is sampled, not several at once",
+        contract: r#"each token is `event: token`, `data: {"index":0,"text":"Hello"}`, written when it is sampled, indices without a gap."#,
+        explanation: "Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.",
+        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64,"stream":true}'"#,
+        needs: &[Need::Ready],
+        run: as_made,
+    },
+];
+
+fn equal_plain(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let prompt = golden.request.prompt.as_str();
+    let mut requests = vec![golden.request.clone(), InferenceRequest::greedy(prompt, 1)];
+    requests.extend((11..14).map(|seed| sampled(prompt, seed, 1.5)));
+    requests.extend(WIDE_PROMPTS.map(|prompt| InferenceRequest::greedy(prompt, 8)));
+    requests.extend(WIDE_PROMPTS.map(|prompt| sampled(prompt, 15, 2.0)));
+    for request in &requests {
+        let plain = subject.infer(request)?;
+        let streamed = subject.infer_streamed(request)?;
+        let streamed = Completion {
+            text: Some(streamed.text()),
+            ..streamed.completion
+        };
+        let place = format!("stream for the prompt `{}`", request.prompt);
+        ensure_same(&place, &plain, &streamed)?;
+    }
+    Ok(format!("{} requests", requests.len()))
+}
+
+fn whole_characters(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let prompts = [golden.request.prompt.as_str()];
+    let mut beyond_ascii = 0;
+    let prompts = prompts.iter().chain(&ASCII_PROMPTS).copied();
+    for prompt in prompts.filter(|prompt| prompt.is_ascii()) {
+        let request = InferenceRequest::greedy(prompt, 16);
+        let plain = subject.infer(&request)?.text.unwrap_or_default();
+        let streamed = subject.infer_streamed(&request)?.text();
+        for (way, text) in [("inference", &plain), ("stream", &streamed)] {
+            beyond_ascii += text.chars().filter(|c| !c.is_ascii()).count();
+            // The last token may be cut off within a character, by max_tokens.
+            let is_whole = !text.trim_end_matches('\u{fffd}').contains('\u{fffd}');
+            let place = format!("{way} for the prompt `{prompt}`");
+            ensure_kept(is_whole, &place, "whole characters", format!("`{text}`"))?;
+        }
+    }
+    Ok(format!("{beyond_ascii} characters beyond ASCII"))
+}
+
+fn as_made(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let tokens = golden.tokens_in(WATCHED, 16, 96);
+    let mut worst: Option<Mismatch> = None;
+    for attempt in 0..ATTEMPTS {
+        // Some models have more to say when they are hot.
+        let request = match attempt % 3 {
+            0 => InferenceRequest::greedy(&golden.request.prompt, tokens),
+            _ => InferenceRequest {
+                max_tokens: Some(tokens),
+                ..sampled(&golden.request.prompt, attempt as u64, 2.0)
+            },
+        };
+        let answer = subject.infer_streamed(&request)?;
+        match Spread::of(&answer) {
+            None => {}
+            Some(spread) => match spread.judge() {
+                Ok(evidence) => return Ok(evidence),
+                Err(mismatch) => worst = Some(mismatch),
+            },
+        }
+    }
+    match worst {
+        Some(mismatch) => Err(mismatch.into()),
+        None => anyhow::bail!("{ATTEMPTS} answers were too short or too fast to tell"),
+    }
+}
+
+/// How the tokens of one answer arrived.
+#[derive(Debug, Clone, PartialEq)]
+struct Spread {
+    /// How long the tokens took to be made, by the worker's or by our own clock.
+    made_s: f64,
+    /// From the first arrival to the last.
+    arrived_s: f64,
+    /// How many tokens there were.
+    tokens: usize,
+    /// How many of them came at a time of their own.
+    apart: usize,
+}
+
+impl Spread {
+    /// `None` where there is too little to be seen.
+    fn of(answer: &StreamedAnswer) -> Option<Spread> {
+        let arrivals: Vec<Instant> = answer.tokens.iter().map(|(at, _)| *at).collect();
+        let (first, last) = (*arrivals.first()?, *arrivals.last()?);
+        let end = &answer.completion;
+        let whole_s = (answer.ended - answer.sent).as_secs_f64();
+        let rest_s = whole_s - (end.queue_ms + end.prefill_ms) / 1e3;
+        // The first token may be counted to the prefill, so one interval may be missing.
+        let intervals = (arrivals.len() - 1) as f64 / arrivals.len() as f64;
+        let made_s = (end.decode_ms / 1e3).max(rest_s * 0.8) * intervals;
+        let share_s = made_s / arrivals.len() as f64;
+        let gaps = arrivals
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64());
+        let apart = 1 + gaps.filter(|gap_s| *gap_s > share_s * 0.2).count();
+        let is_watchable = arrivals.len() >= 4 && made_s >= WATCHABLE.as_secs_f64();
+        is_watchable.then_some(Spread {
+            made_s,
+            arrived_s: (last - first).as_secs_f64(),
+            tokens: arrivals.len(),
+            apart,
+        })
+    }
+
+    fn judge(&self) -> Result<Evidence, Mismatch> {
+        let Self {
+            made_s,
+            arrived_s,
+            tokens,
+            apart,
+        } = *self;
+        let said = format!(
+            "{apart} arrivals of {tokens} tokens, spread over {:.1} ms",
+            arrived_s * 1e3
+        );
+        let kept =
+            arrived_s >= made_s * LEAST_SPREAD && apart as f64 >= tokens as f64 * LEAST_APART;
+        let expected = format!(
+            "{tokens} tokens that arrive one by one, as they are made, over {:.1} ms",
+            made_s * 1e3
+        );
+        ensure_kept(kept, "stream", expected, said.clone())?;
+        Ok(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    fn spread(arrived_s: f64, apart: usize) -> Spread {
+        Spread {
+            made_s: 0.1,
+            arrived_s,
+            tokens: 40,
+            apart,
+        }
+    }
+
+    #[test]
+    fn heaps_are_told_from_a_stream() {
+        assert!(spread(0.1, 40).judge().is_ok());
+        assert!(spread(0.08, 25).judge().is_ok(), "a busy machine");
+        assert!(spread(0.001, 1).judge().is_err(), "buffered");
+        assert!(spread(0.09, 5).judge().is_err(), "eight at a time");
+    }
+}

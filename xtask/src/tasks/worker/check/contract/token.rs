@@ -1,0 +1,86 @@
+//! A worker with a token: who comes in, and that nobody reads the token in its log.
+
+use anyhow::Result;
+
+use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::dialect::read_refusal;
+use crate::tasks::worker::subject::token::TokenObservation;
+
+const SENTENCE: &str = "`--host` other than a loopback address needs the environment variable `WORKER_API_TOKEN`; every request then carries `Authorization: Bearer`. Compared in constant time, never logged.";
+
+/// A worker with a token.
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "token.required",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "refuses every request without its token",
+        contract: "no or wrong token where one is needed: 401 `unauthorized`.",
+        explanation: "Health, ready and inference of an open worker without a token, with half of it, more than it, another one, another scheme; anything but 401 fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/health -H 'Authorization: Bearer nonsense'",
+        needs: &[Need::Ready],
+        run: required,
+    },
+    Check {
+        id: "token.accepted",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "serves those who have its token",
+        contract: SENTENCE,
+        explanation: "Health, ready and inference with the right token, before and after wrong ones; a refusal fails it.",
+        curl: r#"curl -i http://127.0.0.1:18081/v1/health -H "Authorization: Bearer $WORKER_API_TOKEN""#,
+        needs: &[Need::Ready],
+        run: accepted,
+    },
+    Check {
+        id: "token.never_logged",
+        suite: Suite::Contract,
+        level: Level::Must,
+        promise: "never writes its token into its log",
+        contract: SENTENCE,
+        explanation: "A line of the log with the token in it fails it.",
+        curl: "WORKER_API_TOKEN=secret llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0",
+        needs: &[Need::Ready],
+        run: never_logged,
+    },
+];
+
+fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
+    subject.seen.token.get(|| TokenObservation::make(subject))
+}
+
+fn required(subject: &Subject) -> Result<Evidence> {
+    let token = observed(subject)?;
+    for (how, response) in &token.without_token {
+        read_refusal(response, 401, "unauthorized").map_err(|mismatch| Mismatch {
+            place: format!("{} with {how}", mismatch.place),
+            ..mismatch
+        })?;
+    }
+    Ok(format!("{} requests", token.without_token.len()))
+}
+
+fn accepted(subject: &Subject) -> Result<Evidence> {
+    let token = observed(subject)?;
+    for response in &token.with_token {
+        let place = format!("{} with the token", response.request);
+        ensure_kept(
+            response.status == 200,
+            &place,
+            "status 200",
+            response.status.to_string(),
+        )?;
+    }
+    Ok(format!("{} requests", token.with_token.len()))
+}
+
+fn never_logged(subject: &Subject) -> Result<Evidence> {
+    let token = observed(subject)?;
+    let place = "log of a worker with a token";
+    if let Some(line) = token.log_lines_with_token.first() {
+        return Err(Mismatch::new(place, "no line with the token", format!("`{line}`")).into());
+    }
+    Ok(format!("{} lines", token.log_lines))
+}
