@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::tasks::worker::REAPER_TASK;
-use crate::tasks::worker::config::{Backend, Format, WorkerTestConfig};
+use crate::tasks::worker::config::{Backend, Format, ReportTarget, WorkerTestConfig};
+use crate::tasks::worker::evidence::RenderConfig;
 use crate::tasks::worker::explain::Question;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
+use crate::tasks::worker::reporter::human::Verbosity;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -25,6 +27,9 @@ pub enum Task {
     /// Test an inference worker: start it, check its promises, show the evidence
     #[command(name = "worker:test", after_help = WORKER_TEST_HELP)]
     WorkerTest(Box<WorkerTestArgs>),
+    /// Render a recorded run again, also one from another machine or an older version
+    #[command(name = "worker:report", after_help = WORKER_REPORT_HELP)]
+    WorkerReport(ReportArgs),
     /// Download a model of the catalog, whole and checked, or list them
     #[command(name = "worker:download-model", after_help = DOWNLOAD_MODEL_HELP)]
     WorkerDownloadModel(DownloadModelArgs),
@@ -119,6 +124,19 @@ pub struct WorkerTestArgs {
     /// How the run is shown on standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+    /// Write a report: json, junit, markdown or html; `-` as PATH is standard output. Without a path
+    /// it is the one in the run's folder. May be repeated
+    #[arg(long, value_name = "KIND[=PATH]")]
+    report: Vec<ReportTarget>,
+    /// Where runs keep their folders [default: target/worker-test of the workspace]
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Only the summary
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Also requests and answers, with their headers
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl WorkerTestArgs {
@@ -158,8 +176,43 @@ impl WorkerTestArgs {
             log_lines: self.log_lines,
             python: self.python,
             format: self.format,
+            verbosity: match (self.quiet, self.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, true) => Verbosity::Verbose,
+                (false, false) => Verbosity::Normal,
+            },
+            reports: self.report,
+            artifacts: self.artifacts,
         }
         .validate()
+    }
+}
+
+const WORKER_REPORT_HELP: &str = "\
+Examples:
+  cargo xtask worker:report target/worker-test/latest/events.jsonl --report html=run.html
+  cargo xtask worker:report events.jsonl --report markdown=- --report junit
+
+Without a path a report lands beside the recording.";
+
+/// Options of `worker:report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The recording: the events.jsonl of a run's folder
+    #[arg(value_name = "EVENTS.jsonl")]
+    events: PathBuf,
+    /// What to render: json, junit, markdown or html; `-` as PATH is standard output. May be repeated
+    #[arg(long, value_name = "KIND[=PATH]", required = true)]
+    report: Vec<ReportTarget>,
+}
+
+impl ReportArgs {
+    /// What to render.
+    pub fn into_config(self) -> RenderConfig {
+        RenderConfig {
+            events: self.events,
+            reports: self.report,
+        }
     }
 }
 

@@ -32,6 +32,9 @@ fn main() -> ExitCode {
             },
         },
         Some(Task::Reaper { run_id }) => Ok(tasks::worker::reap(&run_id)),
+        Some(Task::WorkerReport(args)) => {
+            tasks::worker::evidence::render(&args.into_config()).map(|()| ExitCode::SUCCESS)
+        }
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))

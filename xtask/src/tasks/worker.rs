@@ -1,9 +1,12 @@
 //! `worker:test`: the story of a run, top-down. The only place that joins guards, modes and
 //! reporters.
 
+mod artifacts;
 mod build;
 mod check;
 pub mod config;
+mod environment;
+pub mod evidence;
 pub mod explain;
 mod journal;
 mod mode;
@@ -11,34 +14,33 @@ pub mod model;
 mod panics;
 pub mod plan;
 mod record;
-mod reporter;
+pub mod reporter;
 mod signals;
 mod stop;
 mod subject;
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use self::config::{Format, WorkerTestConfig};
+use self::artifacts::RunFolder;
+use self::config::WorkerTestConfig;
+use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, RunInfo, SCHEMA_VERSION,
 };
 use self::record::report::Verdict;
-use self::reporter::Reporter;
-use self::reporter::human::Human;
-use self::reporter::json::JsonLines;
 use self::stop::{Interrupted, StopFlag};
 use self::subject::hive::MockHiveServer;
 use self::subject::process::Launch;
 use self::subject::python::Python;
-use self::subject::{Surroundings, port, reaper, roster};
+use self::subject::{Surroundings, port, reaper, roster, secrets};
 
 pub use self::subject::reaper::TASK as REAPER_TASK;
 
@@ -57,19 +59,23 @@ enum Ended {
 pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     let began = Instant::now();
     let root = workspace_root();
-    let info = run_info(&root);
-    let folder = PathBuf::from(&info.artifacts);
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot create the run's folder {}", folder.display()))?;
+    let run_id = new_run_id();
+    let folder = RunFolder::create(&artifacts(config, &root), &run_id)?;
     let stop = StopFlag::default();
     signals::raise_on_signal(&stop)?;
     panics::raise_on_panic(&stop);
-    roster::open(&info.run_id)?;
+    roster::open(&run_id)?;
 
-    let (journal, keeper) = Journal::open(vec![reporter(config)]);
-    journal.emit(EventKind::RunStarted(info));
+    let reporters = evidence::reporters(config, folder.path());
+    let (journal, keeper) = Journal::open(reporters, secrets::redactor());
+    journal.emit(EventKind::RunStarted(run_info(run_id, folder.path())));
+    journal.emit(EventKind::Configured {
+        options: config.options(),
+    });
+    let mut gathering = Gathering::begin(&root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        run(config, &root, &folder, &journal, &stop)
+        let folder = folder.path();
+        run(config, &root, folder, &journal, &stop, &mut gathering)
     }));
     // What unwound has dropped its guards; a panic has raised the flag.
     match ran.unwrap_or_else(|_| stop.check().map(|()| Ended::Whole).map_err(Into::into)) {
@@ -86,6 +92,7 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
         }
     }
     audit(&journal);
+    gathering.finish();
     journal.emit(EventKind::RunFinished {
         duration_ms: began.elapsed().as_millis() as u64,
     });
@@ -132,12 +139,14 @@ fn run(
     folder: &Path,
     journal: &Journal,
     stop: &StopFlag,
+    gathering: &mut Gathering,
 ) -> Result<Ended> {
     let plan = plan::plan(&config.selection)?;
     journal.emit(mode::suite::planned(&plan));
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
+    gathering.hash_model(&model.path, journal);
     port::ensure_free(config.port, "the worker", "--port")?;
     port::ensure_free(config.hive_port, "the mock hive", "--hive-port")?;
     let python = Python::find(config.python.as_deref())?;
@@ -215,22 +224,25 @@ fn audit(journal: &Journal) {
     });
 }
 
-fn reporter(config: &WorkerTestConfig) -> Box<dyn Reporter> {
-    match config.format {
-        Format::Human => Box::new(Human::on_stdout()),
-        Format::Json => Box::new(JsonLines::new(stdout())),
-    }
+/// Where the folders of runs go.
+fn artifacts(config: &WorkerTestConfig, root: &Path) -> PathBuf {
+    let asked_for = config.artifacts.clone();
+    asked_for.unwrap_or_else(|| root.join(ARTIFACTS))
 }
 
-fn run_info(root: &Path) -> RunInfo {
-    let now = chrono::Local::now();
+/// Begins with the time, so that runs sort by their names.
+fn new_run_id() -> String {
+    let now = chrono::Local::now().format("%Y%m%d-%H%M%S");
     let id = uuid::Uuid::new_v4().simple().to_string();
-    let run_id = format!("{}-{}", now.format("%Y%m%d-%H%M%S"), &id[..8]);
+    format!("{now}-{}", &id[..8])
+}
+
+fn run_info(run_id: String, folder: &Path) -> RunInfo {
     RunInfo {
         schema_version: SCHEMA_VERSION,
-        started_at: now.to_rfc3339(),
-        artifacts: root.join(ARTIFACTS).join(&run_id).display().to_string(),
         run_id,
+        started_at: chrono::Local::now().to_rfc3339(),
+        artifacts: folder.display().to_string(),
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a run was asked to do, validated. Pure.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::plan::Selection;
+use super::reporter::ReportKind;
+use super::reporter::human::Verbosity;
 
 /// The model of the original script, from the workspace root.
 pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
@@ -42,6 +46,33 @@ pub enum Format {
     Human,
     /// One event a line, for machines.
     Json,
+}
+
+/// A report that was asked for: `KIND[=PATH]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportTarget {
+    /// Which report.
+    pub kind: ReportKind,
+    /// Where it goes, `-` for standard output; beside the run's other files where it is `None`.
+    pub path: Option<PathBuf>,
+}
+
+impl std::str::FromStr for ReportTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, path) = match text.split_once('=') {
+            Some((_, "")) => return Err(String::from("no path after `=`")),
+            Some((kind, path)) => (kind, Some(PathBuf::from(path))),
+            None => (text, None),
+        };
+        match ReportKind::from_name(kind) {
+            Some(kind) => Ok(ReportTarget { kind, path }),
+            None => Err(format!(
+                "there is no report `{kind}`: json, junit, markdown or html"
+            )),
+        }
+    }
 }
 
 /// One run of `worker:test`.
@@ -83,6 +114,12 @@ pub struct WorkerTestConfig {
     pub python: Option<PathBuf>,
     /// How events are shown on standard output.
     pub format: Format,
+    /// How much is told there.
+    pub verbosity: Verbosity,
+    /// Reports besides those in the run's folder.
+    pub reports: Vec<ReportTarget>,
+    /// Where runs keep their folders; `target/worker-test` of the workspace where it is `None`.
+    pub artifacts: Option<PathBuf>,
 }
 
 impl Default for WorkerTestConfig {
@@ -106,6 +143,9 @@ impl Default for WorkerTestConfig {
             log_lines: 30,
             python: None,
             format: Format::Human,
+            verbosity: Verbosity::Normal,
+            reports: Vec::new(),
+            artifacts: None,
         }
     }
 }
@@ -142,6 +182,32 @@ impl WorkerTestConfig {
         ensure!(self.max_tokens > 0, "--max-tokens must be at least 1");
         Ok(self)
     }
+
+    /// Each option by its name on the command line, as the run uses it.
+    pub fn options(&self) -> BTreeMap<String, Value> {
+        let selection = &self.selection;
+        let suite = selection.suite.and_then(|suite| suite.to_possible_value());
+        let options = json!({
+            "worker-id": self.worker_id,
+            "model": self.model_path,
+            "model-ref": self.model_ref,
+            "backend": self.backend,
+            "device": self.device,
+            "port": self.port,
+            "hive-port": self.hive_port,
+            "timeout": self.timeout_secs,
+            "heartbeat-interval": self.heartbeat_interval_secs,
+            "heartbeat-window": self.heartbeat_window_secs,
+            "suite": suite.map(|value| value.get_name().to_owned()),
+            "check": selection.checks,
+            "skip": selection.skips,
+            "prompt": self.prompt,
+            "max-tokens": self.max_tokens,
+            "worker-bin": self.worker_bin,
+            "log-lines": self.log_lines,
+        });
+        serde_json::from_value(options).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +230,17 @@ mod tests {
             ),
             (0, 18081, 19200, 30)
         );
+    }
+
+    #[test]
+    fn reports_are_kind_and_path() {
+        let target: ReportTarget = "html=a=b.html".parse().unwrap();
+        assert_eq!(target.kind, ReportKind::Html);
+        assert_eq!(target.path, Some(PathBuf::from("a=b.html")));
+        assert_eq!("junit".parse::<ReportTarget>().unwrap().path, None);
+        assert!("html=".parse::<ReportTarget>().is_err());
+        let error = "pdf=x".parse::<ReportTarget>().unwrap_err();
+        assert!(error.contains("`pdf`"), "{error}");
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! disk never holds a measurement up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::record::event::{Event, EventKind};
+use super::record::redact::Redactor;
 use super::record::report::RunReport;
 use super::reporter::Reporter;
 use super::stop::StopFlag;
@@ -23,6 +26,7 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 pub struct Journal {
     sender: Sender<Message>,
     began: Instant,
+    numbers: Arc<AtomicU64>,
 }
 
 /// The reading end, which knows the report once the run is over.
@@ -33,19 +37,20 @@ pub struct Keeper {
 
 #[derive(Debug)]
 enum Message {
-    Happened(Event),
+    Happened(Box<Event>),
     Close,
 }
 
 impl Journal {
-    /// Begins the run's time axis and starts feeding `reporters`.
-    pub fn open(mut reporters: Vec<Box<dyn Reporter>>) -> (Journal, Keeper) {
+    /// Begins the run's time axis and starts feeding `reporters`, without any secret.
+    pub fn open(mut reporters: Vec<Box<dyn Reporter>>, redactor: Redactor) -> (Journal, Keeper) {
         let (sender, receiver) = channel();
         let (finished, report) = channel();
         let thread = std::thread::Builder::new().name(String::from(REPORTING_THREAD));
         let feed = move || {
             let mut report = RunReport::default();
             while let Ok(Message::Happened(event)) = receiver.recv() {
+                let event = without_secrets(*event, &redactor);
                 report.apply(&event);
                 // A reporter that fails is dropped with a word; the others and the verdict go on.
                 reporters.retain_mut(|reporter| tell(reporter.as_mut(), &event, &report));
@@ -57,6 +62,7 @@ impl Journal {
         let journal = Journal {
             sender,
             began: Instant::now(),
+            numbers: Arc::default(),
         };
         (journal, Keeper { report })
     }
@@ -67,7 +73,13 @@ impl Journal {
         Journal {
             sender,
             began: Instant::now(),
+            numbers: Arc::default(),
         }
+    }
+
+    /// A number that no other request of the run has; from 1.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Records a fact, now.
@@ -75,7 +87,7 @@ impl Journal {
         let elapsed_ms = self.elapsed_ms(Instant::now()) as u64;
         let event = Event { elapsed_ms, kind };
         // The receiver is gone only after the run; what comes then has no reader.
-        let _ = self.sender.send(Message::Happened(event));
+        let _ = self.sender.send(Message::Happened(Box::new(event)));
     }
 
     /// The moment at this place of the run's axis.
@@ -127,16 +139,47 @@ fn tell(reporter: &mut dyn Reporter, event: &Event, report: &RunReport) -> bool 
     }
 }
 
+/// The event as it may be written down. Only what looks suspicious is taken apart.
+fn without_secrets(event: Event, redactor: &Redactor) -> Event {
+    let is_suspect = serde_json::to_string(&event).is_ok_and(|json| redactor.suspects(&json));
+    if !is_suspect {
+        return event;
+    }
+    let clean = || {
+        let mut value = serde_json::to_value(&event).ok()?;
+        redactor.clean_value(&mut value);
+        serde_json::from_value(value).ok()
+    };
+    clean().unwrap_or_else(|| Event {
+        elapsed_ms: event.elapsed_ms,
+        kind: EventKind::Noted {
+            message: String::from("a fact was left out: it can't be told without a secret"),
+        },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 
     struct Fails(fn() -> io::Result<()>);
 
     struct Counts(Arc<Mutex<u32>>);
+
+    struct Remembers(Arc<Mutex<Vec<String>>>);
+
+    impl Reporter for Remembers {
+        fn report(&mut self, event: &Event, _: &RunReport) -> io::Result<()> {
+            let told = serde_json::to_string(event)?;
+            self.0.lock().unwrap().push(told);
+            Ok(())
+        }
+
+        fn give_up(&mut self, _: &io::Error) {}
+    }
 
     impl Reporter for Fails {
         fn report(&mut self, _: &Event, _: &RunReport) -> io::Result<()> {
@@ -158,11 +201,14 @@ mod tests {
     #[test]
     fn a_reporter_that_fails_or_panics_silences_nobody() {
         let count = Arc::new(Mutex::new(0));
-        let (journal, keeper) = Journal::open(vec![
-            Box::new(Fails(|| Err(io::ErrorKind::BrokenPipe.into()))),
-            Box::new(Fails(|| panic!("rehearsed"))),
-            Box::new(Counts(Arc::clone(&count))),
-        ]);
+        let (journal, keeper) = Journal::open(
+            vec![
+                Box::new(Fails(|| Err(io::ErrorKind::BrokenPipe.into()))),
+                Box::new(Fails(|| panic!("rehearsed"))),
+                Box::new(Counts(Arc::clone(&count))),
+            ],
+            Redactor::default(),
+        );
         journal.emit(EventKind::ModelChecking);
         journal.emit(EventKind::Interrupted { signal: 2 });
         let report = keeper.close(&journal, &StopFlag::default()).unwrap();
@@ -176,12 +222,30 @@ mod tests {
             std::thread::park_timeout(Duration::from_secs(60));
             Ok(())
         };
-        let (journal, keeper) = Journal::open(vec![Box::new(Fails(blocked))]);
+        let (journal, keeper) = Journal::open(vec![Box::new(Fails(blocked))], Redactor::default());
         journal.emit(EventKind::ModelChecking);
         let stop = StopFlag::default();
         stop.raise(2);
         let began = Instant::now();
         assert_eq!(keeper.close(&journal, &stop), None);
         assert!(began.elapsed() >= OUTPUT_LIMIT);
+    }
+
+    #[test]
+    fn no_reporter_and_no_report_ever_sees_a_secret() {
+        let told = Arc::default();
+        let witness = Box::new(Remembers(Arc::clone(&told)));
+        let redactor = Redactor::new([String::from("hf_secret")]);
+        let (journal, keeper) = Journal::open(vec![witness], redactor);
+        journal.emit(EventKind::Noted {
+            message: String::from("HF_TOKEN=hf_secret, Authorization: Bearer abcdef"),
+        });
+        let report = keeper.close(&journal, &StopFlag::default()).unwrap();
+        let all = format!("{:?} {:?}", told.lock().unwrap(), report);
+        assert!(all.contains("HF_TOKEN=[redacted]"), "{all}");
+        assert!(
+            !all.contains("hf_secret") && !all.contains("abcdef"),
+            "{all}"
+        );
     }
 }

@@ -1,4 +1,10 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
 pub mod event;
+pub mod facts;
+pub mod measure;
+pub mod redact;
+pub mod replay;
 pub mod report;
+pub mod stats;
+pub mod timeline;

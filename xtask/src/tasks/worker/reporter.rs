@@ -1,7 +1,15 @@
 //! Who tells people and machines about a run. Knows the record and nothing else.
 
+pub mod document;
+pub mod file;
+pub mod github;
+pub mod html;
 pub mod human;
 pub mod json;
+pub mod junit;
+pub mod markdown;
+pub mod repro;
+mod words;
 
 use std::io;
 
@@ -15,4 +23,58 @@ pub trait Reporter: Send {
 
     /// Called once after [`Reporter::report`] failed; nothing follows.
     fn give_up(&mut self, error: &io::Error);
+}
+
+/// A report that is a pure function of the folded events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportKind {
+    /// `report.json`, described by `docs/report.schema.json`.
+    Json,
+    /// JUnit XML, for CI systems.
+    Junit,
+    /// Markdown, for job summaries.
+    Markdown,
+    /// One page that needs no network.
+    Html,
+    /// A shell script that does by hand what the run did.
+    Repro,
+}
+
+/// Each report, its name on the command line and its file's name.
+const KINDS: &[(ReportKind, &str, &str)] = &[
+    (ReportKind::Json, "json", "report.json"),
+    (ReportKind::Junit, "junit", "junit.xml"),
+    (ReportKind::Markdown, "markdown", "summary.md"),
+    (ReportKind::Html, "html", "report.html"),
+    (ReportKind::Repro, "repro", "repro.sh"),
+];
+
+impl ReportKind {
+    /// Every kind, in the order in which files are written.
+    pub fn all() -> impl Iterator<Item = ReportKind> {
+        KINDS.iter().map(|(kind, ..)| *kind)
+    }
+
+    /// As `--report` spells it.
+    pub fn from_name(name: &str) -> Option<ReportKind> {
+        let found = KINDS.iter().find(|(_, known, _)| *known == name);
+        found.map(|(kind, ..)| *kind)
+    }
+
+    /// What its file is called in a run's folder.
+    pub fn file_name(self) -> &'static str {
+        let found = KINDS.iter().find(|(kind, ..)| *kind == self);
+        found.map_or("report", |(.., file)| file)
+    }
+
+    /// The whole report.
+    pub fn render(self, report: &RunReport) -> String {
+        match self {
+            ReportKind::Json => document::render(report),
+            ReportKind::Junit => junit::render(report),
+            ReportKind::Markdown => markdown::render(report),
+            ReportKind::Html => html::render(report),
+            ReportKind::Repro => repro::render(report),
+        }
+    }
 }

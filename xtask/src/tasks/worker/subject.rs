@@ -20,19 +20,21 @@ pub mod process;
 pub mod python;
 pub mod raw;
 pub mod reaper;
+mod recorder;
 pub mod roster;
+pub mod secrets;
 pub mod seen;
 mod spoiled;
 pub mod sse;
 pub mod stream;
 pub mod token;
+pub mod vitals;
 
 use std::cell::{Cell, OnceCell};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::Value;
 
 use self::client::{NoAnswer, Request, Response};
 use self::companion::Companion;
@@ -43,11 +45,12 @@ use self::lag::LagWatch;
 use self::pace::Pace;
 use self::process::{Launch, StartUp, WorkerProcess};
 use self::python::Python;
+use self::recorder::Recorder;
 use self::seen::Seen;
 use self::stream::StreamedAnswer;
 use super::config::WorkerTestConfig;
 use super::journal::Journal;
-use super::record::event::{Answer, EventKind, Mismatch};
+use super::record::event::Mismatch;
 use super::stop::StopFlag;
 
 /// How long a question about health or readiness may take.
@@ -141,28 +144,33 @@ impl Subject<'_> {
         limit: Duration,
     ) -> Result<StreamedAnswer> {
         let request = request.to_request(true);
-        let id = self.check_id.get();
-        let answer = stream::receive(self.worker.client(), &request, limit, |text| {
-            let (id, text) = (id.to_owned(), text.to_owned());
-            self.surroundings
-                .journal
-                .emit(EventKind::TokenReceived { id, text });
-        });
-        let answer = answer.map_err(|error| self.blame(error))?;
-        self.learn_pace(answer.ended - answer.sent);
-        Ok(answer)
+        let client = self.worker.client();
+        let recorder = Recorder::of(self.journal_line(), client, &request, limit);
+        match stream::receive(client, &request, limit, |text| recorder.token(text)) {
+            Ok(answer) => {
+                recorder.streamed(&request, &answer);
+                self.learn_pace(answer.ended - answer.sent);
+                Ok(answer)
+            }
+            Err(error) => {
+                recorder.unanswered(&error);
+                Err(self.blame(error))
+            }
+        }
     }
 
     /// Sends any request and records the answer. No answer is the worker's fault.
     pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
-        let response = self.worker.client().send(request, limit);
-        self.record(response.map_err(|error| self.blame(error))?)
+        let client = self.worker.client();
+        let recorder = Recorder::of(self.journal_line(), client, request, limit);
+        let response = recorder.note(client.send(request, limit));
+        response.map_err(|error| self.blame(error))
     }
 
     /// Sends any bytes and records the answer. No answer is the worker's fault.
     pub fn ask_raw(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
         let response = self.exchange(name, bytes, limit);
-        self.record(response.map_err(|error| self.blame(error))?)
+        response.map_err(|error| self.blame(error))
     }
 
     /// Sends any bytes to whoever may hang up on them: then there is no answer.
@@ -173,7 +181,7 @@ impl Subject<'_> {
         limit: Duration,
     ) -> Result<Option<Response>> {
         match self.exchange(name, bytes, limit) {
-            Ok(response) => self.record(response).map(Some),
+            Ok(response) => Ok(Some(response)),
             Err(error) if error.is::<NoAnswer>() => {
                 self.worker.ensure_alive()?;
                 Ok(None)
@@ -209,19 +217,19 @@ impl Subject<'_> {
 
     fn exchange(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
         let port = self.worker.launch().port;
-        raw::exchange(port, name, bytes, limit, self.surroundings.stop)
+        let recorder = Recorder::of_bytes(self.journal_line(), name, bytes, limit);
+        recorder.note(raw::exchange(
+            port,
+            name,
+            bytes,
+            limit,
+            self.surroundings.stop,
+        ))
     }
 
-    fn record(&self, response: Response) -> Result<Response> {
-        let text = || Value::String(String::from_utf8_lossy(&response.body).into_owned());
-        self.surroundings.journal.emit(EventKind::Answered(Answer {
-            id: self.check_id.get().to_owned(),
-            request: response.request.clone(),
-            status: response.status,
-            duration_ms: (response.received - response.sent).as_secs_f64() * 1e3,
-            body: serde_json::from_slice(&response.body).unwrap_or_else(|_| text()),
-        }));
-        Ok(response)
+    /// Where facts about a request of the running check go.
+    fn journal_line(&self) -> (&Journal, &'static str) {
+        (self.surroundings.journal, self.check_id.get())
     }
 
     /// How fast workers like this one are: measured once, on a companion that has nothing else to do.

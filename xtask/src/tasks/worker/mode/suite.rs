@@ -13,7 +13,11 @@ use crate::tasks::worker::subject::hive::MockHiveServer;
 use crate::tasks::worker::subject::lag::LagWatch;
 use crate::tasks::worker::subject::process::{Launch, PortLost, StartUp, WorkerProcess};
 use crate::tasks::worker::subject::seen::Seen;
+use crate::tasks::worker::subject::vitals::Sampler;
 use crate::tasks::worker::subject::{Subject, Surroundings, port};
+
+/// How many of the log's last lines go into the reports.
+const EVIDENCE_LINES: usize = 300;
 
 /// The plan as an event.
 pub fn planned(plan: &[Planned]) -> EventKind {
@@ -33,6 +37,7 @@ pub fn planned(plan: &[Planned]) -> EventKind {
 /// Fails where we can't go on, or when the run is interrupted; broken promises are not failures
 /// of this function but facts in the journal.
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
+    let _sampler = Sampler::start(subject.worker.pid(), subject.surroundings.journal);
     wait_until_ready(subject)?;
     for planned in plan {
         subject.surroundings.stop.check()?;
@@ -51,6 +56,10 @@ pub fn show_log(subject: &Subject<'_>) {
         });
     }
     let log = subject.worker.log();
+    journal.emit(EventKind::LogRecorded {
+        source: LogSource::Worker,
+        lines: log.tail(EVIDENCE_LINES),
+    });
     journal.emit(EventKind::LogTail {
         source: LogSource::Worker,
         lines: log.tail(subject.surroundings.config.log_lines),
@@ -96,6 +105,7 @@ fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<Worker
         port: launch.port,
         hive_url: launch.hive_url.clone(),
         command: [program].into_iter().chain(launch.arguments()).collect(),
+        heartbeat_interval_s: launch.heartbeat_interval_secs,
     }));
     let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
     journal.emit(EventKind::WorkerStarted { pid: worker.pid() });

@@ -1,7 +1,11 @@
 //! The facts of a run, as they happen. Reporters learn about a run from these and nothing else.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::facts::{AnswerMeta, Environment, Question, Vitals};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -25,6 +29,18 @@ pub struct Event {
 pub enum EventKind {
     /// The run began.
     RunStarted(RunInfo),
+    /// What the run was asked to do.
+    Configured {
+        /// Each option by its name on the command line.
+        options: BTreeMap<String, Value>,
+    },
+    /// What the machine is.
+    EnvironmentFound(Environment),
+    /// The model's file was read as a whole.
+    ModelHashed {
+        /// In hexadecimal.
+        sha256: String,
+    },
     /// These checks are asked for, in this order.
     Planned {
         /// The checks that are going to run.
@@ -85,8 +101,19 @@ pub enum EventKind {
         /// The check's stable name.
         id: String,
     },
+    /// A request is about to be sent.
+    Asked(Question),
     /// The worker answered a request of a check.
     Answered(Answer),
+    /// A request had no answer, or not a whole one.
+    Unanswered {
+        /// Which request.
+        number: u64,
+        /// "connection refused".
+        cause: String,
+    },
+    /// What the worker's process uses, a few times a second.
+    Sampled(Vitals),
     /// A token of a streamed answer came in.
     TokenReceived {
         /// The check that asked for it.
@@ -109,6 +136,13 @@ pub enum EventKind {
         status: String,
         /// From its start to its end.
         lived_ms: u64,
+    },
+    /// What is kept of a log as evidence: more than is shown.
+    LogRecorded {
+        /// Whose log.
+        source: LogSource,
+        /// Its last lines, made safe to print.
+        lines: Vec<String>,
     },
     /// The end of a log.
     LogTail {
@@ -253,6 +287,9 @@ pub struct WorkerInfo {
     pub hive_url: String,
     /// The whole command line.
     pub command: Vec<String>,
+    /// The heartbeat interval that it was asked for.
+    #[serde(default)]
+    pub heartbeat_interval_s: Option<u64>,
 }
 
 /// An answer to one request.
@@ -268,6 +305,9 @@ pub struct Answer {
     pub duration_ms: f64,
     /// The JSON that came, or the text where it wasn't JSON.
     pub body: Value,
+    /// When it was sent, its headers, its parts.
+    #[serde(default)]
+    pub meta: Option<AnswerMeta>,
 }
 
 /// How one check ended.

@@ -1,19 +1,39 @@
 //! Events folded into one value: the report, its verdict and the exit code.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::event::{
     CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
     RunInfo, WorkerInfo,
 };
+use super::facts::{Environment, cut};
+use super::timeline::Timeline;
+
+/// More heartbeats than these are counted and not kept.
+const HEARTBEATS_KEPT: usize = 2000;
+
+/// How much is kept of a heartbeat's body and of each sentence about a check.
+const TEXT_BYTES: usize = 8 << 10;
 
 /// A run, as far as its events tell.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// What was asked for, and when.
     pub run: Option<RunInfo>,
+    /// Each option by its name on the command line.
+    #[serde(default)]
+    pub options: BTreeMap<String, Value>,
+    /// What the machine is.
+    #[serde(default)]
+    pub environment: Option<Environment>,
     /// The model under test.
     pub model: Option<ModelInfo>,
+    /// Of the model's file, in hexadecimal.
+    #[serde(default)]
+    pub model_sha256: Option<String>,
     /// The worker as it was started.
     pub worker: Option<WorkerInfo>,
     /// From the worker's start until it said that it is ready.
@@ -24,10 +44,19 @@ pub struct RunReport {
     pub checks: Vec<CheckRecord>,
     /// What reached the hive, in order.
     pub heartbeats: Vec<Heartbeat>,
+    /// Heartbeats beyond those.
+    #[serde(default)]
+    pub heartbeats_left_out: u64,
+    /// What happened when.
+    #[serde(default)]
+    pub timeline: Timeline,
     /// How the worker ended.
     pub worker_exit: Option<String>,
     /// The last lines of the worker's log.
     pub worker_log: Vec<String>,
+    /// More of it, as evidence.
+    #[serde(default)]
+    pub worker_evidence: Vec<String>,
     /// Worth knowing, without weight on the verdict.
     pub notes: Vec<String>,
     /// Why we could not go on or could not judge.
@@ -70,20 +99,28 @@ impl Verdict {
 impl RunReport {
     /// Learns one more fact.
     pub fn apply(&mut self, event: &Event) {
+        self.timeline.apply(event);
         match &event.kind {
             EventKind::RunStarted(info) => self.run = Some(info.clone()),
+            EventKind::Configured { options } => self.options = options.clone(),
+            EventKind::EnvironmentFound(found) => self.environment = Some(found.clone()),
+            EventKind::ModelHashed { sha256 } => self.model_sha256 = Some(sha256.clone()),
             EventKind::Planned { checks } => self.planned = checks.clone(),
             EventKind::ModelFound(info) => self.model = Some(info.clone()),
             EventKind::WorkerStarting(info) => self.worker = Some(info.clone()),
             EventKind::WorkerReady { after_ms } => self.ready_ms = Some(*after_ms),
-            EventKind::CheckFinished(record) => self.checks.push(record.clone()),
-            EventKind::HeartbeatReceived(heartbeat) => self.heartbeats.push(heartbeat.clone()),
+            EventKind::CheckFinished(record) => self.checks.push(bounded(record)),
+            EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::WorkerExited { status, .. } => self.worker_exit = Some(status.clone()),
             EventKind::LogTail {
                 source: LogSource::Worker,
                 lines,
                 ..
             } => self.worker_log = lines.clone(),
+            EventKind::LogRecorded {
+                source: LogSource::Worker,
+                lines,
+            } => self.worker_evidence = lines.clone(),
             EventKind::Noted { message } => self.notes.push(message.clone()),
             EventKind::Troubled { message } => self.troubles.push(message.clone()),
             EventKind::Interrupted { signal } => self.interrupted_by = Some(*signal),
@@ -98,12 +135,29 @@ impl RunReport {
             | EventKind::WorkerStarted { .. }
             | EventKind::ReadyWaiting { .. }
             | EventKind::CheckStarted { .. }
+            | EventKind::Asked(_)
             | EventKind::Answered(_)
+            | EventKind::Unanswered { .. }
+            | EventKind::Sampled(_)
+            | EventKind::LogRecorded { .. }
             | EventKind::TokenReceived { .. }
             | EventKind::HeartbeatsWaiting { .. }
             | EventKind::LogTail { .. }
             | EventKind::CleanupStarted => {}
         }
+    }
+
+    fn heartbeat(&mut self, heartbeat: &Heartbeat) {
+        if self.heartbeats.len() >= HEARTBEATS_KEPT {
+            self.heartbeats_left_out += 1;
+            return;
+        }
+        let mut heartbeat = heartbeat.clone();
+        let body = heartbeat.body.to_string();
+        if body.len() > TEXT_BYTES {
+            heartbeat.body = Value::String(cut(&body, TEXT_BYTES));
+        }
+        self.heartbeats.push(heartbeat);
     }
 
     /// What the run comes to.
@@ -142,6 +196,26 @@ impl RunReport {
             .iter()
             .filter(|planned| !self.checks.iter().any(|ran| ran.id == planned.id))
     }
+}
+
+/// The record without what is too long to be read.
+fn bounded(record: &CheckRecord) -> CheckRecord {
+    let mut record = record.clone();
+    let cut = |text: &mut String| {
+        if text.len() > TEXT_BYTES {
+            *text = cut(text, TEXT_BYTES);
+        }
+    };
+    match &mut record.outcome {
+        Outcome::Passed => {}
+        Outcome::Failed(mismatch) => {
+            cut(&mut mismatch.expected);
+            cut(&mut mismatch.got);
+            cut(&mut mismatch.place);
+        }
+        Outcome::Invalid { reason } | Outcome::Skipped { reason } => cut(reason),
+    }
+    record
 }
 
 #[cfg(test)]

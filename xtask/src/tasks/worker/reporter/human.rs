@@ -1,5 +1,6 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
+mod live;
 mod style;
 mod summary;
 
@@ -7,17 +8,33 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+use self::live::Live;
 use self::style::Style;
-use super::Reporter;
+use super::{Reporter, words};
 use crate::tasks::worker::record::event::{
     Answer, CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, Suite, WorkerInfo,
 };
+use crate::tasks::worker::record::facts::Question;
 use crate::tasks::worker::record::report::RunReport;
+
+/// How much is told on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verbosity {
+    /// Only the summary.
+    Quiet,
+    /// What happens, as it happens.
+    #[default]
+    Normal,
+    /// Also requests and answers, with their headers.
+    Verbose,
+}
 
 /// Tells people about a run.
 pub struct Human<W> {
     out: W,
     style: Style,
+    live: Live,
+    verbosity: Verbosity,
     /// The area of the check that is running: it has its heading already.
     area: String,
     /// The suite of the check that is running.
@@ -63,16 +80,23 @@ const AREAS: &[(&str, &str, &str)] = &[
 
 impl Human<io::Stdout> {
     /// Writes to standard output, as plainly as it asks for.
-    pub fn on_stdout() -> Self {
-        Self::new(io::stdout(), Style::of_stdout())
+    pub fn on_stdout(verbosity: Verbosity) -> Self {
+        let style = Style::of_stdout();
+        let mut human = Self::new(io::stdout(), style, verbosity);
+        if verbosity != Verbosity::Quiet {
+            human.live = Live::on_terminal(style.unicode);
+        }
+        human
     }
 }
 
 impl<W: Write> Human<W> {
-    fn new(out: W, style: Style) -> Self {
+    fn new(out: W, style: Style, verbosity: Verbosity) -> Self {
         Self {
             out,
             style,
+            live: Live::hidden(),
+            verbosity,
             area: String::new(),
             suite: Suite::Isolation,
             in_text: false,
@@ -81,12 +105,58 @@ impl<W: Write> Human<W> {
         }
     }
 
+    /// A line of the story.
     fn line(&mut self, text: &str) -> io::Result<()> {
-        if std::mem::take(&mut self.in_text) {
-            writeln!(self.out)?;
+        match self.verbosity {
+            Verbosity::Quiet => Ok(()),
+            Verbosity::Normal | Verbosity::Verbose => self.always(text),
         }
-        let text = self.style.show(text);
-        writeln!(self.out, "{text}")
+    }
+
+    /// A line that is told even where little is wanted.
+    fn always(&mut self, text: &str) -> io::Result<()> {
+        let ends_text = std::mem::take(&mut self.in_text);
+        let text = self.style.show(&words::harmless(text));
+        let (live, out) = (&self.live, &mut self.out);
+        live.above(|| {
+            if ends_text {
+                writeln!(out)?;
+            }
+            writeln!(out, "{text}")?;
+            out.flush()
+        })
+    }
+
+    fn question(&mut self, question: &Question) -> io::Result<()> {
+        self.live.begin(
+            &format!("{}: {}", question.id, question.request),
+            Some(question.limit_ms),
+        );
+        if self.verbosity != Verbosity::Verbose {
+            return Ok(());
+        }
+        self.line(&format!("   > {}", question.request))?;
+        for (name, value) in &question.headers {
+            self.line(&format!("   > {name}: {value}"))?;
+        }
+        match &question.body {
+            Some(body) => self.line(&format!("   > {}", body.replace('\n', "\n   > "))),
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        self.answer = Some(answer.clone());
+        if self.verbosity != Verbosity::Verbose {
+            return Ok(());
+        }
+        let took = words::duration(answer.duration_ms);
+        self.line(&format!("   < {} in {took}", answer.status))?;
+        let headers = answer.meta.iter().flat_map(|meta| &meta.headers);
+        for (name, value) in headers {
+            self.line(&format!("   < {name}: {value}"))?;
+        }
+        self.line(&format!("   < {}", answer.body))
     }
 
     fn worker_starting(&mut self, worker: &WorkerInfo) -> io::Result<()> {
@@ -123,14 +193,18 @@ impl<W: Write> Human<W> {
     }
 
     fn token(&mut self, text: &str) -> io::Result<()> {
-        if self.suite != Suite::Isolation {
+        if self.suite != Suite::Isolation || self.verbosity == Verbosity::Quiet {
             return Ok(());
         }
+        self.live.end();
         if !self.in_text && !text.is_empty() {
             write!(self.out, "   ")?;
             self.in_text = true;
         }
-        let text = self.style.show(text).replace('\n', "\n   ");
+        let text = self
+            .style
+            .show(&words::harmless(text))
+            .replace('\n', "\n   ");
         write!(self.out, "{text}")
     }
 
@@ -214,9 +288,12 @@ impl<W: Write> Human<W> {
             return Ok(());
         }
         for line in summary::lines(report) {
-            self.line(&line)?;
+            self.always(&line)?;
         }
-        Ok(())
+        match &report.run {
+            Some(run) => self.always(&format!("   Evidence: {}", run.artifacts)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -247,14 +324,19 @@ impl<W: Write + Send> Reporter for Human<W> {
                     format!("port {port}")
                 };
                 self.line(&format!("\n📡 Starting mock hive server on {port}..."))?;
+                self.live.begin("the mock hive starts", None);
             }
             EventKind::HiveStarted { pid, .. } => {
+                self.live.end();
                 self.line(&format!("✓ Mock hive server started (PID: {pid})"))?;
             }
             EventKind::BuildStarted { command } => {
                 self.line(&format!("\n📦 Building the worker ({command})..."))?;
+                self.live.begin("cargo builds the worker", None);
             }
+            EventKind::BuildProgress { package } => self.live.step(package),
             EventKind::BuildFinished { duration_ms, .. } => {
+                self.live.end();
                 let duration_s = *duration_ms as f64 / 1e3;
                 self.line(&format!("✓ Worker built ({duration_s:.1}s)"))?;
             }
@@ -267,18 +349,23 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.line(&format!(
                     "\n⏳ Waiting for worker to be ready (timeout: {timeout_s}s)..."
                 ))?;
+                self.live.begin("the worker gets ready", Some(*timeout_ms));
             }
             EventKind::WorkerReady { after_ms } => {
+                self.live.end();
                 let after_s = *after_ms as f64 / 1e3;
                 self.line(&format!("✅ Worker is ready! ({after_s:.1}s)"))?;
             }
             EventKind::CheckStarted { id } => {
                 let planned = report.planned.iter().find(|planned| planned.id == *id);
                 self.check_started(id, planned.map_or(self.suite, |planned| planned.suite))?;
+                self.live.begin(id, None);
             }
-            EventKind::Answered(answer) => self.answer = Some(answer.clone()),
+            EventKind::Asked(question) => self.question(question)?,
+            EventKind::Answered(answer) => self.answer(answer)?,
             EventKind::TokenReceived { text, .. } => self.token(text)?,
             EventKind::CheckFinished(record) => {
+                self.live.end();
                 self.check_finished(record, report.level_of(&record.id))?;
             }
             EventKind::HeartbeatsWaiting { window_ms } => {
@@ -286,6 +373,7 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.line(&format!(
                     "⏳ Waiting for heartbeats ({window_s} seconds at most)..."
                 ))?;
+                self.live.begin("enough heartbeats", Some(*window_ms));
             }
             EventKind::LogTail {
                 source: LogSource::Worker,
@@ -296,30 +384,40 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.worker_log(lines, path)?;
             }
             EventKind::Noted { message } => self.line(&format!("  {message}"))?,
-            EventKind::Troubled { message } => self.line(&format!("\nerror: {message}"))?,
+            EventKind::Troubled { message } => self.always(&format!("\nerror: {message}"))?,
             EventKind::Interrupted { signal } => {
                 let name = summary::signal_name(*signal);
-                self.line(&format!(
+                self.always(&format!(
                     "\n⚠️ Interrupted by {name}: cleaning up (once more kills at once)"
                 ))?;
             }
             EventKind::CleanupStarted => {
+                self.live.end();
                 self.summary(report)?;
                 self.line("\n🧹 Cleaning up...")?;
+                self.live.begin("what was started stops", None);
             }
             EventKind::CleanupFinished { survivors } if survivors.is_empty() => {
+                self.live.end();
                 self.line("✓ Cleanup complete")?;
             }
             EventKind::CleanupFinished { survivors } => {
-                self.line(&format!("❌ Left behind: {}", survivors.join(", ")))?;
+                self.live.end();
+                self.always(&format!("❌ Left behind: {}", survivors.join(", ")))?;
             }
             EventKind::RunFinished { .. } => {
+                self.live.end();
                 self.summary(report)?;
                 let line = summary::last_line(report);
-                self.line(&line)?;
+                self.always(&line)?;
             }
             EventKind::Planned { .. }
-            | EventKind::BuildProgress { .. }
+            | EventKind::Configured { .. }
+            | EventKind::EnvironmentFound(_)
+            | EventKind::ModelHashed { .. }
+            | EventKind::Unanswered { .. }
+            | EventKind::Sampled(_)
+            | EventKind::LogRecorded { .. }
             | EventKind::HeartbeatReceived(_)
             | EventKind::WorkerExited { .. }
             | EventKind::LogTail { .. } => {}

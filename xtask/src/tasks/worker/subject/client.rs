@@ -12,6 +12,9 @@ use crate::tasks::worker::stop::StopFlag;
 /// The largest answer that is read; whatever is beyond it is a broken promise anyway.
 const BODY_LIMIT_BYTES: u64 = 64 << 20;
 
+/// Who we are, to the worker's logs.
+const USER_AGENT: &str = "cargo-xtask-worker-test";
+
 /// How long an answer that is under way may still take when the worker has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -93,6 +96,26 @@ impl Request {
 }
 
 impl Client {
+    /// Where a request goes.
+    pub fn url(&self, request: &Request) -> String {
+        format!("{}{}", self.base_url, request.path)
+    }
+
+    /// The headers that are sent with a request, names in lower case.
+    pub fn headers(&self, request: &Request) -> Vec<(String, String)> {
+        let host = self.base_url.trim_start_matches("http://").to_owned();
+        let mut headers = vec![
+            (String::from("host"), host),
+            (String::from("user-agent"), USER_AGENT.to_owned()),
+            (String::from("accept"), String::from("*/*")),
+        ];
+        if let Some((content_type, body)) = &request.body {
+            headers.push((String::from("content-type"), (*content_type).to_owned()));
+            headers.push((String::from("content-length"), body.len().to_string()));
+        }
+        headers
+    }
+
     /// A client of whatever listens on this loopback port.
     ///
     /// Its requests end when the worker does, whoever else holds the connection open.
@@ -195,7 +218,7 @@ fn converse(
             .max_redirects_will_error(false)
             .max_idle_connections(0)
             .proxy(None)
-            .user_agent("cargo-xtask-worker-test")
+            .user_agent(USER_AGENT)
             .timeout_global(Some(limit))
             .build(),
     );

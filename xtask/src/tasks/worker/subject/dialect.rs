@@ -17,7 +17,8 @@ pub use bad::{
 pub use fields::Fields;
 pub use heartbeat::{BeatState, HeartbeatPayload, is_heartbeat_request, read_heartbeat};
 pub use inference::{
-    Completion, FinishReason, InferenceRequest, StreamEvent, read_completion, read_stream_event,
+    Completion, FinishReason, InferenceRequest, StreamEvent, read_completion, read_phases,
+    read_stream_event,
 };
 
 pub use refusal::{Refusal, is_busy_refusal, read_refusal};

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::group::{ProcessGroup, Role, describe_exit};
 use super::python::Python;
 use super::roster;
+use super::secrets::redactor;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat};
 use crate::tasks::worker::stop::StopFlag;
@@ -179,10 +180,11 @@ impl MockHiveServer {
     fn listen_to(&self, stdout: ChildStdout, folder: &Path, journal: &Journal) -> Result<()> {
         let mut log = std::fs::File::create(folder.join("hive.log"))?;
         let (received, journal) = (Arc::clone(&self.received), journal.clone());
+        let redactor = redactor();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let now = Instant::now();
-                let _ = writeln!(log, "{line}");
+                let _ = writeln!(log, "{}", redactor.clean(&line));
                 let heard = lock(&received).take(&line, journal.elapsed_ms(now));
                 if let Some(heartbeat) = heard {
                     journal.emit(EventKind::HeartbeatReceived(heartbeat));

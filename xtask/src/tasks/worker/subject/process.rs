@@ -12,6 +12,7 @@ use super::dialect::{self, Readiness};
 use super::group::{GroupSignal, ProcessGroup, Role, describe_exit, wait_until};
 use super::log::Log;
 use super::platform::{self, Listeners};
+use super::secrets::{Redacted, redactor};
 use super::{port, roster};
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::record::event::Mismatch;
@@ -145,7 +146,7 @@ impl WorkerProcess {
             .with_context(|| format!("cannot start the worker {}", launch.binary.display()))?;
         roster::watch_port(launch.port, "the worker");
         Ok(Self {
-            log: Log::follow(reader, log_path)?,
+            log: Log::follow(Redacted::new(reader, redactor()), log_path)?,
             client: Client::new(launch.port, group.watch(), stop).with_header(authorization),
             stop: stop.clone(),
             group,

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Fields, expect_status};
 use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::facts::Phases;
 use crate::tasks::worker::subject::client::{Request, Response};
 use crate::tasks::worker::subject::sse::SseEvent;
 
@@ -66,6 +67,27 @@ pub enum StreamEvent {
     End(Completion),
     /// The end with an error: code and message.
     Error(String),
+}
+
+impl Completion {
+    /// The parts of the time that it took.
+    pub fn phases(&self) -> Phases {
+        Phases {
+            queue_ms: self.queue_ms,
+            prefill_ms: self.prefill_ms,
+            decode_ms: self.decode_ms,
+        }
+    }
+}
+
+/// The parts of an answer's time, for the record; judging an answer is not done here.
+pub fn read_phases(body: &Value) -> Option<Phases> {
+    let part = |name: &str| body["timings"][name].as_f64();
+    Some(Phases {
+        queue_ms: part("queue_ms")?,
+        prefill_ms: part("prefill_ms")?,
+        decode_ms: part("decode_ms")?,
+    })
 }
 
 impl InferenceRequest {

@@ -1,0 +1,203 @@
+//! `report.json`: the whole run for machines. `docs/report.schema.json` describes it. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::words;
+use crate::tasks::worker::record::event::{
+    Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
+};
+use crate::tasks::worker::record::facts::Environment;
+use crate::tasks::worker::record::measure::{self, Measure};
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::timeline::Timeline;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// Version of this document's shape.
+    pub schema_version: u32,
+    /// passed, failed, invalid or interrupted.
+    pub verdict: String,
+    /// The exit code of the run.
+    pub exit_code: u8,
+    /// What was asked for, and when.
+    pub run: Option<RunInfo>,
+    /// The run's whole duration.
+    pub duration_ms: Option<u64>,
+    /// Each option by its name on the command line.
+    pub options: BTreeMap<String, Value>,
+    /// What the machine is.
+    pub environment: Option<Environment>,
+    /// The model under test.
+    pub model: Option<Model>,
+    /// The worker as it was started.
+    pub worker: Option<WorkerInfo>,
+    /// How the worker ended.
+    pub worker_exit: Option<String>,
+    /// Every check that was planned or ran.
+    pub checks: Vec<Check>,
+    /// Every measure, with its unit and the number of its samples.
+    pub measures: Vec<Measure>,
+    /// What reached the hive.
+    pub heartbeats: Vec<Beat>,
+    /// Heartbeats beyond those.
+    pub heartbeats_left_out: u64,
+    /// What happened when.
+    pub timeline: Timeline,
+    /// Worth knowing, without weight on the verdict.
+    pub notes: Vec<String>,
+    /// Why the run could not go on or could not judge.
+    pub troubles: Vec<String>,
+    /// The signal that ended the run early.
+    pub interrupted_by: Option<i32>,
+    /// Processes and ports that outlived the run.
+    pub survivors: Vec<String>,
+    /// The last lines of the worker's log.
+    pub worker_log: Vec<String>,
+}
+
+/// A model and the hash of its file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Its file and what that says about itself.
+    #[serde(flatten)]
+    pub info: ModelInfo,
+    /// Of the file, in hexadecimal.
+    pub sha256: Option<String>,
+}
+
+/// A check and how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its stable name.
+    pub id: String,
+    /// What it belongs to.
+    pub suite: Option<Suite>,
+    /// How much weight it has.
+    pub level: Level,
+    /// Completes the sentence "The worker ...".
+    pub promise: String,
+    /// passed, failed, warning, invalid, skipped or not_run.
+    pub outcome: String,
+    /// How long it took.
+    pub duration_ms: Option<u64>,
+    /// What was promised, where it was broken.
+    pub expected: Option<String>,
+    /// What came.
+    pub got: Option<String>,
+    /// Where it was seen.
+    pub place: Option<String>,
+    /// Why it is invalid or skipped.
+    pub reason: Option<String>,
+    /// What the evidence was, in a few words.
+    pub detail: Option<String>,
+}
+
+/// A heartbeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    /// 1 for the first that reached the hive.
+    pub number: u32,
+    /// Arrival on the run's axis.
+    pub arrived_ms: f64,
+    /// By how much it was later than due, where it was due.
+    pub late_ms: Option<f64>,
+    /// The body.
+    pub body: Value,
+    /// What the hive answered.
+    pub answered: Option<u16>,
+}
+
+/// The document as text.
+pub fn render(report: &RunReport) -> String {
+    let text = serde_json::to_string_pretty(&document(report));
+    text.unwrap_or_default() + "\n"
+}
+
+/// The document as a value.
+pub fn document(report: &RunReport) -> Document {
+    Document {
+        schema_version: SCHEMA_VERSION,
+        verdict: words::verdict(report).0.to_ascii_lowercase(),
+        exit_code: report.verdict().exit_code(),
+        run: report.run.clone(),
+        duration_ms: report.duration_ms,
+        options: report.options.clone(),
+        environment: report.environment.clone(),
+        model: report.model.clone().map(|info| Model {
+            info,
+            sha256: report.model_sha256.clone(),
+        }),
+        worker: report.worker.clone(),
+        worker_exit: report.worker_exit.clone(),
+        checks: checks(report),
+        measures: measure::measures(report),
+        heartbeats: beats(report),
+        heartbeats_left_out: report.heartbeats_left_out,
+        timeline: report.timeline.clone(),
+        notes: report.notes.clone(),
+        troubles: report.troubles.clone(),
+        interrupted_by: report.interrupted_by,
+        survivors: report.survivors.clone(),
+        worker_log: report.worker_log.clone(),
+    }
+}
+
+fn checks(report: &RunReport) -> Vec<Check> {
+    let blank = |id: &str| Check {
+        id: id.to_owned(),
+        suite: report
+            .planned
+            .iter()
+            .find(|planned| planned.id == id)
+            .map(|p| p.suite),
+        level: report.level_of(id),
+        promise: words::promise(id, report).to_owned(),
+        outcome: String::from("not_run"),
+        duration_ms: None,
+        expected: None,
+        got: None,
+        place: None,
+        reason: None,
+        detail: None,
+    };
+    let ran = report.checks.iter().map(|record| {
+        let mut check = blank(&record.id);
+        words::outcome(record, report).clone_into(&mut check.outcome);
+        check.duration_ms = Some(record.duration_ms);
+        check.detail.clone_from(&record.detail);
+        match &record.outcome {
+            Outcome::Passed => {}
+            Outcome::Failed(Mismatch {
+                expected,
+                got,
+                place,
+            }) => {
+                check.expected = Some(expected.clone());
+                check.got = Some(got.clone());
+                check.place = Some(place.clone());
+            }
+            Outcome::Invalid { reason } | Outcome::Skipped { reason } => {
+                check.reason = Some(reason.clone());
+            }
+        }
+        check
+    });
+    let never_ran = report.never_ran().map(|planned| blank(&planned.id));
+    ran.chain(never_ran).collect()
+}
+
+fn beats(report: &RunReport) -> Vec<Beat> {
+    let beats = measure::lateness(report).into_iter();
+    let beat = beats.map(|(beat, late_ms)| Beat {
+        number: beat.number,
+        arrived_ms: beat.arrived_ms,
+        late_ms,
+        body: beat.body.clone(),
+        answered: beat.answered,
+    });
+    beat.collect()
+}

@@ -1,0 +1,111 @@
+//! Reports in files: rendered when the run is over, each by a reporter of its own, so that one that
+//! fails takes no other with it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{ReportKind, Reporter};
+use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::report::RunReport;
+
+/// Means standard output where a path is asked for.
+const STDOUT: &str = "-";
+
+/// Writes one report to one place.
+#[derive(Debug)]
+pub struct FileReport {
+    kind: ReportKind,
+    path: PathBuf,
+}
+
+impl FileReport {
+    /// A report of this kind at `path`; `-` is standard output.
+    pub fn new(kind: ReportKind, path: PathBuf) -> Self {
+        Self { kind, path }
+    }
+}
+
+impl Reporter for FileReport {
+    fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
+        match event.kind {
+            EventKind::RunFinished { .. } => write(self.kind, &self.path, report),
+            // What reproduces the run is wanted most where nothing comes after the start.
+            EventKind::WorkerStarting(_) if self.kind == ReportKind::Repro => {
+                write(self.kind, &self.path, report)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        eprintln!("warning: {} is missing: {error}", self.path.display());
+    }
+}
+
+/// Renders a report and writes it to `path`, `-` being standard output.
+pub fn write(kind: ReportKind, path: &Path, report: &RunReport) -> io::Result<()> {
+    let text = kind.render(report);
+    if path.as_os_str() == STDOUT {
+        return io::stdout().write_all(text.as_bytes());
+    }
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        fs::create_dir_all(folder)?;
+    }
+    // What isn't a file, such as a device or a pipe, can't be replaced by one.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, text);
+    }
+    // In one step, so that nobody reads half a report.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    fs::write(&beside, text)?;
+    make_executable(kind, Path::new(&beside))?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(unix)]
+fn make_executable(kind: ReportKind, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if kind == ReportKind::Repro {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_executable(_kind: ReportKind, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_an_error_and_no_panic() {
+        let error = write(
+            ReportKind::Json,
+            Path::new("/dev/full"),
+            &RunReport::default(),
+        );
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_report_replaces_an_older_one_and_makes_its_folder() {
+        let folder = std::env::temp_dir().join(format!("reports-{}", uuid::Uuid::new_v4()));
+        let path = folder.join("deep/report.json");
+        for _ in 0..2 {
+            write(ReportKind::Json, &path, &RunReport::default()).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, ReportKind::Json.render(&RunReport::default()));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

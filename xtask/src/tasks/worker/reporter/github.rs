@@ -1,0 +1,212 @@
+//! GitHub Actions: the job's summary page and annotations.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Reporter, markdown, words};
+use crate::tasks::worker::record::event::{Event, EventKind, Level, Outcome};
+use crate::tasks::worker::record::report::RunReport;
+
+/// GitHub shows nothing at all of a step's summary beyond 1 MiB, so we stay below it.
+const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
+
+/// What stands where a summary had to be cut.
+const CUT: &str = "\n\n*This summary is cut here: GitHub takes 1 MiB a step. The whole is in the run's artifact folder.*\n";
+
+/// GitHub shows at most ten annotations of each kind a step.
+const ANNOTATIONS: usize = 10;
+
+/// Appends the Markdown to the job's summary.
+#[derive(Debug)]
+pub struct StepSummary {
+    path: PathBuf,
+}
+
+impl StepSummary {
+    /// Appends to the file that `GITHUB_STEP_SUMMARY` names.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+impl Reporter for StepSummary {
+    fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
+        match event.kind {
+            EventKind::RunFinished { .. } => append(&self.path, &markdown::render(report)),
+            _ => Ok(()),
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        eprintln!("warning: the job's summary is missing: {error}");
+    }
+}
+
+/// Prints broken promises as annotations.
+#[derive(Debug)]
+pub struct Annotations<W> {
+    out: W,
+}
+
+impl<W: Write> Annotations<W> {
+    /// Prints to `out`, which GitHub has to read.
+    pub fn new(out: W) -> Self {
+        Self { out }
+    }
+}
+
+impl<W: Write + Send> Reporter for Annotations<W> {
+    fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
+        match event.kind {
+            EventKind::RunFinished { .. } => {
+                self.out.write_all(annotations(report).as_bytes())?;
+                self.out.flush()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        eprintln!("warning: the annotations are missing: {error}");
+    }
+}
+
+fn append(path: &Path, page: &str) -> io::Result<()> {
+    let already = fs::metadata(path).map_or(0, |found| found.len());
+    let room = SUMMARY_LIMIT_BYTES.saturating_sub(already + 1) as usize;
+    let page = fitted(page, room);
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?
+        .write_all(page.as_bytes())
+}
+
+/// As much of the page as there is room for, with a line that says so.
+fn fitted(page: &str, room: usize) -> String {
+    if page.len() <= room {
+        return page.to_owned();
+    }
+    let Some(mut end) = room.checked_sub(CUT.len()) else {
+        return String::new();
+    };
+    while !page.is_char_boundary(end) {
+        end -= 1;
+    }
+    // A fence or a fold that stays open would swallow the line that says so.
+    let kept = &page[..end];
+    let kept = kept.rfind('\n').map_or(kept, |line| &kept[..line]);
+    let mut closing = String::new();
+    if let Some(fence) = open_fence(kept) {
+        closing = format!("\n{fence}\n");
+    }
+    if kept.matches("<details>").count() > kept.matches("</details>").count() {
+        closing.push_str("\n</details>\n");
+    }
+    let fits = kept.len() + closing.len() + CUT.len() <= room;
+    let kept = if fits { kept } else { &kept[..kept.len() / 2] };
+    let kept = kept.rfind('\n').map_or(kept, |line| &kept[..line]);
+    format!("{kept}{closing}{CUT}")
+}
+
+/// The fence that is open at the end of a page.
+fn open_fence(page: &str) -> Option<&str> {
+    let mut open: Option<&str> = None;
+    for line in page.lines() {
+        let ticks = line.len() - line.trim_start_matches('`').len();
+        match open {
+            None if ticks >= 3 => open = Some(&line[..ticks]),
+            Some(fence) if ticks >= fence.len() && line.len() == ticks => open = None,
+            _ => {}
+        }
+    }
+    open
+}
+
+fn annotations(report: &RunReport) -> String {
+    let mut lines = Vec::new();
+    for check in &report.checks {
+        let (command, message) = match &check.outcome {
+            Outcome::Failed(mismatch) if report.level_of(&check.id) == Level::Must => {
+                ("error", mismatch.to_string())
+            }
+            Outcome::Failed(mismatch) => ("warning", mismatch.to_string()),
+            Outcome::Invalid { reason } => ("error", format!("could not be judged: {reason}")),
+            Outcome::Passed | Outcome::Skipped { .. } => continue,
+        };
+        lines.push(annotation(command, &check.id, &message));
+    }
+    let troubles = report
+        .troubles
+        .iter()
+        .map(|trouble| annotation("error", "worker:test", trouble));
+    lines.extend(troubles);
+    if lines.len() > ANNOTATIONS {
+        let more = lines.len() - (ANNOTATIONS - 1);
+        lines.truncate(ANNOTATIONS - 1);
+        let message = format!("and {more} more: see the job's summary");
+        lines.push(annotation("error", "worker:test", &message));
+    }
+    lines.concat()
+}
+
+/// One workflow command. Its title has to escape more than its message.
+fn annotation(command: &str, id: &str, message: &str) -> String {
+    let data = |text: &str| {
+        text.replace('%', "%25")
+            .replace('\r', "%0D")
+            .replace('\n', "%0A")
+    };
+    let title = data(&words::harmless(id))
+        .replace(':', "%3A")
+        .replace(',', "%2C");
+    // The id is repeated: the list of a job's annotations leaves titles out.
+    let id = words::harmless(id);
+    let message = words::harmless(&message.replace('\r', "\n"));
+    format!(
+        "::{command} title={title}::{}\n",
+        data(&format!("{id}: {message}"))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_become_a_command_of_its_own() {
+        let line = annotation("error", "a.b:c,d", "100 %\r\n::stop-commands::x");
+        let expected = "::error title=a.b%3Ac%2Cd::a.b:c,d: 100 %25%0A%0A::stop-commands::x\n";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_summary_is_cut_below_the_limit_and_says_so() {
+        let log = "line of a log\n".repeat(200_000);
+        let page =
+            format!("# head\n<details><summary>x</summary>\n\n````text\n{log}````\n</details>\n");
+        let cut = fitted(&page, SUMMARY_LIMIT_BYTES as usize - 1);
+        assert!(cut.len() < SUMMARY_LIMIT_BYTES as usize, "{}", cut.len());
+        assert!(cut.ends_with(CUT));
+        assert!(
+            cut.contains("\n````\n\n</details>"),
+            "the fence and the fold are closed"
+        );
+        assert_eq!(fitted("short", 100), "short");
+        assert_eq!(fitted(&page, 10), "");
+    }
+
+    #[test]
+    fn what_was_there_before_stays() {
+        let path = std::env::temp_dir().join(format!("summary-{}", uuid::Uuid::new_v4()));
+        fs::write(&path, "before\n").unwrap();
+        append(&path, "after\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\n");
+        append(&path, &"x\n".repeat(1 << 20)).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < SUMMARY_LIMIT_BYTES);
+        append(&path, &"y\n".repeat(100)).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < SUMMARY_LIMIT_BYTES);
+        fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,123 @@
+//! `repro.sh`: the worker's exact command line and the requests as `curl` lines. Pure.
+
+use std::fmt::Write;
+
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::timeline::RequestSpan;
+
+/// The whole script.
+pub fn render(report: &RunReport) -> String {
+    let mut script = String::from(
+        "#!/bin/sh\n# What the run did, by hand. The first part starts the worker, the second asks it.\n",
+    );
+    if let Some(run) = &report.run {
+        let _ = writeln!(
+            script,
+            "# Run {} of {}",
+            one_line(&run.run_id),
+            one_line(&run.started_at)
+        );
+    }
+    match &report.worker {
+        Some(worker) => {
+            let words: Vec<_> = worker.command.iter().map(|word| quoted(word)).collect();
+            let _ = writeln!(
+                script,
+                "\n# Heartbeats go to {}; without a listener there the worker must go on all the same.\n{} &\nworker=$!\ntrap 'kill \"$worker\"' EXIT",
+                one_line(&worker.hive_url),
+                words.join(" ")
+            );
+            // Whatever was answered once tells when the worker is up.
+            let mut requests = report.timeline.requests.iter();
+            let answered = requests.find(|r| r.status == Some(200) && r.body.is_none());
+            if let Some(request) = answered {
+                let url = quoted(&request.url);
+                let _ = writeln!(script, "until curl -fs {url}; do sleep 0.1; done");
+            }
+        }
+        None => script.push_str("\n# The run ended before a worker was started.\n"),
+    }
+    let mut check = "";
+    for request in &report.timeline.requests {
+        if request.id != check {
+            check = &request.id;
+            let _ = writeln!(script, "\n# {}", one_line(check));
+        }
+        let _ = writeln!(script, "{}", curl(request));
+    }
+    if report.timeline.requests_left_out > 0 {
+        let left_out = report.timeline.requests_left_out;
+        let _ = writeln!(script, "# and {left_out} more requests");
+    }
+    script
+}
+
+fn curl(request: &RequestSpan) -> String {
+    let method = request.request.split(' ').next().unwrap_or("GET");
+    let came = match (request.status, &request.cause) {
+        (Some(status), _) => format!("{status}"),
+        (None, Some(cause)) => one_line(cause),
+        (None, None) => String::from("no answer yet"),
+    };
+    if request.url.is_empty() {
+        return format!("# {} was answered with {came}", one_line(&request.request));
+    }
+    let mut line = format!(
+        "curl -sS -i -N -X {} {}",
+        quoted(method),
+        quoted(&request.url)
+    );
+    if let Some(content_type) = &request.content_type {
+        let _ = write!(
+            line,
+            " -H {}",
+            quoted(&format!("Content-Type: {content_type}"))
+        );
+    }
+    match &request.body {
+        Some(body) if body.contains('\u{fffd}') || body.ends_with("bytes cut)") => {
+            let _ = write!(
+                line,
+                " --data-binary {}  # body shortened or not text",
+                quoted(body)
+            );
+        }
+        Some(body) => {
+            let _ = write!(line, " --data-binary {}", quoted(body));
+        }
+        None => {}
+    }
+    format!("{line}  # {came}")
+}
+
+/// A word as a shell reads it back, whatever it contains.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    // A leading `@` would make curl read a file, but a quoted body keeps it: JSON never has one.
+    format!("'{}'", word.replace('\'', r"'\''").replace('\0', ""))
+}
+
+/// A comment ends with its line, so nothing in it may begin another.
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        assert_eq!(quoted("--port"), "--port");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
+    }
+
+    #[test]
+    fn a_comment_cannot_become_a_command() {
+        assert_eq!(one_line("x\nrm -rf /"), "x rm -rf /");
+    }
+}
