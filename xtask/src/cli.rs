@@ -9,6 +9,7 @@ use crate::tasks::worker::config::{Backend, Format, ReportTarget, WorkerTestConf
 use crate::tasks::worker::evidence::RenderConfig;
 use crate::tasks::worker::explain::Question;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
+use crate::tasks::worker::mutants::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 use crate::tasks::worker::reporter::human::Verbosity;
 
@@ -33,6 +34,9 @@ pub enum Task {
     /// Download a model of the catalog, whole and checked, or list them
     #[command(name = "worker:download-model", after_help = DOWNLOAD_MODEL_HELP)]
     WorkerDownloadModel(DownloadModelArgs),
+    /// Test the tester: a faulty worker breaks one promise at a time, and each has to be caught
+    #[command(name = "worker:mutants", after_help = MUTANTS_HELP)]
+    WorkerMutants(MutantsArgs),
     /// Ends what a run left behind when it was killed; a run starts it itself
     #[command(name = REAPER_TASK, hide = true)]
     Reaper {
@@ -260,6 +264,51 @@ impl DownloadModelArgs {
             list: self.list,
             force: self.force,
             dir: self.dir,
+            python: self.python,
+        }
+    }
+}
+
+const MUTANTS_HELP: &str = "\
+Examples:
+  cargo xtask worker:mutants
+  cargo xtask worker:mutants --quick
+  cargo xtask worker:mutants --fault 'beat.*' --jobs 2
+
+Each fault is tried in a run of its own over the isolation and contract suites, and over the check
+of the resilience suite that has to catch it. The table of faults is xtask/tests/faults.toml.
+
+Exit codes:
+  0  every fault was caught by the check that guards its promise, and no other check was blamed
+  1  one was not
+  2  the command line is wrong
+  3  it could not be tried
+  130, 143  interrupted or terminated, after cleaning up";
+
+/// Options of `worker:mutants`.
+#[derive(Debug, Args)]
+pub struct MutantsArgs {
+    /// Try only the faults whose name matches; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    fault: Vec<String>,
+    /// How many runs at a time; they mostly wait
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
+    /// Run only the isolation suite and the check that has to catch the fault
+    #[arg(long)]
+    quick: bool,
+    /// The Python that runs the mock hive [default: python3, python or py -3]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+}
+
+impl MutantsArgs {
+    /// What to try, and how.
+    pub fn into_config(self) -> MutantsConfig {
+        MutantsConfig {
+            faults: self.fault,
+            jobs: self.jobs.into(),
+            quick: self.quick,
             python: self.python,
         }
     }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             tasks::worker::evidence::render(&args.into_config()).map(|()| ExitCode::SUCCESS)
         }
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
+        Some(Task::WorkerMutants(args)) => tasks::worker::mutants(&args.into_config()),
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
 }

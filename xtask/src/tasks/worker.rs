@@ -11,6 +11,7 @@ pub mod explain;
 mod journal;
 mod mode;
 pub mod model;
+pub mod mutants;
 mod panics;
 pub mod plan;
 mod record;
@@ -32,6 +33,7 @@ use self::config::WorkerTestConfig;
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
+use self::mutants::MutantsConfig;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, RunInfo, SCHEMA_VERSION,
 };
@@ -127,6 +129,20 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
     // A terminal that is gone can't be told.
     let _ = writeln!(stderr(), "error: {error:#}");
     Ok(ExitCode::from(code))
+}
+
+/// Tests the tester with a faulty worker; gives the exit code.
+pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
+    let stop = StopFlag::default();
+    signals::raise_on_signal(&stop)?;
+    match mutants::run(config, &workspace_root(), &stop) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            Some(Interrupted { signal }) => Ok(ExitCode::from(128 + *signal as u8)),
+            None => Err(error),
+        },
+    }
 }
 
 /// Everything that is started lives in here, and is gone when it returns.

@@ -99,7 +99,7 @@ fn selected_suite(selection: &Selection, suite: Suite) -> bool {
 }
 
 /// Whether a glob with `*` (anything) and `?` (one character) matches the whole of `text`.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // After a `*`: where to go on in the pattern, and how much the star has swallowed so far.

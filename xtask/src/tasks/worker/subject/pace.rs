@@ -58,13 +58,10 @@ impl Pace {
             let expected = format!("an answer of {GOLDEN_TOKENS} tokens");
             return Err(Mismatch::new("a short request", expected, "a refusal").into());
         };
-        let tokens_per_s = golden.tokens as f64 / golden.took.as_secs_f64().max(1e-4);
-        let wanted = (tokens_per_s * LONG_S).clamp(f64::from(GOLDEN_TOKENS), MOST_TOKENS.into());
         let mut long = golden.clone();
         for request in endless_requests() {
-            let (known, finish_reason) = ask_for_most(companion, request, wanted as u32)?;
-            let is_longer = known.tokens > long.tokens;
-            if is_longer {
+            let (known, finish_reason) = ask_for_long(companion, request, &golden)?;
+            if known.tokens > long.tokens {
                 long = known;
             }
             if finish_reason == FinishReason::Length {
@@ -72,11 +69,6 @@ impl Pace {
             }
         }
         Ok(Pace { golden, long })
-    }
-
-    /// Output tokens a second, alone.
-    pub fn tokens_per_s(&self) -> f64 {
-        self.long.tokens as f64 / self.long.took.as_secs_f64().max(1e-4)
     }
 
     /// Fails with a [`Mismatch`] unless this is the beginning of the long request's text.
@@ -92,7 +84,7 @@ impl Pace {
 
     /// The long request, cut so that it takes about this long.
     pub fn lasting(&self, time: Duration) -> InferenceRequest {
-        let tokens = (self.tokens_per_s() * time.as_secs_f64()).max(2.0) as u64;
+        let tokens = (self.long.tokens_per_s() * time.as_secs_f64()).max(2.0) as u64;
         InferenceRequest {
             max_tokens: Some(tokens.min(self.long.tokens) as u32),
             ..self.long.request.clone()
@@ -101,6 +93,11 @@ impl Pace {
 }
 
 impl KnownRequest {
+    /// Output tokens a second, alone.
+    pub fn tokens_per_s(&self) -> f64 {
+        self.tokens as f64 / self.took.as_secs_f64().max(1e-4)
+    }
+
     /// The longest that it may take beside `others` of its kind.
     pub fn limit_beside(&self, others: u32) -> Duration {
         self.took * SLACK_FACTOR * (others + 1) + SLACK
@@ -128,23 +125,37 @@ fn endless_requests() -> impl Iterator<Item = InferenceRequest> {
     greedy.into_iter().chain(hot)
 }
 
-/// Asks for as many tokens as the context has room for, up to `wanted`.
-fn ask_for_most(
+/// Asks for so many tokens that the answer takes long, or for as many as the context has room for.
+fn ask_for_long(
     companion: &Companion,
     mut request: InferenceRequest,
-    wanted: u32,
+    golden: &KnownRequest,
 ) -> Result<(KnownRequest, FinishReason)> {
-    let mut tokens = wanted;
+    let enough = |rate: f64| (rate * LONG_S).clamp(GOLDEN_TOKENS.into(), MOST_TOKENS.into()) as u32;
+    let mut tokens = enough(golden.tokens_per_s());
+    let mut context_is_full = false;
     loop {
         request.max_tokens = Some(tokens);
-        if let Some((known, completion)) = ask_alone(companion, &request)? {
-            return Ok((known, completion.finish_reason));
+        match ask_alone(companion, &request)? {
+            Some((known, completion)) => {
+                // A short request says little about the rate, least of all on a busy machine.
+                let more = enough(known.tokens_per_s());
+                let is_short = known.took.as_secs_f64() < LONG_S / 2.0 && more > tokens;
+                let goes_on = completion.finish_reason == FinishReason::Length;
+                if context_is_full || !is_short || !goes_on {
+                    return Ok((known, completion.finish_reason));
+                }
+                tokens = more;
+            }
+            None if tokens <= GOLDEN_TOKENS => {
+                let expected = format!("an answer of {tokens} tokens");
+                return Err(Mismatch::new("a request", expected, "a refusal").into());
+            }
+            None => {
+                context_is_full = true;
+                tokens = (tokens * 3 / 4).max(GOLDEN_TOKENS);
+            }
         }
-        if tokens <= GOLDEN_TOKENS {
-            let expected = format!("an answer of {tokens} tokens");
-            return Err(Mismatch::new("a request", expected, "a refusal").into());
-        }
-        tokens = (tokens * 3 / 4).max(GOLDEN_TOKENS);
     }
 }
 

@@ -124,6 +124,22 @@ impl RawConnection {
         }
     }
 
+    /// Takes what has arrived by now, without waiting for more.
+    pub fn take_arrived(&mut self) -> Result<()> {
+        self.stop.check()?;
+        self.stream.set_nonblocking(true)?;
+        let mut buffer = vec![0; 64 << 10];
+        // One buffer after the other as long as they are full: a quick sender could go on for ever.
+        while let Ok(count) = self.stream.read(&mut buffer) {
+            self.received.extend_from_slice(&buffer[..count]);
+            if count < buffer.len() {
+                break;
+            }
+        }
+        self.stream.set_nonblocking(false)?;
+        Ok(())
+    }
+
     /// Everything that has been received and wasn't part of an answer read so far.
     pub fn received(&self) -> &[u8] {
         &self.received

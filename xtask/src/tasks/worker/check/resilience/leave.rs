@@ -19,11 +19,21 @@ const CONTRACT: &str =
 /// The promise itself.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
-/// A crowd of clients leaves this much work behind, however fast the model.
-const WORK_LEFT: Duration = Duration::from_secs(5);
+/// A crowd of clients leaves this much work behind, however fast the model: enough for a worker that
+/// serves four at a time to be seen at it when it should have stopped.
+const WORK_LEFT: Duration = Duration::from_secs(16);
 
 /// The smallest and the largest crowd.
-const CROWD: (usize, usize) = (3, 16);
+const CROWD: (usize, usize) = (4, 32);
+
+/// How many words tell how long a prompt takes to read.
+const SAMPLE_WORDS: u64 = 16;
+
+/// How long a prompt should take to read, where the context has room for it.
+const PREFILL: Duration = Duration::from_secs(1);
+
+/// How many come at once where some are to wait for their turn.
+const QUEUE: usize = 16;
 
 /// Room for the largest crowd, however few the worker serves at once.
 const ROOMY: &[&str] = &["--max-queue", "64"];
@@ -151,7 +161,7 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
     let idle = cores_used(&companion)?;
     let request = pace.lasting(Duration::from_secs(1));
     let mut streams = Vec::new();
-    for _ in 0..CROWD.1 {
+    for _ in 0..QUEUE {
         streams.push(companion.open_stream(&request)?);
     }
     streams[0].read_tokens(1, pace.long.limit_beside(0))?;
@@ -165,7 +175,7 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
     let (waited, ran) = (waiting.len(), running.len());
     leave_both_ways(waiting)?;
     for stream in running {
-        let limit = pace.long.limit_beside(CROWD.1 as u32);
+        let limit = pace.long.limit_beside(QUEUE as u32);
         let answer = stream.finish_stream(limit);
         let answer = answer.map_err(|error| companion.worker.blame(error))?;
         pace.expect_beginning("a stream beside those that left", &answer.text())?;
@@ -233,32 +243,23 @@ fn leave_both_ways(streams: Vec<OpenStream>) -> Result<()> {
     Ok(())
 }
 
-/// A request whose prompt takes up to about a second to read, with tokens to generate after that.
+/// A request with as long a prompt as leaves most of the context for tokens to generate after it.
 fn slow_to_begin(companion: &Companion, pace: &Pace) -> Result<InferenceRequest> {
-    let mut words = 64;
-    let mut fitting = None;
-    // Doubles until the prompt takes long enough or the context is full.
-    while words <= 4096 {
-        let request = InferenceRequest::greedy(&"word ".repeat(words), 1);
-        let sent = Instant::now();
-        let limit = pace.long.limit_beside(0) * 4;
-        let response = companion.ask(&request.to_request(false), limit)?;
-        if response.status != 200 {
-            break;
-        }
-        fitting = Some(words);
-        if sent.elapsed() > STOP_LIMIT / 2 {
-            break;
-        }
-        words *= 2;
-    }
-    let words = fitting.unwrap_or(16);
-    // What fitted with one token fits with two thirds of the words and some tokens.
-    let tokens = (words / 3).clamp(1, pace.long.tokens as usize) as u32;
-    Ok(InferenceRequest {
-        max_tokens: Some(tokens),
-        ..InferenceRequest::greedy(&"word ".repeat((words * 2 / 3).max(1)), tokens)
-    })
+    let prompt = |words: u64| "word ".repeat(words as usize);
+    let sample = InferenceRequest::greedy(&prompt(SAMPLE_WORDS), 1);
+    let sent = Instant::now();
+    let answer = companion.infer(&sample, pace.long.limit_beside(0))?;
+    let took_s = sent.elapsed().as_secs_f64();
+    // The whole context has room for the long request at least.
+    let room = pace.long.tokens;
+    let words_in_room = room / 4 * SAMPLE_WORDS / answer.prompt_tokens.max(1);
+    let words_in_time = SAMPLE_WORDS as f64 * PREFILL.as_secs_f64() / took_s.max(1e-3);
+    let words = words_in_room.min(words_in_time as u64).max(1);
+    let prompt_tokens = words * answer.prompt_tokens.max(1) / SAMPLE_WORDS + 1;
+    let tokens = room
+        .saturating_sub(prompt_tokens + prompt_tokens / 8)
+        .max(1);
+    Ok(InferenceRequest::greedy(&prompt(words), tokens as u32))
 }
 
 /// From now on nothing is asked for: soon the worker says so, does nothing, and takes requests.

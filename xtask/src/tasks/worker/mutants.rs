@@ -1,0 +1,173 @@
+//! `worker:mutants`: tests the tester. A faulty worker breaks one promise at a time, and each time
+//! the check that guards the promise has to fail, and nobody else may be blamed.
+
+mod table;
+mod trial;
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::table::{Expectation, FaultTable, Judgement, NO_FAULT};
+use self::trial::Laboratory;
+use super::plan;
+use super::stop::StopFlag;
+use super::subject::python::Python;
+
+/// Where the faulty worker and the table of its faults are, from the workspace root.
+const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";
+const TABLE: &str = "xtask/tests/faults.toml";
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct MutantsConfig {
+    /// Globs over faults: only these; all of them where it is empty.
+    pub faults: Vec<String>,
+    /// How many runs at a time.
+    pub jobs: usize,
+    /// Only the isolation suite and the check that has to catch the fault, instead of everything
+    /// that runs by default.
+    pub quick: bool,
+    /// The Python that runs the faulty worker and the mock hive; searched for where it is `None`.
+    pub python: Option<PathBuf>,
+}
+
+/// One fault, tried.
+struct Row {
+    fault: String,
+    judgement: Judgement,
+    seconds: f64,
+}
+
+/// Tries the faults and prints the table; gives whether every fault was caught, and caught rightly.
+pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool> {
+    let python = Python::find(config.python.as_deref())?;
+    let table = FaultTable::load(&root.join(TABLE))?;
+    let program = root.join(FAULTY_WORKER);
+    table.expect_same_faults(&trial::list_faults(&python, &program)?)?;
+    let wanted = wanted(&table, &config.faults)?;
+    let laboratory = Laboratory::new(root, &program, config, stop)?;
+    let began = Instant::now();
+    let rows = try_all(&laboratory, &wanted, config.jobs, stop)?;
+    let caught = rows.iter().filter(|row| row.judgement.is_right()).count();
+    let mut out = stdout().lock();
+    let seconds = began.elapsed().as_secs_f64();
+    writeln!(out, "\ncaught {caught} / {} in {seconds:.0} s", rows.len())?;
+    if caught < rows.len() {
+        writeln!(
+            out,
+            "the events of each run: {}",
+            laboratory.folder().display()
+        )?;
+    }
+    Ok(caught == rows.len())
+}
+
+/// The good worker first, where everything is wanted: it shows what false alarms look like.
+fn wanted<'t>(table: &'t FaultTable, globs: &[String]) -> Result<Vec<&'t Expectation>> {
+    for glob in globs {
+        let known = table.rows().any(|row| plan::matches(glob, &row.fault));
+        ensure!(
+            known,
+            "--fault {glob} matches no fault\n  try: python3 {FAULTY_WORKER} --list-faults"
+        );
+    }
+    let wanted = |row: &&Expectation| {
+        globs.is_empty() || globs.iter().any(|glob| plan::matches(glob, &row.fault))
+    };
+    Ok(table.rows().filter(wanted).collect())
+}
+
+/// Tries several at a time and prints each row as soon as those before it are printed.
+fn try_all(
+    laboratory: &Laboratory,
+    wanted: &[&Expectation],
+    jobs: usize,
+    stop: &StopFlag,
+) -> Result<Vec<Row>> {
+    let width = wanted.iter().map(|row| row.fault.len()).max().unwrap_or(0);
+    let next = Mutex::new(wanted.iter().enumerate());
+    let (sender, receiver) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, wanted.len().max(1)) {
+            let sender = sender.clone();
+            scope.spawn(|| work(laboratory, &next, sender));
+        }
+        drop(sender);
+        let mut waiting = std::collections::BTreeMap::new();
+        let mut rows = Vec::new();
+        for (number, row) in receiver {
+            // One run that could not be made ends all of them, once those under way are over.
+            waiting.insert(number, row?);
+            while let Some(row) = waiting.remove(&rows.len()) {
+                print(&row, width)?;
+                rows.push(row);
+            }
+        }
+        stop.check()?;
+        if rows.len() < wanted.len() {
+            bail!("only {} of {} faults were tried", rows.len(), wanted.len());
+        }
+        Ok(rows)
+    })
+}
+
+type Tried = (usize, Result<Row>);
+
+fn work<'t>(
+    laboratory: &Laboratory,
+    next: &Mutex<impl Iterator<Item = (usize, &'t &'t Expectation)>>,
+    sender: Sender<Tried>,
+) {
+    let take = || {
+        next.lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .next()
+    };
+    while let Some((number, expectation)) = take() {
+        let row = try_one(laboratory, expectation);
+        let failed = row.is_err();
+        if sender.send((number, row)).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn try_one(laboratory: &Laboratory, expectation: &Expectation) -> Result<Row> {
+    let began = Instant::now();
+    let fault = &expectation.fault;
+    let tried = || -> Result<Judgement> {
+        let trial = laboratory.try_fault(expectation)?;
+        Ok(expectation.judge(&trial))
+    };
+    let judgement = tried().with_context(|| format!("cannot try the fault {fault}"))?;
+    Ok(Row {
+        fault: fault.clone(),
+        judgement,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+fn print(row: &Row, width: usize) -> Result<()> {
+    let fault = if row.fault == NO_FAULT {
+        "(none)"
+    } else {
+        &row.fault
+    };
+    let mark = if row.judgement.is_right() {
+        "ok "
+    } else {
+        "BAD"
+    };
+    let mut out = stdout().lock();
+    writeln!(
+        out,
+        "{mark} {fault:width$}  {:5.1} s  {}",
+        row.seconds, row.judgement
+    )?;
+    Ok(())
+}

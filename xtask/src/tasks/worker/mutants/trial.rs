@@ -1,0 +1,192 @@
+//! One run of this very program against the faulty worker, as a process of its own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::MutantsConfig;
+use super::table::{Expectation, NO_FAULT, Trial};
+use crate::tasks::worker::check::checks;
+use crate::tasks::worker::record::event::{CheckRecord, Event, EventKind, Outcome, Suite};
+use crate::tasks::worker::stop::{StopFlag, TimedOut};
+use crate::tasks::worker::subject::group::ProcessGroup;
+use crate::tasks::worker::subject::python::Python;
+
+/// Where the events of each run are kept, from the workspace root.
+const ARTIFACTS: &str = "target/worker-mutants";
+
+/// The model that the faulty worker is given: it looks at the file, and answers with canned text.
+const MODEL: &str = ".test-models/tiny/tiny.gguf";
+
+/// Longer than any run takes, however many checks time out.
+const TRIAL_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long a run may take to clean up after itself.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// How long the faulty worker may take to become ready: its slowest fault loads for 6 s.
+const READY_TIMEOUT_S: &str = "9";
+
+/// How the faulty worker is paced: quick, and with a prefill that a client can leave in.
+const PACE: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "30")];
+
+/// What every run has in common.
+#[derive(Debug)]
+pub struct Laboratory<'run> {
+    harness: PathBuf,
+    program: &'run Path,
+    root: &'run Path,
+    folder: PathBuf,
+    config: &'run MutantsConfig,
+    stop: &'run StopFlag,
+}
+
+impl<'run> Laboratory<'run> {
+    /// Makes the folder for the events of the runs.
+    pub fn new(
+        root: &'run Path,
+        program: &'run Path,
+        config: &'run MutantsConfig,
+        stop: &'run StopFlag,
+    ) -> Result<Self> {
+        let folder = root.join(ARTIFACTS);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self {
+            harness: std::env::current_exe().context("cannot find this very program")?,
+            program,
+            root,
+            folder,
+            config,
+            stop,
+        })
+    }
+
+    /// Where the events of the runs are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// One run under that fault, from start to exit.
+    pub fn try_fault(&self, expectation: &Expectation) -> Result<Trial> {
+        let name = match expectation.fault.as_str() {
+            NO_FAULT => "none",
+            fault => fault,
+        };
+        let events = self.folder.join(format!("{name}.jsonl"));
+        let errors = self.folder.join(format!("{name}.err"));
+        let mut command = Command::new(&self.harness);
+        command
+            .args(self.arguments(expectation))
+            .current_dir(self.root)
+            .env("WORKER_FAULT", &expectation.fault)
+            .envs(PACE)
+            .stdin(Stdio::null())
+            .stdout(File::create(&events)?)
+            .stderr(File::create(&errors)?);
+        let group = ProcessGroup::spawn(command, GRACE_PERIOD)?;
+        let waited = self
+            .stop
+            .wait_for("a run", TRIAL_LIMIT, || Ok(group.try_wait()?));
+        let status = match waited {
+            Ok(status) => status,
+            Err(error) => match error.downcast::<TimedOut>() {
+                Ok(timed_out) => bail!("{timed_out}, see {}", events.display()),
+                Err(error) => return Err(error),
+            },
+        };
+        let trial = read_events(&events)?;
+        let said = std::fs::read_to_string(&errors).unwrap_or_default();
+        ensure!(
+            [0, 1, 3].map(Some).contains(&status.code()),
+            "the run ended with {status}: {}",
+            said.trim()
+        );
+        let blames = |record: &CheckRecord| {
+            matches!(record.outcome, Outcome::Failed(_) | Outcome::Invalid { .. })
+        };
+        let is_green = !trial.records.iter().any(blames) && trial.troubles.is_empty();
+        ensure!(
+            is_green == status.success(),
+            "the run ended with {status}, and its events say otherwise, see {}",
+            events.display()
+        );
+        Ok(trial)
+    }
+
+    fn arguments(&self, expectation: &Expectation) -> Vec<String> {
+        let mut arguments: Vec<String> = ["worker:test", "--format", "json", "--model", MODEL]
+            .into_iter()
+            .chain([
+                "--port",
+                "0",
+                "--hive-port",
+                "0",
+                "--timeout",
+                READY_TIMEOUT_S,
+            ])
+            .map(str::to_owned)
+            .collect();
+        arguments.extend([
+            String::from("--worker-bin"),
+            self.program.display().to_string(),
+        ]);
+        if let Some(python) = &self.config.python {
+            arguments.extend([String::from("--python"), python.display().to_string()]);
+        }
+        let runs = |suite: Suite, id: &str| match suite {
+            Suite::Isolation => true,
+            Suite::Contract if !self.config.quick => true,
+            _ => expectation.by.as_deref() == Some(id),
+        };
+        for check in checks().filter(|check| runs(check.suite, check.id)) {
+            arguments.extend([String::from("--check"), check.id.to_owned()]);
+        }
+        arguments
+    }
+}
+
+/// The faults that the faulty worker has.
+pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<String>> {
+    let mut command = python.command();
+    let output = command
+        .arg(program)
+        .arg("--list-faults")
+        .stdin(Stdio::null())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "the faulty worker {} does not list its faults: {}",
+        program.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let text = String::from_utf8(output.stdout)?;
+    let id = |line: &str| -> Result<String> {
+        let row: Value = serde_json::from_str(line)?;
+        Ok(row["id"]
+            .as_str()
+            .context("a fault without an id")?
+            .to_owned())
+    };
+    text.lines().map(id).collect()
+}
+
+fn read_events(path: &Path) -> Result<Trial> {
+    let mut trial = Trial::default();
+    for line in BufReader::new(File::open(path)?).lines() {
+        let event: Event = serde_json::from_str(&line?)
+            .with_context(|| format!("{} holds something else than events", path.display()))?;
+        match event.kind {
+            EventKind::CheckFinished(record) => trial.records.push(record),
+            EventKind::Troubled { message } => trial.troubles.push(message),
+            EventKind::CleanupFinished { survivors } => trial.troubles.extend(survivors),
+            _ => {}
+        }
+    }
+    Ok(trial)
+}
