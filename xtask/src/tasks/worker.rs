@@ -139,8 +139,8 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
         Err(error) => match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted { signal }) => Ok(ExitCode::from(128 + *signal as u8)),
-            None => Err(error),
+            Some(Interrupted::Signal(signal)) => Ok(ExitCode::from(128 + *signal as u8)),
+            Some(Interrupted::Panic(_)) | None => Err(error),
         },
     }
 }

@@ -14,7 +14,7 @@ use super::table::{Expectation, NO_FAULT, Trial};
 use crate::tasks::worker::check::checks;
 use crate::tasks::worker::record::event::{CheckRecord, Event, EventKind, Outcome, Suite};
 use crate::tasks::worker::stop::{StopFlag, TimedOut};
-use crate::tasks::worker::subject::group::ProcessGroup;
+use crate::tasks::worker::subject::group::{ProcessGroup, Role};
 use crate::tasks::worker::subject::python::Python;
 
 /// Where the events of each run are kept, from the workspace root.
@@ -89,7 +89,7 @@ impl<'run> Laboratory<'run> {
             .stdin(Stdio::null())
             .stdout(File::create(&events)?)
             .stderr(File::create(&errors)?);
-        let group = ProcessGroup::spawn(command, GRACE_PERIOD)?;
+        let group = ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD)?;
         let waited = self
             .stop
             .wait_for("a run", TRIAL_LIMIT, || Ok(group.try_wait()?));

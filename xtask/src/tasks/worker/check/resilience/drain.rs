@@ -127,7 +127,8 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
         }
         Err(error) => Err(error),
         Ok(()) => {
-            stream.finish_stream(pace.long.limit_beside(0))?;
+            let rest = stream.finish_stream(pace.long.limit_beside(0));
+            rest.map_err(|error| companion.worker.blame(error))?;
             Ok(Evidence::new())
         }
     }
