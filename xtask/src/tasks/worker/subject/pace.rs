@@ -51,7 +51,7 @@ pub struct KnownRequest {
 impl Pace {
     /// Asks a worker that has nothing else to do. Fails where it doesn't answer as promised.
     pub fn measure(companion: &Companion) -> Result<Pace> {
-        let request = InferenceRequest::greedy("The capital of France is", GOLDEN_TOKENS);
+        let request = InferenceRequest::greedy("Once upon a time", GOLDEN_TOKENS);
         // The first request may pay for what is made ready only once.
         ask_alone(companion, &request)?;
         let Some((golden, _)) = ask_alone(companion, &request)? else {
