@@ -69,6 +69,7 @@ ANSWER = {
     ),
     "infer.usage_missing": lambda body: _without(body, "usage"),
     "infer.prompt_tokens_zero": lambda body: dict(body, usage=dict(body["usage"], prompt_tokens=0)),
+    "infer.prompt_tokens_constant": lambda body: dict(body, usage=dict(body["usage"], prompt_tokens=1)),
     "infer.timings_missing": lambda body: _without(body, "timings"),
     "infer.timings_negative": lambda body: dict(
         body, timings=dict(body["timings"], decode_ms=-body["timings"]["decode_ms"] - 1)
@@ -214,6 +215,7 @@ ERROR_STATUS = {
     "error.oversize_status": ("body_too_large", 400),
     "error.context_status": ("context_length_exceeded", 500),
     "error.queue_status": ("queue_full", 503),
+    "error.bad_framing_500": ("bad_request", 500),
     "error.unauthorized_status": ("unauthorized", 403),
     "start.inference_500_while_loading": ("not_ready", 500),
 }
@@ -249,6 +251,8 @@ def error(refusal):
         message = ""
     if active("error.vague_message"):
         message = "invalid request"
+    if active("error.allowed_unsaid"):
+        message = message.partition("; allowed")[0]
     if active("error.wrong_field") and field:
         field = "seed" if field == "prompt" else "prompt"
     what = {"code": code, "message": message}

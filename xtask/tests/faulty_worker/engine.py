@@ -132,7 +132,7 @@ class Detokenizer:
         end = self._stop_at(fresh)
         if end is not None:
             self.stopped = True
-        elif last or self.leaks:
+        elif (last and not active("infer.held_back_lost")) or self.leaks:
             end = len(self.text)
         else:
             end = len(self.text) - self._held_back()

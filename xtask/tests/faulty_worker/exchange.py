@@ -47,8 +47,9 @@ class Exchange:
             return
         kind, _, given = self.head.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            if hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
+            if hmac.compare_digest(given.strip().encode("latin-1"), token.encode()) and not self.server.locked:
                 return
+            self.server.locked = active("auth.locked_after_wrong")
             if active("auth.wrong_token_taken"):
                 return
             if active("auth.prefix_taken") and given and token.startswith(given):
@@ -83,6 +84,10 @@ class Exchange:
         while active("load.ready_blocked") and self.worker.places.running():
             time.sleep(0.01)
         reason = {"Loading": "loading", "Draining": "draining"}.get(self.worker.state())
+        if not reason:
+            self.worker.said_ready += 1
+            if active("start.ready_flickers") and self.worker.said_ready == 2:
+                reason = "loading"
         if active("load.ready_false") and self.worker.places.running():
             reason = "loading"
         if reason:
@@ -150,6 +155,8 @@ class Exchange:
 
     def _check_context(self, options):
         prompt_tokens, most = count_tokens(options.prompt), self.config.ctx_size
+        if active("error.context_border_refused"):
+            most -= 1
         if prompt_tokens + options.max_tokens <= most:
             return
         if active("error.context_truncated"):

@@ -48,6 +48,7 @@ class Heartbeat:
         self.missed = []
         self.failures = 0
         self.muted = False
+        self.refused_one = False
         self.first_timestamp = distort.timestamp(time.time())
         self.taken = threading.Event()
 
@@ -173,8 +174,10 @@ class Heartbeat:
         sequence, state, timestamp = beat
         if active("beat.timestamp_constant"):
             timestamp = self.first_timestamp
+        strange = self.refused_one and active("beat.wrong_id_after_refusal")
+        worker_id = "somebody-else" if strange else self.config.worker_id
         return distort.beat({
-            "worker_id": self.config.worker_id, "state": state, "timestamp": timestamp, "sequence": sequence,
+            "worker_id": worker_id, "state": state, "timestamp": timestamp, "sequence": sequence,
             "interval_s": self.interval_s, "model_ref": self.config.model_ref, "backend": self.config.backend,
             "device": self.config.device, "port": self.port,
         })

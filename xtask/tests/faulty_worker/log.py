@@ -15,7 +15,7 @@ _lock = threading.Lock()
 def use_json(wanted):
     """Chooses between text and JSON lines."""
     global _as_json
-    _as_json = wanted
+    _as_json = wanted and not active("log.json_ignored")
 
 
 def info(message):

@@ -110,7 +110,8 @@ class Options:
         self._refuse_unknown(body)
         self.prompt = self._prompt(body)
         self.max_tokens = self._max_tokens(body)
-        self.temperature = self._number(body, "temperature", 0.7, self._temperature_ok, "a number from 0 to 2")
+        usual = 0 if active("infer.default_is_greedy") else 0.7
+        self.temperature = self._number(body, "temperature", usual, self._temperature_ok, "a number from 0 to 2")
         self.top_p = self._number(
             body, "top_p", 1.0, lambda value: 0 < value <= 1 or active("error.top_p_taken"), "a number above 0, up to 1"
         )
@@ -125,7 +126,7 @@ class Options:
 
     def is_greedy(self):
         """Whether the likeliest token is always taken."""
-        return self.temperature == 0 or self.top_k == 1
+        return self.temperature == 0 or self.top_k == 1 or active("infer.sampling_is_greedy")
 
     def random_seed(self):
         """What the sampled text depends on; `None` where the client named no seed."""
@@ -190,7 +191,7 @@ class Options:
     def _stop(body):
         stop = body.get("stop", [])
         stops = [stop] if isinstance(stop, str) else stop
-        most = 99 if active("error.many_stops_taken") else 16
+        most = 99 if active("error.many_stops_taken") else 15 if active("error.sixteen_stops_refused") else 16
         allowed = "a string or up to 16 of them, none empty"
         if not isinstance(stops, list) or len(stops) > most:
             raise invalid("stop", stop, allowed)

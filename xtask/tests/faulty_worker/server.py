@@ -23,6 +23,7 @@ class Server:
         self.engine_lock = threading.Lock()
         self.poisoned_by = set()
         self.departures = 0
+        self.locked = False
 
     def start(self):
         """Takes connections on a thread of its own, and serves each on another."""
@@ -114,6 +115,7 @@ class Server:
         """What refusals do to a worker that doesn't take them well."""
         log.info("Refused with %d %s" % (refusal.status, refusal.code))
         self.poisoned_by.add(refusal.code)
+        self.worker.heartbeat.refused_one = True
         if refusal.code == "bad_request" and connection.at_end and active("robust.half_request_kills"):
             os._exit(1)
         if refusal.code == "body_too_large" and active("error.oversize_hangs_up"):

@@ -52,7 +52,8 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     let wanted = wanted(&table, &config.faults)?;
     let laboratory = Laboratory::new(root, &program, config, stop)?;
     let began = Instant::now();
-    let rows = try_all(&laboratory, &wanted, config.jobs, stop)?;
+    let mut rows = try_all(&laboratory, &wanted, config.jobs, stop)?;
+    try_again(&laboratory, &wanted, &mut rows)?;
     let caught = rows.iter().filter(|row| row.judgement.is_right()).count();
     let mut out = stdout().lock();
     let seconds = began.elapsed().as_secs_f64();
@@ -114,6 +115,26 @@ fn try_all(
         }
         Ok(rows)
     })
+}
+
+/// What was wrong is tried once more with the machine to itself: several runs at a time are a load
+/// of their own. A tester that is really wrong is wrong again.
+fn try_again(laboratory: &Laboratory, wanted: &[&Expectation], rows: &mut [Row]) -> Result<()> {
+    let wrong = |row: &Row| !row.judgement.is_right();
+    let width = rows
+        .iter()
+        .filter(|row| wrong(row))
+        .map(|row| row.fault.len())
+        .max();
+    let Some(width) = width else {
+        return Ok(());
+    };
+    writeln!(stdout().lock(), "\nonce more, one at a time:")?;
+    for (row, expectation) in rows.iter_mut().zip(wanted).filter(|(row, _)| wrong(row)) {
+        *row = try_one(laboratory, expectation)?;
+        print(row, width)?;
+    }
+    Ok(())
 }
 
 type Tried = (usize, Result<Row>);

@@ -39,6 +39,17 @@ pub const START: &[Check] = &[
 /// Logs, and the stop: last of all.
 pub const END: &[Check] = &[
     Check {
+        id: "lifecycle.lives",
+        suite: Suite::Isolation,
+        level: Level::Must,
+        promise: "lives and answers until it is asked to stop",
+        contract: "200 as long as the process lives.",
+        explanation: "After all other checks the process has to be there and answer health; an end of the process unasked, or silence, fails it.",
+        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        needs: &[],
+        run: lives,
+    },
+    Check {
         id: "logs.lines",
         suite: Suite::Isolation,
         level: Level::Must,
@@ -110,6 +121,18 @@ pub fn becomes_ready(subject: &Subject) -> Result<Evidence> {
     }
     let ready_ms = subject.start_up.ready.unwrap_or_default().as_millis();
     Ok(format!("after {ready_ms} ms"))
+}
+
+pub fn lives(subject: &Subject) -> Result<Evidence> {
+    subject.worker.ensure_alive()?;
+    // What keeps a worker from being ready is another check's matter.
+    if subject.not_ready.is_none() {
+        subject.health()?;
+    }
+    Ok(format!(
+        "for {:.1} s",
+        subject.worker.started().elapsed().as_secs_f64()
+    ))
 }
 
 pub fn logs_lines(subject: &Subject) -> Result<Evidence> {

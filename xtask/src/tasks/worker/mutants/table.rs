@@ -26,6 +26,8 @@ pub struct Expectation {
     pub fault: String,
     /// The check that has to fail; `None` for the worker without a fault, where nothing may.
     pub by: Option<String>,
+    /// Checks that have to run before, because what they do brings the fault about.
+    pub with: Vec<String>,
     /// Globs over the checks that may fail, too, or can't be judged, as a consequence.
     pub also: Vec<String>,
 }
@@ -63,6 +65,8 @@ struct File {
 struct Entry {
     by: String,
     #[serde(default)]
+    with: Vec<String>,
+    #[serde(default)]
     also: Vec<String>,
 }
 
@@ -79,17 +83,24 @@ impl FaultTable {
         let good = Expectation {
             fault: NO_FAULT.to_owned(),
             by: None,
+            with: Vec::new(),
             also: Vec::new(),
         };
         let mut rows = vec![good];
-        for (fault, Entry { by, also }) in file.faults {
-            plan::find(&by).with_context(|| format!("fault {fault}"))?;
+        for (fault, Entry { by, with, also }) in file.faults {
+            for id in with.iter().chain([&by]) {
+                plan::find(id).with_context(|| format!("fault {fault}"))?;
+            }
             for glob in &also {
                 let known = checks().any(|check| plan::matches(glob, check.id));
                 ensure!(known, "fault {fault}: {glob} matches no check");
             }
-            let by = Some(by);
-            rows.push(Expectation { fault, by, also });
+            rows.push(Expectation {
+                fault,
+                by: Some(by),
+                with,
+                also,
+            });
         }
         Ok(Self { rows })
     }
@@ -117,6 +128,11 @@ impl FaultTable {
 }
 
 impl Expectation {
+    /// Whether this check has to run for the fault to be caught.
+    pub fn needs(&self, id: &str) -> bool {
+        self.by.as_deref() == Some(id) || self.with.iter().any(|needed| needed == id)
+    }
+
     /// What the run comes to.
     pub fn judge(&self, trial: &Trial) -> Judgement {
         let is_expected = |id: &str| {
@@ -230,18 +246,20 @@ mod tests {
         let expectation = Expectation {
             fault: String::from("a.fault"),
             by: Some(String::from("a.b")),
+            with: Vec::new(),
             also: vec![String::from("c.*")],
         };
-        let judge = |outcomes| expectation.judge(&trial(outcomes));
-        let caught = Judgement::Caught(String::from("a.b"));
-        assert_eq!(judge(&[("a.b", failed())]), caught);
-        assert_eq!(judge(&[("a.b", failed()), ("c.d", failed())]), caught);
-        for missed in [&[("c.d", failed())][..], &[("a.b", Outcome::Passed)], &[]] {
-            assert!(matches!(judge(missed), Judgement::Missed(_)), "{missed:?}");
-        }
+        let judge = |outcomes: &[(&str, Outcome)]| expectation.judge(&trial(outcomes));
         let reason = String::from("why");
+        let (own, consequence) = (("a.b", failed()), ("c.d", failed()));
+        let caught = Judgement::Caught(String::from("a.b"));
+        assert_eq!(judge(std::slice::from_ref(&own)), caught);
+        assert_eq!(judge(&[own.clone(), consequence.clone()]), caught);
+        for missed in [vec![consequence], vec![("a.b", Outcome::Passed)], vec![]] {
+            assert!(matches!(judge(&missed), Judgement::Missed(_)), "{missed:?}");
+        }
         for other in [failed(), Outcome::Invalid { reason }] {
-            let judgement = judge(&[("a.b", failed()), ("d.e", other)]);
+            let judgement = judge(&[own.clone(), ("d.e", other)]);
             assert!(matches!(judgement, Judgement::Strangers(_)));
         }
     }

@@ -21,7 +21,7 @@ use crate::tasks::worker::subject::python::Python;
 const ARTIFACTS: &str = "target/worker-mutants";
 
 /// The model that the faulty worker is given: it looks at the file, and answers with canned text.
-const MODEL: &str = ".test-models/tiny/tiny.gguf";
+const MODEL: &str = "tiny";
 
 /// Longer than any run takes, however many checks time out.
 const TRIAL_LIMIT: Duration = Duration::from_secs(600);
@@ -33,7 +33,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(30);
 const READY_TIMEOUT_S: &str = "9";
 
 /// How the faulty worker is paced: quick, and with a prefill that a client can leave in.
-const PACE: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "30")];
+const PACE: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "100")];
 
 /// What every run has in common.
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl<'run> Laboratory<'run> {
         let runs = |suite: Suite, id: &str| match suite {
             Suite::Isolation => true,
             Suite::Contract if !self.config.quick => true,
-            _ => expectation.by.as_deref() == Some(id),
+            _ => expectation.needs(id),
         };
         for check in checks().filter(|check| runs(check.suite, check.id)) {
             arguments.extend([String::from("--check"), check.id.to_owned()]);
