@@ -10,6 +10,8 @@ mod status;
 
 use anyhow::Result;
 
+pub use self::lifecycle::LIVES;
+
 use super::record::event::{Level, Mismatch, Outcome, Suite};
 use super::subject::Subject;
 

@@ -36,10 +36,13 @@ pub const START: &[Check] = &[
     },
 ];
 
+/// The check that a worker fails which ends unasked, whatever else it was asked.
+pub const LIVES: &str = "lifecycle.lives";
+
 /// Logs, and the stop: last of all.
 pub const END: &[Check] = &[
     Check {
-        id: "lifecycle.lives",
+        id: LIVES,
         suite: Suite::Isolation,
         level: Level::Must,
         promise: "lives and answers until it is asked to stop",

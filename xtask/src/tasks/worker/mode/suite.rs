@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::tasks::worker::check::judge;
+use crate::tasks::worker::check::{LIVES, Need, judge};
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
@@ -39,9 +39,29 @@ pub fn planned(plan: &[Planned]) -> EventKind {
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
     let _sampler = Sampler::start(subject.worker.pid(), subject.surroundings.journal);
     wait_until_ready(subject)?;
+    let mut was_missed = false;
     for planned in plan {
         subject.surroundings.stop.check()?;
+        let needs_it = planned.skipped.is_none() && planned.check.needs.contains(&Need::Ready);
+        was_missed |= needs_it && subject.worker.exited()?.is_some();
         run_check(subject, *planned)?;
+    }
+    if was_missed && !plan.iter().any(|planned| planned.check.id == LIVES) {
+        blame_untimely_end(subject)?;
+    }
+    Ok(())
+}
+
+/// Checks that were left out because the worker had ended must not leave a run green.
+fn blame_untimely_end(subject: &Subject<'_>) -> Result<()> {
+    if let Some(exit) = subject.worker.exited()? {
+        let journal = subject.surroundings.journal;
+        journal.emit(EventKind::CheckFinished(CheckRecord {
+            id: LIVES.to_owned(),
+            outcome: Outcome::Failed(exit.mismatch()),
+            duration_ms: exit.lived.as_millis() as u64,
+            detail: None,
+        }));
     }
     Ok(())
 }
