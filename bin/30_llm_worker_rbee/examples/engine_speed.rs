@@ -13,6 +13,11 @@ use llm_worker_rbee::engine::{
 const TOKENS: u32 = 128;
 
 fn main() -> Result<()> {
+    #[allow(unsafe_code, reason = "the engine explains")]
+    // SAFETY: this is the only thread yet.
+    unsafe {
+        engine::claim_threads();
+    }
     let mut arguments = std::env::args().skip(1);
     let model_path = arguments
         .next()
@@ -25,6 +30,7 @@ fn main() -> Result<()> {
         model_path: model_path.into(),
         backend: Backend::Cpu,
         device: 0,
+        threads: None,
         ctx_size: None,
         max_queue: concurrency,
     })?;

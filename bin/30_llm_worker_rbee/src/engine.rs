@@ -12,10 +12,12 @@ mod sampler;
 #[cfg(test)]
 mod testing;
 mod text;
+mod threads;
 mod tokenizer;
 
 pub use backend::Backend;
 pub use load::{LoadOptions, LoadedEngine, ModelInfo, load};
+pub use threads::claim_threads;
 
 /// What a client wants generated. Every value is already validated.
 #[derive(Debug, Clone, PartialEq)]

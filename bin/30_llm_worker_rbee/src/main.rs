@@ -24,6 +24,11 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LAST_BEAT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    #[allow(unsafe_code, reason = "the engine explains")]
+    // SAFETY: this is the only thread yet.
+    unsafe {
+        engine::claim_threads();
+    }
     let config = match cli::parse(std::env::args_os(), std::env::var_os(TOKEN_VARIABLE)) {
         Ok(config) => config,
         Err(NoConfig::Answered(text)) => {
@@ -153,6 +158,7 @@ fn load_engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
         model_path: config.model.clone(),
         backend,
         device: config.device,
+        threads: config.threads,
         ctx_size: config.ctx_size,
         max_queue: config.max_queue,
     })?;

@@ -9,7 +9,7 @@ use std::io::{Read, Seek};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_i;
@@ -23,13 +23,16 @@ mod linear;
 pub use cache::Cache;
 pub use config::LlamaConfig;
 
-use linear::{Linear, RowChecks};
+use linear::{Embedding, Linear, RowChecks, Rows, multiply};
+
+/// Kernels take this many rows of a matrix at once; cuts keep them together.
+const ROWS_TOGETHER: usize = 64;
 
 /// A loaded model.
 pub struct Llama {
     config: LlamaConfig,
     device: Device,
-    embedding: QMatMul,
+    embedding: Embedding,
     blocks: Vec<Block>,
     norm: Tensor,
     output: Linear,
@@ -50,12 +53,13 @@ struct Block {
 }
 
 impl Llama {
-    /// Takes the tensors out of the file, onto the device.
-    pub fn load<R: Read + Seek>(gguf: &mut Gguf<R>, device: &Device) -> Result<Self> {
+    /// Takes the tensors out of the file, onto the device, with matrices cut into `parts`.
+    pub fn load<R: Read + Seek>(gguf: &mut Gguf<R>, device: &Device, parts: usize) -> Result<Self> {
         let config = LlamaConfig::from_metadata(&gguf.metadata)?;
         let mut loader = Loader {
             gguf,
             device,
+            parts,
             checks: HashMap::new(),
         };
         let LlamaConfig {
@@ -65,10 +69,10 @@ impl Llama {
             ..
         } = config;
 
-        let embedding = loader.quantised("token_embd.weight", &[vocabulary_size, width])?;
+        let table = loader.parts("token_embd.weight", vocabulary_size, width)?;
         let output = match loader.gguf.tensor("output.weight") {
             Some(_) => loader.linear("output.weight", vocabulary_size, width)?,
-            None => loader.linear_of(embedding.clone())?,
+            None => loader.linear_of(&table)?,
         };
         let blocks = (0..config.block_count).map(|number| loader.block(&config, number));
         let blocks = blocks.collect::<Result<_>>()?;
@@ -81,7 +85,7 @@ impl Llama {
         };
         Ok(Self {
             frequencies: config.rope_frequencies(&factors)?,
-            embedding: QMatMul::from_arc(embedding)?,
+            embedding: Embedding::new(&table)?,
             config,
             device: device.clone(),
             blocks,
@@ -113,9 +117,8 @@ impl Llama {
             return Ok(None);
         }
         let last = hidden.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
-        let logits =
-            self.output
-                .forward(&rms_norm(&last, &self.norm, self.config.norm_epsilon)?)?;
+        let normed = rms_norm(&last, &self.norm, self.config.norm_epsilon)?;
+        let [logits] = multiply([&self.output], &normed, Rows::OfOneSequence)?;
         Ok(Some(logits.flatten_all()?.to_vec1()?))
     }
 
@@ -123,7 +126,8 @@ impl Llama {
     pub fn decode(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Vec<Vec<f32>>> {
         let hidden = self.forward(tokens, caches)?;
         let normed = rms_norm(&hidden, &self.norm, self.config.norm_epsilon)?;
-        let logits = self.output.forward_rows(&normed)?.to_vec2()?;
+        let [logits] = multiply([&self.output], &normed, Rows::OfManySequences)?;
+        let logits = logits.to_vec2()?;
         for cache in caches {
             cache.advance(1);
         }
@@ -142,8 +146,7 @@ impl Llama {
         let sequences = caches.len();
         let steps = tokens.len() / sequences;
         let batch = Batch::new(self, sequences, steps, caches)?;
-        let ids = Tensor::new(tokens, &self.device)?;
-        let mut hidden = self.embedding.embedding(&ids)?;
+        let mut hidden = self.embedding.look_up(tokens)?;
         for (number, block) in self.blocks.iter().enumerate() {
             hidden = block.forward(&hidden, &batch, caches, number, &self.config)?;
         }
@@ -223,15 +226,17 @@ impl Block {
         config: &LlamaConfig,
     ) -> Result<Tensor> {
         // One sequence always comes in the same portions, so its rows need no care.
-        let apply = |linear: &Linear, rows: &Tensor| match batch.sequences {
-            1 => linear.forward(rows),
-            _ => linear.forward_rows(rows),
+        let whose = match batch.sequences {
+            1 => Rows::OfOneSequence,
+            _ => Rows::OfManySequences,
         };
         let normed = rms_norm(hidden, &self.attention_norm, config.norm_epsilon)?;
+        let heads = [&self.query, &self.key, &self.value];
+        let [query, key, value] = multiply(heads, &normed, whose)?;
         let width = config.head_width;
-        let query = batch.split_heads(&apply(&self.query, &normed)?, config.heads, width)?;
-        let key = batch.split_heads(&apply(&self.key, &normed)?, config.key_heads, width)?;
-        let value = batch.split_heads(&apply(&self.value, &normed)?, config.key_heads, width)?;
+        let query = batch.split_heads(&query, config.heads, width)?;
+        let key = batch.split_heads(&key, config.key_heads, width)?;
+        let value = batch.split_heads(&value, config.key_heads, width)?;
         let query = rope_i(&query, &batch.cos, &batch.sin)?;
         let key = rope_i(&key, &batch.cos, &batch.sin)?;
 
@@ -250,11 +255,13 @@ impl Block {
             [one] => one.clone(),
             many => Tensor::cat(many, 0)?,
         };
-        let hidden = (hidden + apply(&self.attention_output, &attended)?)?;
+        let [attended] = multiply([&self.attention_output], &attended, whose)?;
+        let hidden = (hidden + attended)?;
 
         let normed = rms_norm(&hidden, &self.feed_forward_norm, config.norm_epsilon)?;
-        let gated = (silu(&apply(&self.gate, &normed)?)? * apply(&self.up, &normed)?)?;
-        Ok((&hidden + apply(&self.down, &gated)?)?)
+        let [gate, up] = multiply([&self.gate, &self.up], &normed, whose)?;
+        let [fed_forward] = multiply([&self.down], &(silu(&gate)? * up)?, whose)?;
+        Ok((&hidden + fed_forward)?)
     }
 }
 
@@ -285,6 +292,7 @@ fn attend(
 struct Loader<'a, R> {
     gguf: &'a mut Gguf<R>,
     device: &'a Device,
+    parts: usize,
     checks: HashMap<(GgmlDType, Vec<usize>), Arc<RowChecks>>,
 }
 
@@ -314,43 +322,60 @@ impl<R: Read + Seek> Loader<'_, R> {
     }
 
     fn linear(&mut self, name: &str, rows: usize, columns: usize) -> Result<Linear> {
-        let weight = self.quantised(name, &[rows, columns])?;
-        self.linear_of(weight)
+        let parts = self.parts(name, rows, columns)?;
+        self.linear_of(&parts)
     }
 
-    fn linear_of(&mut self, weight: Arc<QTensor>) -> Result<Linear> {
-        let alike = (weight.dtype(), weight.shape().dims().to_vec());
+    fn linear_of(&mut self, parts: &[Arc<QTensor>]) -> Result<Linear> {
+        let shapes = parts.iter().flat_map(|part| part.shape().dims().to_vec());
+        let alike = (parts[0].dtype(), shapes.collect());
         let checks = self.checks.entry(alike).or_default();
-        Linear::new(weight, Arc::clone(checks))
+        Linear::new(parts, Arc::clone(checks))
     }
 
     /// A norm's weights, or another short list of plain numbers.
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor> {
-        let tensor = self.quantised(name, &[length])?;
+        let info = self.find(name, &[length])?;
+        let bytes = self.gguf.read_tensor(&info)?;
+        let tensor = self.quantised(&bytes, info.kind, &[length]);
+        let tensor = tensor.with_context(|| format!("tensor `{name}`"))?;
         Ok(tensor.dequantize(self.device)?.to_dtype(DType::F32)?)
     }
 
-    fn quantised(&mut self, name: &str, shape: &[usize]) -> Result<Arc<QTensor>> {
+    /// A matrix, cut so that every core gets a part.
+    fn parts(&mut self, name: &str, rows: usize, columns: usize) -> Result<Vec<Arc<QTensor>>> {
+        let info = self.find(name, &[rows, columns])?;
+        let bytes = self.gguf.read_tensor(&info)?;
+        let rows_in_part = rows
+            .div_ceil(self.parts)
+            .next_multiple_of(ROWS_TOGETHER)
+            .min(rows);
+        let parts = bytes
+            .chunks(bytes.len() / rows * rows_in_part)
+            .map(|bytes| {
+                let shape = [bytes.len() / (info.bytes as usize / rows), columns];
+                let part = self.quantised(bytes, info.kind, &shape);
+                Ok(Arc::new(part.with_context(|| format!("tensor `{name}`"))?))
+            });
+        parts.collect()
+    }
+
+    fn find(&self, name: &str, shape: &[usize]) -> Result<TensorInfo> {
         let info = self
             .gguf
             .tensor(name)
             .with_context(|| format!("tensor `{name}` is missing"))?;
-        let info = info.clone();
         ensure!(
             info.shape == shape,
             "tensor `{name}` has the shape {:?}, the metadata asks for {shape:?}",
             info.shape
         );
-        let tensor = self
-            .read(&info)
-            .with_context(|| format!("tensor `{name}`"))?;
-        Ok(Arc::new(tensor))
+        Ok(info.clone())
     }
 
-    fn read(&mut self, info: &TensorInfo) -> Result<QTensor> {
-        let bytes = self.gguf.read_tensor(info)?;
-        let storage = QStorage::from_data(bytes.into(), self.device, candle_type(info.kind))?;
-        Ok(QTensor::new(storage, info.shape.as_slice())?)
+    fn quantised(&self, bytes: &[u8], kind: TensorType, shape: &[usize]) -> Result<QTensor> {
+        let storage = QStorage::from_data(bytes.into(), self.device, candle_type(kind))?;
+        Ok(QTensor::new(storage, shape)?)
     }
 }
 
@@ -371,3 +396,6 @@ fn candle_type(kind: TensorType) -> GgmlDType {
         TensorType::Q6K => GgmlDType::Q6K,
     }
 }
+
+#[cfg(test)]
+mod tests;

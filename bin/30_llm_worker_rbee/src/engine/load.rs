@@ -1,16 +1,19 @@
 //! From a model file to an engine that serves.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::DeviceLocation;
+use candle_core::{Device, DeviceLocation};
 
 use super::backend::{self, Backend};
 use super::gguf::Gguf;
-use super::llama::{Cache, Llama};
+use super::llama::{Cache, Llama, LlamaConfig};
 use super::runner::{Model, Runner};
+use super::threads;
 use super::tokenizer::Tokenizer;
 use super::{Engine, Generation, GenerationRequest, SubmitError};
 
@@ -23,6 +26,8 @@ pub struct LoadOptions {
     pub backend: Backend,
     /// Which of its devices.
     pub device: u32,
+    /// How many threads compute; as many as there are cores, if this doesn't say.
+    pub threads: Option<usize>,
     /// A context shorter than the model's own.
     pub ctx_size: Option<u32>,
     /// How many requests may wait beside those that are served.
@@ -90,14 +95,16 @@ impl Engine for LoadedEngine {
 /// `{:#}`.
 pub fn load(options: &LoadOptions) -> Result<LoadedEngine> {
     let device = backend::open(options.backend, options.device)?;
+    let pool = threads::pool(options.threads)?;
     let path = &options.model_path;
-    let loaded = load_model(path, options.ctx_size, &device);
+    let loaded = pool.install(|| load_model(path, options.ctx_size, &device));
     let (model, tokenizer, info) = loaded.with_context(|| format!("model `{}`", path.display()))?;
     let runner = Runner::start(
         model,
         Arc::new(tokenizer),
         info.context_length,
         options.max_queue,
+        pool,
     )?;
     Ok(LoadedEngine { runner, info })
 }
@@ -105,11 +112,20 @@ pub fn load(options: &LoadOptions) -> Result<LoadedEngine> {
 fn load_model(
     path: &Path,
     ctx_size: Option<u32>,
-    device: &candle_core::Device,
+    device: &Device,
 ) -> Result<(Llama, Tokenizer, ModelInfo)> {
-    let mut gguf = Gguf::open(path)?;
-    let model = Llama::load(&mut gguf, device)?;
+    assemble(Gguf::open(path)?, ctx_size, device)
+}
+
+fn assemble<R: Read + Seek>(
+    mut gguf: Gguf<R>,
+    ctx_size: Option<u32>,
+    device: &Device,
+) -> Result<(Llama, Tokenizer, ModelInfo)> {
+    // The cheap parts first: a file that can't be served is refused before its tensors are read.
+    LlamaConfig::from_metadata(&gguf.metadata)?;
     let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+    let model = Llama::load(&mut gguf, device, threads::parts(device))?;
     let context_length = context_length(&model, ctx_size)?;
     let info = ModelInfo {
         name: gguf.metadata.text("general.name")?.map(str::to_owned),
@@ -138,11 +154,8 @@ fn context_length(model: &Llama, ctx_size: Option<u32>) -> Result<u32> {
     Ok(wanted)
 }
 
-fn main_quantisation<R>(gguf: &Gguf<R>) -> &'static str
-where
-    R: std::io::Read + std::io::Seek,
-{
-    let mut by_kind = std::collections::BTreeMap::<&str, u64>::new();
+fn main_quantisation<R: Read + Seek>(gguf: &Gguf<R>) -> &'static str {
+    let mut by_kind = BTreeMap::<&str, u64>::new();
     for (_, info) in gguf.tensors() {
         *by_kind.entry(info.kind.name()).or_default() += numbers(&info.shape);
     }
@@ -156,14 +169,9 @@ fn numbers(shape: &[usize]) -> u64 {
     shape.iter().map(|&length| length as u64).product()
 }
 
-fn device_name(device: &candle_core::Device) -> String {
+fn device_name(device: &Device) -> String {
     match device.location() {
-        DeviceLocation::Cpu => {
-            format!(
-                "cpu ({} threads)",
-                candle_core::utils::barrier_pool().n_workers() + 1
-            )
-        }
+        DeviceLocation::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
         DeviceLocation::Cuda { gpu_id } => format!("cuda {gpu_id}"),
         DeviceLocation::Metal { gpu_id } => format!("metal {gpu_id}"),
     }
@@ -189,3 +197,6 @@ impl Model for Llama {
         Llama::decode(self, tokens, caches)
     }
 }
+
+#[cfg(test)]
+mod tests;

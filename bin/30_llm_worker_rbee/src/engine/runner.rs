@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use rayon::ThreadPool;
 use tokio::sync::mpsc;
 
 use super::tokenizer::Tokenizer;
@@ -84,12 +85,14 @@ struct Job {
 }
 
 impl Runner {
-    /// Starts the thread. At most `max_queue` requests wait beside those that are served.
+    /// Starts the thread, which computes with those of `pool`. At most `max_queue` requests wait
+    /// beside those that are served.
     pub fn start<M: Model>(
         model: M,
         tokenizer: Arc<Tokenizer>,
         context_length: u32,
         max_queue: usize,
+        pool: ThreadPool,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -105,7 +108,7 @@ impl Runner {
         };
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
-            .spawn(move || engine.run())
+            .spawn(move || pool.install(move || engine.run()))
             .context("the engine's thread can't be started")?;
         Ok(Self {
             shared,
@@ -317,3 +320,6 @@ fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         Err(anyhow!("the engine panicked: {message}"))
     })
 }
+
+#[cfg(test)]
+mod tests;
