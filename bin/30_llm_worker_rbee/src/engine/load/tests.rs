@@ -53,7 +53,7 @@ impl Drop for TestFile {
 }
 
 fn refusal(options: &LoadOptions) -> String {
-    let text = format!("{:#}", load(options).err().expect("must be refused"));
+    let text = format!("{:#}", load(options).expect_err("must be refused"));
     assert!(!text.contains('\n'), "{text:?}");
     text
 }
