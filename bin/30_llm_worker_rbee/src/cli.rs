@@ -49,7 +49,7 @@ struct Args {
     /// Seconds that running requests may take to finish after a request to stop
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     drain_timeout: Duration,
-    /// Threads that compute [default: as many as there are cores]
+    /// Threads that compute [default: as many as there are physical cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Tokens that prompt and answer may have together [default: the model's]

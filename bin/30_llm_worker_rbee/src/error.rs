@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Seconds that a client is asked to wait before it tries again. Queues and start-ups are short,
 /// and a client that waits longer than needed is worse off than one that asks twice.
-const RETRY_AFTER_S: &str = "1";
+pub const RETRY_AFTER_S: &str = "1";
 
 /// The stable names of refusals; clients branch on these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

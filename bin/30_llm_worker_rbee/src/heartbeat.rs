@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use crate::hive_url::HiveUrl;
 use crate::log;
@@ -19,6 +19,10 @@ use delivery::Delivery;
 /// Changes of the state that follow each other faster than this are told together: short requests
 /// would else flood the hive. Within the contract's 100 ms.
 const CHANGE_GAP: Duration = Duration::from_millis(50);
+
+/// How long a beat has to be answered before the next one may overtake it: a hive that is well sees
+/// them in their order, and one that hangs delays only those that come within this time.
+const ORDER_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What every heartbeat says about its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,6 +63,7 @@ impl Heartbeat {
             sequence: 0,
             told: WorkerState::Loading,
             under_way: JoinSet::new(),
+            last_sent: (Instant::now(), oneshot::channel().1),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -81,7 +86,7 @@ impl Heartbeat {
     /// Lets beats under way arrive, for at most `limit`, and ends the thread.
     pub async fn finish(self, limit: Duration) {
         let _ = self.stop.send(());
-        let _ = tokio::time::timeout(limit, self.stopped).await;
+        let _ = timeout(limit, self.stopped).await;
     }
 }
 
@@ -109,6 +114,9 @@ struct Beats {
     /// The state that the last beat told.
     told: WorkerState,
     under_way: JoinSet<()>,
+    /// Until when the next beat waits for the last one, which closes the channel when it is
+    /// answered or lost.
+    last_sent: (Instant, oneshot::Receiver<()>),
 }
 
 impl Beats {
@@ -116,16 +124,16 @@ impl Beats {
         let mut ticks = interval(self.interval);
         // What was missed while the process slept is counted and not sent: nobody wants a burst.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut last_tick: Option<Instant> = None;
         let mut state = WorkerState::Loading;
+        let mut last_tick = ticks.tick().await;
+        self.send(state);
         let mut quiet_until = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                _ = &mut stop => break,
                 tick = ticks.tick() => {
                     self.sequence += self.missed(last_tick, tick);
-                    last_tick = Some(tick);
+                    last_tick = tick;
                     self.send(state);
                 }
                 () = sleep_until(quiet_until), if state != self.told => {
@@ -140,6 +148,8 @@ impl Beats {
                         quiet_until = Instant::now() + CHANGE_GAP;
                     }
                 }
+                // After the changes, so that each is told that came before.
+                _ = &mut stop => break,
                 Some(_) = self.under_way.join_next() => {}
             }
         }
@@ -162,8 +172,7 @@ impl Beats {
     }
 
     /// Ticks between the last one and this one that the process slept through.
-    fn missed(&self, last: Option<Instant>, tick: Instant) -> u64 {
-        let Some(last) = last else { return 0 };
+    fn missed(&self, last: Instant, tick: Instant) -> u64 {
         let intervals = (tick - last).as_secs_f64() / self.interval.as_secs_f64();
         (intervals.round() as u64).saturating_sub(1)
     }
@@ -187,8 +196,14 @@ impl Beats {
         };
         let body = serde_json::to_vec(&beat).expect("our own types are always JSON");
         let delivery = self.delivery.clone();
-        self.under_way
-            .spawn(async move { delivery.deliver(body).await });
+        let (sent, last_sent) = oneshot::channel();
+        let patience = Instant::now() + ORDER_PATIENCE;
+        let (until, before) = std::mem::replace(&mut self.last_sent, (patience, last_sent));
+        self.under_way.spawn(async move {
+            let _ = timeout_at(until, before).await;
+            delivery.deliver(body).await;
+            drop(sent);
+        });
     }
 }
 

@@ -19,8 +19,10 @@ use tower::Service;
 use crate::body::LingeringBody;
 use crate::log;
 
-/// How long a request's head may take, and how long a connection may idle between requests.
-const HEAD: Duration = Duration::from_secs(15);
+/// How long a request's head may take, and how long a connection may idle between requests. Longer
+/// than the 15 s after which common clients give up idle connections, so that they don't find one
+/// closed that they are about to use.
+const HEAD: Duration = Duration::from_secs(20);
 
 /// A running server. Dropping it closes everything at once.
 pub struct Server {

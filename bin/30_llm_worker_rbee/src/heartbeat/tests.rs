@@ -15,7 +15,9 @@ use crate::state::Worker;
 /// Nothing here takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Short, so that the tests are; long enough to tell on time from late on a busy machine.
-const INTERVAL: Duration = Duration::from_millis(400);
+const INTERVAL: Duration = Duration::from_millis(800);
+/// What a machine that does ten other things may add; far from the 5 s that a hive may hang.
+const LATE: Duration = Duration::from_millis(400);
 
 /// What a hive does with a beat that it has read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -229,10 +231,7 @@ async fn beats_are_on_time(mood: Mood) {
         assert_eq!(arrival.beat["sequence"], n + 1);
         let due = first.at + INTERVAL * n;
         let off = arrival.at.max(due) - arrival.at.min(due);
-        assert!(
-            off < Duration::from_millis(100),
-            "{mood:?}: beat {n} is off by {off:?}"
-        );
+        assert!(off < LATE, "{mood:?}: beat {n} is off by {off:?}");
         assert!(
             arrival.head.contains("/base/heartbeat/workers"),
             "not redirected"
@@ -253,10 +252,10 @@ async fn a_hive_that_comes_back_gets_the_next_beat_and_no_burst() {
     let back = Instant::now();
     let mut hive = Hive::on(TcpListener::bind(address).await.unwrap(), Mood::Accept);
     let first = hive.next().await;
-    assert!(first.at - back < INTERVAL + Duration::from_millis(100));
+    assert!(first.at - back < INTERVAL + LATE);
     assert_eq!(first.beat["sequence"], 5, "four were due meanwhile");
     let second = hive.next().await;
-    assert!(second.at - first.at > INTERVAL / 2, "no burst");
+    assert!(second.at - first.at > INTERVAL / 4, "no burst");
     assert_eq!(second.beat["sequence"], 6);
     hive.listening.abort();
     heartbeat.finish(DEADLINE).await;
@@ -271,7 +270,7 @@ async fn a_hive_that_hung_is_heard_again_within_an_interval() {
     hive.mood.send_replace(Mood::Accept);
     let back = Instant::now();
     let arrival = hive.next().await;
-    assert!(arrival.at - back < INTERVAL + Duration::from_millis(100));
+    assert!(arrival.at - back < INTERVAL + LATE);
     heartbeat.finish(Duration::ZERO).await;
 }
 
@@ -285,4 +284,19 @@ async fn a_hive_that_hangs_does_not_hold_the_end_up() {
     heartbeat.finish(Duration::from_millis(200)).await;
     assert!(started.elapsed() < Duration::from_secs(2));
     assert_eq!(hive.next().await.beat["state"], "Draining");
+}
+
+/// A life that is over before the heartbeat's thread first looks at it is told in full.
+#[tokio::test]
+async fn what_happened_before_the_end_is_told_before_it() {
+    let mut hive = Hive::start(Mood::Accept).await;
+    let (worker, changes) = Worker::new("w-1");
+    worker.serve_with_nothing();
+    worker.drain();
+    let interval = Duration::from_secs(3600);
+    let heartbeat = Heartbeat::start(&hive.url, identity(), interval, changes).unwrap();
+    heartbeat.finish(DEADLINE).await;
+    for state in ["Loading", "Ready", "Draining"] {
+        assert_eq!(hive.next().await.beat["state"], state);
+    }
 }

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::error::RETRY_AFTER_S;
 use crate::state::{Phase, Worker};
 
 #[derive(Serialize)]
@@ -54,7 +55,7 @@ pub(super) async fn ready(State(worker): State<Arc<Worker>>) -> Response {
         ready: false,
         reason: Some(reason),
     };
-    let retry_after = [(header::RETRY_AFTER, "1")];
+    let retry_after = [(header::RETRY_AFTER, RETRY_AFTER_S)];
     (
         StatusCode::SERVICE_UNAVAILABLE,
         retry_after,

@@ -19,8 +19,14 @@ fn refuses_to_start(command: WorkerCommand, exit_code: i32, named: &str) {
     let took = worker.started.elapsed();
     assert!(took < Duration::from_secs(2), "{named}: {took:?}");
     assert_eq!(status.code(), Some(exit_code), "{named}: {:#?}", worker.log);
-    let errors: Vec<&String> = worker.log.iter().filter(|line| !line.starts_with('[')).collect();
-    let [error] = errors[..] else { panic!("{named}: not one line: {:#?}", worker.log) };
+    let errors: Vec<&String> = worker
+        .log
+        .iter()
+        .filter(|line| !line.starts_with('['))
+        .collect();
+    let [error] = errors[..] else {
+        panic!("{named}: not one line: {:#?}", worker.log)
+    };
     assert!(error.starts_with("error: "), "{error}");
     assert!(error.matches(": ").count() >= 2, "what and cause: {error}");
     assert!(error.contains(named), "{named} is not in {error}");
@@ -155,7 +161,9 @@ fn a_whole_life_as_the_hive_sees_it() {
                "interval_s": 30, "model_ref": "embedded:tiny", "backend": "cpu", "device": 0,
                "port": port})
     );
-    worker.log.retain(|line| !line.contains("Listening") && !line.contains("Model tiny"));
+    worker
+        .log
+        .retain(|line| !line.contains("Listening") && !line.contains("Model tiny"));
     let mut log = std::mem::take(&mut worker.log);
     log.sort();
     assert_eq!(
@@ -177,12 +185,21 @@ fn in_pieces_and_in_one_the_text_is_the_same() {
     let whole: Value = serde_json::from_str(&whole).unwrap();
     body["stream"] = json!(true);
     let (_, stream) = answer(infer(port, &body));
-    let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
-    let mut events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let data = stream
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    let mut events: Vec<Value> = data
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
     let end = events.pop().unwrap();
     let pieces = events.iter().map(|token| token["text"].as_str().unwrap());
     assert_eq!(pieces.collect::<String>(), whole["text"].as_str().unwrap());
-    assert!(events.iter().enumerate().all(|(n, token)| token["index"] == n));
+    assert!(
+        events
+            .iter()
+            .enumerate()
+            .all(|(n, token)| token["index"] == n)
+    );
     assert_eq!(end["tokens"], events.len());
     for field in ["tokens", "finish_reason", "usage"] {
         assert_eq!(end[field], whole[field]);
@@ -198,7 +215,9 @@ fn a_hive_that_hangs_is_no_hindrance() {
         ..WorkerCommand::default()
     };
     let (_worker, port) = command.serve();
-    let sequences: Vec<u64> = (0..6).map(|_| hive.next()["sequence"].as_u64().unwrap()).collect();
+    let sequences: Vec<u64> = (0..6)
+        .map(|_| hive.next()["sequence"].as_u64().unwrap())
+        .collect();
     assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
     let (status, _) = answer(infer(port, &json!({"prompt": "Hello", "max_tokens": 3})));
     assert_eq!(status, 200);
@@ -228,7 +247,10 @@ fn json_logs_are_json() {
     let (worker, _) = command.serve();
     for line in &worker.log {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
-        assert!(event["message"].is_string() && event["timestamp"].is_string(), "{line}");
+        assert!(
+            event["message"].is_string() && event["timestamp"].is_string(),
+            "{line}"
+        );
     }
 }
 
@@ -241,6 +263,10 @@ fn the_number_of_threads_is_the_one_asked_for() {
         };
         let (worker, _) = command.serve();
         let named = format!("({threads} threads)");
-        assert!(worker.log.join("\n").contains(&named), "{named}: {:#?}", worker.log);
+        assert!(
+            worker.log.join("\n").contains(&named),
+            "{named}: {:#?}",
+            worker.log
+        );
     }
 }

@@ -15,7 +15,10 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The model that is part of the repository.
 pub fn tiny_model() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.test-models/tiny/tiny.gguf"))
+    PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../.test-models/tiny/tiny.gguf"
+    ))
 }
 
 /// A worker's command line; the defaults serve the tiny model to a hive that isn't there.
@@ -51,7 +54,12 @@ impl WorkerCommand {
         command
             .args(["--worker-id", "w-1", "--model-ref", "embedded:tiny"])
             .args(["--backend", self.backend, "--device", self.device])
-            .args(["--port", &self.port.to_string(), "--hive-url", &self.hive_url])
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--hive-url",
+                &self.hive_url,
+            ])
             .arg("--model")
             .arg(&self.model)
             .args(self.more)
@@ -113,7 +121,14 @@ impl WorkerProcess {
     /// The port that it says it listens on.
     pub fn port(&mut self) -> u16 {
         let line = self.until_logged("Listening on");
-        line.rsplit(':').next().unwrap().trim_end_matches('"').parse().unwrap()
+        let (_, port) = line
+            .split_once("127.0.0.1:")
+            .or(line.split_once("0.0.0.0:"))
+            .unwrap();
+        let end = port
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(port.len());
+        port[..end].parse().unwrap()
     }
 
     /// Waits for the end, and collects the rest of the log.
@@ -134,7 +149,10 @@ impl WorkerProcess {
     #[cfg(unix)]
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        let status = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 }
@@ -158,7 +176,9 @@ pub fn send(port: u16, request: &str) -> TcpStream {
 pub fn answer(mut stream: TcpStream) -> (u16, String) {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text}"));
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no head: {text}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, body.to_owned())
 }
@@ -203,7 +223,9 @@ impl Hive {
             let mut open = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let Some(beat) = read_beat(&mut stream) else { continue };
+                let Some(beat) = read_beat(&mut stream) else {
+                    continue;
+                };
                 if answers {
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
                 } else {
@@ -230,7 +252,9 @@ fn read_beat(stream: &mut TcpStream) -> Option<Value> {
         let length = stream.read(&mut bytes).ok().filter(|length| *length > 0)?;
         request.extend_from_slice(&bytes[..length]);
         let text = String::from_utf8_lossy(&request);
-        let beat = text.split_once("\r\n\r\n").map(|(_, body)| serde_json::from_str(body));
+        let beat = text
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| serde_json::from_str(body));
         if let Some(Ok(beat)) = beat {
             return Some(beat);
         }

@@ -21,7 +21,14 @@ fn network_schemathesis_finds_nothing() {
         .arg(openapi)
         .args(["--url", &format!("http://127.0.0.1:{port}")])
         // The seed is fixed: a test that fails on Tuesdays only helps nobody.
-        .args(["--max-examples", "60", "--seed", "1", "--no-color", "--continue-on-failure"])
+        .args([
+            "--max-examples",
+            "60",
+            "--seed",
+            "1",
+            "--no-color",
+            "--continue-on-failure",
+        ])
         .env("SCHEMATHESIS_HOOKS", tests.join("hooks.py"))
         // It keeps notes where it runs.
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
@@ -39,14 +46,23 @@ fn installed() -> std::path::PathBuf {
     if !suite.exists() {
         let python = if cfg!(windows) { "python" } else { "python3" };
         run(Command::new(python).args(["-m", "venv"]).arg(&environment));
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS];
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            SCHEMATHESIS,
+        ];
         run(Command::new(programs.join("python")).args(pip));
     }
     suite
 }
 
 fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", text(&output));
 }
 

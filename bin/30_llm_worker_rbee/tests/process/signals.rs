@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::running::{Hive, WorkerCommand, WorkerProcess, answer, get, infer, long_stream};
 use crate::Scratch;
+use crate::running::{Hive, WorkerCommand, WorkerProcess, answer, get, infer, long_stream};
 
 /// Reads from a stream until the text has come.
 fn read_until(stream: &mut impl Read, text: &str) -> String {
@@ -72,7 +72,11 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
     let port = worker.port();
     let health = json!({"status": "loading", "model_loaded": false, "worker_id": "w-1"});
     assert_eq!(get(port, "/v1/health"), (200, health));
-    assert!(worker.started.elapsed() < Duration::from_secs(1), "{:?}", worker.started.elapsed());
+    assert!(
+        worker.started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        worker.started.elapsed()
+    );
     let reason = json!({"ready": false, "reason": "loading"});
     assert_eq!(get(port, "/v1/ready"), (503, reason));
     let (status, body) = answer(infer(port, &json!({"prompt": "Hello"})));
@@ -83,7 +87,12 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
 
 #[test]
 fn what_runs_is_finished_and_nothing_new_is_taken() {
-    let (mut worker, port) = WorkerCommand::default().serve();
+    let command = WorkerCommand {
+        // Longer than the stream takes on a machine that does ten other things.
+        more: vec!["--drain-timeout", "60"],
+        ..WorkerCommand::default()
+    };
+    let (mut worker, port) = command.serve();
     let mut stream = infer(port, &long_stream());
     read_until(&mut stream, "event: token");
     worker.signal("TERM");
@@ -119,7 +128,10 @@ fn a_second_signal_ends_it_at_once() {
     worker.signal("TERM");
     worker.until_logged("draining");
     worker.signal("INT");
-    assert_eq!(ends_within(&mut worker, Duration::from_millis(500)), Some(130));
+    assert_eq!(
+        ends_within(&mut worker, Duration::from_millis(500)),
+        Some(130)
+    );
 }
 
 #[test]
@@ -128,8 +140,23 @@ fn a_closed_standard_error_does_not_end_it() {
     let port = free_port();
     let mut worker = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_llm-worker-rbee")])
-        .args(["--worker-id", "w-1", "--model-ref", "r", "--backend", "cpu", "--device", "0"])
-        .args(["--hive-url", "http://127.0.0.1:9", "--port", &port.to_string(), "--model"])
+        .args([
+            "--worker-id",
+            "w-1",
+            "--model-ref",
+            "r",
+            "--backend",
+            "cpu",
+            "--device",
+            "0",
+        ])
+        .args([
+            "--hive-url",
+            "http://127.0.0.1:9",
+            "--port",
+            &port.to_string(),
+            "--model",
+        ])
         .arg(crate::running::tiny_model())
         .spawn()
         .unwrap();

@@ -52,10 +52,15 @@ impl From<Completion> for Summary {
                 completion_tokens: completion.completion_tokens,
             },
             timings: TimingsMs {
-                queue_ms,
-                prefill_ms,
-                decode_ms,
+                queue_ms: to_microseconds(queue_ms),
+                prefill_ms: to_microseconds(prefill_ms),
+                decode_ms: to_microseconds(decode_ms),
             },
         }
     }
+}
+
+/// Finer digits are noise of the clock and of the format.
+fn to_microseconds(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
 }
