@@ -1,6 +1,6 @@
 //! The command line, as types. Reads arguments and nothing else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -125,6 +125,9 @@ pub struct WorkerTestArgs {
     /// Show what a check promises, how it is tried and how to try it by hand, and run nothing
     #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
     explain: Option<String>,
+    /// Kill a run over a worker that doesn't want to go, and show that nothing is left of it
+    #[arg(long, conflicts_with_all = ["list_checks", "explain"])]
+    self_test: bool,
     /// How the run is shown on standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -144,6 +147,11 @@ pub struct WorkerTestArgs {
 }
 
 impl WorkerTestArgs {
+    /// The Python to do it with, where the self-test is asked for.
+    pub fn self_test(&self) -> Option<Option<&Path>> {
+        self.self_test.then_some(self.python.as_deref())
+    }
+
     /// What is to be answered from the table of checks instead of running anything.
     pub fn question(&self) -> Option<Question> {
         match &self.explain {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, Task};
+use cli::{Cli, Task, WorkerTestArgs};
 
 /// The exit code for a command line that is wrong, as clap gives it too.
 const USAGE: u8 = 2;
@@ -21,16 +21,7 @@ fn main() -> ExitCode {
             .print_help()
             .map(|()| ExitCode::SUCCESS)
             .unwrap_or(ExitCode::FAILURE)),
-        Some(Task::WorkerTest(args)) => match args.question() {
-            Some(question) => match question.answer() {
-                Ok(text) => print_text(&text),
-                Err(error) => return fail(&error, USAGE),
-            },
-            None => match args.into_config() {
-                Ok(config) => tasks::worker::test(&config),
-                Err(error) => return fail(&error, USAGE),
-            },
-        },
+        Some(Task::WorkerTest(args)) => worker_test(*args),
         Some(Task::Reaper { run_id }) => Ok(tasks::worker::reap(&run_id)),
         Some(Task::WorkerReport(args)) => {
             tasks::worker::evidence::render(&args.into_config()).map(|()| ExitCode::SUCCESS)
@@ -39,6 +30,22 @@ fn main() -> ExitCode {
         Some(Task::WorkerMutants(args)) => tasks::worker::mutants(&args.into_config()),
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
+}
+
+fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
+    if let Some(python) = args.self_test() {
+        return tasks::worker::self_test(python);
+    }
+    if let Some(question) = args.question() {
+        return match question.answer() {
+            Ok(text) => print_text(&text),
+            Err(error) => Ok(fail(&error, USAGE)),
+        };
+    }
+    match args.into_config() {
+        Ok(config) => tasks::worker::test(&config),
+        Err(error) => Ok(fail(&error, USAGE)),
+    }
 }
 
 /// Prints an answer; a reader that went away (`| head`) has seen enough.

@@ -16,6 +16,7 @@ mod panics;
 pub mod plan;
 mod record;
 pub mod reporter;
+mod self_test;
 mod signals;
 mod stop;
 mod subject;
@@ -107,6 +108,13 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
         },
     };
     Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Shows that a run which is killed leaves nobody behind; gives the exit code.
+pub fn self_test(python: Option<&Path>) -> Result<ExitCode> {
+    let stop = StopFlag::default();
+    signals::raise_on_signal(&stop)?;
+    self_test::run(python, &stop)
 }
 
 /// Ends what a run left behind, if it was killed. For the hidden task that a run starts itself.

@@ -20,7 +20,7 @@ use crate::tasks::worker::stop::StopFlag;
 const SINK_SOURCE: &str = include_str!("mock_hive.py");
 
 /// How long the sink may take to listen, which is mostly Python's own start.
-const LISTEN_LIMIT: Duration = Duration::from_secs(10);
+const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a command may take to become effective.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::client::{Client, NoAnswer};
 use super::cpu;
 use super::dialect::{self, Readiness};
 use super::group::{GroupSignal, ProcessGroup, Role, describe_exit, wait_until};
 use super::log::Log;
-use super::platform::{self, Listeners};
+use super::platform::{self, Listeners, Process};
 use super::secrets::{Redacted, redactor};
 use super::{port, roster};
 use crate::tasks::worker::config::Backend;
@@ -84,7 +84,7 @@ pub struct StartUp {
     pub mismatch: Option<Mismatch>,
 }
 
-/// Somebody took the worker's port between our look at it and the worker's start.
+/// Somebody else has the worker's port, since our look at it before the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortLost {
     /// Which port, who holds it, and the way out.
@@ -201,9 +201,8 @@ impl WorkerProcess {
 
     /// Waits until it says that it is ready. Looks at the process and asks every few milliseconds.
     ///
-    /// Fails with a [`Mismatch`] where it ends or isn't ready within `limit`, with [`PortLost`]
-    /// where it ends because somebody else took its port, and with another error where somebody
-    /// else answers in its place.
+    /// Fails with a [`Mismatch`] where it ends or isn't ready within `limit`, and with [`PortLost`]
+    /// where somebody else has its port.
     pub fn wait_until_ready(&self, limit: Duration, start_up: &mut StartUp) -> Result<()> {
         let waited = self.stop.wait_for("the worker to be ready", limit, || {
             if let Some(exit) = self.exited()? {
@@ -268,45 +267,52 @@ impl WorkerProcess {
         self.exited()
     }
 
-    /// Fails where we can't be sure that it is our worker that answers. `named` is another
-    /// worker's id in the answer.
-    fn ensure_listener(&self, named: Option<&str>) -> Result<()> {
-        let port = self.launch.port;
-        let answers = match platform::listeners(port) {
+    /// Fails with [`PortLost`] where we can't be sure that it is our worker that answers. `named` is
+    /// another worker's id in the answer.
+    fn ensure_listener(&self, named: Option<&str>) -> Result<(), PortLost> {
+        let answers = match platform::listeners(self.launch.port) {
             Listeners::Known(holders) => {
                 let strangers: Vec<_> = holders
                     .iter()
-                    .filter(|&holder| !self.group.contains(holder) && !roster::is_marked(holder))
+                    .filter(|holder| !self.is_ours(holder))
                     .map(ToString::to_string)
                     .collect();
-                if strangers.is_empty() {
-                    return Ok(());
-                }
                 strangers.join(", ")
             }
             // Then the name is all that we have.
-            Listeners::Nobody | Listeners::Unknown if named.is_none() => return Ok(()),
+            Listeners::Nobody | Listeners::Unknown if named.is_none() => String::new(),
             Listeners::Nobody | Listeners::Unknown => String::from("another worker"),
         };
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let port = self.launch.port;
         let named = named.map_or(String::new(), |id| format!(" as {id}"));
-        bail!(
-            "port {port} is answered by {answers}{named}, not by the worker that was started (pid {})\n  try: --port 0 to pick a free one",
-            self.pid()
-        )
+        let pid = self.pid();
+        Err(self.lost(format!(
+            "port {port} is answered by {answers}{named}, not by the worker that was started (pid {pid})\n  try: --port 0 to pick a free one"
+        )))
     }
 
     /// Whether somebody else has the port that it was to listen on.
     fn port_lost(&self) -> Option<PortLost> {
         let port = self.launch.port;
         let ours = match platform::listeners(port) {
-            Listeners::Known(holders) => holders
-                .iter()
-                .all(|holder| self.group.contains(holder) || roster::is_marked(holder)),
+            Listeners::Known(holders) => holders.iter().all(|holder| self.is_ours(holder)),
             Listeners::Nobody | Listeners::Unknown => false,
         };
-        (!ours && port::is_taken(port)).then(|| PortLost {
-            message: port::taken(port, "the worker", "--port"),
-        })
+        let lost = !ours && port::is_taken(port);
+        lost.then(|| self.lost(port::taken(port, "the worker", "--port")))
+    }
+
+    fn is_ours(&self, holder: &Process) -> bool {
+        self.group.contains(holder) || roster::is_marked(holder)
+    }
+
+    /// What a stranger does with the port from now on is not our worker's doing.
+    fn lost(&self, message: String) -> PortLost {
+        roster::unwatch_port(self.launch.port);
+        PortLost { message }
     }
 
     /// One question for health, or for ready once health says that it is.

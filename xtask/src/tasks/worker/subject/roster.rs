@@ -121,6 +121,11 @@ pub fn watch_port(port: u16, whose: &'static str) {
     lock().ports.push((port, whose));
 }
 
+/// Somebody else has the port, which is their own affair.
+pub fn unwatch_port(port: u16) {
+    lock().ports.retain(|(watched, _)| *watched != port);
+}
+
 /// Kills everything at once, without asking.
 pub fn kill_everybody() {
     let (groups, run_id) = {

@@ -1,7 +1,10 @@
 //! What Linux and macOS have in common: process groups, sessions, signals, exit states.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -52,6 +55,7 @@ pub fn prepare_leader(command: &mut Command) {
 
 /// Makes the child the leader of a session of its own: no terminal and no group signal reaches it.
 pub fn detach(command: &mut Command) {
+    command.arg0("xtask");
     in_child(command, || Ok(setsid().map(|_| ())?));
 }
 
@@ -83,6 +87,23 @@ pub fn become_reaper() -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     std::env::set_current_dir("/")
+}
+
+/// Writes a program at `path` that runs a script, and gives its path.
+pub fn write_launcher(path: &Path, interpreter: &Command, script: &Path) -> io::Result<PathBuf> {
+    let mut text = String::from("#!/bin/sh\nexec");
+    let words = [interpreter.get_program()].into_iter();
+    for word in words
+        .chain(interpreter.get_args())
+        .chain([script.as_os_str()])
+    {
+        let quoted = word.to_string_lossy().replace('\'', r"'\''");
+        text += &format!(" '{quoted}'");
+    }
+    text += " \"$@\"\n";
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    Ok(path.to_owned())
 }
 
 /// Calls `handle` with the number of each signal that asks us to end.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
 
@@ -82,6 +82,22 @@ pub fn become_reaper() -> io::Result<()> {
 /// The binary that runs.
 pub fn own_executable() -> io::Result<PathBuf> {
     std::env::current_exe()
+}
+
+/// Writes a program beside `path` that runs a script, and gives its path.
+pub fn write_launcher(path: &Path, interpreter: &Command, script: &Path) -> io::Result<PathBuf> {
+    let path = path.with_extension("cmd");
+    let mut text = String::from("@");
+    let words = [interpreter.get_program()].into_iter();
+    for word in words
+        .chain(interpreter.get_args())
+        .chain([script.as_os_str()])
+    {
+        text += &format!("\"{}\" ", word.to_string_lossy());
+    }
+    text += "%*\r\n";
+    std::fs::write(&path, text)?;
+    Ok(path)
 }
 
 type Handler = Mutex<Box<dyn FnMut(i32) + Send>>;
@@ -218,8 +234,13 @@ pub fn listeners(port: u16) -> Listeners {
     if pids.is_empty() {
         return Listeners::Nobody;
     }
-    let holders = processes().into_iter().filter(|p| pids.contains(&p.pid));
-    Listeners::Known(holders.collect())
+    let table = processes().into_iter();
+    let holders: Vec<_> = table.filter(|p| pids.contains(&p.pid)).collect();
+    if holders.is_empty() {
+        Listeners::Unknown
+    } else {
+        Listeners::Known(holders)
+    }
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {

@@ -1,0 +1,160 @@
+//! Taken ports, ports that are taken in between, and strangers that answer on ours.
+
+use std::net::TcpListener;
+
+use crate::run::{Plan, Worker, event, events, outcome};
+
+/// Lives apart from the run: no mark, no group, no log. Ends by itself after a while.
+const STRANGER: &str = r#"
+import json, os, subprocess, sys
+SOURCE = """
+import http.server, json, sys, threading, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"status": "healthy", "model_loaded": True, "worker_id": sys.argv[2], "ready": True}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("up", flush=True)
+os.close(1)
+threading.Timer(20, os._exit, [0]).start()
+server.serve_forever()
+"""
+def start_stranger(port, worker_id):
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", SOURCE, port, worker_id], env={}, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    stranger.stdout.readline()
+    return stranger.pid
+port, worker_id = sys.argv[sys.argv.index("--port") + 1], sys.argv[sys.argv.index("--worker-id") + 1]
+here = os.path.dirname(os.path.abspath(__file__))
+def go_on():
+    worker = os.path.join(os.environ["TESTS"], "faulty_worker.py")
+    os.execv(sys.executable, [sys.executable, worker] + sys.argv[1:])
+"#;
+
+fn script(end: &str) -> Worker {
+    Worker::Script(Box::leak(format!("{STRANGER}\n{end}").into_boxed_str()))
+}
+
+fn free_port() -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port().to_string()
+}
+
+#[test]
+fn a_taken_port_is_refused_before_anything_starts() {
+    let holder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = holder.local_addr().unwrap().port().to_string();
+    for (option, other) in [("--port", "--hive-port"), ("--hive-port", "--port")] {
+        let plan = Plan::bare(Worker::Good).args(&[option, &port, other, "0"]);
+        let mut run = plan.args(&["--format", "json"]).start();
+        let (code, output) = run.finish();
+        run.assert_gone();
+        assert_eq!(code, Some(3), "{output}");
+        let events = events(&output);
+        let message = event(&events, "troubled")["message"].as_str().unwrap();
+        let taken = format!("port {port} is taken");
+        let held_by = format!("(pid {})", std::process::id());
+        let way_out = format!("try: {option} 0");
+        for part in [&taken, &held_by, &way_out] {
+            assert!(message.contains(part), "{message}");
+        }
+        let started = |name: &str| events.iter().any(|event| event["event"] == name);
+        assert!(
+            !started("hive_starting") && !started("worker_starting"),
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn a_free_port_that_somebody_takes_in_between_is_replaced_once() {
+    let thief = script(
+        r#"
+if not os.path.exists(os.path.join(here, "stolen")):
+    open(os.path.join(here, "stolen"), "w").close()
+    start_stranger(port, "stranger")
+    sys.exit("error: cannot listen: port taken")
+go_on()
+"#,
+    );
+    let plan = Plan::over(thief).args(&["--format", "json", "--check", "health.*"]);
+    let mut run = plan.start();
+    let (code, output) = run.finish();
+    assert_eq!(code, Some(0), "{output}");
+    let events = events(&output);
+    let ports: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "worker_starting")
+        .map(|event| event["port"].clone())
+        .collect();
+    assert_eq!(ports.len(), 2, "{output}");
+    assert_ne!(ports[0], ports[1]);
+    // Named as the holder or as who answers, whichever is seen first.
+    let message = event(&events, "noted")["message"].as_str().unwrap();
+    assert!(message.contains("python"), "{message}");
+}
+
+#[test]
+fn a_chosen_port_that_somebody_takes_in_between_is_nobody_s_fault() {
+    let thief = script(
+        r#"
+start_stranger(port, "stranger")
+sys.exit("error: cannot listen: port taken")
+"#,
+    );
+    let plan = Plan::bare(thief).args(&["--port", &free_port(), "--hive-port", "0"]);
+    let mut run = plan.args(&["--format", "json"]).start();
+    let (code, output) = run.finish();
+    assert_eq!(code, Some(3), "{output}");
+    let events = events(&output);
+    let message = event(&events, "troubled")["message"].as_str().unwrap();
+    // Named as the holder or as who answers, whichever is seen first.
+    assert!(message.contains("python"), "{message}");
+    assert_eq!(outcome(&events, "start.ready"), &serde_json::Value::Null);
+}
+
+#[test]
+fn a_stranger_that_answers_is_not_taken_for_our_worker() {
+    // One under a name of its own, and one that even knows ours.
+    for name in ["'stranger'", "worker_id"] {
+        let silent = script(&format!(
+            "
+import time
+start_stranger(port, {name})
+time.sleep(60)
+"
+        ));
+        let mut run = Plan::over(silent).args(&["--format", "json"]).start();
+        let (code, output) = run.finish();
+        assert_eq!(code, Some(3), "{output}");
+        let events = events(&output);
+        let message = event(&events, "troubled")["message"].as_str().unwrap();
+        assert!(
+            message.contains("not by the worker that was started"),
+            "{message}"
+        );
+        assert!(message.contains("is answered by python"), "{message}");
+        assert!(outcome(&events, "health.answers").is_null());
+    }
+}
+
+#[test]
+fn our_own_worker_under_a_wrong_name_breaks_a_promise() {
+    let plan = Plan::over(Worker::Good).env("WORKER_FAULT", "start.health_wrong_worker_id");
+    let plan = plan.args(&["--check", "health.*", "--check", "start.*"]);
+    let mut run = plan.args(&["--format", "json"]).start();
+    let (code, output) = run.finish();
+    run.assert_gone();
+    assert_eq!(code, Some(1), "{output}");
+    assert_eq!(
+        outcome(&events(&output), "health.answers")["outcome"],
+        "failed"
+    );
+}

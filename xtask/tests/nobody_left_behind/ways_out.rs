@@ -1,0 +1,285 @@
+//! Every way in which a run can end. After each: no worker, no hive, no child, no reaper, no port.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::run::{
+    GRACE, Plan, Run, Worker, event, events, gone_limit, is_held, outcome, pause, python, send,
+};
+
+/// A run in JSON over the stubborn worker, in the midst of an inference.
+fn busy(plan: Plan) -> Run {
+    let mut run = plan.args(&["--format", "json"]).start();
+    run.wait_until_busy();
+    assert!(run.family().len() >= 5, "{:#?}", run.family());
+    run
+}
+
+fn stubborn() -> Plan {
+    Plan::over(Worker::Stubborn)
+}
+
+/// The good worker, without the checks that judge its speed: this machine may be a busy one.
+fn untimed() -> Plan {
+    Plan::over(Worker::Good).args(&["--skip", "start.answers", "--skip", "heartbeat.*"])
+}
+
+/// Stops when it is asked to, so that the test doesn't take the grace period.
+fn polite() -> Plan {
+    stubborn().env("STUBBORN_POLITE", "1")
+}
+
+fn assert_ports_free(events: &[Value]) {
+    assert!(!is_held(&event(events, "worker_starting")["port"]));
+    assert!(!is_held(&event(events, "hive_started")["port"]));
+}
+
+#[test]
+fn success() {
+    let mut run = untimed().args(&["--format", "json"]).start();
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(0), "{output}");
+    let events = events(&output);
+    assert_eq!(
+        outcome(&events, "lifecycle.no_survivors")["outcome"],
+        "passed"
+    );
+    let survivors = &event(&events, "cleanup_finished")["survivors"];
+    assert_eq!(survivors.as_array().map(Vec::len), Some(0));
+    assert_ports_free(&events);
+}
+
+#[test]
+fn a_failed_check_because_a_child_was_left() {
+    let plan = untimed().env("WORKER_FAULT", "stop.grandchild_left");
+    let mut run = plan.args(&["--format", "json"]).start();
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(1), "{output}");
+    let events = events(&output);
+    let survivors = outcome(&events, "lifecycle.no_survivors");
+    assert_eq!(survivors["outcome"], "failed");
+    assert!(survivors["got"].as_str().unwrap().contains("(pid "));
+    let failed = events.iter().filter(|event| event["outcome"] == "failed");
+    assert_eq!(failed.count(), 1, "{output}");
+}
+
+#[test]
+fn a_stray_in_a_session_of_its_own_is_found_and_told() {
+    let mut run = busy(polite().env("STUBBORN_STRAY", "1"));
+    run.signal("TERM");
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(143), "{output}");
+    let events = events(&output);
+    let survivors = outcome(&events, "lifecycle.no_survivors");
+    assert_eq!(survivors["outcome"], "failed", "{output}");
+    let got = survivors["got"].as_str().unwrap();
+    assert!(got.contains("which left the group"), "{got}");
+}
+
+#[test]
+fn an_error() {
+    let mut run = Plan::over(Worker::Missing).start();
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(3), "{output}");
+    assert!(output.contains("cannot start the worker"), "{output}");
+}
+
+#[test]
+fn a_panic_in_the_main_thread() {
+    panics("main");
+}
+
+#[test]
+fn a_panic_in_another_thread() {
+    panics("thread");
+}
+
+fn panics(place: &str) {
+    let plan = polite().env("WORKER_TEST_PANIC", place);
+    let mut run = plan.args(&["--format", "json"]).start();
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(3), "{output}");
+    let events = events(&output);
+    let message = event(&events, "troubled")["message"].as_str().unwrap();
+    assert!(message.contains("a bug in it: rehearsed"), "{message}");
+    assert_ports_free(&events);
+}
+
+#[test]
+fn ctrl_c_once_tells_what_was_learnt() {
+    let mut run = stubborn().start();
+    run.wait_until_busy();
+    let pressed = Instant::now();
+    run.signal("INT");
+    let (code, output) = run.finish();
+    let took = pressed.elapsed();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(130), "{output}");
+    assert!(took < GRACE + gone_limit(), "{took:?}");
+    let at = |text: &str| {
+        output
+            .find(text)
+            .unwrap_or_else(|| panic!("no `{text}` in {output}"))
+    };
+    let order = [
+        at("Interrupted by Ctrl-C"),
+        at("Worker logs (last 30 lines)"),
+        at("Test Summary"),
+        at("Health test passed"),
+        at("inference.answers did not run"),
+        at("Cleaning up..."),
+        at("Cleanup complete"),
+        at("interrupted by Ctrl-C"),
+    ];
+    assert!(order.is_sorted(), "{output}");
+}
+
+#[test]
+fn ctrl_c_twice_kills_at_once() {
+    let mut run = busy(stubborn());
+    run.signal("INT");
+    // Until the first has been taken: after it the worker is asked to stop, and takes its time.
+    while run
+        .next_line()
+        .is_some_and(|line| !line.contains("cleanup_started"))
+    {}
+    let pressed = Instant::now();
+    // What follows within some milliseconds counts as an echo of the first.
+    while run.child.try_wait().unwrap().is_none() {
+        run.signal("INT");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(run.wait().code(), Some(130));
+    run.assert_gone();
+    assert!(pressed.elapsed() < gone_limit(), "{:?}", pressed.elapsed());
+}
+
+#[test]
+fn termination() {
+    ends_with("TERM", 143);
+}
+
+#[test]
+fn hang_up() {
+    ends_with("HUP", 129);
+}
+
+fn ends_with(signal: &str, expected: i32) {
+    let mut run = busy(polite());
+    run.signal(signal);
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(expected), "{output}");
+    let events = events(&output);
+    assert_eq!(event(&events, "interrupted")["signal"], expected - 128);
+    assert_eq!(outcome(&events, "health.answers")["outcome"], "passed");
+    assert_eq!(outcome(&events, "inference.answers"), &Value::Null);
+    assert!(!event(&events, "run_finished").is_null());
+    assert_ports_free(&events);
+}
+
+#[test]
+fn a_closed_terminal() {
+    // Gives the rest of the command line a terminal and closes it when its own input ends.
+    let terminal = "
+import os, pty, select, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+while 0 not in select.select([0, terminal], [], [])[0]:
+    os.read(terminal, 65536)
+os.close(terminal)
+_, status = os.waitpid(child, 0)
+print('exit', os.waitstatus_to_exitcode(status))
+";
+    let (closing, close) = std::io::pipe().unwrap();
+    let plan = stubborn().through(python(), &["-c", terminal]);
+    let mut run = plan.stdin(closing).start();
+    run.wait_until_busy();
+    drop(close);
+    let (_, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(output, "exit 129\n");
+}
+
+#[test]
+fn a_closed_standard_output() {
+    let mut run = untimed().start();
+    assert!(run.next_line().is_some());
+    run.close_output();
+    let status = run.wait();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(status.code(), Some(0), "{}", run.errors());
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads() {
+    // More than a pipe holds, so that the run's output is stuck for good.
+    let plan = polite().args(&["--log-lines", "1000"]);
+    let mut run = plan.start();
+    run.wait_until_busy();
+    run.signal("INT");
+    let status = run.wait();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+fn a_kill_that_nothing_can_catch() {
+    let mut run = busy(stubborn().env("STUBBORN_STRAY", "1"));
+    let killed = Instant::now();
+    run.signal("KILL");
+    run.wait();
+    run.assert_gone_within(GRACE + gone_limit());
+    let output = run.rest_of_output();
+    assert!(killed.elapsed() < GRACE + gone_limit());
+    assert_ports_free(&events(&output));
+}
+
+#[test]
+fn a_kill_while_everything_starts() {
+    for delay_ms in (0..300).step_by(60) {
+        let mut run = polite().start();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        run.signal("KILL");
+        run.wait();
+        run.assert_gone_within(GRACE + gone_limit());
+    }
+}
+
+#[test]
+fn a_kill_of_the_reaper_and_then_of_the_run() {
+    // The second layer alone: the kernel ends the worker, the end of its input the hive.
+    let mut run = busy(stubborn());
+    let reaper = run.reaper().pid;
+    send("KILL", reaper);
+    while run.family().iter().any(|found| found.pid == reaper) {
+        pause();
+    }
+    let output = {
+        run.signal("KILL");
+        run.wait();
+        run.rest_of_output()
+    };
+    let events = events(&output);
+    let worker = event(&events, "worker_started")["pid"].as_i64();
+    let hive = event(&events, "hive_started")["pid"].as_i64();
+    let began = Instant::now();
+    loop {
+        let family = run.family();
+        let lives = |pid: Option<i64>| family.iter().any(|f| Some(i64::from(f.pid)) == pid);
+        if !lives(worker) && !lives(hive) {
+            break;
+        }
+        assert!(began.elapsed() < gone_limit(), "{family:#?}");
+        pause();
+    }
+    // Its child has nobody left who would end it: what the reaper is for.
+    assert_eq!(run.family().len(), 1);
+}
