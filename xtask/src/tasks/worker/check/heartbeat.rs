@@ -94,6 +94,12 @@ const INTERVALS: u64 = 2;
 /// Tokens of the request that keeps the worker busy long enough to be seen.
 const BUSY_TOKENS: u32 = 200;
 
+/// "At once" for a change of state: much sooner than the next periodic beat would come.
+const CHANGE_LIMIT_MS: f64 = 300.0;
+
+/// How many requests may show that changes are told at once.
+const CHANGE_ATTEMPTS: usize = 3;
+
 /// The interval that the contract names as the default.
 const DEFAULT_INTERVAL_S: u64 = 30;
 
@@ -138,41 +144,49 @@ pub fn first_beat(subject: &Subject) -> Result<Evidence> {
 }
 
 pub fn state_changes(subject: &Subject) -> Result<Evidence> {
+    let mut late_ms = f64::MAX;
+    // A busy machine may be late once; who waits for the next periodic beat does so each time.
+    for _ in 0..CHANGE_ATTEMPTS {
+        late_ms = late_ms.min(lateness_of_changes(subject)?);
+        if late_ms <= CHANGE_LIMIT_MS {
+            return Ok(format!("Busy and Ready {late_ms:.0} ms late at most"));
+        }
+    }
+    let place = "heartbeats during a request";
+    let expected = format!("Busy and Ready within {CHANGE_LIMIT_MS} ms of the changes");
+    let got = format!("{late_ms:.0} ms at the best of {CHANGE_ATTEMPTS} requests");
+    Err(Mismatch::new(place, expected, got).into())
+}
+
+/// How late the later one of the two beats was that a request brings about. Fails where one is missing.
+fn lateness_of_changes(subject: &Subject) -> Result<f64> {
     let seen = beats(subject)?.len();
+    let began = Instant::now();
     subject.infer(&InferenceRequest::greedy("Once upon a time", BUSY_TOKENS))?;
     let ended = Instant::now();
-    let became = |beats: &[(Heartbeat, HeartbeatPayload)]| {
-        let states: Vec<_> = beats
-            .iter()
-            .skip(seen)
-            .map(|(_, beat)| beat.state)
-            .collect();
-        let busy = states.iter().position(|state| *state == BeatState::Busy);
-        busy.is_some_and(|at| states[at..].contains(&BeatState::Ready))
+    let changes = |beats: &[(Heartbeat, HeartbeatPayload)]| {
+        let mut rest = beats.iter().skip(seen);
+        let busy = rest.find(|(_, beat)| beat.state == BeatState::Busy)?;
+        let ready = rest.find(|(_, beat)| beat.state == BeatState::Ready)?;
+        Some((busy.0.arrived_ms, ready.0.arrived_ms))
     };
-    let beats = beats_after(subject, "the states of a request", AT_ONCE, became)?;
-    let states: Vec<_> = beats
-        .iter()
-        .skip(seen)
-        .map(|(_, beat)| beat.state)
-        .collect();
-    ensure_kept(
-        became(&beats),
-        "heartbeats during a request",
-        "Busy when it began and Ready at once after its end",
-        format!("{states:?}"),
-    )?;
-    let ready = beats
-        .iter()
-        .rev()
-        .find(|(_, beat)| beat.state == BeatState::Ready);
-    let late_ms = ready.map_or(0.0, |(arrival, _)| {
-        arrival.arrived_ms - subject.surroundings.journal.elapsed_ms(ended)
-    });
-    Ok(format!(
-        "Busy, then Ready {:.0} ms after the answer",
-        late_ms.max(0.0)
-    ))
+    let beats = beats_after(subject, "the states of a request", AT_ONCE, |beats| {
+        changes(beats).is_some()
+    })?;
+    let Some((busy_ms, ready_ms)) = changes(&beats) else {
+        let states = beats.iter().skip(seen).map(|(_, beat)| beat.state);
+        let got = format!("{:?}", states.collect::<Vec<_>>());
+        let expected = "Busy when it began and Ready at once after its end";
+        return Err(Mismatch::new("heartbeats during a request", expected, got).into());
+    };
+    let journal = subject.surroundings.journal;
+    let late_ms = |began: Instant, arrived_ms: f64| {
+        let lag = subject.lag.between(began, journal.instant(arrived_ms));
+        arrived_ms - journal.elapsed_ms(began) - lag.as_secs_f64() * 1e3
+    };
+    Ok(late_ms(began, busy_ms)
+        .max(late_ms(ended, ready_ms))
+        .max(0.0))
 }
 
 pub fn periodic(subject: &Subject) -> Result<Evidence> {
@@ -268,10 +282,14 @@ fn ensure_not_too_often(
     let Some((mut before, _)) = beats.first().map(|(first, payload)| (first, payload)) else {
         return Ok(());
     };
+    let mut late_ms: f64 = 0.0;
     for repeat in repeats(beats) {
         let gap_ms = repeat.arrived_ms - before.arrived_ms;
+        // After a late one the next is sooner, if it is on time itself.
+        let shortest_ms = interval_ms - tolerance_ms(interval_ms) - late_ms;
+        late_ms = (gap_ms - interval_ms + late_ms).clamp(0.0, interval_ms);
         ensure_kept(
-            gap_ms >= interval_ms - tolerance_ms(interval_ms),
+            gap_ms >= shortest_ms,
             &format!("heartbeat #{}", repeat.number),
             format!("one beat every {interval_ms:.0} ms and one for each change of state"),
             format!("another after {gap_ms:.0} ms without a change"),
