@@ -9,6 +9,8 @@ pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod repro;
+#[cfg(test)]
+mod snapshots;
 mod words;
 
 use std::io;

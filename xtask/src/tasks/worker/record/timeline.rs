@@ -9,7 +9,7 @@ use super::event::{Answer, CheckRecord, Event, EventKind};
 use super::facts::{Phases, Question, Vitals, cut};
 
 /// More requests than these are counted and not kept.
-const REQUESTS_KEPT: usize = 500;
+const REQUESTS_KEPT: usize = 2000;
 
 /// Twice as many samples are thinned to these, again and again.
 const SAMPLES_KEPT: usize = 600;
@@ -18,8 +18,10 @@ const SAMPLES_KEPT: usize = 600;
 const TEXT_BYTES: usize = 16 << 10;
 const TEXTS_KEPT: usize = 32;
 
-/// How much of a request's body is kept.
+/// How much of a request's body is kept: of the first ones, and of the many after them.
 const BODY_BYTES: usize = 4 << 10;
+const WHOLE_BODIES: usize = 300;
+const LATER_BODY_BYTES: usize = 256;
 
 /// A run on its time axis: milliseconds since its begin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -154,6 +156,10 @@ impl Timeline {
             return;
         }
         let headers = question.headers.iter();
+        let body_bytes = match self.requests.len() {
+            0..WHOLE_BODIES => BODY_BYTES,
+            _ => LATER_BODY_BYTES,
+        };
         self.requests.push(RequestSpan {
             number: question.number,
             id: question.id.clone(),
@@ -163,7 +169,7 @@ impl Timeline {
                 .clone()
                 .find(|(name, _)| name == "content-type")
                 .map(|(_, value)| value.clone()),
-            body: question.body.as_deref().map(|body| cut(body, BODY_BYTES)),
+            body: question.body.as_deref().map(|body| cut(body, body_bytes)),
             sent_ms: now_ms as f64,
             duration_ms: None,
             status: None,
@@ -286,7 +292,7 @@ mod tests {
     #[test]
     fn floods_of_text_and_requests_are_bounded_and_say_so() {
         let mut timeline = Timeline::default();
-        for number in 0..1000 {
+        for number in 0..3000 {
             let question = Question {
                 number: number + 1,
                 id: String::from("a.b"),
@@ -302,7 +308,7 @@ mod tests {
             learn(&mut timeline, number, EventKind::TokenReceived { id, text });
         }
         assert_eq!(timeline.requests.len(), REQUESTS_KEPT);
-        assert_eq!(timeline.requests_left_out, 1000 - REQUESTS_KEPT as u64);
+        assert_eq!(timeline.requests_left_out, 3000 - REQUESTS_KEPT as u64);
         assert!(
             timeline.requests[0]
                 .body

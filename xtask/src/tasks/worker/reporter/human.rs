@@ -432,3 +432,20 @@ impl<W: Write + Send> Reporter for Human<W> {
         }
     }
 }
+
+/// What people are told of a recorded run on a pipe.
+#[cfg(test)]
+pub(super) fn told(recording: &str) -> String {
+    let style = Style {
+        colour: false,
+        unicode: true,
+    };
+    let mut human = Human::new(Vec::new(), style, Verbosity::Normal);
+    let mut report = RunReport::default();
+    for line in recording.lines() {
+        let event: Event = serde_json::from_str(line).unwrap();
+        report.apply(&event);
+        human.report(&event, &report).unwrap();
+    }
+    String::from_utf8(human.out).unwrap()
+}

@@ -19,8 +19,8 @@ const CHART: f64 = 56.0;
 /// Requests at the same time are drawn beside each other in so many rows.
 const ROWS: usize = 6;
 
-/// More marks than these of one kind can't be told apart, and make the page heavy.
-const MARKS: usize = 400;
+/// Marks that are closer than this can't be told apart: one of them is drawn.
+const APART: f64 = 1.5;
 
 /// A beat that is later than this shows as late.
 const LATE_MS: f64 = 100.0;
@@ -138,7 +138,7 @@ impl Drawing {
     fn checks(&mut self, report: &RunReport) {
         self.label("checks", BAR);
         let y = self.y;
-        for span in report.timeline.checks.iter().take(MARKS) {
+        for span in &report.timeline.checks {
             let (began, ended) = (span.began_ms as f64, span.ended_ms.map(|ms| ms as f64));
             let record = report.checks.iter().find(|check| check.id == span.id);
             let outcome = record.map_or("skipped", |check| words::outcome(check, report));
@@ -155,7 +155,8 @@ impl Drawing {
         let mut free_ms = Vec::<f64>::new();
         let top = self.y;
         self.label("requests", BAR);
-        for request in report.timeline.requests.iter().take(MARKS) {
+        let mut drawn = [f64::MIN; ROWS];
+        for request in &report.timeline.requests {
             let ended =
                 request.sent_ms + request.duration_ms.unwrap_or(self.to_ms - request.sent_ms);
             let row = free_ms.iter().position(|free| *free <= request.sent_ms);
@@ -166,6 +167,11 @@ impl Drawing {
                 free_ms.len() - 1
             });
             free_ms[row] = ended;
+            let (from, to) = (self.x(request.sent_ms), self.x(ended));
+            if to < drawn[row] + APART {
+                continue;
+            }
+            drawn[row] = to.max(from + APART);
             let y = top + row as f64 * (BAR + 3.0);
             self.request(request, ended, y);
         }
@@ -212,9 +218,14 @@ impl Drawing {
             self.svg,
             "<line class=\"rail\" x1=\"{from}\" x2=\"{to}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
         );
-        for (beat, late_ms) in measure::lateness(report).into_iter().take(MARKS) {
+        let mut drawn = f64::MIN;
+        for (beat, late_ms) in measure::lateness(report) {
             let x = self.x(beat.arrived_ms);
             let late_ms = late_ms.unwrap_or_default();
+            if late_ms <= LATE_MS && x < drawn + APART {
+                continue;
+            }
+            drawn = x;
             let class = if late_ms > LATE_MS {
                 "beat late"
             } else {

@@ -1,0 +1,318 @@
+//! Reports as whole commands: rendered from a recording, opened by other tools and by a browser, and
+//! left behind by a run. What a report says in detail is a snapshot beside the reporters.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
+
+/// Packages of the tests' own Python environment.
+const PACKAGES: [&str; 2] = ["jsonschema", "junitparser"];
+
+/// Where a browser may be, best first.
+const BROWSERS: [&str; 6] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+];
+
+/// A folder that is gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let name = format!("{name}-{}-{}", std::process::id(), now.as_nanos());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn xtask() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    for name in ["GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "HF_TOKEN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// Renders a recording as one kind of report.
+fn rendered(scratch: &Scratch, recording: &[u8], kind: &str) -> PathBuf {
+    let events = scratch.file("events.jsonl");
+    fs::write(&events, recording).unwrap();
+    let path = scratch.file(&format!("rendered-{kind}"));
+    let report = format!("{kind}={}", path.display());
+    let mut command = xtask();
+    command.args([
+        "worker:report",
+        events.to_str().unwrap(),
+        "--report",
+        &report,
+    ]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    path
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_rendered_and_not_green() {
+    let scratch = Scratch::new("cut-off");
+    let bytes = RECORDING.as_bytes();
+    let path = rendered(&scratch, &bytes[..bytes.len() * 2 / 3], "json");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert!(
+        report["troubles"][0]
+            .as_str()
+            .unwrap()
+            .contains("ends before")
+    );
+    assert_ne!(report["exit_code"], 0);
+}
+
+#[test]
+fn a_newer_recording_is_refused_by_name() {
+    let scratch = Scratch::new("newer");
+    let events = scratch.file("events.jsonl");
+    let newer = RECORDING.replacen("\"schema_version\":1", "\"schema_version\":7", 1);
+    fs::write(&events, newer).unwrap();
+    let mut command = xtask();
+    command.args([
+        "worker:report",
+        events.to_str().unwrap(),
+        "--report",
+        "json",
+    ]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        said(&output).contains("schema version 7"),
+        "{}",
+        said(&output)
+    );
+    assert!(!scratch.file("report.json").exists());
+}
+
+#[test]
+fn a_run_leaves_everything_behind_whatever_happens_to_one_report() {
+    let scratch = Scratch::new("run");
+    let (artifacts, summary) = (scratch.file("runs"), scratch.file("summary.md"));
+    let secret = "hf_do_not_tell_anybody";
+    let mut command = xtask();
+    command
+        .args([
+            "worker:test",
+            "--port",
+            "0",
+            "--hive-port",
+            "0",
+            "--check",
+            "health.answers",
+        ])
+        .args(["--model", "tiny", "--worker-id", &format!("w-{secret}")])
+        .arg("--worker-bin")
+        .arg(root().join("xtask/tests/faulty_worker.py"))
+        .arg("--artifacts")
+        .arg(&artifacts)
+        .arg("--report")
+        .arg(format!("junit={}", scratch.file("elsewhere.xml").display()))
+        .env("HF_TOKEN", secret)
+        .env("GITHUB_STEP_SUMMARY", &summary);
+    if cfg!(target_os = "linux") {
+        command.args(["--report", "html=/dev/full"]);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    if cfg!(target_os = "linux") {
+        assert!(
+            said(&output).contains("/dev/full is missing"),
+            "{}",
+            said(&output)
+        );
+    }
+    let latest = artifacts.join("latest");
+    for name in [
+        "events.jsonl",
+        "worker.log",
+        "hive.log",
+        "report.json",
+        "junit.xml",
+        "summary.md",
+        "report.html",
+        "repro.sh",
+    ] {
+        let text = fs::read_to_string(latest.join(name)).unwrap();
+        assert!(!text.is_empty(), "{name} is empty");
+        assert!(!text.contains(secret), "{name} tells a secret");
+    }
+    assert!(fs::read_to_string(&summary).unwrap().contains("PASSED"));
+    assert!(
+        fs::read_to_string(scratch.file("elsewhere.xml"))
+            .unwrap()
+            .contains("health.answers")
+    );
+    let events = fs::read_to_string(latest.join("events.jsonl")).unwrap();
+    assert!(events.contains("\"event\":\"environment_found\""));
+    assert!(events.contains("[redacted]"));
+}
+
+#[test]
+fn network_report_json_fits_its_schema() {
+    let scratch = Scratch::new("schema");
+    let path = rendered(&scratch, RECORDING.as_bytes(), "json");
+    let program = "import json, sys, jsonschema
+schema = json.load(open(sys.argv[1])); report = json.load(open(sys.argv[2], encoding='utf-8'))
+jsonschema.Draft202012Validator.check_schema(schema)
+jsonschema.validate(report, schema, cls=jsonschema.Draft202012Validator)
+report['surprise'] = 1
+try:
+    jsonschema.validate(report, schema, cls=jsonschema.Draft202012Validator)
+except jsonschema.ValidationError:
+    print('fits')";
+    let schema = root().join("docs/report.schema.json");
+    let output = python(program, &[&schema, &path]);
+    assert_eq!(said(&output).trim(), "fits");
+}
+
+#[test]
+fn network_junit_opens_in_a_second_tool() {
+    let scratch = Scratch::new("junit");
+    let path = rendered(&scratch, RECORDING.as_bytes(), "junit");
+    let program = "import sys, junitparser
+xml = junitparser.JUnitXml.fromfile(sys.argv[1])
+suite, = xml
+failed = [case.name for case in suite for result in case.result if isinstance(result, junitparser.Failure)]
+names = {p.name: p.value for p in suite.properties()}
+print(xml.tests, xml.failures, ','.join(failed), names['backend'], 'owned' in suite.system_err)";
+    let output = python(program, &[&path]);
+    let expected = "14 2 inference.answers,streaming.answers cpu True";
+    assert_eq!(said(&output).trim(), expected);
+}
+
+/// Runs a program in the tests' own Python environment, which is made where it isn't there.
+fn python(program: &str, arguments: &[&Path]) -> Output {
+    let environment = root().join("target/test-python");
+    fs::create_dir_all(root().join("target")).unwrap();
+    let lock = fs::File::create(root().join("target/test-python.lock")).unwrap();
+    lock.lock().unwrap();
+    let bin = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    let interpreter = bin.join("python");
+    if !environment.join("complete").exists() {
+        let system = if cfg!(windows) { "python" } else { "python3" };
+        run(Command::new(system)
+            .args(["-m", "venv", "--clear"])
+            .arg(&environment));
+        let mut pip = Command::new(&interpreter);
+        run(pip.args(["-m", "pip", "install", "--quiet"]).args(PACKAGES));
+        fs::write(environment.join("complete"), "").unwrap();
+    }
+    drop(lock);
+    run(Command::new(&interpreter)
+        .args(["-c", program])
+        .args(arguments))
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", said(&output));
+    output
+}
+
+#[test]
+fn browser_shows_the_report_silently_and_fetches_nothing() {
+    let scratch = Scratch::new("browser");
+    // Whoever fetches what hostile text asks for is heard here.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hostile = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let recording = RECORDING.replace("hostile.invalid", &hostile);
+    assert!(recording.contains(&hostile));
+    let rendered = rendered(&scratch, recording.as_bytes(), "html");
+    let page = scratch.file("report.html");
+    fs::rename(rendered, &page).unwrap();
+    let (dom, log) = browse(&scratch, &page);
+    assert!(
+        dom.contains("id=\"verdict\"") && dom.contains("<h1>FAILED</h1>"),
+        "{dom}"
+    );
+    assert_eq!(dom.matches("<tr class=\"").count(), 14);
+    assert!(dom.contains("<svg class=\"timeline\"") && dom.matches("<circle").count() > 5);
+    assert!(dom.contains("class=\"curve cpu\"") && dom.contains("<rect class=\"loading\""));
+    for owned in ["<script", "<img", "<b>", "title>owned"] {
+        assert!(!dom.contains(owned), "hostile text became {owned}");
+    }
+    assert!(!log.contains("CONSOLE"), "the console spoke: {log}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "the page fetched something");
+
+    // The same eyes see a page that does speak and fetch, else their silence would prove nothing.
+    let loud = scratch.file("loud.html");
+    let text = format!("<img src=http://{hostile}/x><script>console.error('heard')</script>");
+    fs::write(&loud, text).unwrap();
+    let (_, log) = browse(&scratch, &loud);
+    assert!(log.contains("CONSOLE") && log.contains("heard"), "{log}");
+    assert!(
+        listener.accept().is_ok(),
+        "nothing was fetched where something is"
+    );
+}
+
+/// The page's elements after it was loaded, and what the browser logged.
+fn browse(scratch: &Scratch, page: &Path) -> (String, String) {
+    let profile = scratch.file("profile");
+    let output = Command::new(browser())
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+        ])
+        .args(["--no-first-run", "--disable-background-networking"])
+        .args([
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+        ])
+        .args(["--virtual-time-budget=3000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", said(&output));
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn browser() -> String {
+    let asked_for = std::env::var("CHROMIUM").ok();
+    let runs = |program: &String| Command::new(program).arg("--version").output().is_ok();
+    let known = BROWSERS.iter().map(|&program| program.to_owned());
+    asked_for.into_iter().chain(known).find(runs).expect(
+        "no browser: install the package `chromium` (Debian: apt-get install chromium), name one in \
+         CHROMIUM, or leave these tests out with `-- --skip browser_`",
+    )
+}
