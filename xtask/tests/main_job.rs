@@ -1,0 +1,199 @@
+//! The main job as a whole command: the real worker with the embedded model, and what becomes of a
+//! run whose worker is broken or whose command line is wrong.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+
+/// `worker:test` on free ports, from a folder inside the workspace.
+fn worker_test(options: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["worker:test", "--port", "0", "--hive-port", "0"])
+        .args(["--model", "tiny"])
+        .args(options)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .env("LC_ALL", "C.UTF-8")
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_STEP_SUMMARY");
+    command
+}
+
+fn against_fault(fault: &str, options: &[&str]) -> Output {
+    let mut command = worker_test(&["--suite", "isolation", "--worker-bin", FAULTY_WORKER]);
+    command
+        .args(options)
+        .env("WORKER_FAULT", fault)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// Each of these stands in the output after the one before.
+fn assert_in_order(output: &str, expected: &[&str]) {
+    let mut rest = output;
+    for line in expected {
+        let Some(at) = rest.find(line) else {
+            panic!("`{line}` is missing, or too early, in:\n{output}");
+        };
+        rest = &rest[at + line.len()..];
+    }
+}
+
+/// Builds the worker as a user's first run does, which is why it takes minutes the first time.
+#[test]
+fn the_real_worker_passes_and_the_output_keeps_its_shape() {
+    let output = worker_test(&["--suite", "isolation"]).output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert_in_order(
+        &shown,
+        &[
+            "🧪 Worker Isolation Test\n==================================\n",
+            "📦 Checking model file...\n✓ Model found: .test-models/tiny/tiny.gguf",
+            "📡 Starting mock hive server on ",
+            "✓ Mock hive server started (PID: ",
+            "🚀 Starting worker...\n   Worker ID: test-worker-",
+            "   Model: ",
+            "   Backend: cpu",
+            "   Port: ",
+            "   Hive URL: http://127.0.0.1:",
+            "✓ Worker started (PID: ",
+            "⏳ Waiting for worker to be ready (timeout: 30s)...\n✅ Worker is ready! (",
+            "🔍 Testing health endpoint...\n✅ Health endpoint responding",
+            "\"model_loaded\": true",
+            "🔍 Testing ready endpoint...\n✅ Ready endpoint responding",
+            "\"ready\": true",
+            "🤔 Testing inference...\n✅ Inference endpoint responding",
+            "\"finish_reason\": ",
+            "✅ Streaming endpoint responding",
+            "📋 Hive server logs:\n   [",
+            "✅ Heartbeat #1 from worker: test-worker-",
+            "State: ",
+            "📋 Worker logs (last ",
+            "[INFO] Model loaded successfully",
+            "📊 Test Summary\n==================================\n",
+            "✅ Health test passed",
+            "✅ Ready test passed",
+            "✅ Inference test passed",
+            "✅ Streaming test passed",
+            "✅ Heartbeat test passed",
+            "🧹 Cleaning up...\n✓ Cleanup complete\n",
+            "✅ Isolation test complete - ALL TESTS PASSED!",
+        ],
+    );
+    assert!(!shown.contains('\x1b'), "colour on a pipe:\n{shown}");
+}
+
+#[test]
+fn json_is_one_event_a_line_and_says_its_version() {
+    let output = against_fault("", &["--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let events: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    assert_eq!(events[0]["event"], "run_started");
+    assert!(events[0]["schema_version"].is_u64());
+    assert_eq!(events.last().unwrap()["event"], "run_finished");
+    let times: Vec<_> = events
+        .iter()
+        .map(|event| event["elapsed_ms"].as_u64())
+        .collect();
+    assert!(times.iter().all(Option::is_some) && times.is_sorted());
+}
+
+#[test]
+fn a_terminal_without_utf_8_gets_plain_ascii() {
+    let mut command = worker_test(&["--suite", "isolation", "--worker-bin", FAULTY_WORKER]);
+    let output = command.env("LC_ALL", "C").output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.is_ascii(), "{shown}");
+    assert_in_order(
+        &shown,
+        &[
+            "Test Summary",
+            "[ok] Health test passed",
+            "ALL TESTS PASSED!",
+        ],
+    );
+}
+
+#[test]
+fn a_worker_that_dies_or_never_answers_still_gives_a_summary() {
+    for (fault, reason) in [
+        ("crash.exits_while_loading", "exit status"),
+        ("start.never_ready", "ready within 2 s"),
+    ] {
+        let output = against_fault(fault, &["--timeout", "2"]);
+        let shown = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{fault}: {shown}");
+        assert_in_order(
+            &shown,
+            &["📋 Worker logs", "📊 Test Summary", "❌ Start test failed"],
+        );
+        assert!(shown.contains(reason), "{fault}: {shown}");
+    }
+}
+
+#[test]
+fn nonsense_is_blamed_on_the_worker_with_what_was_promised_and_what_came() {
+    let output = against_fault("infer.zero_tokens", &[]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert_in_order(
+        &shown,
+        &["❌ Inference test failed", "expected:", "got:", "seen at:"],
+    );
+}
+
+#[test]
+fn a_wrong_command_line_and_a_missing_model_have_codes_of_their_own() {
+    let run = |options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(options)
+            .output()
+            .unwrap();
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        (output.status.code(), shown)
+    };
+    let (code, shown) = run(&["worker:test", "--backend", "abacus"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        shown.contains("abacus") && shown.contains("metal"),
+        "{shown}"
+    );
+    let (code, shown) = run(&["worker:test", "--max-tokens", "0"]);
+    assert_eq!(code, Some(2));
+    assert!(shown.contains("--max-tokens"), "{shown}");
+    let (code, shown) = run(&["worker:test", "--model", "/no/such/model.gguf"]);
+    assert_eq!(code, Some(3));
+    assert!(shown.contains("/no/such/model.gguf"), "{shown}");
+}
+
+#[test]
+fn no_argument_and_help_list_the_tasks() {
+    for arguments in [&[][..], &["--help"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let shown = text(&output.stdout);
+        for task in [
+            "worker:test",
+            "worker:download-model",
+            "worker:report",
+            "worker:mutants",
+        ] {
+            assert!(shown.contains(task), "{shown}");
+        }
+    }
+}
