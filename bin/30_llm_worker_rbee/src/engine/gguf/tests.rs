@@ -1,3 +1,5 @@
+//! The GGUF reader against whole, cut, flipped and absurd files.
+
 use std::io::Cursor;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The forward pass against itself: alone and in a batch, in one portion and in several.
+
 use super::*;
 use crate::engine::testing::gguf_writer::{
     self as writer, F32, GgufWriter, Q4_0, Q4_1, Q8_0, llama,

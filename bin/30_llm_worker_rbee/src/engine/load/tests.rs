@@ -1,3 +1,5 @@
+//! Loading a whole file, and what is refused on the way.
+
 use std::io::Cursor;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! The runner over a scripted model: order, slots, cancellation, failures.
+
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The tokenizer against known splits, merges and another implementation.
+
 use super::*;
 use crate::engine::testing::gguf_writer::{GgufWriter, add_byte_vocabulary};
 use crate::engine::testing::{open, tokenizer};
