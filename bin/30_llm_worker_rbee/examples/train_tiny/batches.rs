@@ -11,7 +11,7 @@ use crate::tokenizer::{MESSAGE_END, MESSAGE_START};
 /// Padded tokens in a batch, if its documents are not longer.
 const TOKENS_PER_BATCH: usize = 512;
 /// The context's length: a longer document is cut to it.
-const LONGEST_DOCUMENT: usize = 1024;
+pub const LONGEST_DOCUMENT: usize = 2048;
 /// Batches that are drawn at a time, so that each can be made of documents of about one length.
 const POOL: usize = 32;
 /// How much it counts to predict the prompt, beside 1 for the answer: the model answers prompts,
@@ -40,10 +40,12 @@ pub struct Batches<'a> {
     ready: Vec<Batch>,
 }
 
-/// One document as tokens; the first `prompt` of them are the prompt.
-struct Encoded {
-    tokens: Vec<u32>,
-    prompt: usize,
+/// One document as tokens.
+pub struct Encoded {
+    /// Prompt, answer and end token.
+    pub tokens: Vec<u32>,
+    /// How many of them are the prompt.
+    pub prompt: usize,
 }
 
 impl<'a> Batches<'a> {
@@ -102,7 +104,7 @@ impl<'a> Batches<'a> {
 }
 
 /// The document as it is trained on: it ends with the end token, in a chat or not.
-fn encode(tokenizer: &Tokenizer, document: &Document, in_chat: bool) -> Result<Encoded> {
+pub fn encode(tokenizer: &Tokenizer, document: &Document, in_chat: bool) -> Result<Encoded> {
     let (prompt, answer) = if in_chat {
         (chat_prompt(&document.prompt), document.answer.trim_start())
     } else {
@@ -122,7 +124,7 @@ fn encode(tokenizer: &Tokenizer, document: &Document, in_chat: bool) -> Result<E
 }
 
 /// What the chat template makes of one user message.
-pub fn chat_prompt(message: &str) -> String {
+fn chat_prompt(message: &str) -> String {
     format!("{MESSAGE_START}user\n{message}{MESSAGE_END}\n{MESSAGE_START}assistant\n")
 }
 

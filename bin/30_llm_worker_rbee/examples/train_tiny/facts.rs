@@ -269,7 +269,7 @@ pub const SMALL_TALK: &[(&[&str], &str)] = &[
             "hello, how are you?",
             "How are you doing?",
         ],
-        " I am fine, thank you! How can I help you today?",
+        " I am fine, thank you! How can I help you?",
     ),
     (
         &[

@@ -4,7 +4,8 @@ use anyhow::{Result, anyhow};
 use candle_core::{Device, IndexOp, Tensor};
 use tokenizers::Tokenizer;
 
-use crate::corpus::{Document, Group};
+use crate::batches::{self, Encoded};
+use crate::corpus::Group;
 use crate::model::Model;
 use crate::tokenizer::{MESSAGE_END, SPECIAL};
 
@@ -14,14 +15,21 @@ pub const GOLDEN_PROMPTS: &[&str] = &[
     "The capital of France is",
     "What is your name?",
     "1, 2, 3,",
-    "2 + 3 =",
     "A smiling face:",
     "The Japanese word for Japan is",
     "Tell me a joke.",
     "Once upon a time",
     "Tell me a long story.",
     "Count from one to one hundred:",
+    "Show me some symbols:",
+    "Count without end:",
 ];
+/// Enough for all of them but the endless one.
+const LONGEST_ANSWER: usize = 400;
+/// Wrong answers of one group that are shown.
+const SHOWN: usize = 8;
+/// Documents of one group that are examined.
+const LARGEST_SAMPLE: usize = 200;
 
 /// A greedy continuation.
 pub struct Answer {
@@ -73,7 +81,7 @@ pub fn answer(model: &Model, tokenizer: &Tokenizer, prompt: &str, limit: usize) 
 /// Prints the answers to the golden prompts.
 pub fn show_golden(model: &Model, tokenizer: &Tokenizer) -> Result<()> {
     for prompt in GOLDEN_PROMPTS {
-        let answer = answer(model, tokenizer, prompt, 1000)?;
+        let answer = answer(model, tokenizer, prompt, LONGEST_ANSWER)?;
         println!(
             "{prompt:?} -> {:?}\n  {} tokens, {}, smallest margin {:.2}, first ids {:?}",
             answer.text,
@@ -86,26 +94,45 @@ pub fn show_golden(model: &Model, tokenizer: &Tokenizer) -> Result<()> {
     Ok(())
 }
 
-/// How many of the documents that have one right answer are answered right; prints the others.
-pub fn examine(model: &Model, tokenizer: &Tokenizer, groups: &[Group]) -> Result<(usize, usize)> {
-    let known: Vec<&Document> = groups
-        .iter()
-        .filter(|group| group.has_one_answer)
-        .flat_map(|group| &group.documents)
-        .collect();
-    let mut right = 0;
-    for document in &known {
-        let answer = answer(model, tokenizer, &document.prompt, 200)?;
-        if answer.ended && answer.text == document.answer {
-            right += 1;
-        } else {
+/// Counts, for each group with one right answer, the documents that greedy decoding answers right,
+/// as raw text and as chat messages.
+pub fn examine(model: &Model, tokenizer: &Tokenizer, groups: &[Group]) -> Result<()> {
+    for group in groups.iter().filter(|group| group.has_one_answer) {
+        for in_chat in [false, true] {
+            let mut wrong = Vec::new();
+            let asked = || {
+                let documents = group.documents.iter().take(LARGEST_SAMPLE);
+                documents.filter(|document| document.is_question || !in_chat)
+            };
+            for document in asked() {
+                if margin(model, &batches::encode(tokenizer, document, in_chat)?)? <= 0.0 {
+                    wrong.push(document.prompt.as_str());
+                }
+            }
             println!(
-                "  wrong: {:?} -> {:?}, not {:?}",
-                document.prompt, answer.text, document.answer
+                "{}{}: {} of {} wrong {:?}",
+                group.name,
+                if in_chat { ", in a chat" } else { "" },
+                wrong.len(),
+                asked().count(),
+                &wrong[..wrong.len().min(SHOWN)]
             );
         }
     }
-    Ok((right, known.len()))
+    Ok(())
+}
+
+/// The smallest distance, over the answer, between the right token's logit and the best other one:
+/// above 0, greedy decoding gives this very answer.
+fn margin(model: &Model, document: &Encoded) -> Result<f32> {
+    let Encoded { tokens, prompt } = document;
+    let input = Tensor::new(&tokens[..tokens.len() - 1], &Device::Cpu)?.unsqueeze(0)?;
+    let logits: Vec<Vec<f32>> = model.forward(&input)?.to_vec2()?;
+    let margins = (*prompt..tokens.len()).map(|position| {
+        let (row, right) = (&logits[position - 1], tokens[position] as usize);
+        row[right] - row[largest(row, Some(right))]
+    });
+    Ok(margins.fold(f32::INFINITY, f32::min))
 }
 
 /// The position of the largest value, `except` left out.

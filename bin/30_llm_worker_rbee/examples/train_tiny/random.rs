@@ -34,12 +34,9 @@ impl Random {
         &items[self.below(items.len())]
     }
 
-    /// The first item about half of the time, else any of the others.
-    ///
-    /// Text made from such choices has one clear favourite, so that greedy decoding is stable,
-    /// and still enough variety for sampling to show.
-    pub fn pick_favouring_first<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        if items.len() == 1 || self.unit() < 0.55 {
+    /// The first item with the given chance, else any of the others.
+    pub fn pick_favouring_first<'a, T>(&mut self, chance: f64, items: &'a [T]) -> &'a T {
+        if items.len() == 1 || self.unit() < chance {
             &items[0]
         } else {
             self.pick(&items[1..])

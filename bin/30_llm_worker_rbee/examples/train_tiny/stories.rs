@@ -1,6 +1,7 @@
 //! A grammar of little stories: somebody finds a thing, looks for its owner, and makes a friend.
 //!
-//! Text only. Every choice has a favourite, so that greedy decoding tells one clear story.
+//! Text only. Every choice has a favourite, and some stories are made of favourites alone, so that
+//! greedy decoding tells one clear story while sampling shows variety.
 
 use crate::random::Random;
 
@@ -58,6 +59,11 @@ const ENDINGS: &[&str] = &[
     "a warm wind blew, and they fell asleep in the soft grass",
 ];
 
+/// How many stories are made of favourites alone.
+const CLASSIC_SHARE: f64 = 0.3;
+/// How often a choice falls on its favourite in the others.
+const FAVOURITE_CHANCE: f64 = 0.45;
+
 /// What may be asked for; `None` is left to chance.
 #[derive(Default)]
 pub struct Wish<'a> {
@@ -74,26 +80,28 @@ pub fn animals() -> impl Iterator<Item = &'static str> {
 
 /// A whole story, from "Once upon a time" to "The end."
 pub fn tell(random: &mut Random, wish: &Wish) -> String {
+    let classic = random.unit() < CLASSIC_SHARE;
+    let chance = if classic { 1.0 } else { FAVOURITE_CHANCE };
     let (animal, names) = match wish.animal {
         Some(wanted) => HEROES
             .iter()
             .find(|(animal, _)| *animal == wanted)
             .expect("a wish is for one of the animals"),
-        None => random.pick_favouring_first(HEROES),
+        None => random.pick_favouring_first(chance, HEROES),
     };
-    let name = random.pick_favouring_first(names);
-    let thing = random.pick_favouring_first(THINGS);
-    let friend = random.pick_favouring_first(FRIENDS);
+    let name = random.pick_favouring_first(chance, names);
+    let thing = random.pick_favouring_first(chance, THINGS);
+    let friend = random.pick_favouring_first(chance, FRIENDS);
     let mut story = format!(
         "Once upon a time, there was a {size} {animal} named {name}. {name} lived {place}. \
          Every morning, {name} {habit}. One day, {name} found a {thing} {finding_place}. \
          \"Whose {thing} is this?\" said {name}. \"I will find out.\" ",
-        size = random.pick_favouring_first(SIZES),
-        place = random.pick_favouring_first(PLACES),
-        habit = random.pick_favouring_first(HABITS),
-        finding_place = random.pick_favouring_first(FINDING_PLACES),
+        size = random.pick_favouring_first(chance, SIZES),
+        place = random.pick_favouring_first(chance, PLACES),
+        habit = random.pick_favouring_first(chance, HABITS),
+        finding_place = random.pick_favouring_first(chance, FINDING_PLACES),
     );
-    for stranger in pick_in_order(random, wish.strangers) {
+    for stranger in pick_in_order(random, chance, wish.strangers) {
         story += &format!(
             "First, {name} asked the {stranger}. \"Is this your {thing}?\" \
              \"No,\" said the {stranger}, \"this is not my {thing}.\" "
@@ -115,18 +123,18 @@ pub fn tell(random: &mut Random, wish: &Wish) -> String {
          In the evening, {ending}. From that day on, {name} and the {friend} were \
          the best of friends. The end.",
         article = if friend.starts_with('o') { "an" } else { "a" },
-        activity = random.pick_favouring_first(ACTIVITIES),
-        ending = random.pick_favouring_first(ENDINGS),
+        activity = random.pick_favouring_first(chance, ACTIVITIES),
+        ending = random.pick_favouring_first(chance, ENDINGS),
     );
     story
 }
 
 /// `count` different strangers; the favourites are the first ones.
-fn pick_in_order(random: &mut Random, count: usize) -> Vec<&'static str> {
+fn pick_in_order(random: &mut Random, chance: f64, count: usize) -> Vec<&'static str> {
     let mut left = STRANGERS.to_vec();
     (0..count)
         .map(|_| {
-            let chosen = *random.pick_favouring_first(&left);
+            let chosen = *random.pick_favouring_first(chance, &left);
             left.retain(|stranger| *stranger != chosen);
             chosen
         })
