@@ -16,9 +16,12 @@ use crate::state::{StateChanges, WorkerState};
 mod delivery;
 use delivery::Delivery;
 
-/// Changes of the state that follow each other faster than this are told together: short requests
+/// In the long run, changes of the state are told no more often than this: many short requests
 /// would else flood the hive. Within the contract's 100 ms.
 const CHANGE_GAP: Duration = Duration::from_millis(50);
+/// Changes so close together that they are told all the same, one by one: a start and a first
+/// short request are over within moments, and no less worth knowing.
+const CHANGES_AT_ONCE: u32 = 10;
 
 /// How long a beat has to be answered before the next one may overtake it: a hive that is well sees
 /// them in their order, and one that hangs delays only those that come within this time.
@@ -127,7 +130,7 @@ impl Beats {
         let mut state = WorkerState::Loading;
         let mut last_tick = ticks.tick().await;
         self.send(state);
-        let mut quiet_until = Instant::now();
+        let mut allowance = Allowance::full();
         loop {
             tokio::select! {
                 biased;
@@ -136,16 +139,16 @@ impl Beats {
                     last_tick = tick;
                     self.send(state);
                 }
-                () = sleep_until(quiet_until), if state != self.told => {
+                () = sleep_until(allowance.next), if state != self.told => {
                     self.send(state);
-                    quiet_until = Instant::now() + CHANGE_GAP;
+                    allowance.spend();
                 }
                 Some(change) = changes.recv() => {
                     state = change;
                     // Told here and not in the loop's next round, which may find another change.
-                    if state != self.told && Instant::now() >= quiet_until {
+                    if state != self.told && Instant::now() >= allowance.next {
                         self.send(state);
-                        quiet_until = Instant::now() + CHANGE_GAP;
+                        allowance.spend();
                     }
                 }
                 // After the changes, so that each is told that came before.
@@ -204,6 +207,30 @@ impl Beats {
             delivery.deliver(body).await;
             drop(sent);
         });
+    }
+}
+
+/// How many changes may be told: one more every [`CHANGE_GAP`], up to [`CHANGES_AT_ONCE`].
+struct Allowance {
+    /// From when on another one may be told. In the past by a gap for each that is saved up.
+    next: Instant,
+}
+
+impl Allowance {
+    fn full() -> Self {
+        Self {
+            next: Self::earliest(),
+        }
+    }
+
+    fn spend(&mut self) {
+        self.next = self.next.max(Self::earliest()) + CHANGE_GAP;
+    }
+
+    /// The clock of a machine that has just started may not reach back so far.
+    fn earliest() -> Instant {
+        let now = Instant::now();
+        now.checked_sub(CHANGE_GAP * CHANGES_AT_ONCE).unwrap_or(now)
     }
 }
 

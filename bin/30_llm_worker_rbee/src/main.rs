@@ -42,24 +42,12 @@ fn main() -> ExitCode {
         }
     };
     log::init(config.log_format);
-    set_compute_threads(config.threads);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::fatal(&error);
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The compute library takes its number of threads from the environment and from nowhere else.
-#[expect(unsafe_code, reason = "the environment can't be changed otherwise")]
-fn set_compute_threads(threads: Option<usize>) {
-    let Some(threads) = threads else { return };
-    for variable in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
-        // SAFETY: `main` calls this before it starts the first thread, so nobody else reads or
-        // writes the environment meanwhile.
-        unsafe { std::env::set_var(variable, threads.to_string()) };
     }
 }
 

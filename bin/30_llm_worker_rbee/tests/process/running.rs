@@ -201,10 +201,32 @@ pub fn infer(port: u16, body: &Value) -> TcpStream {
     send(port, &request)
 }
 
-/// A stream that goes on for a while: hot enough that the end token hardly ever comes.
-pub fn long_stream() -> Value {
-    serde_json::json!({"prompt": "Hello", "max_tokens": 1000, "temperature": 2, "seed": 1,
-                       "stream": true})
+/// Streams of which some go on for a while: so hot that the end token comes at random, and so many
+/// that it hardly comes early to all of them. The worker has taken each.
+pub fn long_streams(port: u16) -> Vec<TcpStream> {
+    let stream = |seed| {
+        let body = serde_json::json!({"prompt": "Hello", "max_tokens": 1000, "temperature": 2,
+                                      "seed": seed, "stream": true});
+        infer(port, &body)
+    };
+    let mut streams: Vec<TcpStream> = (0..8).map(stream).collect();
+    streams.iter_mut().for_each(read_head);
+    streams
+}
+
+/// Reads the head of an answer and not a byte more.
+fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(
+        head.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
 }
 
 /// A hive that takes every beat, answers it or not, and hands it on.

@@ -7,19 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::Scratch;
-use crate::running::{Hive, WorkerCommand, WorkerProcess, answer, get, infer, long_stream};
-
-/// Reads from a stream until the text has come.
-fn read_until(stream: &mut impl Read, text: &str) -> String {
-    let mut answer = String::new();
-    while !answer.contains(text) {
-        let mut bytes = [0; 4096];
-        let length = stream.read(&mut bytes).unwrap();
-        assert_ne!(length, 0, "ended before {text}: {answer}");
-        answer.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
-    }
-    answer
-}
+use crate::running::{Hive, WorkerCommand, WorkerProcess, answer, get, infer, long_streams};
 
 fn ends_within(worker: &mut WorkerProcess, limit: Duration) -> Option<i32> {
     let asked = Instant::now();
@@ -88,20 +76,22 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
 #[test]
 fn what_runs_is_finished_and_nothing_new_is_taken() {
     let command = WorkerCommand {
-        // Longer than the stream takes on a machine that does ten other things.
-        more: vec!["--drain-timeout", "60"],
+        // Longer than the streams take on a machine that does ten other things.
+        more: vec!["--drain-timeout", "100"],
         ..WorkerCommand::default()
     };
     let (mut worker, port) = command.serve();
-    let mut stream = infer(port, &long_stream());
-    read_until(&mut stream, "event: token");
+    let streams = long_streams(port);
     worker.signal("TERM");
     worker.until_logged("draining");
     let reason = json!({"ready": false, "reason": "draining"});
     assert_eq!(get(port, "/v1/ready"), (503, reason));
     assert_eq!(get(port, "/v1/health").1["status"], "draining");
     assert_eq!(answer(infer(port, &json!({"prompt": "Hello"}))).0, 503);
-    read_until(&mut stream, "event: end");
+    for mut stream in streams {
+        let rest = rest_of(&mut stream);
+        assert_eq!(rest.matches("event: end").count(), 1, "{rest}");
+    }
     assert_eq!(ends_within(&mut worker, Duration::from_secs(2)), Some(0));
 }
 
@@ -112,26 +102,33 @@ fn what_takes_too_long_is_cut_off_and_told_so() {
         ..WorkerCommand::default()
     };
     let (mut worker, port) = command.serve();
-    let mut stream = infer(port, &long_stream());
-    read_until(&mut stream, "event: token");
+    let streams = long_streams(port);
     worker.signal("TERM");
-    let rest = read_until(&mut stream, "\"code\":\"interrupted\"");
-    assert_eq!(rest.matches("event: error").count(), 1, "{rest}");
+    let mut cut_off = 0;
+    for mut stream in streams {
+        let rest = rest_of(&mut stream);
+        let last = rest.matches("event: end").count() + rest.matches("event: error").count();
+        assert_eq!(last, 1, "{rest}");
+        cut_off += rest.matches("\"code\":\"interrupted\"").count();
+    }
+    assert!(cut_off > 0);
     assert_eq!(ends_within(&mut worker, Duration::from_secs(3)), Some(0));
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let (mut worker, port) = WorkerCommand::default().serve();
-    let mut stream = infer(port, &long_stream());
-    read_until(&mut stream, "event: token");
+    let _streams = long_streams(port);
     worker.signal("TERM");
     worker.until_logged("draining");
     worker.signal("INT");
-    assert_eq!(
-        ends_within(&mut worker, Duration::from_millis(500)),
-        Some(130)
-    );
+    assert_eq!(ends_within(&mut worker, Duration::from_secs(1)), Some(130));
+}
+
+fn rest_of(stream: &mut impl Read) -> String {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    String::from_utf8_lossy(&rest).into_owned()
 }
 
 #[test]
