@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::journal::Journal;
 use super::record::event::EventKind;
 use super::record::facts::{Environment, Gpu};
+use super::subject::tool;
 
 /// The longest that one question to the system may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -85,10 +86,8 @@ fn hash(path: &Path, give_up: &AtomicBool) -> Option<String> {
 }
 
 fn environment(root: &Path) -> Environment {
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        ask(command.arg("-C").arg(root).args(arguments))
-    };
+    let root = root.to_string_lossy();
+    let git = |arguments: &[&str]| ask("git", &[&["-C", &root], arguments].concat());
     Environment {
         host: system::host(),
         os: system::os().unwrap_or_else(|| std::env::consts::OS.to_owned()),
@@ -99,7 +98,7 @@ fn environment(root: &Path) -> Environment {
         memory_bytes: system::memory_bytes(),
         gpus: gpus(),
         xtask: env!("CARGO_PKG_VERSION").to_owned(),
-        rustc: ask(Command::new("rustc").arg("--version")),
+        rustc: ask("rustc", &["--version"]),
         git_revision: git(&["rev-parse", "HEAD"]),
         git_dirty: git(&["status", "--porcelain", "--untracked-files=no"])
             .map(|changes| !changes.is_empty()),
@@ -108,7 +107,7 @@ fn environment(root: &Path) -> Environment {
 
 fn gpus() -> Vec<Gpu> {
     let query = "--query-gpu=name,memory.total,driver_version";
-    let answer = ask(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]));
+    let answer = ask("nvidia-smi", &[query, "--format=csv,noheader"]);
     let answer = answer.unwrap_or_default();
     let gpu = |line: &str| {
         let mut fields = line.split(',').map(|field| field.trim().to_owned());
@@ -122,33 +121,11 @@ fn gpus() -> Vec<Gpu> {
 }
 
 /// What a short-lived program says; `None` where it isn't there, fails or takes too long.
-fn ask(command: &mut Command) -> Option<String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let mut output = child.stdout.take()?;
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        let _ = output.read_to_string(&mut text);
-        text
-    });
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if began.elapsed() < QUESTION_LIMIT => std::thread::sleep(POLL_INTERVAL),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
-    };
-    let text = reader.join().ok()?;
-    status.success().then(|| text.trim().to_owned())
+fn ask(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let (status, answer) = tool::ask(command, QUESTION_LIMIT).ok()?;
+    status.success().then_some(answer)
 }
 
 /// Where Linux keeps it: in files.
@@ -196,29 +173,26 @@ mod system {
 #[cfg(target_os = "macos")]
 mod system {
     use super::ask;
-    use std::process::Command;
 
     pub fn host() -> Option<String> {
-        ask(&mut Command::new("hostname"))
+        ask("hostname", &[])
     }
 
     pub fn kernel() -> Option<String> {
-        ask(Command::new("uname").arg("-r"))
+        ask("uname", &["-r"])
     }
 
     pub fn os() -> Option<String> {
-        let version = ask(Command::new("sw_vers").arg("-productVersion"))?;
+        let version = ask("sw_vers", &["-productVersion"])?;
         Some(format!("macOS {version}"))
     }
 
     pub fn cpu() -> Option<String> {
-        ask(Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]))
+        ask("sysctl", &["-n", "machdep.cpu.brand_string"])
     }
 
     pub fn memory_bytes() -> Option<u64> {
-        ask(Command::new("sysctl").args(["-n", "hw.memsize"]))?
-            .parse()
-            .ok()
+        ask("sysctl", &["-n", "hw.memsize"])?.parse().ok()
     }
 }
 

@@ -28,6 +28,7 @@ mod spoiled;
 pub mod sse;
 pub mod stream;
 pub mod token;
+pub mod tool;
 pub mod vitals;
 
 use std::cell::{Cell, OnceCell};

@@ -117,7 +117,7 @@ impl ProcessGroup {
             gone: AtomicBool::new(false),
         });
         let group = Self { inner };
-        roster::hold(id, grace)?;
+        roster::hold(id, role, grace)?;
         Ok(group)
     }
 

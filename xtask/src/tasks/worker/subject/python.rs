@@ -1,12 +1,18 @@
 //! Finds a Python that can run the mock hive and fetch models.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::tool;
+
 /// The oldest Python that the mock hive and the download helper are written for.
 const OLDEST: (u32, u32) = (3, 8);
+
+/// How long a Python may take to tell its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(30);
 
 const INSTALL: &str = if cfg!(target_os = "windows") {
     "winget install Python.Python.3.13"
@@ -65,17 +71,14 @@ impl Python {
     }
 
     fn version(&self) -> Result<(u32, u32), String> {
-        let output = self
-            .command()
-            .args(["-c", "import sys; print(*sys.version_info[:2])"])
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        let mut command = self.command();
+        command.args(["-c", "import sys; print(*sys.version_info[:2])"]);
+        let (status, text) =
+            tool::ask(command, VERSION_LIMIT).map_err(|error| error.to_string())?;
         let mut numbers = text.split_whitespace().map(str::parse);
         match (numbers.next(), numbers.next()) {
             (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
-            _ => Err(format!("it does not run ({})", output.status)),
+            _ => Err(format!("it does not run ({})", status)),
         }
     }
 }

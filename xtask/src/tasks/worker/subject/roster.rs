@@ -36,7 +36,7 @@ static ROSTER: Mutex<Roster> = Mutex::new(Roster::new());
 struct Roster {
     run_id: Option<String>,
     reaper: Option<Reaper>,
-    groups: Vec<GroupId>,
+    groups: Vec<(GroupId, Role)>,
     ports: Vec<(u16, &'static str)>,
     left_behind: Vec<String>,
 }
@@ -89,9 +89,9 @@ pub fn is_marked(process: &Process) -> bool {
 }
 
 /// A group was started.
-pub fn hold(id: GroupId, grace: Duration) -> io::Result<()> {
+pub fn hold(id: GroupId, role: Role, grace: Duration) -> io::Result<()> {
     let mut roster = lock();
-    roster.groups.push(id);
+    roster.groups.push((id, role));
     match &mut roster.reaper {
         Some(reaper) => reaper.hold(id, grace),
         None => Ok(()),
@@ -101,7 +101,7 @@ pub fn hold(id: GroupId, grace: Duration) -> io::Result<()> {
 /// A group is gone.
 pub fn release(id: GroupId) {
     let mut roster = lock();
-    roster.groups.retain(|held| *held != id);
+    roster.groups.retain(|(held, _)| *held != id);
     if let Some(reaper) = &mut roster.reaper {
         reaper.release(id);
     }
@@ -132,7 +132,7 @@ pub fn kill_everybody() {
         let roster = lock();
         (roster.groups.clone(), roster.run_id.clone())
     };
-    for group in groups {
+    for (group, _) in groups {
         platform::kill_group(None, group.number);
     }
     for stray in run_id.iter().flat_map(|run_id| strays(run_id)) {
@@ -153,7 +153,7 @@ pub fn left_behind() -> Vec<String> {
     if let Some(run_id) = run_id {
         let astray = || -> Vec<Process> {
             let all = strays(&run_id).into_iter();
-            all.filter(|stray| !groups.iter().any(|group| group.number == stray.group))
+            all.filter(|stray| !groups.iter().any(|(group, _)| group.number == stray.group))
                 .collect()
         };
         let found = astray();
@@ -182,7 +182,9 @@ pub fn close() -> Audit {
     let roster = std::mem::replace(&mut *lock(), Roster::new());
     if let Some(run_id) = &roster.run_id {
         let table = platform::processes();
-        let members = roster.groups.iter().flat_map(|group| group.members(&table));
+        // A question to the system that is still being answered is nobody's fault.
+        let groups = roster.groups.iter().filter(|(_, role)| *role != Role::Tool);
+        let members = groups.flat_map(|(group, _)| group.members(&table));
         survivors.extend(members.map(ToString::to_string));
         survivors.extend(strays(run_id).iter().map(ToString::to_string));
     }
