@@ -46,6 +46,8 @@ pub struct Check {
 pub enum Need {
     /// The worker became ready, and its process lives.
     Ready,
+    /// No bad request has changed what it answers: whatever it says later would only repeat that.
+    Sound,
     /// The system has signals that a process can be sent.
     Signals,
 }
@@ -86,6 +88,12 @@ impl Need {
                 )),
                 (None, _) => subject.silence(),
             },
+            Need::Sound => {
+                let poison = subject.poison.borrow();
+                poison
+                    .as_ref()
+                    .map(|poison| format!("the worker is no longer itself after {poison}"))
+            }
             Need::Signals if cfg!(unix) => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod loading;
 pub mod log;
 pub mod open_stream;
+pub mod other_start;
 pub mod pace;
 pub mod platform;
 pub mod port;
@@ -31,7 +32,7 @@ pub mod token;
 pub mod tool;
 pub mod vitals;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ pub struct Subject<'run> {
     pub seen: Seen,
     /// How late we were ourselves, and when.
     pub lag: LagWatch,
+    /// What changed the worker's answers, if something did.
+    pub poison: RefCell<Option<String>>,
     /// Whether the last request got no answer although the process lives.
     pub unanswered: Cell<bool>,
     /// The longest that an answer has taken so far.

@@ -104,6 +104,7 @@ pub fn start<'run>(
         known_pace: std::cell::OnceCell::new(),
         seen: Seen::default(),
         lag: LagWatch::start(),
+        poison: std::cell::RefCell::new(None),
         unanswered: std::cell::Cell::new(false),
         slowest: std::cell::Cell::new(None),
     })

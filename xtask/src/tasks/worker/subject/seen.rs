@@ -8,6 +8,7 @@ use super::bare_start::StartErrors;
 use super::golden::Golden;
 use super::load::LoadObservation;
 use super::loading::LoadingObservation;
+use super::other_start::OtherStart;
 use super::token::TokenObservation;
 use crate::tasks::worker::record::event::Mismatch;
 
@@ -20,6 +21,8 @@ pub struct Seen {
     pub load: Once<LoadObservation>,
     /// What another one said while it was loading.
     pub loading: Once<LoadingObservation>,
+    /// How quickly others started.
+    pub other_start: Once<OtherStart>,
     /// How others ended that could not serve.
     pub start_errors: Once<StartErrors>,
     /// What another one said to clients with and without its token.

@@ -29,7 +29,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`finish_reason` is `stop` (end token or stop string; the stop string is not in the text) or `length`.",
         explanation: "A piece of a known answer becomes the stop string, alone and behind three others; a text that doesn't end right before it fails it.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":"a"}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: stop,
     },
     Check {
@@ -40,7 +40,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`finish_reason` is `stop` (end token or stop string; the stop string is not in the text) or `length`.",
         explanation: "The end of one known token and the start of the next become the stop string, plain and streamed; a text that doesn't end right before it fails it.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":["x"," w"]}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: stop_across_tokens,
     },
     Check {
@@ -51,7 +51,7 @@ pub const CHECKS: &[Check] = &[
         contract: "Concatenated, the texts equal what the same request answers without streaming.",
         explanation: "A stop string begins as the known answer ends and goes on as nothing does; a text that lacks its end fails it.",
         curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":"a\u0001","stream":true}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: stop_that_never_comes,
     },
     Check {
@@ -62,7 +62,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`finish_reason` is `stop` (end token or stop string; the stop string is not in the text) or `length`.",
         explanation: "A known answer is cut by max_tokens and by a stop string; `stop` for the one or `length` for the other fails it, plain or streamed.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":2,"temperature":0}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: finish_reason,
     },
     Check {
@@ -73,7 +73,7 @@ pub const CHECKS: &[Check] = &[
         contract: r#"Answer with `stream: false`: `{"text":"...","tokens":18,"finish_reason":"length","usage":{"prompt_tokens":6,"completion_tokens":18},"timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#,
         explanation: "`tokens`, `completion_tokens` and events have to be as many, `prompt_tokens` the same for the same prompt and more for a longer one.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: counts,
     },
     Check {
@@ -84,7 +84,7 @@ pub const CHECKS: &[Check] = &[
         contract: r#"Answer with `stream: false`: `{"text":"...","tokens":18,"finish_reason":"length","usage":{"prompt_tokens":6,"completion_tokens":18},"timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#,
         explanation: "queue_ms, prefill_ms and decode_ms together are more than what the client measured: that fails it.",
         curl: r#"curl -s -w '%{time_total}\n' http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: timings,
     },
 ];

@@ -52,6 +52,14 @@ impl<'s> Canary<'s> {
         if self.since.is_empty() {
             return Ok(());
         }
+        let sung = self.sing();
+        if sung.is_err() {
+            *self.subject.poison.borrow_mut() = Some(self.since.join(", "));
+        }
+        sung
+    }
+
+    fn sing(&mut self) -> Result<()> {
         let place = format!("inference after {}", self.since.join(", "));
         let canary = &self.subject.golden()?.canary;
         let limit = canary.limit();

@@ -31,7 +31,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`temperature` (0 to 2, default 0.7; 0 is greedy).",
         explanation: "The same greedy request three times, with and without seeds; another text fails it.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":0,"seed":1}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: greedy,
     },
     Check {
@@ -42,7 +42,7 @@ pub const CHECKS: &[Check] = &[
         contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
         explanation: "A sampled request with a seed, twice with other requests between; another text fails it.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: seed,
     },
     Check {
@@ -53,7 +53,7 @@ pub const CHECKS: &[Check] = &[
         contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
         explanation: "The same text for six seeds at temperature 2 is a warning: sampling doesn't happen, or the model is very sure.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":2,"seed":1}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: seeds_differ,
     },
     Check {
@@ -64,7 +64,7 @@ pub const CHECKS: &[Check] = &[
         contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
         explanation: "Eight different requests one by one, then all at once; a text that differs, or a request that fails, fails it.",
         curl: r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: beside_others,
     },
     Check {
@@ -75,7 +75,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`max_tokens` (integer from 1, default 128).",
         explanation: "A known answer is cut to 1, 2, 5 and more tokens; another number of tokens, or a text that isn't its beginning, fails it.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: max_tokens,
     },
     Check {
@@ -86,7 +86,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`max_tokens` (integer from 1, default 128).",
         explanation: "Without max_tokens and with 128 the answers have to be the same; another length fails it.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":0}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: default_max_tokens,
     },
     Check {
@@ -97,7 +97,7 @@ pub const CHECKS: &[Check] = &[
         contract: "`temperature` (0 to 2, default 0.7; 0 is greedy).",
         explanation: "With the same seed, an answer without temperature has to be the one with 0.7.",
         curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":3}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: default_temperature,
     },
 ];

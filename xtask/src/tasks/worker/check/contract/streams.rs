@@ -46,7 +46,7 @@ pub const CHECKS: &[Check] = &[
         contract: "Concatenated, the texts equal what the same request answers without streaming.",
         explanation: "Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.",
         curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":42,"stream":true}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: equal_plain,
     },
     Check {
@@ -57,7 +57,7 @@ pub const CHECKS: &[Check] = &[
         contract: "text that isn't whole UTF-8 yet waits for the next token, which then carries it.",
         explanation: "A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.",
         curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"The emoji for a bee is","max_tokens":16,"temperature":0,"stream":true}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: whole_characters,
     },
     Check {
@@ -68,7 +68,7 @@ pub const CHECKS: &[Check] = &[
         contract: r#"each token is `event: token`, `data: {"index":0,"text":"Hello"}`, written when it is sampled, indices without a gap."#,
         explanation: "Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.",
         curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64,"stream":true}'"#,
-        needs: &[Need::Ready],
+        needs: &[Need::Ready, Need::Sound],
         run: as_made,
     },
 ];
