@@ -46,7 +46,8 @@ pub struct Check {
 pub enum Need {
     /// The worker became ready, and its process lives.
     Ready,
-    /// No bad request has changed what it answers: whatever it says later would only repeat that.
+    /// Its answers can be gone by, and no bad request has changed them: whatever it says then would
+    /// only repeat what is known.
     Sound,
     /// The system has signals that a process can be sent.
     Signals,
@@ -58,6 +59,7 @@ const AREAS: &[&[Check]] = &[
     status::CHECKS,
     inference::CHECKS,
     heartbeat::CHECKS,
+    contract::answers::FIRST,
     contract::refusals::CHECKS,
     contract::options::CHECKS,
     contract::answers::CHECKS,
@@ -89,10 +91,13 @@ impl Need {
                 (None, _) => subject.silence(),
             },
             Need::Sound => {
-                let poison = subject.poison.borrow();
-                poison
-                    .as_ref()
-                    .map(|poison| format!("the worker is no longer itself after {poison}"))
+                let poison = subject.poison.borrow().clone();
+                let after =
+                    poison.map(|poison| format!("the worker is no longer itself after {poison}"));
+                after.or_else(|| {
+                    let error = subject.golden().err()?;
+                    Some(format!("the worker has no answer to go by: {error}"))
+                })
             }
             Need::Signals if cfg!(unix) => None,
             Need::Signals => Some(String::from("this system has no signals")),

@@ -104,6 +104,9 @@ const CHANGE_ATTEMPTS: usize = 3;
 /// The interval that the contract names as the default.
 const DEFAULT_INTERVAL_S: u64 = 30;
 
+/// One lost beat in so many is not the worker's fault.
+const LOST_ONE_IN: u64 = 20;
+
 /// How much the times in beats may differ from the times between their arrivals.
 const CLOCK_DRIFT_MS: f64 = 700.0;
 
@@ -281,22 +284,25 @@ fn ensure_on_time(subject: &Subject) -> Result<f64> {
         .fold(0.0, f64::max))
 }
 
+/// Fails where beats come without a reason. One that was held up on its way is known by its time.
 fn ensure_not_too_often(
     beats: &[(Heartbeat, HeartbeatPayload)],
     interval_ms: f64,
 ) -> Result<(), Mismatch> {
-    let Some((mut before, _)) = beats.first().map(|(first, payload)| (first, payload)) else {
+    let Some(mut before) = beats.first() else {
         return Ok(());
     };
     let mut late_ms: f64 = 0.0;
     for repeat in repeats(beats) {
-        let gap_ms = repeat.arrived_ms - before.arrived_ms;
+        let arrived_ms = repeat.0.arrived_ms - before.0.arrived_ms;
+        let said_ms = (repeat.1.timestamp - before.1.timestamp).num_milliseconds() as f64;
+        let gap_ms = arrived_ms.max(said_ms);
         // After a late one the next is sooner, if it is on time itself.
         let shortest_ms = interval_ms - tolerance_ms(interval_ms) - late_ms;
         late_ms = (gap_ms - interval_ms + late_ms).clamp(0.0, interval_ms);
         ensure_kept(
             gap_ms >= shortest_ms,
-            &format!("heartbeat #{}", repeat.number),
+            &format!("heartbeat #{}", repeat.0.number),
             format!("one beat every {interval_ms:.0} ms and one for each change of state"),
             format!("another after {gap_ms:.0} ms without a change"),
         )?;
@@ -327,17 +333,25 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
 
 pub fn payload(subject: &Subject) -> Result<Evidence> {
     let now = chrono::Utc::now();
-    let beats = beats(subject)?;
+    let mut beats = beats(subject)?;
+    let count = beats.len();
+    ensure_kept(count > 0, "heartbeats", "at least one", "none")?;
+    // Two that are under way at once may overtake each other.
+    beats.sort_by_key(|(_, beat)| beat.sequence);
+    let mut missing = 0;
     let mut before: Option<&HeartbeatPayload> = None;
     for (arrival, beat) in &beats {
         let place = format!("heartbeat #{}", arrival.number);
         let expected = before.map_or(1, |before| before.sequence + 1);
-        let got = format!("{}", beat.sequence);
+        missing += beat.sequence.saturating_sub(expected);
+        // A beat that was due and got lost on a busy machine leaves a gap, now and then.
+        let is_next = beat.sequence == expected;
+        let is_gap = before.is_some() && beat.sequence > expected;
         ensure_kept(
-            beat.sequence == expected,
+            is_next || (is_gap && missing <= count as u64 / LOST_ONE_IN),
             &format!("{place}, `sequence`"),
             expected.to_string(),
-            got,
+            beat.sequence.to_string(),
         )?;
         let expected = "the time now, in UTC, not before the beat before";
         let in_order = before.is_none_or(|before| beat.timestamp >= before.timestamp);
@@ -350,8 +364,7 @@ pub fn payload(subject: &Subject) -> Result<Evidence> {
         before = Some(beat);
     }
     clock_runs(&beats)?;
-    ensure_kept(!beats.is_empty(), "heartbeats", "at least one", "none")?;
-    Ok(format!("{} beats", beats.len()))
+    Ok(format!("{count} beats"))
 }
 
 /// Between the first beat and the last, the worker's clock has to go on as ours did.
@@ -463,11 +476,13 @@ fn beats_after(
 }
 
 /// Beats that bring no new state: those that are there because an interval is over.
-fn repeats(beats: &[(Heartbeat, HeartbeatPayload)]) -> impl Iterator<Item = &Heartbeat> {
+fn repeats(
+    beats: &[(Heartbeat, HeartbeatPayload)],
+) -> impl Iterator<Item = &(Heartbeat, HeartbeatPayload)> {
     let pairs = beats.windows(2);
     pairs
         .filter(|pair| pair[0].1.state == pair[1].1.state)
-        .map(|pair| &pair[1].0)
+        .map(|pair| &pair[1])
 }
 
 fn arrival_span_s(beats: &[(Heartbeat, HeartbeatPayload)]) -> i64 {

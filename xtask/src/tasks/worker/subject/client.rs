@@ -140,16 +140,21 @@ impl Client {
     pub fn send(&self, request: &Request, limit: Duration) -> anyhow::Result<Response> {
         let mut answer = None;
         let mut broken = None;
-        self.stream(request, limit, |arrival| match arrival {
-            Arrival::Head(head) => answer = Some(head),
-            Arrival::Bytes(received, bytes) => {
-                let answer = answer.as_mut().expect("the head comes before the body");
-                answer.body.extend_from_slice(&bytes);
-                answer.received = received;
-            }
-            Arrival::End => {}
-            Arrival::Broken(error) => broken = Some(error),
-        })?;
+        self.stream(
+            request,
+            limit,
+            || true,
+            |arrival| match arrival {
+                Arrival::Head(head) => answer = Some(head),
+                Arrival::Bytes(received, bytes) => {
+                    let answer = answer.as_mut().expect("the head comes before the body");
+                    answer.body.extend_from_slice(&bytes);
+                    answer.received = received;
+                }
+                Arrival::End => {}
+                Arrival::Broken(error) => broken = Some(error),
+            },
+        )?;
         match (broken, answer) {
             (Some(error), _) => Err(error.into()),
             (None, Some(answer)) => Ok(answer),
@@ -159,12 +164,14 @@ impl Client {
 
     /// Sends a request and hands over what arrives, as it arrives, within `limit`.
     ///
+    /// While nothing arrives, `is_patient` says whether to go on waiting.
     /// Time stamps are taken by a thread that does nothing but read. Fails only with
     /// `Interrupted`; then the connection is left to the end of the process.
     pub fn stream(
         &self,
         request: &Request,
         limit: Duration,
+        is_patient: impl Fn() -> bool,
         mut sink: impl FnMut(Arrival),
     ) -> anyhow::Result<()> {
         let (sender, receiver) = channel();
@@ -196,6 +203,7 @@ impl Client {
                         return Ok(());
                     }
                 }
+                Err(RecvTimeoutError::Timeout) if !is_patient() => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }

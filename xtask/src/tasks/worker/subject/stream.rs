@@ -1,5 +1,6 @@
 //! A streamed answer: received, held to the rules of a stream, and kept with its times.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -8,6 +9,9 @@ use super::client::{Arrival, Client, Request, Response};
 use super::dialect::{self, Completion, StreamEvent};
 use super::sse::SseParser;
 use crate::tasks::worker::record::event::Mismatch;
+
+/// How long the body may stay open after the last event: whoever waits for its end waits in vain.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A streamed answer that kept the rules.
 #[derive(Debug, Clone)]
@@ -48,12 +52,30 @@ pub fn receive(
 ) -> Result<StreamedAnswer> {
     let mut reading = Reading::default();
     let mut broken = None;
-    client.stream(request, limit, |arrival| match arrival {
+    let mut is_closed = false;
+    let ended = Cell::new(None::<Instant>);
+    let is_patient = || {
+        ended
+            .get()
+            .is_none_or(|ended| ended.elapsed() < CLOSE_LIMIT)
+    };
+    client.stream(request, limit, is_patient, |arrival| match arrival {
         Arrival::Head(head) => reading.head = Some(head),
-        Arrival::Bytes(at, bytes) => reading.take(at, &bytes, &mut on_token),
-        Arrival::End => {}
-        Arrival::Broken(error) => broken = Some(error),
+        Arrival::Bytes(at, bytes) => {
+            reading.take(at, &bytes, &mut on_token);
+            ended.set(reading.end.as_ref().map(|(at, _)| *at));
+        }
+        Arrival::End => is_closed = true,
+        Arrival::Broken(error) => {
+            is_closed = true;
+            broken = Some(error);
+        }
     })?;
+    if !is_closed {
+        let expected = "the end of the body after the last event";
+        let got = format!("nothing for {} s", CLOSE_LIMIT.as_secs());
+        return Err(Mismatch::new(request.name(), expected, got).into());
+    }
     match broken {
         // What is known about a stream that broke off is a rule of streams, not of connections.
         Some(error) if reading.head.is_none() => Err(error.into()),

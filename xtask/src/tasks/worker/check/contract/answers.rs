@@ -19,6 +19,19 @@ const DECOYS: [&str; 3] = [
     "\u{3}nor that\u{3}",
 ];
 
+/// What everything else is held against.
+pub const FIRST: &[Check] = &[Check {
+    id: "answers.again",
+    suite: Suite::Contract,
+    level: Level::Must,
+    promise: "answers the same request again and again, plain and streamed, with the same text",
+    contract: "Concatenated, the texts equal what the same request answers without streaming.",
+    explanation: "A greedy request, streamed, plain and streamed again; an answer that breaks a rule or has another text fails it, and all checks that need a text to go by are skipped.",
+    curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":24,"temperature":0,"stream":true}'"#,
+    needs: &[Need::Ready],
+    run: again,
+}];
+
 /// What an answer says of itself.
 pub const CHECKS: &[Check] = &[
     Check {
@@ -88,6 +101,23 @@ pub const CHECKS: &[Check] = &[
         run: timings,
     },
 ];
+
+fn again(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let expected = golden.text();
+    let plain = subject.infer(&golden.request)?.text.unwrap_or_default();
+    let streamed = subject.infer_streamed(&golden.request)?.text();
+    for (way, text) in [("inference", &plain), ("stream", &streamed)] {
+        let same = *text == expected;
+        ensure_kept(
+            same,
+            way,
+            format!("`{expected}`, as in the stream before"),
+            format!("`{text}`"),
+        )?;
+    }
+    Ok(format!("{} tokens", golden.tokens.len()))
+}
 
 fn stop(subject: &Subject) -> Result<Evidence> {
     let golden = subject.golden()?;

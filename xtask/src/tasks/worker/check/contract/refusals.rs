@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::canary::Canary;
+use super::canary::{Canary, sing_once};
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::subject::Subject;
@@ -13,6 +13,9 @@ use crate::tasks::worker::subject::raw::RawConnection;
 
 /// How long a refusal may take: nothing is generated for it.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often the worker may be slow beside half a body: a busy machine isn't busy all the time.
+const ATTEMPTS: usize = 3;
 
 /// How long half a body is held.
 const HELD: Duration = Duration::from_millis(300);
@@ -240,21 +243,39 @@ fn framing(subject: &Subject) -> Result<Evidence> {
 }
 
 fn unfinished_body(subject: &Subject) -> Result<Evidence> {
-    let stop = subject.surroundings.stop;
-    let port = subject.worker.launch().port;
-    let mut canary = Canary::new(subject)?;
-    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, stop)?;
-    connection.send(&dialect::half_a_request(), REFUSAL_LIMIT)?;
-    // The worker may take a while until it has seen the half that came.
-    let began = Instant::now();
-    while began.elapsed() < HELD {
-        canary.sing_after("half a body, which is still awaited")?;
-        canary.finish()?;
+    let limit = subject.golden()?.canary.limit();
+    let place = "inference beside half a body, which is still awaited";
+    let mut slowest = Duration::ZERO;
+    for _ in 0..ATTEMPTS {
+        let half = half_a_body(subject)?;
+        // The worker may take a while until it has seen the half that came.
+        let began = Instant::now();
+        slowest = Duration::ZERO;
+        while began.elapsed() < HELD {
+            slowest = slowest.max(sing_once(subject, place)?);
+        }
+        half.leave()?;
+        if slowest <= limit {
+            let mut canary = Canary::new(subject)?;
+            canary.sing_after("half a body, whose client left")?;
+            canary.finish()?;
+            return Ok(format!(
+                "answers within {} ms meanwhile",
+                slowest.as_millis()
+            ));
+        }
     }
-    connection.leave()?;
-    canary.sing_after("half a body, whose client left")?;
-    canary.finish()?;
-    Ok(Evidence::new())
+    let expected = format!("an answer within {:.1} s, as before", limit.as_secs_f64());
+    let got = format!("one after {:.1} s", slowest.as_secs_f64());
+    Err(Mismatch::new(place, expected, got).into())
+}
+
+/// A connection on which the rest of a request never comes.
+fn half_a_body(subject: &Subject) -> Result<RawConnection> {
+    let port = subject.worker.launch().port;
+    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.surroundings.stop)?;
+    connection.send(&dialect::half_a_request(), REFUSAL_LIMIT)?;
+    Ok(connection)
 }
 
 /// One bad request for each field, and those that blame none.
