@@ -46,6 +46,11 @@ impl LagWatch {
     pub fn between(&self, from: Instant, to: Instant) -> Duration {
         sum_between(&lock(&self.late), from, to)
     }
+
+    /// How long something took, less what was lost in that time.
+    pub fn excess(&self, from: Instant, took: Duration) -> Duration {
+        took.saturating_sub(self.between(from, from + took))
+    }
 }
 
 impl Drop for LagWatch {

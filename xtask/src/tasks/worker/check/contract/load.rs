@@ -142,16 +142,27 @@ fn ready(subject: &Subject) -> Result<Evidence> {
     if let Some(cause) = unanswered {
         return Err(Mismatch::new("ready under load", "an answer", cause).into());
     }
-    Ok(format!("{} answers", load.ready.len()))
+    let slow = load.ready.iter();
+    let slow = slow.filter(|question| excess(subject, question) > FAR_BEYOND);
+    let (slow_count, count) = (slow.count(), load.ready.len());
+    ensure_kept(
+        count > 0 && slow_count as f64 <= count as f64 * ACCIDENTS,
+        "ready under load",
+        "answers that don't wait for the load to end",
+        format!("{slow_count} of {count} that took more than a second"),
+    )?;
+    Ok(format!("{count} answers"))
+}
+
+/// How long an answer took, less what we lost ourselves.
+fn excess(subject: &Subject, question: &Question) -> Duration {
+    let lag = subject.lag.between(question.asked, question.answered);
+    (question.answered - question.asked).saturating_sub(lag)
 }
 
 /// Fails where answers are slow more often than a busy machine explains; gives the slowest.
 fn ensure_quick(subject: &Subject, questions: &[Question], place: &str) -> Result<Duration> {
-    let took = |question: &Question| question.answered - question.asked;
-    // What we lost ourselves is not the worker's.
-    let excess = |question: &Question| {
-        took(question).saturating_sub(subject.lag.between(question.asked, question.answered))
-    };
+    let excess = |question: &Question| excess(subject, question);
     let unanswered = questions
         .iter()
         .find_map(|question| question.response.as_ref().err());
