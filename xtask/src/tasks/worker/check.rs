@@ -189,6 +189,34 @@ mod tests {
         }
     }
 
+    /// Words, without what Markdown and tables put between them.
+    fn words(text: &str) -> Vec<&str> {
+        let lines = text.lines().filter(|line| !line.starts_with("```"));
+        let words = lines.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn the_contract_is_quoted_and_not_invented() {
+        let contract = words(include_str!("../../../../CONTRACT.md"));
+        let is_quoted = |sentence: &str| {
+            let sentence = words(sentence);
+            let mut windows = contract.windows(sentence.len().max(1));
+            windows.any(|window| window == sentence)
+        };
+        let invented: Vec<String> = checks()
+            .flat_map(|check| {
+                check
+                    .contract
+                    .split_inclusive(". ")
+                    .map(move |s| (check.id, s))
+            })
+            .filter(|(_, sentence)| !is_quoted(sentence))
+            .map(|(id, sentence)| format!("{id}: {sentence}"))
+            .collect();
+        assert!(invented.is_empty(), "{}", invented.join("\n"));
+    }
+
     #[test]
     fn a_mismatch_blames_the_worker_even_in_a_context() {
         let error = anyhow::Error::from(Mismatch::new("here", "this", "that")).context("while");

@@ -25,7 +25,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Isolation,
         level: Level::Must,
         promise: "says that it would accept an inference",
-        contract: r#"200 `{"ready":true}` when an inference would be accepted."#,
+        contract: r#"200 `{"ready":true}` while inference is taken."#,
         explanation: "Any other answer than 200 with ready true fails it.",
         curl: "curl -i http://127.0.0.1:18081/v1/ready",
         needs: &[Need::Ready],

@@ -8,7 +8,7 @@ use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::bare_start::{BareRun, EXIT_LIMIT, StartErrors};
 
-const SENTENCE: &str = "Non-zero within 2 s of knowing that it can't serve, with one `error: ...: cause` line on stderr: model missing, not a GGUF, truncated, unsupported architecture or quantisation; port taken; a backend that this build lacks or a device that this machine lacks.";
+const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
 
 const EXPLANATION: &str = "Serving anyway, exit status 0 or a crash, staying, or anything on stderr but log lines and one line `error: what: cause` fails it.";
 
@@ -85,7 +85,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Contract,
         level: Level::Must,
         promise: "never computes on the cpu when it was asked for a backend that isn't there",
-        contract: "Never a silent fall-back from cuda or metal to cpu.",
+        contract: "It never falls back from one backend to another.",
         explanation: "--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.",
         curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend metal --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
         needs: &[],
@@ -107,7 +107,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Contract,
         level: Level::Must,
         promise: "refuses to open itself to other machines without a token",
-        contract: "`--host` other than a loopback address needs the environment variable `WORKER_API_TOKEN`; every request then carries `Authorization: Bearer`.",
+        contract: "A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.",
         explanation: EXPLANATION,
         curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0",
         needs: &[],

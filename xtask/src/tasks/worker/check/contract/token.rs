@@ -8,8 +8,6 @@ use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::dialect::read_refusal;
 use crate::tasks::worker::subject::token::TokenObservation;
 
-const SENTENCE: &str = "`--host` other than a loopback address needs the environment variable `WORKER_API_TOKEN`; every request then carries `Authorization: Bearer`. Compared in constant time, never logged.";
-
 /// A worker with a token.
 pub const CHECKS: &[Check] = &[
     Check {
@@ -17,7 +15,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Contract,
         level: Level::Must,
         promise: "refuses every request without its token",
-        contract: "no or wrong token where one is needed: 401 `unauthorized`.",
+        contract: "no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.",
         explanation: "Health, ready and inference of an open worker without a token, with half of it, more than it, another one, another scheme; anything but 401 fails it.",
         curl: "curl -i http://127.0.0.1:18081/v1/health -H 'Authorization: Bearer nonsense'",
         needs: &[Need::Ready],
@@ -28,7 +26,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Contract,
         level: Level::Must,
         promise: "serves those who have its token",
-        contract: SENTENCE,
+        contract: "Whenever the variable is set, on loopback too, every request must carry `Authorization: Bearer TOKEN`; health and paths that don't exist are no exceptions.",
         explanation: "Health, ready and inference with the right token, before and after wrong ones; a refusal fails it.",
         curl: r#"curl -i http://127.0.0.1:18081/v1/health -H "Authorization: Bearer $WORKER_API_TOKEN""#,
         needs: &[Need::Ready],
@@ -39,7 +37,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Contract,
         level: Level::Must,
         promise: "never writes its token into its log",
-        contract: SENTENCE,
+        contract: "The comparison takes constant time and the token is never logged.",
         explanation: "A line of the log with the token in it fails it.",
         curl: "WORKER_API_TOKEN=secret llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0",
         needs: &[Need::Ready],

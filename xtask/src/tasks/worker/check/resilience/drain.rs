@@ -16,7 +16,8 @@ use crate::tasks::worker::subject::group::GroupSignal;
 use crate::tasks::worker::subject::open_stream::{OpenStream, Progress, read_last_event};
 use crate::tasks::worker::subject::pace::Pace;
 
-const STOPPING: &str = "`ready` turns 503, what runs is finished up to `--drain-timeout`, a last beat says `Draining`, exit 0.";
+const STOPPING: &str =
+    "What was accepted, running or waiting, is finished for up to `--drain-timeout`.";
 
 /// More than any request here takes.
 const AMPLE: &[&str] = &["--drain-timeout", "60"];
@@ -71,7 +72,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Resilience,
         level: Level::Must,
         promise: "ends at once when it is asked to stop a second time",
-        contract: "A second signal ends it at once.",
+        contract: "A second signal ends the worker at once.",
         explanation: "SIGTERM comes twice while long streams run; a process that lives on fails it.",
         curl: r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#,
         needs: &[Need::Ready, Need::Signals],
@@ -82,7 +83,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Resilience,
         level: Level::Must,
         promise: "stops in the same orderly way when Ctrl-C asks it to",
-        contract: "SIGTERM, SIGINT (Ctrl-C or Ctrl-Break on Windows): `ready` turns 503, what runs is finished up to `--drain-timeout`, a last beat says `Draining`, exit 0.",
+        contract: "SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.",
         explanation: "SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.",
         curl: "curl -i http://127.0.0.1:18081/v1/ready",
         needs: &[Need::Ready, Need::Signals],

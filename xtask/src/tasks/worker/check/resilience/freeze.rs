@@ -27,7 +27,7 @@ pub const CHECKS: &[Check] = &[Check {
     suite: Suite::Resilience,
     level: Level::Must,
     promise: "goes on after SIGSTOP and SIGCONT: streams, answers, and beats without a burst",
-    contract: "One beat at once when the task starts, one every interval, and one at once on a change of state.",
+    contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
     explanation: "A worker with a running stream stands still for four intervals; an end of the process, a broken stream, another answer or more than two beats at once afterwards fails it.",
     curl: "curl -i http://127.0.0.1:18081/v1/health",
     needs: &[Need::Ready, Need::Signals],

@@ -12,7 +12,7 @@ use crate::tasks::worker::subject::companion::Companion;
 use crate::tasks::worker::subject::hive::MockHiveServer;
 use crate::tasks::worker::subject::pace::Pace;
 
-const NEVER_HELD_UP: &str = "A hive that is absent, slow (5 s limit), answers 5xx or hangs up never holds inference up and never ends the worker; beats resume within one interval of its return, without a burst.";
+const NEVER_HELD_UP: &str = "A hive that is absent, slow (each beat has 5 s), answers 5xx or hangs up never holds inference up, never delays the next beat, and never ends the worker. Beats resume within one interval of its return, without a burst: what was due meanwhile is not made up for.";
 
 /// After this time the worker gives a beat up that the hive doesn't answer.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);

@@ -13,8 +13,7 @@ use crate::tasks::worker::subject::dialect::{BeatState, InferenceRequest};
 use crate::tasks::worker::subject::open_stream::{Departure, OpenStream, Progress};
 use crate::tasks::worker::subject::pace::Pace;
 
-const CONTRACT: &str =
-    "A client that goes away stops its own generation within 1 s and nobody else's.";
+const CONTRACT: &str = "A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's.";
 
 /// The promise itself.
 const STOP_LIMIT: Duration = Duration::from_secs(1);

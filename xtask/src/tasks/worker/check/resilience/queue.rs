@@ -33,7 +33,7 @@ pub const CHECKS: &[Check] = &[
         suite: Suite::Resilience,
         level: Level::Must,
         promise: "answers 429 queue_full with Retry-After when its queue is full",
-        contract: "queue full; loading or draining | 429 `queue_full`; 503 `not_ready`; both with `Retry-After`.",
+        contract: "queue full: 429, with `Retry-After` `queue_full`.",
         explanation: "A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.",
         curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
         needs: &[Need::Ready],
