@@ -45,6 +45,10 @@ struct Row {
 
 /// Tries the faults and prints the table; gives whether every fault was caught, and caught rightly.
 pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool> {
+    ensure!(
+        cfg!(unix),
+        "the faulty worker is a Python script, which this system doesn't start as a program\n  try: Linux, macOS or WSL"
+    );
     let python = Python::find(config.python.as_deref())?;
     let table = FaultTable::load(&root.join(TABLE))?;
     let program = root.join(FAULTY_WORKER);
@@ -61,7 +65,7 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     if caught < rows.len() {
         writeln!(
             out,
-            "the events of each run: {}",
+            "the evidence of each run: {}",
             laboratory.folder().display()
         )?;
     }

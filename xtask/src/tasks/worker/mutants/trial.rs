@@ -78,14 +78,23 @@ impl<'run> Laboratory<'run> {
             NO_FAULT => "none",
             fault => fault,
         };
-        let events = self.folder.join(format!("{name}.jsonl"));
-        let errors = self.folder.join(format!("{name}.err"));
+        let folder = self.folder.join(name);
+        // The evidence of earlier runs would pile up.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let (events, errors) = (folder.join("events.jsonl"), folder.join("errors.log"));
         let mut command = Command::new(&self.harness);
         command
             .args(self.arguments(expectation))
+            .arg("--artifacts")
+            .arg(&folder)
             .current_dir(self.root)
             .env("WORKER_FAULT", &expectation.fault)
             .envs(PACE)
+            // What a run tells GitHub about a worker that is faulty on purpose would mislead.
+            .env_remove("GITHUB_STEP_SUMMARY")
+            .env_remove("GITHUB_ACTIONS")
             .stdin(Stdio::null())
             .stdout(File::create(&events)?)
             .stderr(File::create(&errors)?);
