@@ -252,9 +252,7 @@ pub(super) fn lateness(subject: &Subject) -> Result<Vec<(f64, u32, f64)>> {
     Ok(late.collect())
 }
 
-/// Fails where beats are late: one by far, or several and more than one in twenty. Gives the latest.
-///
-/// A busy machine may be late once; a worker that doesn't keep its interval is late again.
+/// Fails where beats are late: one by far, or more than one in twenty. Gives the latest.
 fn ensure_on_time(subject: &Subject) -> Result<f64> {
     let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
     let tolerance_ms = tolerance_ms(interval_ms);
@@ -264,7 +262,7 @@ fn ensure_on_time(subject: &Subject) -> Result<f64> {
         .filter(|(_, _, late_ms)| *late_ms > tolerance_ms);
     let late: Vec<_> = late.collect();
     if let Some((_, number, late_ms)) = late.first()
-        && (late.len() > (beats.len() / 20).max(1) || *late_ms > interval_ms)
+        && (late.len() > beats.len() / 20 || *late_ms > interval_ms)
     {
         return Err(Mismatch::new(
             format!("heartbeat #{number}"),

@@ -80,7 +80,7 @@ pub const END: &[Check] = &[
         suite: Suite::Isolation,
         level: Level::Must,
         promise: "leaves no process and no held port behind when it ends",
-        contract: "Exit 0 after an orderly stop.",
+        contract: "The last heartbeat says `Draining`. Exit status 0.",
         explanation: "After the worker's end a process that it started, in its group or out of it, or a port that is still held fails it; whatever is found is ended.",
         curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081",
         needs: &[],

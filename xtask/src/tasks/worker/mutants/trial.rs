@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
 use crate::tasks::worker::check::checks;
-use crate::tasks::worker::record::event::{CheckRecord, Event, EventKind, Outcome, Suite};
+use crate::tasks::worker::record::event::{Event, Suite};
+use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::stop::{StopFlag, TimedOut};
 use crate::tasks::worker::subject::group::{ProcessGroup, Role};
 use crate::tasks::worker::subject::python::Python;
@@ -83,7 +84,7 @@ impl<'run> Laboratory<'run> {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        let (events, errors) = (folder.join("events.jsonl"), folder.join("errors.log"));
+        let (events, errors) = (folder.join("stdout.jsonl"), folder.join("errors.log"));
         let mut command = Command::new(&self.harness);
         command
             .args(self.arguments(expectation))
@@ -109,23 +110,23 @@ impl<'run> Laboratory<'run> {
                 Err(error) => return Err(error),
             },
         };
-        let trial = read_events(&events)?;
+        let report = read_report(&events)?;
         let said = std::fs::read_to_string(&errors).unwrap_or_default();
         ensure!(
             [0, 1, 3].map(Some).contains(&status.code()),
             "the run ended with {status}: {}",
             said.trim()
         );
-        let blames = |record: &CheckRecord| {
-            matches!(record.outcome, Outcome::Failed(_) | Outcome::Invalid { .. })
-        };
-        let is_green = !trial.records.iter().any(blames) && trial.troubles.is_empty();
         ensure!(
-            is_green == status.success(),
+            status.code() == Some(report.verdict().exit_code().into()),
             "the run ended with {status}, and its events say otherwise, see {}",
             events.display()
         );
-        Ok(trial)
+        let survivors = report.survivors;
+        Ok(Trial {
+            records: report.checks,
+            troubles: report.troubles.into_iter().chain(survivors).collect(),
+        })
     }
 
     fn arguments(&self, expectation: &Expectation) -> Vec<String> {
@@ -185,17 +186,12 @@ pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<String>> {
     text.lines().map(id).collect()
 }
 
-fn read_events(path: &Path) -> Result<Trial> {
-    let mut trial = Trial::default();
+fn read_report(path: &Path) -> Result<RunReport> {
+    let mut report = RunReport::default();
     for line in BufReader::new(File::open(path)?).lines() {
         let event: Event = serde_json::from_str(&line?)
             .with_context(|| format!("{} holds something else than events", path.display()))?;
-        match event.kind {
-            EventKind::CheckFinished(record) => trial.records.push(record),
-            EventKind::Troubled { message } => trial.troubles.push(message),
-            EventKind::CleanupFinished { survivors } => trial.troubles.extend(survivors),
-            _ => {}
-        }
+        report.apply(&event);
     }
-    Ok(trial)
+    Ok(report)
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use super::Subject;
 use super::client::{Client, NoAnswer, Request, Response};
-use super::dialect::{self, Completion, InferenceRequest, is_busy_refusal};
+use super::dialect::{self, Completion, InferenceRequest, is_busy_refusal, read_heartbeat};
+use crate::tasks::worker::stop::TimedOut;
 
 /// How many requests are under way at any time.
 const STREAMS: u32 = 8;
@@ -70,6 +71,8 @@ impl LoadObservation {
         let limit = golden.limit(tokens, STREAMS);
         let client = subject.worker.client();
         let over = AtomicBool::new(false);
+        // Just after a periodic beat, so that the next one is due under load, a whole interval later.
+        await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
         let began = Instant::now();
         let observed = std::thread::scope(|scope| {
             let over = &over;
@@ -199,4 +202,21 @@ fn wait(subject: &Subject, window: Duration) -> Result<()> {
         subject.worker.ensure_alive()?;
         Ok((began.elapsed() >= window).then_some(()))
     })
+}
+
+/// Waits for the next beat that brings no new state, or for `limit`: a worker that doesn't beat is
+/// judged elsewhere.
+fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
+    let seen = subject.hive.heartbeats().len();
+    let is_periodic = || {
+        let beats = subject.hive.heartbeats();
+        let state = |at: usize| read_heartbeat(&beats[at]).ok().map(|beat| beat.state);
+        let last = beats.len().saturating_sub(1);
+        last >= seen.max(1) && state(last) == state(last - 1)
+    };
+    let stop = subject.surroundings.stop;
+    match stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(()))) {
+        Ok(()) => Ok(()),
+        Err(error) => error.downcast::<TimedOut>().map(drop),
+    }
 }
