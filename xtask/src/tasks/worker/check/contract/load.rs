@@ -210,7 +210,11 @@ fn late_beat(subject: &Subject, load: &LoadObservation) -> Result<Option<Mismatc
     );
     let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
     let beats = lateness(subject)?;
-    let last_ms = beats.last().map_or(0.0, |(arrived_ms, ..)| *arrived_ms);
+    // What comes after the load is over says nothing about the silence under it.
+    let before_end = beats
+        .iter()
+        .rfind(|(arrived_ms, ..)| *arrived_ms <= ended_ms);
+    let last_ms = before_end.map_or(0.0, |(arrived_ms, ..)| *arrived_ms);
     let is_silent = ended_ms - last_ms > interval_ms + tolerance_ms(interval_ms) + 50.0;
     let during = beats
         .iter()
