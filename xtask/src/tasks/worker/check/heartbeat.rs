@@ -92,8 +92,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// How many intervals the evidence has to cover.
 const INTERVALS: u64 = 2;
 
-/// Tokens of the request that keeps the worker busy long enough to be seen.
-const BUSY_TOKENS: u32 = 200;
+/// Tokens of the request that keeps the worker busy: enough to be seen, few enough for a slow model.
+const BUSY_TOKENS: u32 = 32;
 
 /// "At once" for a change of state: much sooner than the next periodic beat would come.
 const CHANGE_LIMIT_MS: f64 = 300.0;
