@@ -82,16 +82,25 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let heartbeat = Heartbeat::start(&config.hive, identity, interval, changes)
         .context("cannot start the heartbeat")?;
     let drain_timeout = config.drain_timeout;
-    let (outcome, drain_timeout) = tokio::select! {
-        failure = serve(&worker, config) => (Err(failure), Duration::ZERO),
-        stop = stop_requests.next() => {
-            log::info(&format!("{} received, draining for up to {drain_timeout:?}", stop.name));
-            tokio::spawn(end_at_once(stop_requests));
-            (Ok(()), drain_timeout)
-        }
+    let stopped = tokio::select! {
+        failure = serve(&worker, config) => Err(failure),
+        stop = stop_requests.next() => Ok(stop),
     };
-    wind_down(&worker, server, heartbeat, drain_timeout).await;
-    outcome
+    // First the fact, then the word: whoever reads the log may ask at once.
+    worker.drain();
+    let patience = match &stopped {
+        Ok(stop) => {
+            log::info(&format!(
+                "{} received, draining for up to {drain_timeout:?}",
+                stop.name
+            ));
+            tokio::spawn(end_at_once(stop_requests));
+            drain_timeout
+        }
+        Err(_) => Duration::ZERO,
+    };
+    wind_down(&worker, server, heartbeat, patience).await;
+    stopped.map(drop)
 }
 
 fn identity(config: &Config, server: &Server) -> Identity {
@@ -129,9 +138,8 @@ async fn load(config: Config) -> anyhow::Result<Arc<dyn Engine>> {
 }
 
 /// Lets what runs finish, tells the rest that it can't, and says goodbye to the hive.
-async fn wind_down(worker: &Worker, server: Server, heartbeat: Heartbeat, drain_timeout: Duration) {
-    worker.drain();
-    if timeout(drain_timeout, worker.idle()).await.is_err() {
+async fn wind_down(worker: &Worker, server: Server, heartbeat: Heartbeat, patience: Duration) {
+    if timeout(patience, worker.idle()).await.is_err() {
         log::warn("Requests are still running after the drain timeout and are cut off");
         worker.cut_off();
         let _ = timeout(FLUSH, worker.idle()).await;
