@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::tasks::worker::REAPER_TASK;
-use crate::tasks::worker::config::{Backend, Format, ReportTarget, WorkerTestConfig};
-use crate::tasks::worker::evidence::RenderConfig;
+use crate::tasks::worker::config::{Backend, Format, ReportTarget, Teacher, WorkerTestConfig};
+use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::Question;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::mutants::MutantsConfig;
@@ -52,6 +52,7 @@ Examples:
   cargo xtask worker:test --model /path/to/model.gguf --port 0 --hive-port 0
   cargo xtask worker:test --worker-bin ./my-worker --format json
   cargo xtask worker:test --suite all --skip 'heartbeat.*'
+  cargo xtask worker:test --all-backends --require cuda
   cargo xtask worker:test --explain health.answers
 
 Exit codes:
@@ -77,6 +78,13 @@ pub struct WorkerTestArgs {
     /// What the worker computes on
     #[arg(long, value_enum, default_value = "cpu")]
     backend: Backend,
+    /// Test every backend in turn, each in a process of its own, and show them side by side; what
+    /// this machine lacks is skipped
+    #[arg(long, conflicts_with = "backend")]
+    all_backends: bool,
+    /// With --all-backends: a backend that must not be skipped; may be repeated
+    #[arg(long, value_enum, value_name = "BACKEND", requires = "all_backends")]
+    require: Vec<Backend>,
     /// Which device of that backend
     #[arg(long, value_name = "N", default_value_t = 0)]
     device: u32,
@@ -126,7 +134,7 @@ pub struct WorkerTestArgs {
     #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
     explain: Option<String>,
     /// Kill a run over a worker that doesn't want to go, and show that nothing is left of it
-    #[arg(long, conflicts_with_all = ["list_checks", "explain"])]
+    #[arg(long, conflicts_with_all = ["list_checks", "explain", "all_backends"])]
     self_test: bool,
     /// How the run is shown on standard output
     #[arg(long, value_enum, default_value = "human")]
@@ -135,6 +143,10 @@ pub struct WorkerTestArgs {
     /// it is the one in the run's folder. May be repeated
     #[arg(long, value_name = "KIND[=PATH]")]
     report: Vec<ReportTarget>,
+    /// Record what a worker like this one goes on with along its own texts, or along those of a
+    /// report: for --all-backends, which compares them
+    #[arg(long, value_name = "REPORT.json", num_args = 0..=1, require_equals = true, hide = true)]
+    greedy: Option<Option<PathBuf>>,
     /// Where runs keep their folders [default: target/worker-test of the workspace]
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
@@ -158,6 +170,11 @@ impl WorkerTestArgs {
             Some(id) => Some(Question::About(id.clone())),
             None => self.list_checks.then_some(Question::List),
         }
+    }
+
+    /// The backends that must not be skipped, where all of them are to be tested.
+    pub fn all_backends(&self) -> Option<Vec<Backend>> {
+        self.all_backends.then(|| self.require.clone())
     }
 
     /// The validated configuration, or what is wrong with the command line.
@@ -194,6 +211,10 @@ impl WorkerTestArgs {
                 (false, false) => Verbosity::Normal,
             },
             reports: self.report,
+            greedy: self.greedy.map(|teacher| match teacher {
+                None => Teacher::Own,
+                Some(path) => Teacher::Report(path),
+            }),
             artifacts: self.artifacts,
         }
         .validate()
@@ -204,26 +225,78 @@ const WORKER_REPORT_HELP: &str = "\
 Examples:
   cargo xtask worker:report target/worker-test/latest/events.jsonl --report html=run.html
   cargo xtask worker:report events.jsonl --report markdown=- --report junit
+  cargo xtask worker:report merge a/report.json b/report.json --report html=fleet.html
 
 Without a path a report lands beside the recording.";
 
 /// Options of `worker:report`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct ReportArgs {
+    /// What else can be done with reports.
+    #[command(subcommand)]
+    task: Option<ReportTask>,
     /// The recording: the events.jsonl of a run's folder
-    #[arg(value_name = "EVENTS.jsonl")]
-    events: PathBuf,
+    #[arg(value_name = "EVENTS.jsonl", required = true)]
+    events: Option<PathBuf>,
     /// What to render: json, junit, markdown or html; `-` as PATH is standard output. May be repeated
     #[arg(long, value_name = "KIND[=PATH]", required = true)]
     report: Vec<ReportTarget>,
 }
 
+/// What can be done with reports besides rendering a recording.
+#[derive(Debug, Subcommand)]
+pub enum ReportTask {
+    /// Put runs of many machines and backends into one matrix
+    #[command(name = "merge", after_help = MERGE_HELP)]
+    Merge(MergeArgs),
+}
+
+const MERGE_HELP: &str = "\
+Examples:
+  cargo xtask worker:report merge a.json b.json --report html=fleet.html --report markdown=-
+  cargo xtask worker:report merge */report.json --report json=fleet.json
+
+The columns stand in the order of the files. The report of a matrix brings all of its columns, and a
+recording (events.jsonl) is read like the report that would come of it. Without a path a report lands
+beside the first file, as matrix.json, matrix.xml, matrix.md or matrix.html. The exit code is 0 when
+the reports are written, whatever they say: each run had an exit code of its own.";
+
+/// Options of `worker:report merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Reports of runs: the report.json of their folders
+    #[arg(value_name = "REPORT.json", required = true)]
+    files: Vec<PathBuf>,
+    /// What to render: json, junit, markdown or html; `-` as PATH is standard output. May be repeated
+    #[arg(long, value_name = "KIND[=PATH]", required = true)]
+    report: Vec<ReportTarget>,
+}
+
+/// What is asked of recordings and reports.
+#[derive(Debug)]
+pub enum ReportConfig {
+    /// Render one recorded run again.
+    Render(RenderConfig),
+    /// Put many runs into one matrix.
+    Merge(MergeConfig),
+}
+
 impl ReportArgs {
     /// What to render.
-    pub fn into_config(self) -> RenderConfig {
-        RenderConfig {
-            events: self.events,
-            reports: self.report,
+    pub fn into_config(self) -> ReportConfig {
+        match self.task {
+            Some(ReportTask::Merge(MergeArgs { files, report })) => {
+                ReportConfig::Merge(MergeConfig {
+                    files,
+                    reports: report,
+                })
+            }
+            None => ReportConfig::Render(RenderConfig {
+                // The command line isn't accepted without one of the two.
+                events: self.events.unwrap_or_default(),
+                reports: self.report,
+            }),
         }
     }
 }

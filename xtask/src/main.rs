@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, Task, WorkerTestArgs};
+use cli::{Cli, ReportConfig, Task, WorkerTestArgs};
 
 /// The exit code for a command line that is wrong, as clap gives it too.
 const USAGE: u8 = 2;
@@ -24,7 +24,11 @@ fn main() -> ExitCode {
         Some(Task::WorkerTest(args)) => worker_test(*args),
         Some(Task::Reaper { run_id }) => Ok(tasks::worker::reap(&run_id)),
         Some(Task::WorkerReport(args)) => {
-            tasks::worker::evidence::render(&args.into_config()).map(|()| ExitCode::SUCCESS)
+            let done = match args.into_config() {
+                ReportConfig::Render(config) => tasks::worker::evidence::render(&config),
+                ReportConfig::Merge(config) => tasks::worker::evidence::merge(&config),
+            };
+            done.map(|()| ExitCode::SUCCESS)
         }
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
         Some(Task::WorkerMutants(args)) => tasks::worker::mutants(&args.into_config()),
@@ -42,8 +46,15 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
             Err(error) => Ok(fail(&error, USAGE)),
         };
     }
+    let all_backends = args.all_backends();
     match args.into_config() {
-        Ok(config) => tasks::worker::test(&config),
+        Ok(config) => match all_backends {
+            None => tasks::worker::test(&config),
+            Some(required) => {
+                let arguments = std::env::args_os().skip(1);
+                tasks::worker::test_all_backends(&config, &required, arguments)
+            }
+        },
         Err(error) => Ok(fail(&error, USAGE)),
     }
 }

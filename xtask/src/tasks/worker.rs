@@ -21,6 +21,7 @@ mod signals;
 mod stop;
 mod subject;
 
+use std::ffi::OsString;
 use std::io::{Write, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use self::artifacts::RunFolder;
-use self::config::WorkerTestConfig;
+use self::config::{Backend, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
@@ -38,6 +39,7 @@ use self::mutants::MutantsConfig;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, RunInfo, SCHEMA_VERSION,
 };
+use self::record::matrix::{Course, Matrix};
 use self::record::report::Verdict;
 use self::stop::{Interrupted, StopFlag};
 use self::subject::hive::MockHiveServer;
@@ -108,6 +110,46 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
         },
     };
     Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Tests every backend that this machine has, each in a process of its own with these arguments;
+/// gives the exit code that the README documents.
+pub fn test_all_backends(
+    config: &WorkerTestConfig,
+    required: &[Backend],
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ExitCode> {
+    let began = Instant::now();
+    let root = workspace_root();
+    evidence::ensure_matrix_reports(&config.reports)?;
+    let run_id = new_run_id() + artifacts::MATRIX_SUFFIX;
+    let folder = RunFolder::create(&artifacts(config, &root), &run_id)?;
+    let stop = StopFlag::default();
+    signals::raise_on_signal(&stop)?;
+    panics::raise_on_panic(&stop);
+    roster::open(&run_id)?;
+    let run = run_info(run_id, folder.path());
+    let errand = mode::matrix::Errand {
+        arguments: mode::matrix::run_arguments(arguments),
+        builds: config.worker_bin.is_none(),
+        required,
+        folder: folder.path(),
+        stop: &stop,
+    };
+    let columns = errand.run(|step| evidence::show_step(config, &step));
+    let survivors = roster::close().survivors;
+    let course = Course {
+        run: Some(run),
+        duration_ms: Some(began.elapsed().as_millis() as u64),
+        interrupted_by: match stop.check() {
+            Err(Interrupted::Signal(signal)) => Some(signal),
+            _ => None,
+        },
+        survivors,
+    };
+    let matrix = Matrix::fold(columns, course);
+    evidence::show_matrix(config, &matrix, folder.path());
+    Ok(ExitCode::from(matrix.exit_code))
 }
 
 /// Shows that a run which is killed leaves nobody behind; gives the exit code.
@@ -205,7 +247,12 @@ fn run(
     };
     let mut subject = mode::suite::start(surroundings, &hive, launch)?;
     panics::rehearse();
-    let ended = match mode::suite::run(&mut subject, &plan) {
+    let tested = mode::suite::run(&mut subject, &plan);
+    let compared = tested.and_then(|()| match &config.greedy {
+        Some(teacher) => mode::greedy::run(&subject, teacher),
+        None => Ok(()),
+    });
+    let ended = match compared {
         Ok(()) => Ended::Whole,
         Err(error) => {
             journal.emit(ending(error));

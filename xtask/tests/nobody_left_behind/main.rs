@@ -5,6 +5,7 @@
 
 mod crowd;
 mod logs;
+mod matrix;
 mod ports;
 mod reaper;
 mod run;

@@ -9,6 +9,9 @@ use anyhow::{Context, Result};
 /// How many runs are kept.
 const RUNS_KEPT: usize = 20;
 
+/// What the id of a matrix of runs ends with, whose folder holds theirs.
+pub const MATRIX_SUFFIX: &str = "-matrix";
+
 /// Names the last run.
 const LATEST: &str = "latest";
 
@@ -78,8 +81,9 @@ fn prune(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `20260131-105423-1a2b3c4d`.
+/// `20260131-105423-1a2b3c4d`, with a word behind it where the folder holds more than one run.
 fn is_run_id(name: &str) -> bool {
+    let name = name.strip_suffix(MATRIX_SUFFIX).unwrap_or(name);
     let parts: Vec<&str> = name.split('-').collect();
     let digits =
         |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -126,6 +130,8 @@ mod tests {
     fn the_last_runs_are_kept_and_so_is_one_that_lives() {
         let parent = scratch("artifacts");
         fs::create_dir_all(parent.join("not-a-run")).unwrap();
+        let old_matrix = id(0) + MATRIX_SUFFIX;
+        RunFolder::create(&parent, &old_matrix).unwrap();
         let living = RunFolder::create(&parent, &id(0)).unwrap();
         for number in 1..=RUNS_KEPT + 5 {
             RunFolder::create(&parent, &id(number)).unwrap();
@@ -134,6 +140,7 @@ mod tests {
         assert!(kept.contains(&id(0)), "a living run was removed: {kept:?}");
         assert!(kept.contains(&String::from("not-a-run")));
         assert!(!kept.contains(&id(1)), "{kept:?}");
+        assert!(!kept.contains(&old_matrix), "{kept:?}");
         assert!(kept.contains(&id(RUNS_KEPT + 5)));
         drop(living);
         RunFolder::create(&parent, &id(RUNS_KEPT + 6)).unwrap();

@@ -75,6 +75,15 @@ impl std::str::FromStr for ReportTarget {
     }
 }
 
+/// Whose texts a worker is led along, where backends are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Teacher {
+    /// Its own, which become the others' teacher.
+    Own,
+    /// Those in the report of an earlier run.
+    Report(PathBuf),
+}
+
 /// One run of `worker:test`.
 #[derive(Debug, Clone)]
 pub struct WorkerTestConfig {
@@ -118,6 +127,8 @@ pub struct WorkerTestConfig {
     pub verbosity: Verbosity,
     /// Reports besides those in the run's folder.
     pub reports: Vec<ReportTarget>,
+    /// Along whose texts a worker like this one is led, where backends are compared.
+    pub greedy: Option<Teacher>,
     /// Where runs keep their folders; `target/worker-test` of the workspace where it is `None`.
     pub artifacts: Option<PathBuf>,
 }
@@ -145,6 +156,7 @@ impl Default for WorkerTestConfig {
             format: Format::Human,
             verbosity: Verbosity::Normal,
             reports: Vec::new(),
+            greedy: None,
             artifacts: None,
         }
     }

@@ -1,17 +1,20 @@
 //! Which reporters a run has, and rendering a recorded run again.
 
-use std::io::{BufWriter, stderr, stdout};
+use std::io::{self, BufWriter, stderr, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::config::{Format, ReportTarget, WorkerTestConfig};
+use super::mode::matrix::Step;
+use super::record::matrix::column::{self, Column};
+use super::record::matrix::{Course, Matrix};
 use super::record::replay;
 use super::reporter::file::{self, FileReport};
-use super::reporter::github::{Annotations, StepSummary};
-use super::reporter::human::Human;
+use super::reporter::github::{self, Annotations, StepSummary};
+use super::reporter::human::{self, Human};
 use super::reporter::json::JsonLines;
-use super::reporter::{ReportKind, Reporter};
+use super::reporter::{ReportKind, Reporter, document, matrix};
 
 /// The recording in a run's folder.
 const EVENTS: &str = "events.jsonl";
@@ -81,6 +84,116 @@ pub fn render(config: &RenderConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is asked of `worker:report merge`.
+#[derive(Debug, Clone)]
+pub struct MergeConfig {
+    /// Reports of runs and of matrices, or recordings.
+    pub files: Vec<PathBuf>,
+    /// The reports to render.
+    pub reports: Vec<ReportTarget>,
+}
+
+/// Puts the runs of many machines into one matrix, and renders it.
+pub fn merge(config: &MergeConfig) -> Result<()> {
+    ensure_matrix_reports(&config.reports)?;
+    let mut columns = Vec::new();
+    for path in &config.files {
+        let read = columns_of(path);
+        columns.extend(read.with_context(|| format!("cannot merge {}", path.display()))?);
+    }
+    let matrix = Matrix::fold(columns, Course::default());
+    let beside = config.files.first().map(PathBuf::as_path);
+    for ReportTarget { kind, path } in &config.reports {
+        let path = match (path, beside) {
+            (Some(path), _) => path.clone(),
+            // Not the name of a run's own report, which may be the one that was read.
+            (None, first) => first
+                .unwrap_or(Path::new(""))
+                .with_file_name("matrix")
+                .with_extension(extension(*kind)),
+        };
+        write_matrix(*kind, &path, &matrix)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        if path.as_os_str() != "-" {
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the reports that tell of one run only.
+pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
+    for ReportTarget { kind, .. } in reports {
+        if !matrix::KINDS.contains(kind) {
+            bail!("there is no such report of many runs: json, junit, markdown or html");
+        }
+    }
+    Ok(())
+}
+
+/// Tells people which backend comes next. Machines hear of it from the run itself.
+pub fn show_step(config: &WorkerTestConfig, step: &Step<'_>) {
+    let lines = match step {
+        Step::Begins(backend) => human::matrix::heading(backend.as_str()),
+        Step::Skipped(backend, reason) => human::matrix::skipped(backend.as_str(), reason),
+    };
+    if config.format == Format::Human && config.verbosity != human::Verbosity::Quiet {
+        // A terminal that is gone can't be told.
+        let _ = human::matrix::print(&lines);
+    }
+}
+
+/// Shows the matrix and writes its reports. What can't be written is said, and changes nothing.
+pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
+    let shown = match config.format {
+        Format::Human => human::matrix::print(&human::matrix::lines(matrix)),
+        Format::Json => {
+            use std::io::Write;
+            writeln!(stdout(), "{}", matrix::line(matrix))
+        }
+    };
+    if let Err(error) = shown
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        eprintln!("warning: the matrix can't be shown: {error}");
+    }
+    let own = matrix::KINDS.map(|kind| (kind, folder.join(kind.file_name())));
+    let asked_for = config.reports.iter();
+    let asked_for = asked_for.filter_map(|target| Some((target.kind, target.path.clone()?)));
+    for (kind, path) in own.into_iter().chain(asked_for) {
+        if let Err(error) = write_matrix(kind, &path, matrix) {
+            eprintln!("warning: {} is missing: {error}", path.display());
+        }
+    }
+    if let Some(path) = set("GITHUB_STEP_SUMMARY") {
+        let page = matrix::render(ReportKind::Markdown, matrix).unwrap_or_default();
+        if let Err(error) = github::append(Path::new(&path), &page) {
+            eprintln!("warning: the job's summary is missing: {error}");
+        }
+    }
+}
+
+fn write_matrix(kind: ReportKind, path: &Path, matrix: &Matrix) -> io::Result<()> {
+    let text = matrix::render(kind, matrix).unwrap_or_default();
+    file::write_text(kind, path, &text)
+}
+
+/// The columns of one file: a report, or a recording, whose report they come of.
+fn columns_of(path: &Path) -> Result<Vec<Column>> {
+    let bytes = std::fs::read(path).context("cannot read it")?;
+    let text = String::from_utf8_lossy(&bytes);
+    match replay::fold(text.lines()) {
+        Ok(report) => Ok(column::read(&document::render(&report))?),
+        Err(newer @ replay::Unreadable::Newer { .. }) => Err(newer.into()),
+        Err(replay::Unreadable::NotARecording { .. }) => Ok(column::read(&text)?),
+    }
+}
+
+fn extension(kind: ReportKind) -> &'static str {
+    let name = Path::new(kind.file_name());
+    name.extension().and_then(|end| end.to_str()).unwrap_or("")
 }
 
 fn set(variable: &str) -> Option<std::ffi::OsString> {

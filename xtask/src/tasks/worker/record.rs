@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod facts;
+pub mod matrix;
 pub mod measure;
 pub mod redact;
 pub mod replay;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod companion;
 mod cpu;
 pub mod dialect;
+pub mod equipment;
 pub mod golden;
 pub mod group;
 pub mod hive;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::facts::{AnswerMeta, Environment, Question, Vitals};
+use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -130,6 +130,8 @@ pub enum EventKind {
         /// The longest wait.
         window_ms: u64,
     },
+    /// A worker like the one under test was led along some texts, to compare backends.
+    GreedyAnswered(Greedy),
     /// The worker's process ended.
     WorkerExited {
         /// "exit status 1", "killed by SIGSEGV".

@@ -102,6 +102,33 @@ pub struct Vitals {
     pub open_files: Option<u64>,
 }
 
+/// What a worker goes on with, greedily, after each prefix of some texts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Greedy {
+    /// The texts, each with the answers.
+    pub texts: Vec<GreedyText>,
+}
+
+/// One text: the teacher's continuation of a prompt, and what a worker goes on with on the way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GreedyText {
+    /// What was continued.
+    pub prompt: String,
+    /// The teacher's tokens, as texts.
+    pub tokens: Vec<String>,
+    /// The next token after the prompt and the first k of those, from k = 0 on; `None` where the
+    /// text ends there. Shorter than the text where the time was up.
+    pub next: Vec<Option<String>>,
+}
+
+impl GreedyText {
+    /// The prompt and the first `position` tokens of the teacher.
+    pub fn prefix(&self, position: usize) -> String {
+        let told = self.tokens.iter().take(position).map(String::as_str);
+        [self.prompt.as_str()].into_iter().chain(told).collect()
+    }
+}
+
 /// `text`, or its beginning and a word about how much was cut.
 pub fn cut(text: &str, limit_bytes: usize) -> String {
     if text.len() <= limit_bytes {

@@ -9,7 +9,7 @@ use super::event::{
     CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
     RunInfo, WorkerInfo,
 };
-use super::facts::{Environment, cut};
+use super::facts::{Environment, Greedy, cut};
 use super::timeline::Timeline;
 
 /// More heartbeats than these are counted and not kept.
@@ -50,6 +50,9 @@ pub struct RunReport {
     /// What happened when.
     #[serde(default)]
     pub timeline: Timeline,
+    /// What a worker like it goes on with along some texts.
+    #[serde(default)]
+    pub greedy: Option<Greedy>,
     /// How the worker ended.
     pub worker_exit: Option<String>,
     /// The last lines of the worker's log.
@@ -111,6 +114,7 @@ impl RunReport {
             EventKind::WorkerReady { after_ms } => self.ready_ms = Some(*after_ms),
             EventKind::CheckFinished(record) => self.checks.push(bounded(record)),
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
+            EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
             EventKind::WorkerExited { status, .. } => self.worker_exit = Some(status.clone()),
             EventKind::LogTail {
                 source: LogSource::Worker,

@@ -9,7 +9,7 @@ use super::words;
 use crate::tasks::worker::record::event::{
     Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
 };
-use crate::tasks::worker::record::facts::Environment;
+use crate::tasks::worker::record::facts::{Environment, Greedy};
 use crate::tasks::worker::record::measure::{self, Measure};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::Timeline;
@@ -45,6 +45,8 @@ pub struct Document {
     pub heartbeats: Vec<Beat>,
     /// Heartbeats beyond those.
     pub heartbeats_left_out: u64,
+    /// What a worker like it goes on with along some texts, where backends are compared.
+    pub greedy: Option<Greedy>,
     /// What happened when.
     pub timeline: Timeline,
     /// Worth knowing, without weight on the verdict.
@@ -137,6 +139,7 @@ pub fn document(report: &RunReport) -> Document {
         measures: measure::measures(report),
         heartbeats: beats(report),
         heartbeats_left_out: report.heartbeats_left_out,
+        greedy: report.greedy.clone(),
         timeline: report.timeline.clone(),
         notes: report.notes.clone(),
         troubles: report.troubles.clone(),

@@ -45,7 +45,11 @@ impl Reporter for FileReport {
 
 /// Renders a report and writes it to `path`, `-` being standard output.
 pub fn write(kind: ReportKind, path: &Path, report: &RunReport) -> io::Result<()> {
-    let text = kind.render(report);
+    write_text(kind, path, &kind.render(report))
+}
+
+/// Writes a rendered report to `path`, `-` being standard output.
+pub fn write_text(kind: ReportKind, path: &Path, text: &str) -> io::Result<()> {
     if path.as_os_str() == STDOUT {
         return io::stdout().write_all(text.as_bytes());
     }

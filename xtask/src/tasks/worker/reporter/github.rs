@@ -72,7 +72,8 @@ impl<W: Write + Send> Reporter for Annotations<W> {
     }
 }
 
-fn append(path: &Path, page: &str) -> io::Result<()> {
+/// Appends a page to a job's summary, as far as there is room.
+pub fn append(path: &Path, page: &str) -> io::Result<()> {
     let already = fs::metadata(path).map_or(0, |found| found.len());
     let room = SUMMARY_LIMIT_BYTES.saturating_sub(already + 1) as usize;
     let page = fitted(page, room);

@@ -2,6 +2,7 @@
 //!
 //! Whatever a worker said is hostile until [`text`] has seen it.
 
+pub mod matrix;
 mod parts;
 mod timeline;
 

@@ -1,6 +1,7 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
 mod live;
+pub mod matrix;
 mod style;
 mod summary;
 
@@ -419,6 +420,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::Sampled(_)
             | EventKind::LogRecorded { .. }
             | EventKind::HeartbeatReceived(_)
+            | EventKind::GreedyAnswered(_)
             | EventKind::WorkerExited { .. }
             | EventKind::LogTail { .. } => {}
         }

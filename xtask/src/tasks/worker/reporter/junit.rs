@@ -1,5 +1,7 @@
 //! JUnit XML, for CI systems: failed is `<failure>`, invalid is `<error>`. Pure.
 
+pub mod matrix;
+
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};

@@ -1,5 +1,7 @@
 //! Markdown, for job summaries and for pasting into an issue. Pure.
 
+pub mod matrix;
+
 use std::fmt::Write;
 
 use super::words;

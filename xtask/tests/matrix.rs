@@ -1,0 +1,370 @@
+//! All backends as one command, and runs of many machines in one matrix.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
+const REPORT: &str = include_str!("fixtures/failed-run/report.json");
+
+/// A folder that is gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let name = format!("matrix-{name}-{}-{}", std::process::id(), now.as_nanos());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file with this text.
+    fn with(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.file(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn xtask() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.env("LC_ALL", "C.UTF-8");
+    for name in ["GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// All backends on free ports, over the worker that keeps the contract with canned text.
+fn all_backends(scratch: &Scratch, options: &[&str]) -> Command {
+    let mut command = xtask();
+    command
+        .args(["worker:test", "--all-backends", "--port", "0"])
+        .args([
+            "--hive-port",
+            "0",
+            "--model",
+            "tiny",
+            "--worker-bin",
+            FAULTY_WORKER,
+        ])
+        .arg("--artifacts")
+        .arg(scratch.file("runs"))
+        .args(options);
+    command
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The only folder below `parent`.
+fn only_run(parent: &Path) -> PathBuf {
+    let folders = fs::read_dir(parent).unwrap().flatten();
+    let mut folders = folders.filter(|entry| entry.file_type().unwrap().is_dir());
+    let folder = folders.next().expect("a run's folder").path();
+    assert!(folders.next().is_none());
+    folder
+}
+
+/// Whether this machine can't run anything on an NVIDIA device.
+fn lacks_nvidia() -> bool {
+    let files = ["/dev/nvidia0", "/dev/nvhost-gpu", "/dev/dxg"];
+    let shown = files.iter().any(|file| Path::new(file).exists());
+    !shown && Command::new("nvidia-smi").output().is_err()
+}
+
+#[test]
+fn every_backend_has_a_column_in_every_report() {
+    let scratch = Scratch::new("columns");
+    let elsewhere = scratch.file("elsewhere.html");
+    let report = format!("html={}", elsewhere.display());
+    let summary = scratch.with("summary.md", "before\n");
+    // Not the checks that judge a speed: this machine may be a busy one.
+    let mut options = vec!["--report", &report];
+    for check in ["health.answers", "inference.answers", "shutdown.orderly"] {
+        options.extend(["--check", check]);
+    }
+    let output = all_backends(&scratch, &options)
+        .env("GITHUB_STEP_SUMMARY", &summary)
+        .output()
+        .unwrap();
+    let shown = said(&output);
+    let folder = only_run(&scratch.file("runs"));
+    assert!(folder.to_string_lossy().ends_with("-matrix"));
+    let matrix = json(&folder.join("report.json"));
+    assert_eq!(matrix["kind"], "matrix");
+    let backends: Vec<_> = matrix["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| &c["backend"])
+        .collect();
+    assert_eq!(backends, ["cpu", "cuda", "metal"]);
+    let cpu = &matrix["columns"][0];
+    assert_eq!(cpu["verdict"], "passed", "{shown}");
+    assert_eq!(cpu["exit_code"], 0);
+    if !cfg!(target_os = "macos") {
+        let metal = &matrix["columns"][2];
+        assert_eq!(metal["verdict"], "skipped");
+        assert!(
+            metal["reason"].as_str().unwrap().contains("macOS"),
+            "{metal}"
+        );
+        assert!(
+            shown.contains("Backend metal skipped: no Metal device"),
+            "{shown}"
+        );
+    }
+    if lacks_nvidia() {
+        let reason = matrix["columns"][1]["reason"].as_str().unwrap();
+        assert!(reason.contains("nvidia-smi is not there"), "{reason}");
+        assert!(!reason.contains("nvcc"), "nothing is built: {reason}");
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        assert!(
+            shown.contains("ALL TESTS PASSED! cpu: passed; cuda, metal: skipped."),
+            "{shown}"
+        );
+    }
+    // The run itself, as it was by itself.
+    let run = only_run(&folder.join("cpu"));
+    let single = json(&run.join("report.json"));
+    let rows = matrix["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), single["checks"].as_array().unwrap().len());
+    assert!(
+        rows.iter()
+            .any(|row| row["id"] == "inference.answers" && row["outcomes"][0] == "passed")
+    );
+    assert!(
+        matrix["measures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|m| m["name"] == "time_to_ready" && m["figures"][0]["n"] == 1)
+    );
+    // What the cpu goes on with along its own text is what the others would be held to.
+    let texts = single["greedy"]["texts"].as_array().unwrap();
+    assert_eq!(texts.len(), 3);
+    assert!(
+        texts
+            .iter()
+            .all(|text| text["next"].as_array().unwrap().len() > 1),
+        "{texts:?}"
+    );
+    for (name, needle) in [
+        ("junit.xml", "<testsuite name=\"metal\""),
+        ("summary.md", "| `inference.answers` | ✅ |"),
+        ("report.html", "<th>metal</th>"),
+    ] {
+        let text = fs::read_to_string(folder.join(name)).unwrap();
+        assert!(text.contains(needle), "{name} lacks {needle}: {text}");
+    }
+    assert!(
+        fs::read_to_string(elsewhere)
+            .unwrap()
+            .contains("<th>cpu</th>")
+    );
+    let summary = fs::read_to_string(summary).unwrap();
+    assert!(summary.starts_with("before\n") && summary.contains("all columns"));
+    assert_eq!(
+        summary.matches("## ").count() - summary.matches("### ").count(),
+        1
+    );
+}
+
+#[test]
+fn a_required_backend_that_is_not_here_is_an_error_and_no_broken_promise() {
+    if cfg!(target_os = "macos") {
+        return;
+    }
+    let scratch = Scratch::new("require");
+    let options = ["--check", "health.answers", "--require", "metal", "-q"];
+    let output = all_backends(&scratch, &options).output().unwrap();
+    let shown = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{shown}");
+    assert!(
+        shown.contains("error: metal is required, and could not be tested: no Metal device"),
+        "{shown}"
+    );
+    let matrix = json(&only_run(&scratch.file("runs")).join("report.json"));
+    assert_eq!(matrix["columns"][0]["verdict"], "passed");
+    assert_eq!(
+        (&matrix["verdict"], &matrix["exit_code"]),
+        (&"invalid".into(), &3.into())
+    );
+}
+
+#[test]
+fn a_broken_promise_on_one_backend_fails_the_matrix() {
+    let scratch = Scratch::new("broken");
+    let options = [
+        "--check",
+        "inference.answers",
+        "--check",
+        "health.answers",
+        "--format",
+        "json",
+    ];
+    let output = all_backends(&scratch, &options)
+        .env("WORKER_FAULT", "infer.zero_tokens")
+        .output()
+        .unwrap();
+    let shown = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    assert_eq!(lines[0]["event"], "run_started");
+    let matrix = lines.last().unwrap();
+    assert_eq!(
+        (&matrix["kind"], &matrix["exit_code"]),
+        (&"matrix".into(), &1.into())
+    );
+    let rows = matrix["rows"].as_array().unwrap();
+    let broken = rows
+        .iter()
+        .find(|row| row["id"] == "inference.answers")
+        .unwrap();
+    assert_eq!(broken["outcomes"][0], "failed");
+    let checks = matrix["columns"][0]["checks"].as_array().unwrap();
+    let check = checks
+        .iter()
+        .find(|check| check["id"] == "inference.answers");
+    assert!(check.unwrap()["expected"].is_string(), "{check:?}");
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let refused = |options: &[&str], word: &str| {
+        let output = xtask().arg("worker:test").args(options).output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{options:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains(word),
+            "{options:?}: {}",
+            said(&output)
+        );
+    };
+    refused(&["--all-backends", "--backend", "cpu"], "--backend");
+    refused(&["--require", "cuda"], "--all-backends");
+    refused(&["--all-backends", "--require", "abacus"], "abacus");
+    refused(&["--all-backends", "--max-tokens", "0"], "--max-tokens");
+    refused(&["--all-backends", "--self-test"], "--self-test");
+}
+
+/// The report of the recorded run, as if another machine and backend had made it.
+fn report_of(machine: &str, backend: &str) -> String {
+    let mut report: Value = serde_json::from_str(REPORT).unwrap();
+    report["environment"]["host"] = machine.into();
+    report["worker"]["backend"] = backend.into();
+    report.to_string()
+}
+
+fn merge(files: &[&Path], reports: &[&str]) -> Output {
+    let mut command = xtask();
+    command.args(["worker:report", "merge"]).args(files);
+    for report in reports {
+        command.args(["--report", report]);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn runs_of_many_machines_become_one_matrix() {
+    let scratch = Scratch::new("merge");
+    let a = scratch.with("a.json", &report_of("amsel", "cpu"));
+    let b = scratch.with("b.json", &report_of("drossel", "cuda"));
+    let recorded = scratch.with("c.jsonl", RECORDING);
+    let output = merge(
+        &[&a, &b, &recorded],
+        &["json", "html", "junit", "markdown=-"],
+    );
+    let shown = said(&output);
+    // The reports are there: what they say is no failure of this command.
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("| check | amsel cpu | drossel cuda | "),
+        "{shown}"
+    );
+    let matrix = json(&scratch.file("matrix.json"));
+    assert_eq!(matrix["columns"].as_array().unwrap().len(), 3);
+    assert_eq!(matrix["verdict"], "failed");
+    let outcomes = &matrix["rows"][0]["outcomes"];
+    assert!(
+        outcomes
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|outcome| outcome == &outcomes[0])
+    );
+    assert!(
+        fs::read_to_string(scratch.file("matrix.html"))
+            .unwrap()
+            .contains("<th>drossel cuda</th>")
+    );
+    assert!(
+        fs::read_to_string(scratch.file("matrix.xml"))
+            .unwrap()
+            .contains("<testsuite name=\"amsel cpu\"")
+    );
+
+    // A matrix is merged again with all of its columns.
+    let again = scratch.with("d.json", &report_of("star", "metal"));
+    let output = merge(&[&scratch.file("matrix.json"), &again], &["json=-"]);
+    let merged: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(merged["columns"].as_array().unwrap().len(), 4);
+    assert_eq!(merged["names"][3], "star metal");
+}
+
+#[test]
+fn what_cannot_be_merged_is_named() {
+    let scratch = Scratch::new("refused");
+    let good = scratch.with("good.json", REPORT);
+    let newer = REPORT.replacen("\"schema_version\": 1", "\"schema_version\": 7", 1);
+    let newer = scratch.with("newer.json", &newer);
+    let cut = scratch.with("cut.json", &REPORT[..REPORT.len() / 2]);
+    let events = RECORDING.replacen("\"schema_version\":1", "\"schema_version\":8", 1);
+    let events = scratch.with("newer.jsonl", &events);
+    for (file, words) in [
+        (&newer, "schema version 7"),
+        (&events, "schema version 8"),
+        (&cut, "no report of a run"),
+        (&scratch.file("absent.json"), "absent.json"),
+    ] {
+        let output = merge(&[&good, file], &["json"]);
+        let shown = said(&output);
+        assert_eq!(output.status.code(), Some(3), "{shown}");
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(shown.contains(words) && shown.contains(name), "{shown}");
+        assert!(!scratch.file("matrix.json").exists());
+    }
+    let output = merge(&[&good], &["repro"]);
+    assert_ne!(output.status.code(), Some(0));
+}
