@@ -1,11 +1,16 @@
 //! The command line, as types. Reads arguments and nothing else.
 
+mod benchmark;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use self::benchmark::BenchmarkArgs;
 use crate::tasks::worker::REAPER_TASK;
-use crate::tasks::worker::config::{Backend, Format, ReportTarget, Teacher, WorkerTestConfig};
+use crate::tasks::worker::config::{
+    Backend, Format, Mode, ReportTarget, Teacher, WorkerTestConfig,
+};
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::Question;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
@@ -54,6 +59,7 @@ Examples:
   cargo xtask worker:test --suite all --skip 'heartbeat.*'
   cargo xtask worker:test --all-backends --require cuda
   cargo xtask worker:test --explain health.answers
+  cargo xtask worker:test --benchmark --concurrency 1,4,16 --goodput ttft:200ms,tpot:50ms
 
 Exit codes:
   0  everything that was asked for ran, and passed
@@ -106,9 +112,9 @@ pub struct WorkerTestArgs {
     /// The text that the worker continues
     #[arg(long, value_name = "TEXT", default_value = "Hello, how are you?")]
     prompt: String,
-    /// How many tokens the worker may generate for it
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    max_tokens: u32,
+    /// How many tokens the worker may generate for it [default: 20, or 128 in a benchmark]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u32>,
     /// Another worker that takes the contract's arguments [default: built from this workspace]
     #[arg(long, value_name = "PATH")]
     worker_bin: Option<PathBuf>,
@@ -156,12 +162,19 @@ pub struct WorkerTestArgs {
     /// Also requests and answers, with their headers
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    benchmark: BenchmarkArgs,
 }
 
 impl WorkerTestArgs {
     /// The Python to do it with, where the self-test is asked for.
     pub fn self_test(&self) -> Option<Option<&Path>> {
         self.self_test.then_some(self.python.as_deref())
+    }
+
+    /// Whether only the client is to be measured.
+    pub fn is_tare(&self) -> bool {
+        self.benchmark.tare
     }
 
     /// What is to be answered from the table of checks instead of running anything.
@@ -180,11 +193,16 @@ impl WorkerTestArgs {
     /// The validated configuration, or what is wrong with the command line.
     pub fn into_config(self) -> anyhow::Result<WorkerTestConfig> {
         let defaults = WorkerTestConfig::default();
+        let mode = match self.benchmark.into_config(self.max_tokens) {
+            Some(benchmark) => Mode::Benchmark(Box::new(benchmark)),
+            None => Mode::Suite,
+        };
         let selection = Selection {
             suite: self.suite,
             checks: self.check,
             skips: self.skip,
         };
+        let selection = mode.selection(selection);
         plan::plan(&selection)?;
         WorkerTestConfig {
             worker_id: self.worker_id.unwrap_or(defaults.worker_id),
@@ -198,9 +216,10 @@ impl WorkerTestArgs {
             timeout_secs: self.timeout,
             heartbeat_interval_secs: self.heartbeat_interval,
             heartbeat_window_secs: self.heartbeat_window,
+            mode,
             selection,
             prompt: self.prompt,
-            max_tokens: self.max_tokens,
+            max_tokens: self.max_tokens.unwrap_or(defaults.max_tokens),
             worker_bin: self.worker_bin,
             log_lines: self.log_lines,
             python: self.python,

@@ -40,6 +40,9 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
     if let Some(python) = args.self_test() {
         return tasks::worker::self_test(python);
     }
+    if args.is_tare() {
+        return tasks::worker::tare();
+    }
     if let Some(question) = args.question() {
         return match question.answer() {
             Ok(text) => print_text(&text),

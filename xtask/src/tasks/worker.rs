@@ -12,9 +12,10 @@ mod journal;
 mod mode;
 pub mod model;
 pub mod mutants;
+mod other_worker;
 mod panics;
 pub mod plan;
-mod record;
+pub mod record;
 pub mod reporter;
 mod self_test;
 mod signals;
@@ -31,13 +32,13 @@ use std::time::Instant;
 use anyhow::Result;
 
 use self::artifacts::RunFolder;
-use self::config::{Backend, WorkerTestConfig};
+use self::config::{Backend, Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
 use self::mutants::MutantsConfig;
 use self::record::event::{
-    CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, RunInfo, SCHEMA_VERSION,
+    CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
 };
 use self::record::matrix::{Course, Matrix};
 use self::record::report::Verdict;
@@ -73,7 +74,12 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
 
     let reporters = evidence::reporters(config, folder.path());
     let (journal, keeper) = Journal::open(reporters, secrets::redactor());
-    journal.emit(EventKind::RunStarted(run_info(run_id, folder.path())));
+    let purpose = config.mode.purpose();
+    journal.emit(EventKind::RunStarted(run_info(
+        run_id,
+        folder.path(),
+        purpose,
+    )));
     journal.emit(EventKind::Configured {
         options: config.options(),
     });
@@ -128,7 +134,7 @@ pub fn test_all_backends(
     signals::raise_on_signal(&stop)?;
     panics::raise_on_panic(&stop);
     roster::open(&run_id)?;
-    let run = run_info(run_id, folder.path());
+    let run = run_info(run_id, folder.path(), config.mode.purpose());
     let errand = mode::matrix::Errand {
         arguments: mode::matrix::run_arguments(arguments),
         builds: config.worker_bin.is_none(),
@@ -150,6 +156,26 @@ pub fn test_all_backends(
     let matrix = Matrix::fold(columns, course);
     evidence::show_matrix(config, &matrix, folder.path());
     Ok(ExitCode::from(matrix.exit_code))
+}
+
+/// Measures the load generator's own error and limits; gives the exit code.
+pub fn tare() -> Result<ExitCode> {
+    let stop = StopFlag::default();
+    signals::raise_on_signal(&stop)?;
+    let tare = match mode::tare::measure(&stop) {
+        Ok(tare) => tare,
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            Some(Interrupted::Signal(signal)) => return Ok(ExitCode::from(128 + *signal as u8)),
+            Some(Interrupted::Panic(_)) | None => return Err(error),
+        },
+    };
+    // A reader that went away has seen enough.
+    let _ = writeln!(
+        std::io::stdout(),
+        "{}",
+        reporter::bench::tare_table(&tare).join("\n")
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Shows that a run which is killed leaves nobody behind; gives the exit code.
@@ -208,7 +234,10 @@ fn run(
     gathering: &mut Gathering,
 ) -> Result<Ended> {
     let plan = plan::plan(&config.selection)?;
-    journal.emit(mode::suite::planned(&plan));
+    journal.emit(match &config.mode {
+        Mode::Suite => mode::suite::planned(&plan),
+        Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
+    });
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
@@ -217,6 +246,14 @@ fn run(
     port::ensure_free(config.hive_port, "the mock hive", "--hive-port")?;
     let python = Python::find(config.python.as_deref())?;
     let hive = MockHiveServer::start(&python, config.hive_port, folder, journal, stop)?;
+    let other = match &config.mode {
+        Mode::Benchmark(benchmark) => benchmark
+            .against
+            .as_deref()
+            .map(|meant| other_worker::find(root, meant, config.backend, journal, stop)),
+        Mode::Suite => None,
+    };
+    let other = other.transpose()?;
     let binary = match &config.worker_bin {
         Some(binary) => binary.clone(),
         None => build::build_worker(root, config.backend, journal, stop)?,
@@ -247,8 +284,16 @@ fn run(
     };
     let mut subject = mode::suite::start(surroundings, &hive, launch)?;
     panics::rehearse();
-    let tested = mode::suite::run(&mut subject, &plan);
-    let compared = tested.and_then(|()| match &config.greedy {
+    let ran = match &config.mode {
+        Mode::Suite => mode::suite::run(&mut subject, &plan),
+        Mode::Benchmark(benchmark) => {
+            let (other, runs) = (other.as_deref(), artifacts(config, root));
+            mode::bench::run(&mut subject, &plan, benchmark, other, &runs, || {
+                gathering.wait();
+            })
+        }
+    };
+    let compared = ran.and_then(|()| match &config.greedy {
         Some(teacher) => mode::greedy::run(&subject, teacher),
         None => Ok(()),
     });
@@ -308,12 +353,13 @@ fn new_run_id() -> String {
     format!("{now}-{}", &id[..8])
 }
 
-fn run_info(run_id: String, folder: &Path) -> RunInfo {
+fn run_info(run_id: String, folder: &Path, purpose: Purpose) -> RunInfo {
     RunInfo {
         schema_version: SCHEMA_VERSION,
         run_id,
         started_at: chrono::Local::now().to_rfc3339(),
         artifacts: folder.display().to_string(),
+        purpose,
     }
 }
 

@@ -14,6 +14,9 @@ use super::record::event::EventKind;
 use super::stop::StopFlag;
 use super::subject::group::{ProcessGroup, Role};
 
+/// The target folder of what is built for this very machine, from the workspace root.
+pub const TARGET: &str = "target/native";
+
 const PACKAGE: &str = "llm-worker-rbee";
 
 /// The longest a build may take.
@@ -32,11 +35,23 @@ pub fn build_worker(
     journal: &Journal,
     stop: &StopFlag,
 ) -> Result<PathBuf> {
+    build_worker_at(root, &root.join(TARGET), backend, journal, stop)
+}
+
+/// The same for another checkout of the workspace, with a target folder of anybody's.
+pub fn build_worker_at(
+    root: &Path,
+    target: &Path,
+    backend: Backend,
+    journal: &Journal,
+    stop: &StopFlag,
+) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root)
         .args(["build", "--release", "--package", PACKAGE, "--bin", PACKAGE])
-        .args(["--target-dir", "target/native"])
+        .arg("--target-dir")
+        .arg(target)
         .args(["--config", "build.rustflags=[\"-Ctarget-cpu=native\"]"])
         .args(["--message-format", "json-render-diagnostics"]);
     if backend != Backend::Cpu {

@@ -1,5 +1,7 @@
 //! What a run was asked to do, validated. Pure.
 
+pub mod benchmark;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -8,7 +10,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::benchmark::BenchmarkConfig;
 use super::plan::Selection;
+use super::record::event::Purpose;
 use super::reporter::ReportKind;
 use super::reporter::human::Verbosity;
 
@@ -84,6 +88,42 @@ pub enum Teacher {
     Report(PathBuf),
 }
 
+/// What a run is for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Mode {
+    /// The promises, one after the other.
+    #[default]
+    Suite,
+    /// Figures under load.
+    Benchmark(Box<BenchmarkConfig>),
+}
+
+/// What a run that isn't about the checks checks nevertheless: that there is a worker, and that it
+/// stays in one piece.
+const AROUND_A_LOAD: [&str; 3] = ["start.*", "lifecycle.*", "shutdown.orderly"];
+
+impl Mode {
+    /// The same for the record.
+    pub fn purpose(&self) -> Purpose {
+        match self {
+            Mode::Suite => Purpose::Suite,
+            Mode::Benchmark(_) => Purpose::Benchmark,
+        }
+    }
+
+    /// The checks of this mode, where none were asked for.
+    pub fn selection(&self, asked_for: Selection) -> Selection {
+        let is_open = asked_for.suite.is_none() && asked_for.checks.is_empty();
+        match self {
+            Mode::Benchmark(_) if is_open => Selection {
+                checks: AROUND_A_LOAD.map(str::to_owned).to_vec(),
+                ..asked_for
+            },
+            Mode::Suite | Mode::Benchmark(_) => asked_for,
+        }
+    }
+}
+
 /// One run of `worker:test`.
 #[derive(Debug, Clone)]
 pub struct WorkerTestConfig {
@@ -109,6 +149,8 @@ pub struct WorkerTestConfig {
     pub heartbeat_interval_secs: u64,
     /// The longest wait for enough heartbeats.
     pub heartbeat_window_secs: u64,
+    /// What the run is for.
+    pub mode: Mode,
     /// Which checks run.
     pub selection: Selection,
     /// The text that the worker continues.
@@ -147,6 +189,7 @@ impl Default for WorkerTestConfig {
             timeout_secs: 30,
             heartbeat_interval_secs: 1,
             heartbeat_window_secs: 10,
+            mode: Mode::default(),
             selection: Selection::default(),
             prompt: String::from("Hello, how are you?"),
             max_tokens: 20,
@@ -192,6 +235,10 @@ impl WorkerTestConfig {
         );
         ensure!(!self.prompt.is_empty(), "--prompt must not be empty");
         ensure!(self.max_tokens > 0, "--max-tokens must be at least 1");
+        match &self.mode {
+            Mode::Suite => {}
+            Mode::Benchmark(benchmark) => benchmark.validate()?,
+        }
         Ok(self)
     }
 
@@ -218,7 +265,13 @@ impl WorkerTestConfig {
             "worker-bin": self.worker_bin,
             "log-lines": self.log_lines,
         });
-        serde_json::from_value(options).unwrap_or_default()
+        let mut options: BTreeMap<String, Value> =
+            serde_json::from_value(options).unwrap_or_default();
+        match &self.mode {
+            Mode::Suite => {}
+            Mode::Benchmark(benchmark) => options.extend(benchmark.options()),
+        }
+        options
     }
 }
 

@@ -54,13 +54,18 @@ impl Gathering {
         }));
     }
 
-    /// Waits a little for what is still missing, and then goes without.
-    pub fn finish(self) {
+    /// Waits a little for what is still missing.
+    pub fn wait(&self) {
         let began = Instant::now();
-        let busy = |threads: &[JoinHandle<()>]| threads.iter().any(|t| !t.is_finished());
-        while began.elapsed() < HASH_PATIENCE && busy(&self.threads) {
+        let is_busy = || self.threads.iter().any(|thread| !thread.is_finished());
+        while began.elapsed() < HASH_PATIENCE && is_busy() {
             std::thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Waits a little for what is still missing, and then goes without.
+    pub fn finish(self) {
+        self.wait();
         self.give_up.store(true, Ordering::Relaxed);
         for thread in self.threads {
             let _ = thread.join();

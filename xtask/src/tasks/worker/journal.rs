@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use super::record::event::{Event, EventKind};
 use super::record::redact::Redactor;
 use super::record::report::RunReport;
@@ -17,6 +19,9 @@ use super::stop::StopFlag;
 
 /// The name of the thread that reporters run in.
 pub const REPORTING_THREAD: &str = "reporters";
+
+/// How long reporters may take to catch up where somebody waits for the report.
+const FOLD_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long reporters may hold up the end of a run that was interrupted.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
@@ -38,6 +43,8 @@ pub struct Keeper {
 #[derive(Debug)]
 enum Message {
     Happened(Box<Event>),
+    /// Somebody wants to know the report so far.
+    Asked(Sender<RunReport>),
     Close,
 }
 
@@ -49,8 +56,17 @@ impl Journal {
         let thread = std::thread::Builder::new().name(String::from(REPORTING_THREAD));
         let feed = move || {
             let mut report = RunReport::default();
-            while let Ok(Message::Happened(event)) = receiver.recv() {
-                let event = without_secrets(*event, &redactor);
+            while let Ok(message) = receiver.recv() {
+                let event = match message {
+                    Message::Happened(event) => *event,
+                    Message::Asked(answer) => {
+                        // Who asked may have given up.
+                        let _ = answer.send(report.clone());
+                        continue;
+                    }
+                    Message::Close => break,
+                };
+                let event = without_secrets(event, &redactor);
                 report.apply(&event);
                 // A reporter that fails is dropped with a word; the others and the verdict go on.
                 reporters.retain_mut(|reporter| tell(reporter.as_mut(), &event, &report));
@@ -88,6 +104,16 @@ impl Journal {
         let event = Event { elapsed_ms, kind };
         // The receiver is gone only after the run; what comes then has no reader.
         let _ = self.sender.send(Message::Happened(Box::new(event)));
+    }
+
+    /// The report as it is once every event so far is folded.
+    ///
+    /// Fails where a reporter can't get rid of its output.
+    pub fn so_far(&self) -> anyhow::Result<RunReport> {
+        let (sender, answer) = channel();
+        let _ = self.sender.send(Message::Asked(sender));
+        let report = answer.recv_timeout(FOLD_LIMIT);
+        report.context("nobody takes this run's output, so that its figures can't be looked at")
     }
 
     /// The moment at this place of the run's axis.

@@ -1,5 +1,7 @@
-//! Ways to use a worker: the suite of checks, and that on all backends.
+//! What a run is for: checks, figures, and either of them on all backends.
 
+pub mod bench;
 pub mod greedy;
 pub mod matrix;
 pub mod suite;
+pub mod tare;

@@ -1,9 +1,12 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
+pub mod bench;
+pub mod compare;
 pub mod event;
 pub mod facts;
 pub mod matrix;
 pub mod measure;
+pub mod random;
 pub mod redact;
 pub mod replay;
 pub mod report;

@@ -1,5 +1,6 @@
 //! Who tells people and machines about a run. Knows the record and nothing else.
 
+pub mod bench;
 pub mod document;
 pub mod file;
 pub mod github;

@@ -178,24 +178,28 @@ pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
         exit.describe(),
     )?;
     subject.hive.ensure_alive()?;
-    let last_state = || -> Result<Option<BeatState>> {
+    // Beats that follow each other closely may overtake each other on their way: the last one is the
+    // one that arrived last, or the one that was sent last.
+    let last_states = || -> Result<Vec<BeatState>> {
         let heartbeats = subject.hive.heartbeats();
-        Ok(heartbeats
-            .last()
-            .map(read_heartbeat)
-            .transpose()?
-            .map(|beat| beat.state))
+        let beats = heartbeats.iter().map(read_heartbeat);
+        let beats = beats.collect::<Result<Vec<_>, _>>()?;
+        let sent_last = beats.iter().max_by_key(|beat| beat.sequence);
+        let last = beats.last().into_iter().chain(sent_last);
+        Ok(last.map(|beat| beat.state).collect())
     };
     let draining =
         subject
             .surroundings
             .stop
             .wait_for("the last heartbeat", LAST_BEAT_LIMIT, || {
-                Ok((last_state()? == Some(BeatState::Draining)).then_some(()))
+                Ok(last_states()?.contains(&BeatState::Draining).then_some(()))
             });
     if let Err(error) = draining {
         error.downcast::<TimedOut>()?;
-        let got = last_state()?.map_or(String::from("no heartbeat"), |state| format!("{state:?}"));
+        let got = last_states()?
+            .first()
+            .map_or(String::from("no heartbeat"), |state| format!("{state:?}"));
         return Err(Mismatch::new(place, "a last heartbeat with state Draining", got).into());
     }
     Ok(String::from("exit status 0"))

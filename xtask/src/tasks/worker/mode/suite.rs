@@ -21,15 +21,19 @@ const EVIDENCE_LINES: usize = 300;
 
 /// The plan as an event.
 pub fn planned(plan: &[Planned]) -> EventKind {
-    let checks = plan.iter().map(|Planned { check, .. }| PlannedCheck {
+    EventKind::Planned {
+        checks: planned_checks(plan).collect(),
+    }
+}
+
+/// The planned checks as an event tells them.
+pub fn planned_checks(plan: &[Planned]) -> impl Iterator<Item = PlannedCheck> {
+    plan.iter().map(|Planned { check, .. }| PlannedCheck {
         id: check.id.to_owned(),
         promise: check.promise.to_owned(),
         suite: check.suite,
         level: check.level,
-    });
-    EventKind::Planned {
-        checks: checks.collect(),
-    }
+    })
 }
 
 /// Waits until the worker is ready and runs every planned check.
@@ -37,8 +41,19 @@ pub fn planned(plan: &[Planned]) -> EventKind {
 /// Fails where we can't go on, or when the run is interrupted; broken promises are not failures
 /// of this function but facts in the journal.
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
-    let _sampler = Sampler::start(subject.worker.pid(), subject.surroundings.journal);
+    let _sampler = begin(subject)?;
+    run_checks(subject, plan)
+}
+
+/// Waits until the worker is ready, or isn't in time, while its needs are sampled.
+pub fn begin(subject: &mut Subject<'_>) -> Result<Sampler> {
+    let sampler = Sampler::start(subject.worker.pid(), subject.surroundings.journal);
     wait_until_ready(subject)?;
+    Ok(sampler)
+}
+
+/// Runs every planned check.
+pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
     let mut was_missed = false;
     for planned in plan {
         subject.surroundings.stop.check()?;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bench::{Objectives, RequestRecord, ScenarioPlan, Tare, Window};
+use super::compare::Comparison;
 use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
@@ -123,6 +125,28 @@ pub enum EventKind {
     },
     /// A check ended.
     CheckFinished(CheckRecord),
+    /// The load generator's own error and limits are known.
+    Tared(Tare),
+    /// The worker is put under a load.
+    ScenarioStarted {
+        /// Which.
+        plan: ScenarioPlan,
+        /// About how long it takes.
+        expected_ms: u64,
+    },
+    /// One request of a scenario is over. They are told after it, so as not to disturb it.
+    RequestMeasured(RequestRecord),
+    /// A scenario is over.
+    ScenarioFinished {
+        /// Which.
+        plan: ScenarioPlan,
+        /// The part that counts.
+        window: Window,
+        /// What requests have to keep to count as good.
+        objectives: Objectives,
+    },
+    /// A figure of this worker beside the same figure of another one.
+    Compared(Comparison),
     /// A heartbeat reached the hive.
     HeartbeatReceived(Heartbeat),
     /// The evidence for the heartbeat checks is awaited.
@@ -195,6 +219,38 @@ pub struct RunInfo {
     pub started_at: String,
     /// The folder that holds the run's files.
     pub artifacts: String,
+    /// What it is for.
+    #[serde(default)]
+    pub purpose: Purpose,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To try a worker's promises.
+    #[default]
+    Suite,
+    /// To measure it.
+    Benchmark,
+}
+
+impl Purpose {
+    /// How a run of this kind introduces itself.
+    pub fn title(self) -> &'static str {
+        match self {
+            Purpose::Suite => "Worker Isolation Test",
+            Purpose::Benchmark => "Worker Benchmark",
+        }
+    }
+
+    /// How sentences call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Suite => "Isolation test",
+            Purpose::Benchmark => "Benchmark",
+        }
+    }
 }
 
 /// A check that is going to run.
@@ -220,6 +276,8 @@ pub enum Suite {
     Contract,
     /// What it has to survive: rude clients, a hive that fails, signals.
     Resilience,
+    /// The loads of `--benchmark`.
+    Benchmark,
 }
 
 /// How much weight a promise has.
@@ -239,6 +297,7 @@ impl Suite {
             Suite::Isolation => "isolation",
             Suite::Contract => "contract",
             Suite::Resilience => "resilience",
+            Suite::Benchmark => "benchmark",
         }
     }
 }
@@ -344,6 +403,13 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// Whether the worker kept it.
+    pub fn has_passed(&self) -> bool {
+        *self == Outcome::Passed
+    }
 }
 
 /// What was promised and what came instead. As an error it means that the worker is to blame.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bench::{RequestRecord, ScenarioRecord, Tare};
+use super::compare::Comparison;
 use super::event::{
     CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
     RunInfo, WorkerInfo,
@@ -53,6 +55,18 @@ pub struct RunReport {
     /// What a worker like it goes on with along some texts.
     #[serde(default)]
     pub greedy: Option<Greedy>,
+    /// What was measured under load.
+    #[serde(default)]
+    pub scenarios: Vec<ScenarioRecord>,
+    /// The requests of the scenario that is under way.
+    #[serde(skip)]
+    pub requests: Vec<RequestRecord>,
+    /// How exact the load generator is.
+    #[serde(default)]
+    pub tare: Option<Tare>,
+    /// Figures beside those of another worker.
+    #[serde(default)]
+    pub comparisons: Vec<Comparison>,
     /// How the worker ended.
     pub worker_exit: Option<String>,
     /// The last lines of the worker's log.
@@ -115,6 +129,20 @@ impl RunReport {
             EventKind::CheckFinished(record) => self.checks.push(bounded(record)),
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
+            EventKind::Tared(tare) => self.tare = Some(tare.clone()),
+            EventKind::ScenarioStarted { .. } => self.requests.clear(),
+            EventKind::RequestMeasured(request) => self.requests.push(request.clone()),
+            EventKind::ScenarioFinished {
+                plan,
+                window,
+                objectives,
+            } => {
+                let requests = std::mem::take(&mut self.requests);
+                let (plan, window) = (plan.clone(), *window);
+                let record = ScenarioRecord::of(plan, window, objectives, &requests);
+                self.scenarios.push(record);
+            }
+            EventKind::Compared(comparison) => self.comparisons.push(comparison.clone()),
             EventKind::WorkerExited { status, .. } => self.worker_exit = Some(status.clone()),
             EventKind::LogTail {
                 source: LogSource::Worker,

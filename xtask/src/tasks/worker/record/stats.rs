@@ -2,11 +2,38 @@
 
 use serde::{Deserialize, Serialize};
 
-/// 97.5 % quantile of the standard normal distribution: two-sided intervals of 95 %.
-const Z_95: f64 = 1.959_964;
+/// Up to so many samples the binomial distribution is summed up; beyond, the normal one is close.
+const EXACT_SAMPLES: usize = 500;
 
 /// p99 is told only from this many samples on.
 const P99_SAMPLES: usize = 100;
+
+/// How sure an interval is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confidence {
+    /// It misses in 5 % of all cases: for figures that people read.
+    P95,
+    /// It misses in 1 % of all cases: for verdicts, of which a run has several.
+    P99,
+}
+
+impl Confidence {
+    /// How often it misses.
+    fn miss(self) -> f64 {
+        match self {
+            Confidence::P95 => 0.05,
+            Confidence::P99 => 0.01,
+        }
+    }
+
+    /// The two-sided quantile of the standard normal distribution.
+    fn z(self) -> f64 {
+        match self {
+            Confidence::P95 => 1.959_964,
+            Confidence::P99 => 2.575_829,
+        }
+    }
+}
 
 /// The shape of a set of samples, all in the samples' own unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +69,7 @@ impl Summary {
             n,
             min: sorted[0],
             p50: percentile(&sorted, 50.0),
-            p50_interval: median_interval(&sorted),
+            p50_interval: median_interval(&sorted, Confidence::P95),
             p90: percentile(&sorted, 90.0),
             p95: percentile(&sorted, 95.0),
             p99: (n >= P99_SAMPLES).then(|| percentile(&sorted, 99.0)),
@@ -63,19 +90,26 @@ pub fn percentile(sorted: &[f64], p: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// A distribution-free interval of the median that covers it in at least about 95 % of all cases:
-/// the order statistics around n/2 by the normal approximation of the binomial distribution
-/// (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2).
-fn median_interval(sorted: &[f64]) -> Option<(f64, f64)> {
+/// A distribution-free interval of the median of sorted samples: the narrowest pair of order
+/// statistics, equally far from both ends, by the binomial distribution (Conover, Practical
+/// Nonparametric Statistics, 3rd ed., section 3.2). `None` with so few samples that not even their
+/// extremes are sure enough: five, or seven.
+pub fn median_interval(sorted: &[f64], confidence: Confidence) -> Option<(f64, f64)> {
     let n = sorted.len();
-    // With fewer than six samples not even the extremes cover the median in 95 % of all cases.
-    if n < 6 {
-        return None;
-    }
-    let half_width = Z_95 * (n as f64).sqrt() / 2.0;
-    let low = (n as f64 / 2.0 - half_width).floor().max(1.0) as usize;
-    let high = (n as f64 / 2.0 + half_width).ceil() as usize + 1;
-    Some((sorted[low - 1], sorted[high.min(n) - 1]))
+    let rank = if n <= EXACT_SAMPLES {
+        // The largest rank r with 2 P(B < r) <= miss, where B counts the samples below the median.
+        let mut probability = 0.5f64.powi(n as i32);
+        let (mut below, mut rank) = (probability, 0);
+        while 2.0 * below <= confidence.miss() {
+            rank += 1;
+            probability *= (n - rank + 1) as f64 / rank as f64;
+            below += probability;
+        }
+        rank
+    } else {
+        (n as f64 / 2.0 - confidence.z() * (n as f64).sqrt() / 2.0).floor() as usize
+    };
+    (rank > 0).then(|| (sorted[rank - 1], sorted[n - rank]))
 }
 
 #[cfg(test)]
@@ -104,7 +138,18 @@ mod tests {
             (summary(5).p50_interval, summary(6).p50_interval),
             (None, Some((1.0, 6.0)))
         );
+        // From a table of the sign test: n = 10, 12, 100.
+        assert_eq!(summary(10).p50_interval, Some((2.0, 9.0)));
+        assert_eq!(summary(12).p50_interval, Some((3.0, 10.0)));
         assert_eq!(summary(100).p50_interval, Some((40.0, 61.0)));
+        let sure = |n: usize| median_interval(&numbers(n), Confidence::P99);
+        assert_eq!(
+            [sure(7), sure(8), sure(12)],
+            [None, Some((1.0, 8.0)), Some((2.0, 11.0))]
+        );
+        // Exact and by approximation, where the one takes over from the other.
+        assert_eq!(summary(500).p50_interval, Some((228.0, 273.0)));
+        assert_eq!(summary(501).p50_interval, Some((228.0, 274.0)));
         assert_eq!(Summary::of(&[]), None);
         assert_eq!(Summary::of(&[1.0, f64::NAN]), None);
     }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::words;
+use crate::tasks::worker::record::bench::{ScenarioRecord, Tare};
+use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::event::{
     Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
 };
@@ -41,6 +43,12 @@ pub struct Document {
     pub checks: Vec<Check>,
     /// Every measure, with its unit and the number of its samples.
     pub measures: Vec<Measure>,
+    /// What was measured under load.
+    pub scenarios: Vec<ScenarioRecord>,
+    /// How exact the load generator is.
+    pub tare: Option<Tare>,
+    /// Figures beside those of another worker.
+    pub comparisons: Vec<Comparison>,
     /// What reached the hive.
     pub heartbeats: Vec<Beat>,
     /// Heartbeats beyond those.
@@ -137,6 +145,9 @@ pub fn document(report: &RunReport) -> Document {
         worker_exit: report.worker_exit.clone(),
         checks: checks(report),
         measures: measure::measures(report),
+        scenarios: report.scenarios.clone(),
+        tare: report.tare.clone(),
+        comparisons: report.comparisons.clone(),
         heartbeats: beats(report),
         heartbeats_left_out: report.heartbeats_left_out,
         greedy: report.greedy.clone(),

@@ -1,5 +1,6 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
+mod bench;
 mod live;
 pub mod matrix;
 mod style;
@@ -181,6 +182,7 @@ impl<W: Write> Human<W> {
                 Suite::Isolation => {}
                 Suite::Contract => self.line("\n🔍 Testing every sentence of the contract...")?,
                 Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
+                Suite::Benchmark => self.line("\n📈 Measuring...")?,
             }
         }
         if area == self.area {
@@ -301,8 +303,8 @@ impl<W: Write> Human<W> {
 impl<W: Write + Send> Reporter for Human<W> {
     fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
         match &event.kind {
-            EventKind::RunStarted(_) => {
-                self.line("🧪 Worker Isolation Test")?;
+            EventKind::RunStarted(run) => {
+                self.line(&format!("🧪 {}", run.purpose.title()))?;
                 self.line("==================================\n")?;
             }
             EventKind::ModelChecking => self.line("📦 Checking model file...")?,
@@ -369,6 +371,9 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.live.end();
                 self.check_finished(record, report.level_of(&record.id))?;
             }
+            EventKind::ScenarioStarted { plan, expected_ms } => {
+                self.live.begin(&plan.name, Some(*expected_ms));
+            }
             EventKind::HeartbeatsWaiting { window_ms } => {
                 let window_s = window_ms / 1000;
                 self.line(&format!(
@@ -419,6 +424,10 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::Unanswered { .. }
             | EventKind::Sampled(_)
             | EventKind::LogRecorded { .. }
+            | EventKind::Tared(_)
+            | EventKind::RequestMeasured(_)
+            | EventKind::ScenarioFinished { .. }
+            | EventKind::Compared(_)
             | EventKind::HeartbeatReceived(_)
             | EventKind::GreedyAnswered(_)
             | EventKind::WorkerExited { .. }

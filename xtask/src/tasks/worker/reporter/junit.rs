@@ -21,7 +21,13 @@ pub fn render(report: &RunReport) -> String {
     if let Some(started) = started {
         junit.set_timestamp(started);
     }
-    for suite in [Suite::Isolation, Suite::Contract, Suite::Resilience] {
+    let suites = [
+        Suite::Isolation,
+        Suite::Contract,
+        Suite::Resilience,
+        Suite::Benchmark,
+    ];
+    for suite in suites {
         let cases = cases_of(suite, report);
         if !cases.is_empty() {
             let mut part = TestSuite::new(suite.as_str());

@@ -8,6 +8,7 @@ mod bad;
 mod fields;
 mod heartbeat;
 mod inference;
+mod known;
 mod refusal;
 
 pub use bad::{
@@ -21,7 +22,8 @@ pub use inference::{
     read_stream_event,
 };
 
-pub use refusal::{Refusal, is_busy_refusal, read_refusal};
+pub use known::{known_end, known_prompt, known_token};
+pub use refusal::{Refusal, is_busy_refusal, read_refusal, refusal_in_short};
 
 use super::client::{Request, Response};
 use crate::tasks::worker::record::event::Mismatch;

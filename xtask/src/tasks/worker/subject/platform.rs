@@ -18,15 +18,16 @@ pub use self::linux::{identify, listeners, marks, own_executable, processes};
 pub use self::macos::{identify, listeners, marks, own_executable, processes};
 #[cfg(unix)]
 pub use self::unix::{
-    Leash, NEEDS_REAPER, ask_process_to_stop, become_reaper, describe_exit, detach, exit_now,
-    is_member, kill_group, kill_process, on_stop_signal, peek_exit, prepare_leader, tell_group,
-    write_launcher,
+    Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
+    detach, exit_now, is_member, kill_group, kill_process, on_stop_signal, peek_exit,
+    prepare_leader, tell_group, write_launcher,
 };
 #[cfg(windows)]
 pub use self::windows::{
-    Leash, NEEDS_REAPER, ask_process_to_stop, become_reaper, describe_exit, detach, exit_now,
-    identify, is_member, kill_group, kill_process, listeners, marks, on_stop_signal,
-    own_executable, peek_exit, prepare_leader, processes, tell_group, write_launcher,
+    Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
+    detach, exit_now, identify, is_member, kill_group, kill_process, listeners, marks,
+    on_stop_signal, own_executable, peek_exit, prepare_leader, processes, tell_group,
+    write_launcher,
 };
 
 /// What a group can be told besides its end.

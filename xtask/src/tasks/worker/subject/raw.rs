@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -239,6 +240,54 @@ pub fn so_far(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
     Some((answer.status, body))
 }
 
+/// Where the bytes of an answer's body lie among all that came.
+#[derive(Debug)]
+pub struct Pieces {
+    /// Where the body begins.
+    pub begin: usize,
+    pieces: Vec<Range<usize>>,
+}
+
+/// The body of an answer, as far as it is there; `None` without a head.
+pub fn pieces(bytes: &[u8]) -> Option<Pieces> {
+    let (answer, begin) = parse_head(bytes)?;
+    let mut pieces = Vec::new();
+    match framing(&answer) {
+        Framing::Chunked => {
+            take_chunks(&bytes[begin..], &mut pieces);
+            for piece in &mut pieces {
+                *piece = piece.start + begin..piece.end + begin;
+            }
+        }
+        Framing::Counted(length) => {
+            pieces.push(begin..bytes.len().min(begin.saturating_add(length)))
+        }
+        Framing::UntilEnd => pieces.push(begin..bytes.len()),
+    }
+    Some(Pieces { begin, pieces })
+}
+
+impl Pieces {
+    /// The body's bytes from one offset among all bytes up to another.
+    pub fn between(&self, from: usize, to: usize) -> impl Iterator<Item = Range<usize>> {
+        let first = self.pieces.partition_point(|piece| piece.end <= from);
+        let rest = self.pieces[first..].iter();
+        let inside = rest.take_while(move |piece| piece.start < to);
+        inside.map(move |piece| piece.start.max(from)..piece.end.min(to))
+    }
+}
+
+/// Whether an answer begins with status 200, as far as can be seen.
+pub fn is_success(bytes: &[u8]) -> bool {
+    let status = bytes.get(9..12);
+    bytes.starts_with(b"HTTP/1.") && status.is_none_or(|status| status == b"200")
+}
+
+/// Whether a whole answer is there whose length its framing tells.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    parse(bytes, false).is_some()
+}
+
 /// The first whole answer in these bytes, and how many of them it takes.
 fn parse(bytes: &[u8], at_end: bool) -> Option<(Response, usize)> {
     let (mut answer, head_length) = parse_head(bytes)?;
@@ -305,12 +354,14 @@ fn framing(answer: &Response) -> Framing {
 
 /// The bytes of a body in chunks as far as they are there, and how many bytes it takes if it is whole.
 fn dechunk(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
-    let mut body = Vec::new();
-    let length = take_chunks(bytes, &mut body);
-    (body, length)
+    let mut pieces = Vec::new();
+    let length = take_chunks(bytes, &mut pieces);
+    let body = pieces.into_iter().flat_map(|piece| bytes[piece].to_vec());
+    (body.collect(), length)
 }
 
-fn take_chunks(bytes: &[u8], body: &mut Vec<u8>) -> Option<usize> {
+/// Where a body's own bytes lie between what frames them; and its length if it is whole.
+fn take_chunks(bytes: &[u8], pieces: &mut Vec<Range<usize>>) -> Option<usize> {
     let mut at = 0;
     loop {
         let line_length = find(&bytes[at..], b"\r\n")?;
@@ -328,7 +379,7 @@ fn take_chunks(bytes: &[u8], body: &mut Vec<u8>) -> Option<usize> {
             return Some(at + trailers);
         }
         let there = bytes.len() - at;
-        body.extend_from_slice(&bytes[at..at + size.min(there)]);
+        pieces.push(at..at + size.min(there));
         // The chunk, and the line end after it.
         at = at.checked_add(size)?.checked_add(2)?;
         bytes.get(at - 1)?;

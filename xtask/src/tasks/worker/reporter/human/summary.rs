@@ -1,6 +1,7 @@
 //! The summary: one line an area, and every broken promise in full. Pure.
 
-use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome};
+use super::bench;
+use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome, Purpose};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
 
 /// The area of a check: what stands before the dot.
@@ -10,10 +11,9 @@ pub fn area_of(id: &str) -> &str {
 
 /// The summary's lines.
 pub fn lines(report: &RunReport) -> Vec<String> {
-    let mut lines = vec![
-        String::from("\n📊 Test Summary"),
-        String::from("=================================="),
-    ];
+    let mut lines = bench::lines(report);
+    lines.push(String::from("\n📊 Test Summary"));
+    lines.push(String::from("=================================="));
     let mut areas: Vec<&str> = Vec::new();
     for area in report.checks.iter().map(|check| area_of(&check.id)) {
         if !areas.contains(&area) {
@@ -55,6 +55,11 @@ pub fn signal_name(signal: i32) -> String {
 
 /// The last word of a run.
 pub fn last_line(report: &RunReport) -> String {
+    let purpose = report
+        .run
+        .as_ref()
+        .map_or(Purpose::Suite, |run| run.purpose);
+    let purpose = purpose.as_str();
     let broken = |level| {
         let checks = report.checks.iter();
         checks
@@ -68,19 +73,19 @@ pub fn last_line(report: &RunReport) -> String {
                 1 => String::from(" (1 warning)"),
                 many => format!(" ({many} warnings)"),
             };
-            format!("\n✅ Isolation test complete - ALL TESTS PASSED!{warnings}")
+            format!("\n✅ {purpose} complete - ALL TESTS PASSED!{warnings}")
         }
         Verdict::Failed => {
             let failed = broken(Level::Must);
             format!(
-                "\n❌ Isolation test complete - {failed} of {} CHECKS FAILED",
+                "\n❌ {purpose} complete - {failed} of {} CHECKS FAILED",
                 report.checks.len()
             )
         }
-        Verdict::Invalid => String::from("\n⚠️ Isolation test could not judge the worker"),
+        Verdict::Invalid => format!("\n⚠️ {purpose} could not judge the worker"),
         Verdict::Interrupted(signal) => {
             let name = signal_name(signal);
-            format!("\n⚠️ Isolation test interrupted by {name}")
+            format!("\n⚠️ {purpose} interrupted by {name}")
         }
     }
 }

@@ -47,3 +47,12 @@ pub fn read_any_refusal(response: &Response) -> Result<Refusal, Mismatch> {
 pub fn is_busy_refusal(response: &Response) -> bool {
     read_refusal(response, 429, "queue_full").is_ok()
 }
+
+/// What an error says, to follow its status in a sentence; empty where it says nothing readable.
+pub fn refusal_in_short(body: &[u8]) -> String {
+    let error = Fields::parse("refusal", body).and_then(|fields| fields.object("error"));
+    let said = error.and_then(|error| Ok((error.text("code")?, error.text("message")?)));
+    said.map_or(String::new(), |(code, message)| {
+        format!(", {code}: {message}")
+    })
+}

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process as send_signal,
-    kill_process_group, setsid, waitid,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, getppid, getrlimit,
+    kill_process as send_signal, kill_process_group, setrlimit, setsid, waitid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -20,6 +20,18 @@ use super::{GroupSignal, Process};
 
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;
+
+/// Allows this process so many open files, as far as it may decide that itself. What it starts later
+/// inherits it.
+pub fn allow_open_files(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let most = limit.maximum.unwrap_or(wanted);
+        let current = Some(wanted.min(most));
+        // Where it is refused, opening a file too many says so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
+}
 
 /// What ties a group to us beyond its number: nothing, on Unix.
 #[derive(Debug)]

@@ -26,6 +26,9 @@ use super::{GroupSignal, Listeners, Process};
 /// The kernel closes our handles when we end, and with them the jobs.
 pub const NEEDS_REAPER: bool = false;
 
+/// Windows has no limit of open files that would be in the way.
+pub fn allow_open_files(_wanted: u64) {}
+
 /// What signals are called elsewhere, for exit codes that are the same on every system.
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;

@@ -1,0 +1,245 @@
+//! The benchmark: one worker under one load after the other, each with its figures and its verdict.
+
+pub mod against;
+pub mod baseline;
+mod prompts;
+mod scenario;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::prompts::PromptSource;
+use self::scenario::Scenario;
+use super::{suite, tare};
+use crate::tasks::worker::check::judge;
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::plan::Planned;
+use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
+use crate::tasks::worker::record::event::{
+    CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
+};
+use crate::tasks::worker::subject::drive::{self, Budget, Driven, Requests, Shot};
+use crate::tasks::worker::subject::{Subject, Surroundings};
+
+/// Checks of this area come before the loads, the others after them.
+const START: &str = "start.";
+
+/// Fewer requests than these say next to nothing: a scenario goes on until it has them,
+const LEAST_REQUESTS: usize = 6;
+
+/// but not for longer than so many times what was asked for.
+const PATIENCE: u32 = 12;
+
+/// The longest that one request may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(300);
+
+/// The plan of the checks and the loads, as an event.
+pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> EventKind {
+    let scenario = |scenario: Scenario| PlannedCheck {
+        id: scenario.id(),
+        promise: scenario.promise(),
+        suite: Suite::Benchmark,
+        level: Level::Must,
+    };
+    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let mut checks: Vec<_> = suite::planned_checks(before).collect();
+    match config.against {
+        Some(_) => checks.extend(against::planned(config)),
+        None => checks.extend(scenario::all(config).map(scenario)),
+    }
+    checks.extend(baseline::planned(config));
+    checks.extend(suite::planned_checks(after));
+    EventKind::Planned { checks }
+}
+
+/// Waits until the worker is ready, puts it under every load, or beside the worker to compare with,
+/// and runs the planned checks around that. `facts_are_known` is called before figures are compared
+/// with stored ones; `runs` is the folder of all runs' folders.
+///
+/// Fails where we can't go on, or when the run is interrupted.
+pub fn run(
+    subject: &mut Subject<'_>,
+    plan: &[Planned],
+    config: &BenchmarkConfig,
+    other: Option<&Path>,
+    runs: &Path,
+    facts_are_known: impl FnOnce(),
+) -> Result<()> {
+    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let _sampler = suite::begin(subject)?;
+    suite::run_checks(subject, before)?;
+    let Surroundings { journal, stop, .. } = subject.surroundings;
+    if subject.not_ready.is_none() {
+        journal.emit(EventKind::Tared(tare::measure(stop)?));
+        match other {
+            Some(other) => against::measure(subject, config, other)?,
+            None => measure(subject, config)?,
+        }
+        facts_are_known();
+        baseline::compare_and_save(config, runs, journal)?;
+    }
+    suite::run_checks(subject, after)
+}
+
+fn begin_of_rest(plan: &[Planned]) -> usize {
+    let is_start = |planned: &Planned| planned.check.id.starts_with(START);
+    plan.iter().take_while(|planned| is_start(planned)).count()
+}
+
+fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<()> {
+    let mut source = None;
+    for scenario in scenario::all(config) {
+        subject.surroundings.stop.check()?;
+        let id = scenario.id();
+        let began = Instant::now();
+        let journal = subject.surroundings.journal;
+        journal.emit(EventKind::CheckStarted { id: id.clone() });
+        let (outcome, detail) = judge(measure_one(subject, config, &scenario, &mut source));
+        subject.surroundings.stop.check()?;
+        journal.emit(EventKind::CheckFinished(CheckRecord {
+            id,
+            outcome,
+            duration_ms: began.elapsed().as_millis() as u64,
+            detail,
+        }));
+    }
+    Ok(())
+}
+
+/// Puts the worker under one load. The evidence is the figures in short.
+fn measure_one(
+    subject: &Subject<'_>,
+    config: &BenchmarkConfig,
+    scenario: &Scenario,
+    source: &mut Option<PromptSource>,
+) -> Result<String> {
+    subject.check_id.set("bench");
+    subject.worker.ensure_alive()?;
+    let (plan, requests) = scenario.prepare(subject, config, source)?;
+    let budget = scenario.budget(config);
+    subject
+        .surroundings
+        .journal
+        .emit(EventKind::ScenarioStarted {
+            plan: plan.clone(),
+            expected_ms: (budget.warm_up + budget.duration).as_millis() as u64,
+        });
+    let driven = drive_worker(subject, &plan, requests, budget)?;
+    let record = tell(subject, config, plan, driven);
+    verdict(&record)?;
+    let short = scenario.cut_short(&record.plan).unwrap_or_default();
+    Ok(in_short(&record) + &short)
+}
+
+fn drive_worker(
+    subject: &Subject<'_>,
+    plan: &ScenarioPlan,
+    requests: (Requests, Requests),
+    budget: Budget,
+) -> Result<Driven> {
+    let port = subject.worker.launch().port;
+    let stop = subject.surroundings.stop;
+    drive::drive(port, plan.load, requests, budget, stop, || {
+        subject.worker.ensure_alive()
+    })
+}
+
+/// Tells the journal what was measured, and folds it as the report will.
+fn tell(
+    subject: &Subject<'_>,
+    config: &BenchmarkConfig,
+    plan: ScenarioPlan,
+    driven: Driven,
+) -> ScenarioRecord {
+    let journal = subject.surroundings.journal;
+    let (window, requests) = record_of(journal, &plan, driven);
+    for request in &requests {
+        journal.emit(EventKind::RequestMeasured(request.clone()));
+    }
+    journal.emit(EventKind::ScenarioFinished {
+        plan: plan.clone(),
+        window,
+        objectives: config.objectives,
+    });
+    ScenarioRecord::of(plan, window, &config.objectives, &requests)
+}
+
+/// What a load brought, on the run's axis.
+fn record_of(
+    journal: &Journal,
+    plan: &ScenarioPlan,
+    driven: Driven,
+) -> (Window, Vec<RequestRecord>) {
+    let (from, to) = driven.window;
+    let window = Window {
+        from_ms: journal.elapsed_ms(from),
+        to_ms: journal.elapsed_ms(to),
+    };
+    let record = |shot: Shot| RequestRecord {
+        scenario: plan.name.clone(),
+        stream: shot.stream,
+        scheduled_ms: shot.scheduled.map(|due| journal.elapsed_ms(due)),
+        sent_ms: journal.elapsed_ms(shot.sent),
+        took_ms: ms(shot.timed.took),
+        chunks: shot
+            .timed
+            .chunks
+            .iter()
+            .map(|(at, tokens)| (ms(*at), *tokens))
+            .collect(),
+        prompt_tokens: shot.timed.prompt_tokens,
+        outcome: shot.timed.outcome,
+    };
+    (window, driven.shots.into_iter().map(record).collect())
+}
+
+/// A scenario is green when every request was answered, by the rules, and enough were.
+fn verdict(record: &ScenarioRecord) -> Result<()> {
+    let broken = record.failed + record.invalid;
+    if broken > 0 {
+        let got = format!(
+            "{} failed and {} broke a rule of streams: {}",
+            record.failed,
+            record.invalid,
+            record.reasons.join("; ")
+        );
+        let place = format!("the load {}", record.plan.name);
+        return Err(Mismatch::new(place, "an answer to every request", got).into());
+    }
+    if let Some(lag) = record.lag() {
+        anyhow::bail!("{lag}");
+    }
+    anyhow::ensure!(
+        record.valid > 0,
+        "no request was both sent and answered in the measured time"
+    );
+    Ok(())
+}
+
+/// The figures in a few words.
+fn in_short(record: &ScenarioRecord) -> String {
+    let median = |name: &str| record.measure(name).map(|measure| measure.summary.p50);
+    let mut parts = vec![format!("{} requests", record.valid)];
+    if let Some(ttft) = median("ttft") {
+        parts.push(format!("TTFT {ttft:.1} ms"));
+    }
+    if let Some(tpot) = median("tpot") {
+        parts.push(format!("TPOT {tpot:.2} ms"));
+        parts.push(format!("{:.1} tokens/s", record.output_tokens_per_s));
+    } else if let Some(rate) = median("prefill_rate") {
+        parts.push(format!("prefill {rate:.0} tokens/s"));
+    }
+    parts.join(", ")
+}
+
+/// The most tokens that any load but those of prefill asks the context for.
+fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
+    SHORT_PROMPT + u64::from(config.max_tokens)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,203 @@
+//! Two workers in one run, turn about, under the same loads: A B B A. What the machine does to one of
+//! them it does to the other, so that the ratio of each pair is worth more than its figures.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::baseline::tell;
+use super::prompts::PromptSource;
+use super::scenario::Scenario;
+use super::{REQUEST_LIMIT, record_of};
+use crate::tasks::worker::check::judge;
+use crate::tasks::worker::config::benchmark::BenchmarkConfig;
+use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan, ScenarioRecord};
+use crate::tasks::worker::record::compare::{COMPARED, Comparison};
+use crate::tasks::worker::record::event::{
+    CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
+};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::companion::Companion;
+use crate::tasks::worker::subject::drive::{self, Budget, Requests};
+use crate::tasks::worker::subject::process::WorkerProcess;
+
+/// How many pairs of each load. The interval of the median leaves out two on either side.
+const PAIRS: usize = 12;
+
+/// The prompt of the load that is about prefill.
+const PREFILL: u64 = 128;
+
+/// A turn lasts this part of what a whole load lasts otherwise.
+const TURN: u32 = 5;
+
+/// The fewest requests of a turn.
+const LEAST_REQUESTS: usize = 3;
+
+/// How much longer than asked for a turn may take to have them.
+const PATIENCE: u32 = 60;
+
+/// The loads under which the two are compared.
+fn loads(config: &BenchmarkConfig) -> Vec<Scenario> {
+    let most = config.concurrency.iter().max().copied().unwrap_or(1);
+    let prefill = config
+        .prompts
+        .is_none()
+        .then_some(Scenario::Prefill(PREFILL));
+    let sweep = (most > 1).then_some(Scenario::Sweep(most));
+    prefill
+        .into_iter()
+        .chain([Scenario::Decode])
+        .chain(sweep)
+        .collect()
+}
+
+/// What is planned where another worker is to be compared with.
+pub fn planned(config: &BenchmarkConfig) -> impl Iterator<Item = PlannedCheck> {
+    let other = config.against.clone().unwrap_or_default();
+    loads(config).into_iter().map(move |scenario| PlannedCheck {
+        id: id(&scenario),
+        promise: format!(
+            "is no slower than {other} under the load {}",
+            scenario.name()
+        ),
+        suite: Suite::Benchmark,
+        level: Level::Must,
+    })
+}
+
+fn id(scenario: &Scenario) -> String {
+    format!("against.{}", scenario.name())
+}
+
+/// Compares the worker under test with the one of `other`, whose name is in the configuration.
+pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) -> Result<()> {
+    let journal = subject.surroundings.journal;
+    let name = config.against.clone().unwrap_or_default();
+    let companion = subject.companion("against", |launch| other.clone_into(&mut launch.binary))?;
+    let ready = companion.wait_until_ready();
+    ready.with_context(|| format!("{name} is no worker to compare with"))?;
+    let mut source = PromptSource::open(subject, config)?;
+    for scenario in loads(config) {
+        let began = Instant::now();
+        let id = id(&scenario);
+        journal.emit(EventKind::CheckStarted { id: id.clone() });
+        let compared = compare(subject, &companion, config, &scenario, &mut source)
+            .and_then(|comparisons| tell(&comparisons, &name, journal));
+        let (outcome, detail) = judge(compared);
+        subject.surroundings.stop.check()?;
+        journal.emit(EventKind::CheckFinished(CheckRecord {
+            id,
+            outcome,
+            duration_ms: began.elapsed().as_millis() as u64,
+            detail,
+        }));
+    }
+    Ok(())
+}
+
+/// One load over both, turn about.
+fn compare(
+    subject: &Subject<'_>,
+    companion: &Companion,
+    config: &BenchmarkConfig,
+    scenario: &Scenario,
+    source: &mut PromptSource,
+) -> Result<Vec<Comparison>> {
+    let (plan, requests) = scenario.prepare_from(subject, config, source)?;
+    let journal = subject.surroundings.journal;
+    let budget = budget(config, scenario);
+    let turn = budget.warm_up + budget.duration;
+    journal.emit(EventKind::ScenarioStarted {
+        plan: plan.clone(),
+        expected_ms: (turn * 2 * PAIRS as u32).as_millis() as u64,
+    });
+    let take_turn = |worker: &WorkerProcess| {
+        let turn = turn_of(subject, worker, &plan, &requests, budget)?;
+        Ok::<_, anyhow::Error>(turn)
+    };
+    let of_other = || {
+        // Its failures are none of the worker under test.
+        take_turn(&companion.worker).map_err(|error| match error.downcast::<Mismatch>() {
+            Ok(mismatch) => anyhow::anyhow!("the worker to compare with: {mismatch}"),
+            Err(error) => error,
+        })
+    };
+    let mut pairs = Vec::with_capacity(PAIRS);
+    for pair in 0..PAIRS {
+        // A B, B A, A B: who goes first doesn't profit from it.
+        let (before, after) = if pair % 2 == 0 {
+            let before = of_other()?;
+            (before, take_turn(&subject.worker)?)
+        } else {
+            let after = take_turn(&subject.worker)?;
+            (of_other()?, after)
+        };
+        pairs.push((before, after));
+    }
+    Ok(comparisons(&plan, &pairs, config.floor))
+}
+
+fn budget(config: &BenchmarkConfig, scenario: &Scenario) -> Budget {
+    let duration = config.duration / TURN;
+    let least = LEAST_REQUESTS.max(2 * scenario.streams() as usize);
+    Budget {
+        warm_up: config.warm_up / TURN,
+        duration,
+        requests: config.requests.map(|requests| requests.max(least)),
+        least,
+        at_most: duration * PATIENCE,
+        limit: REQUEST_LIMIT,
+    }
+}
+
+/// One worker's turn. Fails with a [`Mismatch`] unless every request is answered by the rules.
+fn turn_of(
+    subject: &Subject<'_>,
+    worker: &WorkerProcess,
+    plan: &ScenarioPlan,
+    requests: &(Requests, Requests),
+    budget: Budget,
+) -> Result<ScenarioRecord> {
+    let stop = subject.surroundings.stop;
+    let port = worker.launch().port;
+    let driven = drive::drive(port, plan.load, requests.clone(), budget, stop, || {
+        worker.ensure_alive()
+    })?;
+    let (window, requests) = record_of(subject.surroundings.journal, plan, driven);
+    let record = ScenarioRecord::of(plan.clone(), window, &Objectives::default(), &requests);
+    super::verdict(&record)?;
+    if record.valid == 0 {
+        bail!("no request was both sent and answered in a turn");
+    }
+    Ok(record)
+}
+
+fn comparisons(
+    plan: &ScenarioPlan,
+    pairs: &[(ScenarioRecord, ScenarioRecord)],
+    floor: f64,
+) -> Vec<Comparison> {
+    let of_measure = |wanted: &str| {
+        let median = |record: &ScenarioRecord| Some(record.measure(wanted)?.summary.p50);
+        let figures = pairs
+            .iter()
+            .map(|(before, after)| median(before).zip(median(after)));
+        let figures = figures.collect::<Option<Vec<_>>>()?;
+        Comparison::of_pairs(&format!("{} {wanted}", plan.name), "ms", &figures, floor)
+    };
+    let rates: Vec<_> = pairs
+        .iter()
+        .map(|(before, after)| (before.output_tokens_per_s, after.output_tokens_per_s))
+        .collect();
+    let name = format!("{} throughput", plan.name);
+    // With one token an answer the rate of tokens is that of prefill, which TTFT tells already.
+    let throughput = (plan.max_tokens > 1)
+        .then(|| Comparison::of_pairs(&name, "tokens/s", &rates, floor))
+        .flatten();
+    COMPARED
+        .iter()
+        .filter_map(|wanted| of_measure(wanted))
+        .chain(throughput)
+        .collect()
+}

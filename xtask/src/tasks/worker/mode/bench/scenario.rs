@@ -1,0 +1,191 @@
+//! The loads of a benchmark, in their order.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::prompts::PromptSource;
+use super::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
+use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
+use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::subject::drive::{Budget, Requests};
+
+/// Chance in open loops, the same in every run.
+const SEED: u64 = 20_260_101;
+
+/// One load, before it is known what the model has room for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scenario {
+    /// The worker's very first request.
+    Cold,
+    /// One token after a prompt of this length, one request at a time.
+    Prefill(u64),
+    /// Many tokens after a short prompt, one request at a time.
+    Decode,
+    /// The same, so many at once.
+    Sweep(u32),
+    /// The same, whenever chance brings a request, so many a second.
+    Open(f64),
+}
+
+/// The loads that a benchmark asks for.
+pub fn all(config: &BenchmarkConfig) -> impl Iterator<Item = Scenario> {
+    let prefill = config.prompts.is_none().then_some(PREFILL_LENGTHS);
+    let prefill = prefill.into_iter().flatten().map(Scenario::Prefill);
+    let sweep = match config.rate_per_s {
+        Some(_) => Vec::new(),
+        None => config.concurrency.clone(),
+    };
+    [Scenario::Cold]
+        .into_iter()
+        .chain(prefill)
+        .chain([Scenario::Decode])
+        .chain(sweep.into_iter().map(Scenario::Sweep))
+        .chain(config.rate_per_s.map(Scenario::Open))
+}
+
+impl Scenario {
+    /// The name of the load.
+    pub fn name(&self) -> String {
+        match self {
+            Scenario::Cold => String::from("cold"),
+            Scenario::Prefill(tokens) => format!("prefill_{tokens}"),
+            Scenario::Decode => String::from("decode"),
+            Scenario::Sweep(streams) => format!("sweep_{streams}"),
+            Scenario::Open(rate) => format!("open_{rate}"),
+        }
+    }
+
+    /// The name of the verdict on it.
+    pub fn id(&self) -> String {
+        format!("bench.{}", self.name())
+    }
+
+    /// Completes the sentence "The worker ...".
+    pub fn promise(&self) -> String {
+        let load = match self {
+            Scenario::Cold => return String::from("answers its very first request"),
+            Scenario::Prefill(tokens) => format!("with a prompt of {tokens} tokens"),
+            Scenario::Decode => String::from("one at a time"),
+            Scenario::Sweep(streams) => format!("from {streams} streams at once"),
+            Scenario::Open(rate) => format!("of {rate} a second, as chance brings them"),
+        };
+        format!("answers every request {load}, by the rules of streams")
+    }
+
+    /// What to say where the context had no room for what the name promises.
+    pub fn cut_short(&self, plan: &ScenarioPlan) -> Option<String> {
+        match (self, plan.prompt_tokens) {
+            (Scenario::Prefill(wanted), Some(tokens)) if tokens < *wanted => Some(format!(
+                "; prompts of {tokens} tokens, as the context has no room for more"
+            )),
+            _ => None,
+        }
+    }
+
+    /// How long it goes on.
+    pub fn budget(&self, config: &BenchmarkConfig) -> Budget {
+        if *self == Scenario::Cold {
+            return Budget {
+                warm_up: Duration::ZERO,
+                duration: Duration::ZERO,
+                requests: Some(1),
+                least: 1,
+                at_most: REQUEST_LIMIT,
+                limit: REQUEST_LIMIT,
+            };
+        }
+        Budget {
+            warm_up: config.warm_up,
+            duration: config.duration,
+            requests: config.requests,
+            least: LEAST_REQUESTS.max(self.streams() as usize),
+            at_most: config.duration * PATIENCE,
+            limit: REQUEST_LIMIT,
+        }
+    }
+
+    /// How many requests are under way at once.
+    pub fn streams(&self) -> u32 {
+        match self {
+            Scenario::Sweep(streams) => *streams,
+            _ => 1,
+        }
+    }
+
+    /// Makes the requests: those of the warm-up, and those that count.
+    ///
+    /// The first load of all is prepared without asking the worker anything: it is to be cold.
+    pub fn prepare(
+        &self,
+        subject: &Subject<'_>,
+        config: &BenchmarkConfig,
+        source: &mut Option<PromptSource>,
+    ) -> Result<(ScenarioPlan, (Requests, Requests))> {
+        if *self == Scenario::Cold {
+            let requests = PromptSource::cold(config.max_tokens);
+            let plan = self.plan(None, config.max_tokens);
+            return Ok((plan, (requests.clone(), requests)));
+        }
+        let source = match source {
+            Some(source) => source,
+            None => source.insert(PromptSource::open(subject, config)?),
+        };
+        self.prepare_from(subject, config, source)
+    }
+
+    /// The same for any load but the cold one, with prompts from this source.
+    pub fn prepare_from(
+        &self,
+        subject: &Subject<'_>,
+        config: &BenchmarkConfig,
+        source: &mut PromptSource,
+    ) -> Result<(ScenarioPlan, (Requests, Requests))> {
+        let (prompt_tokens, max_tokens) = match self {
+            Scenario::Prefill(tokens) => (*tokens, 1),
+            _ => (SHORT_PROMPT, config.max_tokens),
+        };
+        let cut = source.cut(prompt_tokens, max_tokens);
+        let plan = self.plan(cut.prompt_tokens, cut.max_tokens);
+        let requests = source.requests(subject, cut)?;
+        Ok((plan, requests))
+    }
+
+    fn plan(&self, prompt_tokens: Option<u64>, max_tokens: u32) -> ScenarioPlan {
+        let load = match self {
+            Scenario::Sweep(streams) => Load::Closed { streams: *streams },
+            Scenario::Open(rate_per_s) => Load::Open {
+                rate_per_s: *rate_per_s,
+                seed: SEED,
+            },
+            _ => Load::Closed { streams: 1 },
+        };
+        ScenarioPlan {
+            name: self.name(),
+            load,
+            prompt_tokens,
+            max_tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(config: &BenchmarkConfig) -> Vec<String> {
+        all(config).map(|scenario| scenario.name()).collect()
+    }
+
+    #[test]
+    fn a_rate_takes_the_place_of_the_sweep_and_a_file_that_of_prefill() {
+        let mut config = BenchmarkConfig::default();
+        let default =
+            "cold prefill_32 prefill_128 prefill_512 decode sweep_1 sweep_2 sweep_4 sweep_8";
+        assert_eq!(names(&config).join(" "), default);
+        config.rate_per_s = Some(2.5);
+        config.prompts = Some("p.jsonl".into());
+        assert_eq!(names(&config), ["cold", "decode", "open_2.5"]);
+    }
+}
