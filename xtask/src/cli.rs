@@ -145,7 +145,8 @@ pub struct WorkerTestArgs {
     /// How the run is shown on standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
-    /// Write a report: json, junit, markdown or html; `-` as PATH is standard output. Without a path
+    /// Write a report: json, junit, markdown, html, repro, or of a benchmark github-benchmark or
+    /// bencher; `-` as PATH is standard output. Without a path
     /// it is the one in the run's folder. May be repeated
     #[arg(long, value_name = "KIND[=PATH]")]
     report: Vec<ReportTarget>,

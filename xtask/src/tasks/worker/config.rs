@@ -73,7 +73,8 @@ impl std::str::FromStr for ReportTarget {
         match ReportKind::from_name(kind) {
             Some(kind) => Ok(ReportTarget { kind, path }),
             None => Err(format!(
-                "there is no report `{kind}`: json, junit, markdown or html"
+                "there is no report `{kind}`: {}",
+                ReportKind::names()
             )),
         }
     }

@@ -1,6 +1,6 @@
 //! Which reporters a run has, and rendering a recorded run again.
 
-use std::io::{self, BufWriter, stderr, stdout};
+use std::io::{self, BufWriter, ErrorKind, stderr, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -32,17 +32,20 @@ pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Report
         Format::Human => Box::new(Human::on_stdout(config.verbosity)),
         Format::Json => Box::new(JsonLines::new(stdout())),
     });
-    for kind in ReportKind::all() {
+    for kind in ReportKind::always() {
         reporters.push(Box::new(FileReport::new(
             kind,
             folder.join(kind.file_name()),
         )));
     }
     for ReportTarget { kind, path } in &config.reports {
-        // Without a path it is the file in the run's folder, which is written anyway.
-        if let Some(path) = path {
-            reporters.push(Box::new(FileReport::new(*kind, path.clone())));
-        }
+        let path = match path {
+            Some(path) => path.clone(),
+            // The file in the run's folder is written anyway.
+            None if ReportKind::always().any(|written| written == *kind) => continue,
+            None => folder.join(kind.file_name()),
+        };
+        reporters.push(Box::new(FileReport::new(*kind, path)));
     }
     if let Some(path) = set("GITHUB_STEP_SUMMARY") {
         reporters.push(Box::new(StepSummary::new(PathBuf::from(path))));
@@ -77,8 +80,11 @@ pub fn render(config: &RenderConfig) -> Result<()> {
             Some(path) => path.clone(),
             None => events.with_file_name(kind.file_name()),
         };
-        file::write(*kind, &path, &report)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        match file::write(*kind, &path, &report) {
+            // A reader that went away (`| head`) has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe && path.as_os_str() == "-" => {}
+            written => written.with_context(|| format!("cannot write {}", path.display()))?,
+        }
         if path.as_os_str() != "-" {
             println!("{}", path.display());
         }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod document;
+pub mod exports;
 pub mod file;
 pub mod github;
 pub mod html;
@@ -42,6 +43,10 @@ pub enum ReportKind {
     Html,
     /// A shell script that does by hand what the run did.
     Repro,
+    /// Figures for `github-action-benchmark`.
+    GithubBenchmark,
+    /// Figures for Bencher.
+    Bencher,
 }
 
 /// Each report, its name on the command line and its file's name.
@@ -51,12 +56,25 @@ const KINDS: &[(ReportKind, &str, &str)] = &[
     (ReportKind::Markdown, "markdown", "summary.md"),
     (ReportKind::Html, "html", "report.html"),
     (ReportKind::Repro, "repro", "repro.sh"),
+    (
+        ReportKind::GithubBenchmark,
+        "github-benchmark",
+        "github-benchmark.json",
+    ),
+    (ReportKind::Bencher, "bencher", "bencher.json"),
 ];
 
 impl ReportKind {
-    /// Every kind, in the order in which files are written.
-    pub fn all() -> impl Iterator<Item = ReportKind> {
-        KINDS.iter().map(|(kind, ..)| *kind)
+    /// Those that every run writes, in their order. Exports are written where they are asked for.
+    pub fn always() -> impl Iterator<Item = ReportKind> {
+        let all = KINDS.iter().map(|(kind, ..)| *kind);
+        all.filter(|kind| !matches!(kind, ReportKind::GithubBenchmark | ReportKind::Bencher))
+    }
+
+    /// All that `--report` knows, in a sentence.
+    pub fn names() -> String {
+        let names: Vec<_> = KINDS.iter().map(|(_, name, _)| *name).collect();
+        names.join(", ")
     }
 
     /// As `--report` spells it.
@@ -79,6 +97,8 @@ impl ReportKind {
             ReportKind::Markdown => markdown::render(report),
             ReportKind::Html => html::render(report),
             ReportKind::Repro => repro::render(report),
+            ReportKind::GithubBenchmark => exports::github_benchmark(report),
+            ReportKind::Bencher => exports::bencher(report),
         }
     }
 }

@@ -220,10 +220,7 @@ impl Baseline {
                 let name = format!("{} {wanted}", record.plan.name);
                 Comparison::of_medians(&name, &after.unit, &before.summary, &after.summary, floor)
             };
-            COMPARED
-                .iter()
-                .filter_map(compare)
-                .collect()
+            COMPARED.iter().filter_map(compare).collect()
         };
         scenarios.iter().flat_map(of_scenario).collect()
     }

@@ -244,6 +244,14 @@ impl Purpose {
         }
     }
 
+    /// What its reports are headed with.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Purpose::Suite => "Worker test",
+            Purpose::Benchmark => "Worker benchmark",
+        }
+    }
+
     /// How sentences call it.
     pub fn as_str(self) -> &'static str {
         match self {

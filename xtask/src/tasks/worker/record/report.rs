@@ -9,7 +9,7 @@ use super::bench::{RequestRecord, ScenarioRecord, Tare};
 use super::compare::Comparison;
 use super::event::{
     CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
-    RunInfo, WorkerInfo,
+    Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
 use super::timeline::Timeline;
@@ -190,6 +190,11 @@ impl RunReport {
             heartbeat.body = Value::String(cut(&body, TEXT_BYTES));
         }
         self.heartbeats.push(heartbeat);
+    }
+
+    /// What the run is for.
+    pub fn purpose(&self) -> Purpose {
+        self.run.as_ref().map_or(Purpose::Suite, |run| run.purpose)
     }
 
     /// What the run comes to.

@@ -223,8 +223,54 @@ pub fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Vec<Str
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::tasks::worker::record::bench::{
+        Objectives, RequestOutcome, RequestRecord, ScenarioPlan, Window,
+    };
+
+    /// A report of one load with one request of two tokens in a second.
+    pub fn measured() -> RunReport {
+        let plan = ScenarioPlan {
+            name: String::from("sweep_2"),
+            load: Load::Closed { streams: 2 },
+            prompt_tokens: Some(32),
+            max_tokens: 2,
+        };
+        let window = Window {
+            from_ms: 0.0,
+            to_ms: 1000.0,
+        };
+        let request = RequestRecord {
+            scenario: plan.name.clone(),
+            stream: 0,
+            scheduled_ms: None,
+            sent_ms: 0.0,
+            took_ms: 70.0,
+            chunks: vec![(50.0, 1), (60.0, 1)],
+            prompt_tokens: 32,
+            outcome: RequestOutcome::Valid,
+        };
+        RunReport {
+            scenarios: vec![ScenarioRecord::of(
+                plan,
+                window,
+                &Objectives::default(),
+                &[request],
+            )],
+            ..RunReport::default()
+        }
+    }
+
+    #[test]
+    fn a_load_is_a_row_and_its_rate_a_bar() {
+        let report = measured();
+        let expected = [
+            "sweep_2", "1", "1.0 s", "50.0", "50.0", "-", "10.0", "-", "70.0", "2.00",
+        ];
+        assert_eq!(rows(&report)[0], expected.map(str::to_owned));
+        assert_eq!(bars(&report), ["█".repeat(16)]);
+    }
 
     #[test]
     fn numbers_have_as_many_digits_as_mean_something() {

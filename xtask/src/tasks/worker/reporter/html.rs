@@ -2,6 +2,7 @@
 //!
 //! Whatever a worker said is hostile until [`text`] has seen it.
 
+mod bench;
 pub mod matrix;
 mod parts;
 mod timeline;
@@ -30,10 +31,12 @@ pub fn render(report: &RunReport) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <link rel=\"icon\" href=\"data:,\">\n\
-         <title>{word}: worker test {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+         <title>{word}: {} {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        report.purpose().heading(),
         text(run_id)
     );
     verdict(&mut page, report);
+    bench::sections(&mut page, report);
     timeline::section(&mut page, report);
     checks(&mut page, report);
     parts::measures(&mut page, report);
@@ -70,8 +73,9 @@ fn verdict(page: &mut String, report: &RunReport) {
     };
     let _ = write!(
         page,
-        "<header class=\"verdict {class}\" id=\"verdict\">\n<p class=\"kicker\">Worker test</p>\n\
+        "<header class=\"verdict {class}\" id=\"verdict\">\n<p class=\"kicker\">{}</p>\n\
          <h1>{word}</h1>\n<p class=\"lead\">{}</p>\n",
+        report.purpose().heading(),
         text(&sentence)
     );
     for trouble in &report.troubles {

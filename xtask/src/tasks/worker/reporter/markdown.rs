@@ -4,7 +4,7 @@ pub mod matrix;
 
 use std::fmt::Write;
 
-use super::words;
+use super::{bench, words};
 use crate::tasks::worker::record::event::{CheckRecord, Outcome};
 use crate::tasks::worker::record::measure;
 use crate::tasks::worker::record::report::{RunReport, Verdict};
@@ -15,6 +15,7 @@ pub fn render(report: &RunReport) -> String {
     head(&mut page, report);
     checks(&mut page, report);
     broken(&mut page, report);
+    figures(&mut page, report);
     measures(&mut page, report);
     machine(&mut page, report);
     log(&mut page, report);
@@ -28,7 +29,11 @@ fn head(page: &mut String, report: &RunReport) {
         Verdict::Invalid | Verdict::Interrupted(_) => "⚠️",
     };
     let (word, sentence) = words::verdict(report);
-    let _ = writeln!(page, "## {symbol} Worker test {word}\n\n{sentence}\n");
+    let _ = writeln!(
+        page,
+        "## {symbol} {} {word}\n\n{sentence}\n",
+        report.purpose().heading()
+    );
     let facts = [
         report
             .model
@@ -102,6 +107,34 @@ fn broken(page: &mut String, report: &RunReport) {
             )),
         );
     }
+}
+
+fn figures(page: &mut String, report: &RunReport) {
+    table(page, "Figures", bench::COLUMNS, &bench::rows(report));
+    for remark in bench::remarks(report) {
+        let _ = writeln!(page, "- {}", text(&remark));
+    }
+    let compared = bench::comparison_rows(report);
+    table(page, "Comparison", bench::COMPARISON_COLUMNS, &compared);
+    page.push('\n');
+}
+
+/// A table under a heading, numbers to the right; nothing without rows.
+fn table<const N: usize>(page: &mut String, title: &str, head: [&str; N], rows: &[[String; N]]) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        page,
+        "### {title}\n\n| {} |\n|---{}|",
+        head.join(" | "),
+        "|--:".repeat(N - 1)
+    );
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|value| cell(value)).collect();
+        let _ = writeln!(page, "| {} |", cells.join(" | "));
+    }
+    page.push('\n');
 }
 
 fn measures(page: &mut String, report: &RunReport) {

@@ -22,7 +22,7 @@ pub fn render(kind: ReportKind, matrix: &Matrix) -> Option<String> {
         ReportKind::Junit => Some(junit::matrix::render(matrix)),
         ReportKind::Markdown => Some(markdown::matrix::render(matrix)),
         ReportKind::Html => Some(html::matrix::render(matrix)),
-        ReportKind::Repro => None,
+        ReportKind::Repro | ReportKind::GithubBenchmark | ReportKind::Bencher => None,
     }
 }
 

@@ -32,9 +32,7 @@ const MANY_TOKENS: u32 = 32;
 /// Elsewhere so many are looked for,
 const ENOUGH_LASTING: usize = 64;
 
-/// not for longer than this,
-const SEARCH_LIMIT: Duration = Duration::from_secs(5);
-
+/// not for longer than a load itself takes,
 /// and so many of the longest have to do where fewer are found.
 const FEWEST_LASTING: usize = 8;
 
@@ -55,6 +53,8 @@ pub enum PromptSource {
         context: Option<u64>,
         /// Those of the loads of many tokens; empty until the first of them.
         lasting: Vec<String>,
+        /// How long may be looked for prompts with long answers.
+        patience: Duration,
     },
     /// Read from a file.
     Read(Vec<String>),
@@ -83,6 +83,7 @@ impl PromptSource {
             prompts,
             context,
             lasting: Vec::new(),
+            patience: config.duration,
         })
     }
 
@@ -108,15 +109,18 @@ impl PromptSource {
         let pool = match self {
             Self::Read(prompts) => prompts,
             Self::Made {
-                prompts, lasting, ..
+                prompts,
+                lasting,
+                patience,
+                ..
             } => {
                 let is_prefill = cut.max_tokens == 1;
                 if is_prefill {
-                    fresh = find_lasting(subject, prompts, cut)?;
+                    fresh = find_lasting(subject, prompts, cut, *patience)?;
                     &fresh
                 } else {
                     if lasting.is_empty() {
-                        *lasting = find_lasting(subject, prompts, cut)?;
+                        *lasting = find_lasting(subject, prompts, cut, *patience)?;
                     }
                     lasting
                 }
@@ -150,7 +154,12 @@ fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> Cut {
 ///
 /// Most models go on and on after nonsense. For those that like to end, prompts are tried one by one
 /// until enough are found, or the time is up and the longest have to do.
-fn find_lasting(subject: &Subject<'_>, prompts: &mut Prompts, cut: Cut) -> Result<Vec<String>> {
+fn find_lasting(
+    subject: &Subject<'_>,
+    prompts: &mut Prompts,
+    cut: Cut,
+    patience: Duration,
+) -> Result<Vec<String>> {
     let began = Instant::now();
     let wanted = u64::from(cut.max_tokens);
     let length = cut.prompt_tokens.unwrap_or_default();
@@ -175,7 +184,7 @@ fn find_lasting(subject: &Subject<'_>, prompts: &mut Prompts, cut: Cut) -> Resul
             return Ok((0..DIFFERENT).map(|_| prompts.make(length)).collect());
         }
         let lasting = tried.iter().filter(|(tokens, _)| *tokens == wanted).count();
-        if lasting >= ENOUGH_LASTING || began.elapsed() > SEARCH_LIMIT {
+        if lasting >= ENOUGH_LASTING || began.elapsed() > patience {
             tried.sort_by_key(|(tokens, _)| std::cmp::Reverse(*tokens));
             tried.truncate(lasting.max(FEWEST_LASTING));
             tried.retain(|(tokens, _)| *tokens > 0);

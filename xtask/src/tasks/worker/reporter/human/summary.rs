@@ -1,7 +1,7 @@
 //! The summary: one line an area, and every broken promise in full. Pure.
 
 use super::bench;
-use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome, Purpose};
+use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
 
 /// The area of a check: what stands before the dot.
@@ -55,11 +55,7 @@ pub fn signal_name(signal: i32) -> String {
 
 /// The last word of a run.
 pub fn last_line(report: &RunReport) -> String {
-    let purpose = report
-        .run
-        .as_ref()
-        .map_or(Purpose::Suite, |run| run.purpose);
-    let purpose = purpose.as_str();
+    let purpose = report.purpose().as_str();
     let broken = |level| {
         let checks = report.checks.iter();
         checks

@@ -1,0 +1,299 @@
+//! The figures of a benchmark: tables, and three drawings as inline SVG. Pure.
+
+use std::fmt::Write;
+
+use super::text;
+use crate::tasks::worker::record::bench::{Load, RequestSpan, ScenarioRecord};
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::stats::Summary;
+use crate::tasks::worker::reporter::bench::{
+    COLUMNS, COMPARISON_COLUMNS, comparison_rows, number, remarks, rows,
+};
+use crate::tasks::worker::reporter::words;
+
+/// The drawings' own units; the page scales them.
+const WIDTH: f64 = 1000.0;
+const LEFT: f64 = 150.0;
+const RIGHT: f64 = 60.0;
+const ROW: f64 = 22.0;
+const CHART: f64 = 180.0;
+
+/// More rows than these would make a drawing that nobody reads.
+const STREAMS_DRAWN: usize = 32;
+
+/// What a spread holds: each mark, and how it is drawn.
+const LATENCIES: [(&str, &str); 3] = [
+    ("ttft", "Time to the first token"),
+    ("tpot", "Time for each further token"),
+    ("e2e", "Time to the end of the answer"),
+];
+
+/// The sections; nothing where nothing was measured.
+pub fn sections(page: &mut String, report: &RunReport) {
+    let figures = rows(report);
+    if !figures.is_empty() {
+        page.push_str("<section id=\"figures\">\n<h2>Figures</h2>\n");
+        table(page, COLUMNS, &figures);
+        page.push_str(
+            "<p class=\"muted\">Medians with 95 % intervals; p99 from 100 samples on; n counts \
+             valid requests.</p>\n",
+        );
+        page.push_str("<ul class=\"muted\">\n");
+        for remark in remarks(report) {
+            let _ = writeln!(page, "<li>{}</li>", text(&remark));
+        }
+        page.push_str("</ul>\n");
+        throughput(page, report);
+        for (measure, title) in LATENCIES {
+            spread(page, report, measure, title);
+        }
+        waterfall(page, report);
+        page.push_str("</section>\n");
+    }
+    let compared = comparison_rows(report);
+    if !compared.is_empty() {
+        page.push_str("<section id=\"comparison\">\n<h2>Comparison</h2>\n");
+        table(page, COMPARISON_COLUMNS, &compared);
+        page.push_str("</section>\n");
+    }
+}
+
+fn table<const N: usize>(page: &mut String, head: [&str; N], rows: &[[String; N]]) {
+    page.push_str("<div class=\"scroll\"><table class=\"figures\">\n<thead><tr>");
+    let class = |at: usize| if at == 0 { "" } else { " class=\"number\"" };
+    for (at, name) in head.iter().enumerate() {
+        let _ = write!(page, "<th{}>{}</th>", class(at), text(name));
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        page.push_str("<tr>");
+        for (at, cell) in row.iter().enumerate() {
+            let _ = write!(page, "<td{}>{}</td>", class(at), text(cell));
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody>\n</table></div>\n");
+}
+
+fn drawing(page: &mut String, name: &str, title: &str, height: f64, svg: &str) {
+    let _ = write!(
+        page,
+        "<figure><div class=\"scroll\"><svg class=\"timeline\" id=\"{name}\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">\n{svg}</svg></div>\n<figcaption>{title}</figcaption></figure>\n",
+        title = text(title)
+    );
+}
+
+/// Tokens a second over the number of streams.
+fn throughput(page: &mut String, report: &RunReport) {
+    let points: Vec<(u32, f64)> = report
+        .scenarios
+        .iter()
+        .filter(|record| record.plan.name.starts_with("sweep_"))
+        .filter_map(|record| match record.plan.load {
+            Load::Closed { streams } => Some((streams, record.output_tokens_per_s)),
+            Load::Open { .. } => None,
+        })
+        .collect();
+    let most = points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    if points.len() < 2 || most <= 0.0 {
+        return;
+    }
+    let step = (WIDTH - LEFT - RIGHT) / (points.len() - 1) as f64;
+    let (top, bottom) = (24.0, 24.0 + CHART);
+    let mut svg = format!(
+        "<line class=\"rail\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{bottom}\" y2=\"{bottom}\"/>\n<text class=\"lane\" x=\"0\" y=\"{top}\">tokens/s</text>\n",
+        WIDTH - RIGHT
+    );
+    let mut line = String::new();
+    for (at, (streams, rate)) in points.iter().enumerate() {
+        let x = LEFT + step * at as f64;
+        let y = bottom - rate / most * CHART;
+        let _ = write!(line, "{x:.1},{y:.1} ");
+        let _ = writeln!(
+            svg,
+            "<circle class=\"point\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{streams} streams: {} tokens/s</title></circle><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{}</text><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{streams}</text>",
+            number(*rate),
+            y - 9.0,
+            number(*rate),
+            bottom + 16.0
+        );
+    }
+    let _ = writeln!(svg, "<polyline class=\"curve cpu\" points=\"{line}\"/>");
+    drawing(
+        page,
+        "throughput",
+        "Tokens a second over streams at once",
+        bottom + 26.0,
+        &svg,
+    );
+}
+
+/// A measure of each load, from its smallest to its largest value.
+fn spread(page: &mut String, report: &RunReport, measure: &str, title: &str) {
+    let rows: Vec<(&str, &Summary)> = report
+        .scenarios
+        .iter()
+        .filter_map(|record| {
+            let found = record.measure(measure)?;
+            Some((record.plan.name.as_str(), &found.summary))
+        })
+        .filter(|(_, summary)| summary.n > 1 && summary.min > 0.0)
+        .collect();
+    let low = rows
+        .iter()
+        .map(|(_, summary)| summary.min)
+        .fold(f64::MAX, f64::min);
+    let high = rows
+        .iter()
+        .map(|(_, summary)| summary.max)
+        .fold(0.0, f64::max);
+    if rows.is_empty() || high <= low {
+        return;
+    }
+    // Latencies of one load and another are factors apart.
+    let x = |value: f64| {
+        let share = (value / low).ln() / (high / low).ln();
+        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    };
+    let mut svg = String::new();
+    let mut y = 6.0;
+    for (name, summary) in rows {
+        let middle = y + ROW / 2.0;
+        let box_width = (x(summary.p90) - x(summary.min)).max(1.5);
+        let tail = summary.p99.unwrap_or(summary.p95);
+        let _ = writeln!(
+            svg,
+            "<g><title>{name}: {} to {} ms, median {}, p90 {}, p95 {}, n {}</title><text class=\"lane\" x=\"0\" y=\"{:.1}\">{name}</text><line class=\"rail\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/><rect class=\"spread\" x=\"{:.1}\" y=\"{:.1}\" width=\"{box_width:.1}\" height=\"{:.1}\" rx=\"2\"/><line class=\"moment\" x1=\"{median:.1}\" x2=\"{median:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><circle class=\"point\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"2.5\"/><text class=\"peak\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
+            number(summary.min),
+            number(summary.max),
+            number(summary.p50),
+            number(summary.p90),
+            number(summary.p95),
+            summary.n,
+            middle + 4.0,
+            x(summary.min),
+            x(summary.max),
+            x(summary.min),
+            y + 4.0,
+            ROW - 8.0,
+            y + 1.0,
+            y + ROW - 1.0,
+            x(tail),
+            x(summary.max) + 6.0,
+            middle + 4.0,
+            number(summary.max),
+            name = text(name),
+            median = x(summary.p50),
+        );
+        y += ROW;
+    }
+    let _ = writeln!(
+        svg,
+        "<text class=\"tick\" x=\"{LEFT}\" y=\"{at:.1}\">{} ms</text><text class=\"tick\" x=\"{}\" y=\"{at:.1}\">{} ms</text>",
+        number(low),
+        WIDTH - RIGHT,
+        number(high),
+        at = y + 12.0
+    );
+    let title = format!(
+        "{title}, on a logarithmic axis: line from least to most, box up to p90, mark at the median, \
+         dot at p99 (p95 below 100 samples)"
+    );
+    drawing(page, &format!("spread-{measure}"), &title, y + 20.0, &svg);
+}
+
+/// The requests of the last load, one row a stream.
+fn waterfall(page: &mut String, report: &RunReport) {
+    let Some(record) = report
+        .scenarios
+        .last()
+        .filter(|record| !record.spans.is_empty())
+    else {
+        return;
+    };
+    let rows = lanes(record);
+    let from_ms = record
+        .spans
+        .iter()
+        .map(|span| span.sent_ms)
+        .fold(f64::MAX, f64::min);
+    let ends = record.spans.iter().map(|span| span.sent_ms + span.took_ms);
+    let to_ms = ends.fold(from_ms + 1.0, f64::max);
+    let x = |at_ms: f64| {
+        let share = (at_ms - from_ms) / (to_ms - from_ms);
+        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    };
+    let mut svg = String::new();
+    let height = rows.len() as f64 * ROW + 6.0;
+    let (opens, closes) = (x(record.window.from_ms), x(record.window.to_ms));
+    let _ = writeln!(
+        svg,
+        "<rect class=\"window\" x=\"{opens:.1}\" y=\"0\" width=\"{:.1}\" height=\"{height:.1}\"><title>the measured time: {}</title></rect>",
+        (closes - opens).max(0.0),
+        words::duration(record.window.seconds() * 1e3)
+    );
+    for (row, spans) in rows.iter().enumerate() {
+        let y = 4.0 + row as f64 * ROW;
+        for span in spans {
+            let ended = span.sent_ms + span.took_ms;
+            let first = span
+                .first_token_ms
+                .map_or(ended, |after| span.sent_ms + after);
+            let classes = if span.is_valid {
+                ["prefill", "decode"]
+            } else {
+                ["bad", "bad"]
+            };
+            let title = format!(
+                "{} tokens in {}, the first after {}",
+                span.tokens,
+                words::duration(span.took_ms),
+                span.first_token_ms
+                    .map_or(String::from("never"), words::duration)
+            );
+            for (class, from, to) in [
+                (classes[0], span.sent_ms, first),
+                (classes[1], first, ended),
+            ] {
+                let width = (x(to) - x(from)).max(0.5);
+                let _ = writeln!(
+                    svg,
+                    "<rect class=\"{class}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{:.1}\"><title>{title}</title></rect>",
+                    x(from),
+                    ROW - 6.0
+                );
+            }
+        }
+    }
+    let _ = writeln!(
+        svg,
+        "<text class=\"tick\" x=\"{LEFT}\" y=\"{at:.1}\">0</text><text class=\"tick\" x=\"{}\" y=\"{at:.1}\">{}</text>",
+        WIDTH - RIGHT,
+        words::duration(to_ms - from_ms),
+        at = height + 14.0
+    );
+    let title = format!(
+        "The first {} requests of {}: until the first token, and until the end; what lies outside the \
+         shade is warm-up or drain",
+        record.spans.len(),
+        record.plan.name
+    );
+    drawing(page, "waterfall", &title, height + 22.0, &svg);
+}
+
+/// Requests that follow each other share a row; an open loop's are laid beside each other.
+fn lanes(record: &ScenarioRecord) -> Vec<Vec<&RequestSpan>> {
+    let mut lanes: Vec<Vec<&RequestSpan>> = Vec::new();
+    for span in &record.spans {
+        let is_free = |lane: &Vec<&RequestSpan>| {
+            let last = lane.last();
+            last.is_none_or(|last| last.sent_ms + last.took_ms <= span.sent_ms)
+        };
+        match lanes.iter().position(is_free) {
+            Some(free) => lanes[free].push(span),
+            None if lanes.len() < STREAMS_DRAWN => lanes.push(vec![span]),
+            None => {}
+        }
+    }
+    lanes
+}

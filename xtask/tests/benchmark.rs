@@ -1,0 +1,371 @@
+//! `--benchmark` and `--tare` as whole commands: figures over workers of known pace, comparisons, and
+//! what becomes of a run whose worker fails under load.
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+
+/// Nothing in here takes this long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A folder of this test alone, gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("benchmark-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A worker that takes so many milliseconds for each token.
+    fn worker(&self, token_ms: u32) -> PathBuf {
+        let path = self.0.join(format!("worker-{token_ms}"));
+        let script = format!(
+            "#!/bin/sh\nFAULTY_TOKEN_MS={token_ms} FAULTY_PREFILL_MS=10 FAULTY_SLOTS=4 \
+             exec {FAULTY_WORKER} \"$@\"\n"
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn benchmark(&self, worker: &Path, options: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(["worker:test", "--benchmark", "--model", "tiny"])
+            .args(["--port", "0", "--hive-port", "0", "--max-tokens", "8"])
+            .args(["--warmup", "50ms"])
+            .arg("--worker-bin")
+            .arg(worker)
+            .arg("--artifacts")
+            .arg(&self.0)
+            .args(options)
+            .args(
+                if options
+                    .iter()
+                    .any(|option| ["--duration", "--requests"].contains(option))
+                {
+                    [].as_slice()
+                } else {
+                    ["--duration", "200ms"].as_slice()
+                },
+            )
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("WORKER_FAULT")
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITHUB_STEP_SUMMARY");
+        command
+    }
+
+    /// A file of prompts: with it there is no prefill to measure, and nothing to learn before.
+    fn prompts(&self) -> String {
+        let path = self.0.join("prompts.jsonl");
+        fs::write(
+            &path,
+            "\"Hello there\"\n{\"prompt\": \"Once upon a time\"}\n",
+        )
+        .unwrap();
+        path.display().to_string()
+    }
+
+    fn report(&self) -> Value {
+        let path = self.0.join("latest/report.json");
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn shown(output: &Output) -> String {
+    let bytes = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8(bytes).expect("output is UTF-8")
+}
+
+fn run(mut command: Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let shown = shown(&output);
+    assert_eq!(output.status.code(), Some(code), "{shown}");
+    shown
+}
+
+fn scenario<'report>(report: &'report Value, name: &str) -> &'report Value {
+    let scenarios = report["scenarios"].as_array().unwrap();
+    let found = scenarios
+        .iter()
+        .find(|scenario| scenario["plan"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {report:#}"))
+}
+
+fn median(scenario: &Value, measure: &str) -> f64 {
+    let measures = scenario["measures"].as_array().unwrap();
+    let found = measures.iter().find(|found| found["name"] == measure);
+    found.unwrap_or_else(|| panic!("no {measure} in {scenario:#}"))["p50"]
+        .as_f64()
+        .unwrap()
+}
+
+#[test]
+fn a_worker_of_known_pace_is_measured_as_it_is() {
+    let scratch = Scratch::new("pace");
+    let export = scratch.0.join("bencher.json");
+    let report = format!("bencher={}", export.display());
+    let options = [
+        "--concurrency",
+        "1,2",
+        "--goodput",
+        "ttft:60s",
+        "--report",
+        &report,
+    ];
+    let shown = run(scratch.benchmark(&scratch.worker(20), &options), 0);
+    assert!(shown.contains("🧪 Worker Benchmark"), "{shown}");
+    assert!(
+        shown.contains("✅ Benchmark complete - ALL TESTS PASSED!"),
+        "{shown}"
+    );
+    let report = scratch.report();
+    for load in [
+        "prefill_32",
+        "prefill_128",
+        "prefill_512",
+        "decode",
+        "sweep_1",
+        "sweep_2",
+    ] {
+        assert!(shown.contains(load), "{shown}");
+        let scenario = scenario(&report, load);
+        assert!(scenario["valid"].as_u64().unwrap() >= 6, "{scenario:#}");
+        assert_eq!(
+            (&scenario["failed"], &scenario["invalid"]),
+            (&0.into(), &0.into())
+        );
+        assert_eq!(scenario["goodput_per_s"], scenario["requests_per_s"]);
+    }
+    assert_eq!(
+        scenario(&report, "prefill_128")["plan"]["prompt_tokens"],
+        128
+    );
+    // A busy machine makes it slower, and nothing makes it quicker than it is.
+    let decode = scenario(&report, "decode");
+    let (tpot, ttft) = (median(decode, "tpot"), median(decode, "ttft"));
+    assert!((20.0..200.0).contains(&tpot), "{tpot}");
+    assert!((10.0..500.0).contains(&ttft), "{ttft}");
+    assert!(median(decode, "e2e") >= 10.0 + 7.0 * 20.0);
+    let tare = &report["tare"];
+    assert_eq!(tare["streams"], 512);
+    assert!(tare["error_ms"]["p50"].as_f64().unwrap() < tpot, "{tare:#}");
+    let metrics: Value = serde_json::from_str(&fs::read_to_string(export).unwrap()).unwrap();
+    assert_eq!(metrics["decode"]["tpot-ms"]["value"], tpot);
+}
+
+#[test]
+fn an_open_loop_takes_its_prompts_from_a_file() {
+    let scratch = Scratch::new("open");
+    let prompts = scratch.prompts();
+    let options = ["--rate", "20", "--duration", "1s", "--prompts", &prompts];
+    run(scratch.benchmark(&scratch.worker(2), &options), 0);
+    let report = scratch.report();
+    let open = scenario(&report, "open_20");
+    assert_eq!(open["plan"]["prompt_tokens"], Value::Null);
+    assert!(open["late_ms"]["n"].as_u64().unwrap() >= 6, "{open:#}");
+    assert!(median(open, "ttft_from_due") >= median(open, "ttft"));
+    fs::write(&prompts, "{}").unwrap();
+    let shown = run(scratch.benchmark(&scratch.worker(2), &options), 3);
+    assert!(shown.contains("line 1 is neither"), "{shown}");
+}
+
+#[test]
+fn a_run_in_which_requests_fail_is_not_green() {
+    let scratch = Scratch::new("fails");
+    let prompts = scratch.prompts();
+    for (fault, got) in [
+        ("stream.index_gap", "index"),
+        ("stream.truncated", "no end"),
+        ("stream.end_count_wrong", "`tokens`"),
+    ] {
+        let mut command = scratch.benchmark(
+            Path::new(FAULTY_WORKER),
+            &["--concurrency", "1", "--prompts", &prompts],
+        );
+        command.env("WORKER_FAULT", fault);
+        let shown = run(command, 1);
+        assert!(
+            shown.contains("expected: an answer to every request"),
+            "{fault}: {shown}"
+        );
+        let report = scratch.report();
+        let decode = scenario(&report, "decode");
+        assert_eq!(decode["valid"], 0, "{fault}: {decode:#}");
+        let broken = decode["invalid"].as_u64().unwrap() + decode["failed"].as_u64().unwrap();
+        assert!(broken > 0, "{fault}: {decode:#}");
+        assert!(
+            decode["reasons"].to_string().contains(got),
+            "{fault}: {decode:#}"
+        );
+        assert_eq!(decode["output_tokens_per_s"], 0.0, "{fault}: {decode:#}");
+    }
+}
+
+#[test]
+fn a_slower_worker_is_a_regression_and_a_quicker_one_is_none() {
+    let scratch = Scratch::new("against");
+    let (quick, slow) = (scratch.worker(3), scratch.worker(12));
+    let prompts = scratch.prompts();
+    let compare = |worker: &Path, other: &Path, code: i32| {
+        let other = other.to_str().unwrap();
+        let options = [
+            "--concurrency",
+            "1",
+            "--prompts",
+            &prompts,
+            "--against",
+            other,
+        ];
+        let shown = run(scratch.benchmark(worker, &options), code);
+        let report = scratch.report();
+        let comparisons = report["comparisons"].as_array().unwrap().clone();
+        let tpot = comparisons
+            .into_iter()
+            .find(|found| found["name"] == "decode tpot");
+        tpot.unwrap_or_else(|| panic!("{shown}"))
+    };
+    let worse = compare(&slow, &quick, 1);
+    assert_eq!(
+        (&worse["judgement"], &worse["n"]),
+        (&"worse".into(), &12.into()),
+        "{worse:#}"
+    );
+    assert!(worse["interval"][0].as_f64().unwrap() > 1.0, "{worse:#}");
+    let better = compare(&quick, &slow, 0);
+    assert_eq!(better["judgement"], "better", "{better:#}");
+    let nobody = scratch.benchmark(&quick, &["--against", "no-such-thing"]);
+    assert!(run(nobody, 3).contains("neither a file nor a revision"));
+}
+
+#[test]
+fn a_baseline_is_kept_compared_with_and_refused_where_it_means_nothing() {
+    let scratch = Scratch::new("baseline");
+    let worker = scratch.worker(5);
+    let prompts = scratch.prompts();
+    let options = |more: &'static str| {
+        [
+            "--concurrency",
+            "1",
+            "--prompts",
+            prompts.as_str(),
+            more,
+            "mine",
+        ]
+    };
+    let missing = run(scratch.benchmark(&worker, &options("--baseline")), 3);
+    assert!(missing.contains("there is no baseline mine"), "{missing}");
+    let kept = run(scratch.benchmark(&worker, &options("--save-baseline")), 0);
+    let path = scratch.0.join("baselines/mine.json");
+    assert!(
+        kept.contains(&format!("kept as {}", path.display())),
+        "{kept}"
+    );
+
+    let mut baseline: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for scenario in baseline["scenarios"].as_array_mut().unwrap() {
+        for measure in scenario["measures"].as_array_mut().unwrap() {
+            for part in ["min", "p50"] {
+                measure[part] = (measure[part].as_f64().unwrap() / 100.0).into();
+            }
+            if !measure["p50_interval"].is_null() {
+                measure["p50_interval"] = serde_json::json!([measure["min"], measure["p50"]]);
+            }
+        }
+    }
+    fs::write(&path, baseline.to_string()).unwrap();
+    let worse = run(scratch.benchmark(&worker, &options("--baseline")), 1);
+    assert!(worse.contains("bench.baseline"), "{worse}");
+    assert!(
+        worse.contains("no figure worse by more than 3 %"),
+        "{worse}"
+    );
+
+    baseline["fingerprint"]["cores"] = "999".into();
+    fs::write(&path, baseline.to_string()).unwrap();
+    let refused = run(scratch.benchmark(&worker, &options("--baseline")), 3);
+    assert!(refused.contains("cores: 999 there"), "{refused}");
+}
+
+#[test]
+fn interrupted_it_ends_at_once_and_leaves_nobody() {
+    let scratch = Scratch::new("interrupted");
+    let prompts = scratch.prompts();
+    let mut command = scratch.benchmark(
+        &scratch.worker(20),
+        &["--duration", "60s", "--prompts", &prompts],
+    );
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let events = || {
+        let events = fs::read_to_string(scratch.0.join("latest/events.jsonl"));
+        events.unwrap_or_default()
+    };
+    let began = Instant::now();
+    while !events().contains("\"event\":\"scenario_started\"") {
+        assert!(began.elapsed() < PATIENCE, "{}", events());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    let interrupted = Instant::now();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", shown(&output));
+    // A load goes on for a minute, and one request is limited to five.
+    assert!(interrupted.elapsed() < Duration::from_secs(30));
+    assert_eq!(scratch.report()["survivors"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let scratch = Scratch::new("options");
+    for (options, part) in [
+        (["--concurrency", "0"], "--concurrency 0"),
+        (["--rate", "0"], "--rate"),
+        (["--requests", "3"], "--requests 3"),
+        (["--goodput", "speed:1s"], "speed"),
+        (["--floor", "100"], "--floor"),
+        (["--save-baseline", "a/b"], "--save-baseline"),
+    ] {
+        let shown = run(scratch.benchmark(Path::new(FAULTY_WORKER), &options), 2);
+        assert!(shown.contains(part), "{shown}");
+    }
+    let mut alone = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    alone.args(["worker:test", "--rate", "1"]);
+    assert!(run(alone, 2).contains("--benchmark"));
+}
+
+#[test]
+fn the_client_measures_itself() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["worker:test", "--tare"]);
+    let shown = run(command, 0);
+    assert!(shown.contains("512 streams  10240"), "{shown}");
+    assert!(shown.contains("events a second"), "{shown}");
+}
