@@ -11,6 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 
+/// A recorded benchmark.
+const BENCHMARK: &str = include_str!("fixtures/benchmark/events.jsonl");
+
 /// Packages of the tests' own Python environment.
 const PACKAGES: [&str; 2] = ["jsonschema", "junitparser"];
 
@@ -189,8 +192,15 @@ fn a_run_leaves_everything_behind_whatever_happens_to_one_report() {
 #[test]
 fn network_report_json_fits_its_schema() {
     let scratch = Scratch::new("schema");
-    let path = rendered(&scratch, RECORDING.as_bytes(), "json");
-    let program = "import json, sys, jsonschema
+    let schema = root().join("docs/report.schema.json");
+    for recording in [RECORDING, BENCHMARK] {
+        let path = rendered(&scratch, recording.as_bytes(), "json");
+        let output = python(FITS, &[&schema, &path]);
+        assert_eq!(said(&output).trim(), "fits");
+    }
+}
+
+const FITS: &str = "import json, sys, jsonschema
 schema = json.load(open(sys.argv[1])); report = json.load(open(sys.argv[2], encoding='utf-8'))
 jsonschema.Draft202012Validator.check_schema(schema)
 jsonschema.validate(report, schema, cls=jsonschema.Draft202012Validator)
@@ -199,10 +209,6 @@ try:
     jsonschema.validate(report, schema, cls=jsonschema.Draft202012Validator)
 except jsonschema.ValidationError:
     print('fits')";
-    let schema = root().join("docs/report.schema.json");
-    let output = python(program, &[&schema, &path]);
-    assert_eq!(said(&output).trim(), "fits");
-}
 
 #[test]
 fn network_junit_opens_in_a_second_tool() {

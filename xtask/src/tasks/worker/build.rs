@@ -15,7 +15,7 @@ use super::stop::StopFlag;
 use super::subject::group::{ProcessGroup, Role};
 
 /// The target folder of what is built for this very machine, from the workspace root.
-pub const TARGET: &str = "target/native";
+const TARGET: &str = "target/native";
 
 const PACKAGE: &str = "llm-worker-rbee";
 

@@ -16,6 +16,9 @@ use super::subject::tool;
 /// Where other revisions are checked out and their binaries kept, from the workspace root.
 const FOLDER: &str = "target/against";
 
+/// Where they are built, in there: what they have in common is built once.
+const BUILD: &str = "build";
+
 /// The longest that git may take.
 const GIT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -66,8 +69,9 @@ pub fn find(
         return Ok(kept);
     }
     let checkout = Checkout::make(root, folder.join(short), &revision)?;
-    // The same target folder: all that the revisions have in common is built once.
-    let target = root.join(build::TARGET);
+    // A target folder of their own: cargo tells two checkouts of a workspace apart by their files'
+    // times alone, and would take the binary of the one for the other's.
+    let target = folder.join(BUILD);
     let binary = build::build_worker_at(&checkout.path, &target, backend, journal, stop)?;
     let part = kept.with_extension("part");
     std::fs::copy(&binary, &part)

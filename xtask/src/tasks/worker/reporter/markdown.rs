@@ -114,9 +114,11 @@ fn figures(page: &mut String, report: &RunReport) {
     for remark in bench::remarks(report) {
         let _ = writeln!(page, "- {}", text(&remark));
     }
+    if !report.scenarios.is_empty() {
+        page.push('\n');
+    }
     let compared = bench::comparison_rows(report);
     table(page, "Comparison", bench::COMPARISON_COLUMNS, &compared);
-    page.push('\n');
 }
 
 /// A table under a heading, numbers to the right; nothing without rows.

@@ -1,4 +1,4 @@
-//! Whole reports of one recorded run, compared with files. `UPDATE_EXPECT=1` writes them anew.
+//! Whole reports of recorded runs, compared with files. `UPDATE_EXPECT=1` writes them anew.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,20 @@ use crate::tasks::worker::record::replay;
 
 const RECORDING: &str = include_str!("../../../../tests/fixtures/failed-run/events.jsonl");
 
+/// Each recorded run: its folder, and its events.
+const RUNS: [(&str, &str); 2] = [
+    ("failed-run", RECORDING),
+    (
+        "benchmark",
+        include_str!("../../../../tests/fixtures/benchmark/events.jsonl"),
+    ),
+];
+
 /// Compares the whole of `actual` with a file, or writes it.
-fn check(name: &str, actual: &str) {
+fn check(run: &str, name: &str, actual: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/failed-run")
+        .join("tests/fixtures")
+        .join(run)
         .join(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, actual).unwrap();
@@ -27,7 +37,7 @@ fn check(name: &str, actual: &str) {
     let line = differs.unwrap_or(expected.lines().count().min(actual.lines().count()));
     assert!(
         expected == actual,
-        "{name} differs from line {} on:\n  expected: {:?}\n  actual:   {:?}\n  UPDATE_EXPECT=1 writes it anew",
+        "{run}/{name} differs from line {} on:\n  expected: {:?}\n  actual:   {:?}\n  UPDATE_EXPECT=1 writes it anew",
         line + 1,
         expected.lines().nth(line),
         actual.lines().nth(line),
@@ -36,15 +46,23 @@ fn check(name: &str, actual: &str) {
 
 #[test]
 fn every_report_of_a_recorded_run_is_as_it_was() {
-    let report = replay::fold(RECORDING.lines()).unwrap();
-    for kind in ReportKind::always() {
-        check(kind.file_name(), &kind.render(&report));
+    for (run, recording) in RUNS {
+        let report = replay::fold(recording.lines()).unwrap();
+        for kind in ReportKind::always() {
+            check(run, kind.file_name(), &kind.render(&report));
+        }
+    }
+    let report = replay::fold(RUNS[1].1.lines()).unwrap();
+    for kind in [ReportKind::GithubBenchmark, ReportKind::Bencher] {
+        check("benchmark", kind.file_name(), &kind.render(&report));
     }
 }
 
 #[test]
 fn people_are_told_the_same_as_before() {
-    check("human.txt", &told(RECORDING));
+    for (run, recording) in RUNS {
+        check(run, "human.txt", &told(recording));
+    }
 }
 
 #[test]
