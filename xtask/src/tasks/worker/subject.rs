@@ -136,9 +136,20 @@ impl Subject<'_> {
 
     /// The same, with a limit of its own.
     pub fn infer_within(&self, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+        Ok(self.infer_timed(request, limit)?.0)
+    }
+
+    /// The same, with the time from the first byte of the request to the last of the answer: what
+    /// we do with an answer, such as writing it down, is not the worker's time.
+    pub fn infer_timed(
+        &self,
+        request: &InferenceRequest,
+        limit: Duration,
+    ) -> Result<(Completion, Duration)> {
         let response = self.ask(&request.to_request(false), limit)?;
-        self.learn_pace(response.received - response.sent);
-        Ok(dialect::read_completion(&response)?)
+        let took = response.received - response.sent;
+        self.learn_pace(took);
+        Ok((dialect::read_completion(&response)?, took))
     }
 
     /// Asks for a streamed answer; its tokens become events as they arrive.

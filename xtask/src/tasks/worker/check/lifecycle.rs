@@ -8,7 +8,7 @@ use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
 use crate::tasks::worker::stop::TimedOut;
 use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{BeatState, read_heartbeat};
+use crate::tasks::worker::subject::dialect::{self, BeatState, read_heartbeat};
 use crate::tasks::worker::subject::other_start::OtherStart;
 
 /// The start: first of all.
@@ -94,10 +94,15 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The worker's default drain time and a little for the rest.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
+/// How long the last question for health may take.
+const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long the last heartbeat may be under way after the process has ended.
 const LAST_BEAT_LIMIT: Duration = Duration::from_millis(500);
 
-const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
+const LEVELS: [&str; 8] = [
+    "TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL",
+];
 
 pub fn answers_soon(subject: &Subject) -> Result<Evidence> {
     let place = "start of the worker";
@@ -139,9 +144,9 @@ pub fn becomes_ready(subject: &Subject) -> Result<Evidence> {
 
 pub fn lives(subject: &Subject) -> Result<Evidence> {
     subject.worker.ensure_alive()?;
-    // What keeps a worker from being ready is another check's matter.
+    // What keeps a worker from being ready, and what health says, are other checks' matters.
     if subject.not_ready.is_none() {
-        subject.health()?;
+        subject.ask(&dialect::health_request(), HEALTH_LIMIT)?;
     }
     Ok(format!(
         "for {:.1} s",
@@ -227,7 +232,9 @@ pub(super) fn has_level(line: &str) -> bool {
     let end = word
         .find(|c: char| !c.is_ascii_alphabetic())
         .unwrap_or(word.len());
-    LEVELS.contains(&&word[..end])
+    LEVELS
+        .iter()
+        .any(|level| level.eq_ignore_ascii_case(&word[..end]))
 }
 
 fn blame_timeout(error: anyhow::Error) -> anyhow::Error {
@@ -248,6 +255,7 @@ mod tests {
     fn a_level_comes_first() {
         assert!(has_level("[INFO] Model loaded successfully"));
         assert!(has_level("WARN the hive does not answer"));
+        assert!(has_level("[warning] the hive does not answer"));
         assert!(has_level(r#"{"level":"info","message":"x"}"#));
         assert!(!has_level("Model loaded successfully"));
         assert!(!has_level("[INFORMATION] x"));

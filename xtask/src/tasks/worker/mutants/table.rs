@@ -24,7 +24,8 @@ pub struct FaultTable {
 pub struct Expectation {
     /// The fault, as the faulty worker calls it.
     pub fault: String,
-    /// The check that has to fail; `None` for the worker without a fault, where nothing may.
+    /// The check that has to fail; `None` where nothing may: the worker without a fault, and those
+    /// that keep every promise in a way of their own.
     pub by: Option<String>,
     /// Checks that have to run before, because what they do brings the fault about.
     pub with: Vec<String>,
@@ -63,7 +64,7 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    by: String,
+    by: Option<String>,
     #[serde(default)]
     with: Vec<String>,
     #[serde(default)]
@@ -88,16 +89,20 @@ impl FaultTable {
         };
         let mut rows = vec![good];
         for (fault, Entry { by, with, also }) in file.faults {
-            for id in with.iter().chain([&by]) {
+            for id in with.iter().chain(&by) {
                 plan::find(id).with_context(|| format!("fault {fault}"))?;
             }
+            ensure!(
+                by.is_some() || also.is_empty(),
+                "fault {fault}: without `by` it breaks no promise, so nothing can come of it"
+            );
             for glob in &also {
                 let known = checks().any(|check| plan::matches(glob, check.id));
                 ensure!(known, "fault {fault}: {glob} matches no check");
             }
             rows.push(Expectation {
                 fault,
-                by: Some(by),
+                by,
                 with,
                 also,
             });
@@ -282,6 +287,7 @@ mod tests {
             "[faults]\n\"a.b\" = { by = \"no.check\" }",
             "[faults]\n\"a.b\" = { by = \"start.ready\", also = [\"no.*\"] }",
             "[faults]\n\"a.b\" = { by = \"start.ready\", maybe = [] }",
+            "[faults]\n\"a.b\" = { also = [\"start.*\"] }",
         ] {
             assert!(FaultTable::parse(text).is_err(), "{text}");
         }

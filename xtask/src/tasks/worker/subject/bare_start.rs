@@ -17,7 +17,7 @@ use super::group::{ProcessGroup, Role, describe_exit};
 use super::port;
 use super::process::{Launch, TOKEN_VARIABLE};
 use super::spoiled;
-use crate::tasks::worker::stop::{StopFlag, TimedOut};
+use crate::tasks::worker::stop::{StopFlag, TimedOut, in_time};
 
 /// How long a worker may take until it knows that it can't serve.
 const KNOWING_LIMIT: Duration = Duration::from_secs(8);
@@ -31,8 +31,14 @@ const GRACE_PERIOD: Duration = Duration::from_secs(3);
 /// How long output may be under way after the end of the process.
 const OUTPUT_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long a worker that is ready is left alone: what it logs then, it logs for nothing.
+pub const QUIET: Duration = Duration::from_millis(400);
+
 /// How long a question for readiness may take.
 const QUESTION_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the log lines of a start may be under way.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// Where no hive is.
 const NO_HIVE: &str = "http://127.0.0.1:9";
@@ -57,6 +63,8 @@ pub struct BareRun {
     pub stdout: Vec<String>,
     /// Lines on standard error, and when each came after the start.
     pub stderr: Vec<(Duration, String)>,
+    /// How many of them came while nobody asked for anything, in the time after it became ready.
+    pub quiet_lines: usize,
 }
 
 /// A start: what differs from the worker under test.
@@ -236,7 +244,13 @@ fn run(
     if let Err(error) = waited {
         error.downcast::<TimedOut>()?;
     }
+    let mut quiet_lines = 0;
     if is_welcome(became_ready) {
+        // What belongs to the start and to our questions may still be under way.
+        let_pass(stop, SETTLED)?;
+        let before = stderr.count();
+        let_pass(stop, QUIET)?;
+        quiet_lines = stderr.count() - before;
         group.ask_to_stop();
         let ended = stop.wait_for(
             "the end of a worker",
@@ -255,6 +269,7 @@ fn run(
         lived,
         stdout: stdout.lines().into_iter().map(|(_, line)| line).collect(),
         stderr: stderr.lines(),
+        quiet_lines,
     })
 }
 
@@ -268,6 +283,10 @@ impl BareRun {
             None => format!("a process that still runs after {lived_s:.1} s"),
         }
     }
+}
+
+fn let_pass(stop: &StopFlag, time: Duration) -> Result<()> {
+    in_time(stop.wait_for("time to pass", time, || Ok(None::<()>))).map(drop)
 }
 
 fn is_ready(client: &Client) -> bool {
@@ -305,6 +324,11 @@ impl Output {
         let lines = lock(&self.lines);
         let error = lines.iter().find(|(_, line)| line.starts_with("error:"));
         error.map(|(at, _)| *at)
+    }
+
+    /// How many lines have come so far.
+    fn count(&self) -> usize {
+        lock(&self.lines).len()
     }
 
     /// All lines, once the pipe is closed or nobody can wait any longer.

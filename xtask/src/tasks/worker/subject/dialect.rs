@@ -15,7 +15,7 @@ pub use bad::{
     BadRequest, absurd, beyond_context, bodies_to_take, fields_to_take, framing, half_a_request,
     invalid_fields, malformed, media_types, post_json, too_large, unknown_paths, wrong_methods,
 };
-pub use fields::Fields;
+pub use fields::{Fields, is_media_type};
 pub use heartbeat::{BeatState, HeartbeatPayload, is_heartbeat_request, read_heartbeat};
 pub use inference::{
     Completion, FinishReason, InferenceRequest, StreamEvent, read_completion, read_phases,

@@ -1,7 +1,7 @@
 //! What the worker answers when nothing disturbs it: the text that later answers are held against,
 //! and the pace that scales requests and waits to fast and slow models.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -121,10 +121,9 @@ impl Golden {
 impl Canary {
     fn ask(subject: &Subject, prompt: &str) -> Result<Canary> {
         let request = InferenceRequest::greedy(prompt, CANARY_TOKENS);
-        let asked = Instant::now();
-        let answer = subject.infer_within(&request, UNKNOWN_LIMIT)?;
+        let (answer, took) = subject.infer_timed(&request, UNKNOWN_LIMIT)?;
         Ok(Canary {
-            took: asked.elapsed(),
+            took,
             text: answer.text.unwrap_or_default(),
             request,
         })

@@ -171,7 +171,7 @@ impl Reading {
         head.body = self.body;
         dialect::expect_status(&head, &[200])?;
         let content_type = head.header("content-type").unwrap_or("none");
-        if !content_type.starts_with("text/event-stream") {
+        if !dialect::is_media_type(content_type, "text/event-stream") {
             let expected = "content type text/event-stream";
             return Err(Mismatch::new(&head.request, expected, content_type));
         }

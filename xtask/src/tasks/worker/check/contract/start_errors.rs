@@ -194,6 +194,7 @@ mod tests {
             lived: Duration::from_millis(200),
             stdout: Vec::new(),
             stderr: stderr.iter().map(line).collect(),
+            quiet_lines: 0,
         }
     }
 

@@ -20,7 +20,7 @@ impl Fields {
     pub fn of(response: &Response) -> Result<Self, Mismatch> {
         let place = format!("{}, status {}", response.request, response.status);
         let content_type = response.header("content-type").unwrap_or("no content type");
-        if !content_type.starts_with("application/json") {
+        if !is_media_type(content_type, "application/json") {
             return Err(Mismatch::new(
                 place,
                 "content type application/json",
@@ -76,9 +76,14 @@ impl Fields {
         self.get(name, "true or false", Value::as_bool)
     }
 
-    /// A whole number from 0.
+    /// A whole number from 0. As in JSON Schema, `5.0` is one, too.
     pub fn count(&self, name: &str) -> Result<u64, Mismatch> {
-        self.get(name, "a whole number from 0", Value::as_u64)
+        self.get(name, "a whole number from 0", |value| {
+            let whole = |number: &f64| *number >= 0.0 && number.fract() == 0.0 && *number < 2e15;
+            value
+                .as_u64()
+                .or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
+        })
     }
 
     /// A duration in milliseconds: a finite number from 0.
@@ -118,6 +123,12 @@ impl Fields {
     }
 }
 
+/// Whether a content type is this one, in whatever case and with whatever parameters.
+pub fn is_media_type(content_type: &str, expected: &str) -> bool {
+    let bare = content_type.split(';').next().unwrap_or_default();
+    bare.trim().eq_ignore_ascii_case(expected)
+}
+
 /// The beginning of a long text.
 pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
@@ -129,6 +140,35 @@ pub fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn media_types_may_be_spelt_in_any_case_and_with_parameters() {
+        for right in [
+            "application/json",
+            "Application/JSON",
+            "application/json ; charset=utf-8",
+        ] {
+            assert!(is_media_type(right, "application/json"), "{right}");
+        }
+        for wrong in ["application/jsonp", "text/json", "", "no content type"] {
+            assert!(!is_media_type(wrong, "application/json"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_number_without_a_fraction_is_whole_however_it_is_written() {
+        let fields = Fields::parse(
+            "GET /x",
+            br#"{"a":5,"b":5.0,"c":5e0,"d":5.5,"e":-1.0,"f":"5"}"#,
+        );
+        let fields = fields.unwrap();
+        for whole in ["a", "b", "c"] {
+            assert_eq!(fields.count(whole).unwrap(), 5, "{whole}");
+        }
+        for other in ["d", "e", "f"] {
+            assert!(fields.count(other).is_err(), "{other}");
+        }
+    }
 
     #[test]
     fn a_mismatch_says_where_and_what() {

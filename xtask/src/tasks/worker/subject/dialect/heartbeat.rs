@@ -3,6 +3,7 @@
 use chrono::{DateTime, FixedOffset};
 
 use super::Fields;
+use super::fields::is_media_type;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 
 /// What a worker says of itself in a heartbeat.
@@ -49,7 +50,7 @@ pub fn is_heartbeat_request(request: &Heartbeat) -> Result<(), Mismatch> {
         return Err(Mismatch::new(place, "POST /heartbeat/workers", got));
     }
     let content_type = request.content_type.as_deref().unwrap_or("none");
-    if !content_type.starts_with("application/json") {
+    if !is_media_type(content_type, "application/json") {
         let place = format!("heartbeat #{}", request.number);
         return Err(Mismatch::new(
             place,
