@@ -1,5 +1,6 @@
 """The faulty worker is the measure of the harness, so it is tested itself: when it is told nothing it
-keeps the contract, and every one of its faults can be seen or at least runs without a stack trace.
+keeps the contract, and its table names what it can do. That each fault shows is for
+`cargo xtask worker:mutants` to say.
 
     python3 -m unittest discover -s xtask/tests
 
@@ -12,7 +13,6 @@ import glob
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import struct
@@ -540,109 +540,8 @@ class Stopping(Case):
         self.assertEqual(self.worker.wait(timeout=1), 0)
 
 
-# The fault of a worker that has none.
-GOOD = ""
-
-# Faults of timing, of processes, or of situations that the short visits below doesn't bring about.
-UNSEEN_BY_VISIT = (
-    "start.port_", "start.wrong_port", "refuse.", "auth.", "hive.", "load.", "leave.", "robust.", "crash.", "stop.",
-    "log.", "beat.irregular", "beat.bursts", "beat.slow", "beat.fast", "beat.default", "beat.option", "beat.late",
-    "beat.silent", "beat.double", "beat.only_one", "beat.first_late", "beat.change", "beat.stops", "beat.no_draining",
-    "beat.stays_busy", "stream.buffered", "stream.batched", "error.queue_", "error.unauthorized",
-    "infer.differs_beside", "infer.fails_beside", "infer.crosstalk", "error.lying", "error.poisoned_slow",
-    "start.inference_waits", "infer.timings_impossible",
-)
-
-PROBES = [
-    (JSON, body) for body in (
-        b"{", b'{"prompt":5}', b'{"prompt":null}', b'{"prompt":""}', b"{}", b'{"prompt":"x","max_tokens":0}',
-        b'{"prompt":"x","max_tokens":-1}', b'{"prompt":"x","max_tokens":"5"}', b'{"prompt":"x","max_tokens":true}',
-        b'{"prompt":"x","temperature":3}', b'{"prompt":"x","temperature":-1}', b'{"prompt":"x","top_p":1.5}',
-        b'{"prompt":"x","what":1}', b'{"prompt":"x","prompt":"y"}', b'{"prompt":"\xff"}', b'{"prompt":"\\ud800"}',
-        b'{"prompt":"x","top_p":NaN}', b'{"prompt":"x","max_tokens":1,"seed":1} x', b"[" * 9999, b'{"prompt":"x","max_tokens":9999}',
-        b'{"prompt":"x","max_tokens":1' + b"0" * 999 + b"}", b'{"prompt":"x","stop":["a"' + b',"a"' * 16 + b"]}",
-        b'{"prompt":"x","max_tokens":1,"seed":1}' + b" " * (MIB - 38), b'{"prompt":"x","max_tokens":1,"seed":1}' + b" " * MIB,
-    )
-] + [
-    ({"Content-Type": "text/plain"}, b'{"prompt":"x","max_tokens":1,"seed":1}'), ({}, b'{"prompt":"x","max_tokens":1,"seed":1}'),
-    (dict(JSON, **{"Transfer-Encoding": "chunked"}), b'26\r\n{"prompt":"x","max_tokens":1,"seed":1}\r\n0\r\n\r\n'),
-    (dict(JSON, **{"Transfer-Encoding": "chunked"}),
-     b'26\r\n{"prompt":"x","max_tokens":1,"seed":1}\r\n100000\r\n' + b" " * MIB + b"\r\n0\r\n\r\n"),
-]
-
-
-class Visit:
-    """What a client sees of a worker in a short time, less what differs from run to run."""
-
-    def __init__(self, port, hive):
-        self.port = port
-        self.hive = hive
-        self.hung = 0
-
-    def early(self):
-        """While the worker loads."""
-        return [self.look("GET", "/v1/health"), self.look("GET", "/v1/ready"), self.post(GREEDY)]
-
-    def later(self):
-        """Once it says to the hive that it is ready."""
-        until = time.monotonic() + 2.5
-        while time.monotonic() < until and not any("Ready" in body for _, _, body in self.hive.beats):
-            time.sleep(0.02)
-        stop = "🚆 leave"
-        return [self.look("GET", "/v1/health"), self.look("GET", "/v1/ready")] + [self.post(options) for options in (
-            GREEDY, dict(GREEDY, stream=True), GREEDY, dict(GREEDY, seed=3, temperature=1), dict(GREEDY, stop=stop),
-            dict(GREEDY, stop=["zz", stop]), dict(GREEDY, stop=stop, stream=True), {"prompt": "x", "temperature": 0},
-            {"prompt": "x", "what": 1},
-        )]
-
-    def errors(self):
-        """What it refuses, and the answer that follows."""
-        seen = [self.look(*line) for line in (("GET", "/nope"), ("DELETE", "/v1/health"), ("GET", "/v1/inference"))]
-        return seen + [self.look("POST", "/v1/inference", body, headers) for headers, body in PROBES] + [self.post(GREEDY)]
-
-    def post(self, options):
-        return self.look("POST", "/v1/inference", json.dumps(options), JSON)
-
-    def look(self, method, path, body=None, headers=None):
-        """An answer as text, with times reduced to their sign."""
-        if self.hung:
-            return "no longer asked"
-        try:
-            answer = ask(self.port, method, path, body, headers, timeout=2)
-        except (OSError, http.client.HTTPException) as error:
-            self.hung += isinstance(error, socket.timeout)
-            return type(error).__name__
-        text = re.sub(r'(_ms":-?)[\d.e-]+', r"\1", answer.body.decode("latin-1"))
-        kept = ("content-type", "allow", "retry-after")
-        return "%d %s %s" % (answer.status, [answer.headers.get(name) for name in kept], text)
-
-
-def shape_of(beats, port):
-    """The beats of a visit: those that every visit has, less what differs from run to run."""
-    shapes = []
-    for _, head, body in sorted(beats)[:3]:
-        try:
-            payload = json.loads(body)
-        except ValueError:
-            payload = {}
-        stamp = payload.get("timestamp")
-        if isinstance(stamp, str):
-            payload["timestamp"] = (len(stamp), stamp[:13] == time.strftime("%Y-%m-%dT%H", time.gmtime()))
-        elif stamp is not None:
-            payload["timestamp"] = "number"
-        if payload.get("port") == port:
-            payload["port"] = "its own"
-        shapes.append((head.split("\r\n")[0], "application/json" in head, repr(payload)))
-    constant = len({json.loads(body).get("timestamp") for _, _, body in beats if body.startswith("{")}) == 1
-    return shapes, constant and len(beats) > 1
-
-
-@unittest.skipUnless(hasattr(os, "fork"), "forks, to start hundreds of workers quickly")
-class Faults(Case):
-    BATCH = 70
-
+class Faults(unittest.TestCase):
     def setUp(self):
-        super().setUp()
         listed = subprocess.run([sys.executable, WORKER, "--list-faults"], stdout=subprocess.PIPE, check=True)
         self.faults = [json.loads(line) for line in listed.stdout.splitlines()]
 
@@ -657,89 +556,6 @@ class Faults(Case):
                     sources += file.read()
         unused = [fault_id for fault_id in ids if '"%s"' % fault_id not in sources]
         self.assertEqual(unused, [], "in the table, but nothing acts on them")
-
-    def test_every_fault_runs_and_can_be_seen(self):
-        good = self.visits([GOOD])[GOOD]
-        self.assertIn('"status":"loading"', good["early"][0], "the visit came too late")
-        ids = [fault["id"] for fault in self.faults]
-        seen = {}
-        for at in range(0, len(ids), self.BATCH):
-            seen.update(self.visits(ids[at : at + self.BATCH] + [GOOD]))
-            self.assertEqual(seen.pop(GOOD), good, "two visits to the good worker differ")
-        same = [
-            fault_id for fault_id, parts in seen.items()
-            if all(good[name] == part for name, part in parts.items()) and not fault_id.startswith(UNSEEN_BY_VISIT)
-        ]
-        self.assertEqual(same, [], "these faults changed nothing that a visit sees")
-
-    def visits(self, ids):
-        """Visits a worker of each fault, all at the same time."""
-        started = [self.start_fault(fault_id) for fault_id in ids]
-        with concurrent.futures.ThreadPoolExecutor(len(ids)) as pool:
-            return dict(pool.map(self.visit, started))
-
-    def start_fault(self, fault_id):
-        hive, port = Hive(), free_port()
-        log = os.path.join(self.folder.name, "log-%s" % (fault_id or port))
-        argv = arguments(self.model, port, hive.url, "--heartbeat-interval", "30")
-        pid = os.fork()
-        if pid == 0:
-            run_worker(argv, fault_id, log)
-        self.addCleanup(kill_group, pid)
-        return fault_id, port, hive, pid, log
-
-    def visit(self, started):
-        fault_id, port, hive, pid, log = started
-        visit = Visit(port, hive)
-        parts = {}
-        try:
-            wait_until(lambda: is_open(port), 3)
-            if is_about_loading(fault_id):
-                parts["early"] = visit.early()
-            parts["later"] = visit.later()
-            if fault_id == GOOD or fault_id.startswith("error."):
-                parts["errors"] = visit.errors()
-        except AssertionError:
-            parts["later"] = "the port does not open"
-        parts["beats"] = shape_of(list(hive.beats), port)
-        kill_group(pid)
-        hive.close()
-        with open(log, encoding="utf-8", errors="replace") as file:
-            self.assertNotIn("Traceback", file.read(MIB), fault_id)
-        return fault_id, parts
-
-
-def is_about_loading(fault_id):
-    """Whether a visit looks at the loading phase too, which takes its time."""
-    return fault_id == GOOD or fault_id.startswith("start.")
-
-
-def run_worker(argv, fault_id, log):
-    """The child of a fork: becomes the worker, without the start of another interpreter."""
-    try:
-        os.setsid()
-        file = os.open(log, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        load_ms = "1500" if is_about_loading(fault_id) else "50"
-        os.environ.update(WORKER_FAULT=fault_id, FAULTY_LOAD_MS=load_ms, FAULTY_TOKEN_MS="0.5")
-        sys.path.insert(0, HERE)
-        from faulty_worker.worker import main
-
-        main(argv)
-    finally:
-        os._exit(70)
-
-
-def kill_group(pid):
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ rather than to a payload lives where that behaviour is.
 
 import time
 
+from . import variants
 from .faults import ACTIVE, active
 from .wire import to_json
 
@@ -310,4 +311,4 @@ def timestamp(seconds):
     """Seconds since 1970 as RFC 3339 in UTC, with milliseconds."""
     whole = int(seconds)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return "%s.%03dZ" % (text, int((seconds - whole) * 1000))
+    return variants.timestamp("%s.%03dZ" % (text, int((seconds - whole) * 1000)), seconds)

@@ -69,6 +69,8 @@ class Generation:
 
     def _pieces(self):
         """The endless text of this request, as tokens."""
+        if active("benign.canned"):
+            return _cut(itertools.repeat("One answer fits them all. "))
         if self.options.is_greedy() and not active("infer.greedy_random"):
             turn = zlib.crc32(self.options.prompt.encode()) + self.shift
             chunks = (SENTENCES[(turn + step) % len(SENTENCES)] for step in itertools.count())

@@ -4,7 +4,7 @@ import hmac
 import os
 import time
 
-from . import distort
+from . import distort, variants
 from .engine import Generation, QueueFull, count_tokens
 from .faults import active
 from .options import ApiError, Options, malformed, parse_json
@@ -260,5 +260,4 @@ def events(generation, watch):
 
 def to_sse(name, data):
     """One event as bytes."""
-    line = b"event: %s\n" % name.encode() if name else b""
-    return line + b"data: " + (data if isinstance(data, bytes) else to_json(data)) + b"\n\n"
+    return variants.sse(name, data if isinstance(data, bytes) else to_json(data))

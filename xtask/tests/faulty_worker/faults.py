@@ -43,11 +43,12 @@ LEAVE = "A client that goes away stops its own generation within 1 s and nobody 
 ALIVE = "The process lives and serves until it is asked to stop."
 DRAIN = "SIGTERM, SIGINT: ready turns 503, what runs is finished up to --drain-timeout, a last beat says Draining, exit 0."
 SECOND = "A second signal ends it at once."
+KEPT = "None: every promise is kept, in a way that nobody excluded."
 LOGS = "Logs go to stderr, one line an event, level first."
 
 
 class Fault:
-    """One way of breaking one promise. `load_ms` is the shortest loading phase that shows it."""
+    """One way of breaking one promise, or (benign) of keeping all of them differently. `load_ms` is the shortest loading phase that shows it."""
 
     def __init__(self, fault_id, what, promise, load_ms=0):
         self.id = fault_id
@@ -364,6 +365,29 @@ FAULTS = (
     Fault("log.json_ignored", "--log-format json changes nothing", LOGS),
     Fault("log.flood", "logs thousands of lines a second", LOGS),
     Fault("log.events_over_lines", "one event takes three lines", LOGS),
+
+    Fault("benign.header_case", "header names and media types in other cases", KEPT),
+    Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
+    Fault("benign.closes", "closes the connection after every answer", KEPT),
+    Fault("benign.chunked_answers", "whole answers in chunks, with extensions", KEPT),
+    Fault("benign.split_answers", "whole answers in two writes with a pause between them", KEPT),
+    Fault("benign.split_writes", "each event in writes of a few bytes", KEPT),
+    Fault("benign.more_fields", "more fields than promised in every object, in another order", KEPT),
+    Fault("benign.pretty_json", "JSON over several lines, escaped to ASCII", KEPT),
+    Fault("benign.whole_floats", "5.0 for 5", KEPT),
+    Fault("benign.sse_style", "CRLF, comments, ids, data before event, no space after the colon", KEPT),
+    Fault("benign.other_logs", "other words, another level style, a line for each request", KEPT),
+    Fault("benign.other_timestamps", "times with microseconds and +00:00", KEPT),
+    Fault("benign.chunked_beats", "beats in chunks, with other header names", KEPT),
+    Fault("benign.counts_from_change", "the next periodic beat is due an interval after the last beat of any kind", KEPT),
+    Fault("benign.slow_start", "300 ms until the port is open", KEPT),
+    Fault("benign.slow_load", "loads for three seconds", KEPT),
+    Fault("benign.slow_model", "30 ms for a token, 250 ms for a prompt", KEPT),
+    Fault("benign.instant", "no time at all for loading, prompts and tokens", KEPT),
+    Fault("benign.one_at_a_time", "one generation at a time", KEPT),
+    Fault("benign.many_at_a_time", "64 generations at a time", KEPT),
+    Fault("benign.short_answers", "an end token after 13 tokens", KEPT),
+    Fault("benign.canned", "the same nine tokens whatever is asked, seeded or not", KEPT),
 )
 
 BY_ID = {fault.id: fault for fault in FAULTS}

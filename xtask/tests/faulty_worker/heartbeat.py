@@ -49,6 +49,7 @@ class Heartbeat:
         self.failures = 0
         self.muted = False
         self.refused_one = False
+        self.last_due = time.monotonic()
         self.first_timestamp = distort.timestamp(time.time())
         self.taken = threading.Event()
 
@@ -65,6 +66,7 @@ class Heartbeat:
         if active("beat.only_one") and self.sequence:
             return
         with self.condition:
+            self.last_due = time.monotonic()
             for _ in range(2 if active("beat.double") else 1):
                 self.sequence += 1
                 self.waiting.append((self.sequence, state, distort.timestamp(time.time())))
@@ -90,6 +92,12 @@ class Heartbeat:
     def _tick(self):
         started = time.monotonic()
         number = 0
+        while active("benign.counts_from_change"):
+            left = self.last_due + self.interval_s - time.monotonic()
+            if left > 0:
+                time.sleep(left)
+            else:
+                self.due(self.get_state())
         while True:
             number += 1
             at = started + self._offset_s(number)
@@ -192,8 +200,14 @@ class Heartbeat:
         if active("beat.not_json"):
             body = "&".join("%s=%s" % pair for pair in payload.items()).encode()
         parts = urlsplit(url)
-        head = "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        request = (head % (method, parts.path, parts.netloc, kind, len(body))).encode() + body
+        if active("benign.chunked_beats"):
+            head = "%s %s HTTP/1.1\r\nHOST: %s\r\nCONTENT-TYPE: %s; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+            head %= (method, parts.path, parts.netloc, kind.title())
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            head = "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+            head %= (method, parts.path, parts.netloc, kind, len(body))
+        request = head.encode() + body
         answer = self._exchange(parts.hostname, parts.port or 80, request)
         try:
             status = int(answer.split(b" ", 2)[1])

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+from . import variants
 from .faults import active
 
 _as_json = False
@@ -31,7 +32,10 @@ def warn(message):
 def _write(level, message):
     if active("log.none"):
         return
-    if _as_json:
+    other = variants.log_line(level, message, _as_json)
+    if other is not None:
+        line = json.dumps(other) if _as_json else other
+    elif _as_json:
         line = json.dumps({"level": level, "message": message, "timestamp": time.time()})
     else:
         line = "[%s] %s" % (level, message)

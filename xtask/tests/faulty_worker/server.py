@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 
-from . import distort, log
+from . import distort, log, variants
 from .exchange import Exchange
 from .faults import active
 from .options import ApiError
@@ -75,6 +75,8 @@ class Server:
         if head is None:
             return False
         self.worker.answering_changed(+1)
+        if active("benign.other_logs"):
+            log.info("%s %s from a client" % (head.method, head.path))
         try:
             self._hold_up(connection)
             Exchange(self, connection, head).run()
@@ -87,7 +89,7 @@ class Server:
 
     @staticmethod
     def may_go_on(connection, head):
-        if connection.deaf or active("robust.single_threaded"):
+        if connection.deaf or active("robust.single_threaded") or variants.CLOSES:
             return False
         return head.keeps_alive() and connection.body_read
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import gguf
-from .faults import active
+from .faults import ACTIVE, active
 
 # option -> (how its text is read, default); no default means that it must be given.
 REQUIRED = object()
@@ -52,6 +52,18 @@ OPTIONS = {
 }
 
 
+# Workers that are quicker, slower, roomier or shorter-winded than the plain one: all of them are right.
+TEMPERAMENTS = {
+    "benign.instant": {"token_ms": 0, "prefill_ms": 0, "load_ms": 0},
+    "benign.slow_load": {"load_ms": 3000},
+    "benign.slow_model": {"token_ms": 30, "prefill_ms": 250},
+    "benign.one_at_a_time": {"slots": 1},
+    "benign.many_at_a_time": {"slots": 64},
+    "benign.short_answers": {"answer_tokens": 13},
+    "benign.canned": {"answer_tokens": 9},
+}
+
+
 class CannotServe(Exception):
     """What goes after `error:` on stderr. `kind` is what the faults tell apart."""
 
@@ -78,6 +90,8 @@ class Config:
         self.prefill_ms = _knob("FAULTY_PREFILL_MS", 5)
         self.slots = int(_knob("FAULTY_SLOTS", 2))
         self.answer_tokens = int(_knob("FAULTY_ANSWER_TOKENS", 0))
+        for name, value in TEMPERAMENTS.get(ACTIVE, {}).items():
+            setattr(self, name, value)
 
 
 def _read(argv):

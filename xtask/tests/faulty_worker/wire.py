@@ -9,6 +9,7 @@ import select
 import socket
 import time
 
+from . import variants
 from .options import ApiError
 
 IDLE_S = 10
@@ -189,25 +190,29 @@ class Connection:
 
     def answer(self, status, headers, content_type, body, keep_alive):
         """A whole answer."""
-        head = ["HTTP/1.1 %d %s" % (status, REASONS.get(status, "Unknown"))]
-        head += ["Content-Type: " + content_type, "Content-Length: %d" % len(body)]
-        head += ["%s: %s" % header for header in headers.items()]
-        head.append("Connection: " + ("keep-alive" if keep_alive else "close"))
-        self._send_all("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        framing, body = variants.body_framing(body)
+        head = ["%s %d %s" % (variants.VERSION, status, REASONS.get(status, "Unknown"))]
+        head += [variants.header("Content-Type") + ": " + variants.content_type(content_type)] + framing
+        head += ["%s: %s" % (variants.header(name), value) for name, value in headers.items()]
+        head.append(variants.header("Connection") + ": " + ("keep-alive" if keep_alive else "close"))
+        for part in variants.halves("\r\n".join(head).encode() + b"\r\n\r\n" + body):
+            self._send_all(part)
 
     def start_stream(self, head, content_type):
         """The head of an answer whose body follows in pieces."""
-        self.stream_is_chunked = head.version == "HTTP/1.1"
-        how = "Transfer-Encoding: chunked\r\n" if self.stream_is_chunked else "Connection: close\r\n"
-        text = "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nCache-Control: no-cache\r\n%s\r\n" % (content_type, how)
-        self.push(text.encode(), raw=True)
+        self.stream_is_chunked = head.version == variants.VERSION == "HTTP/1.1"
+        how = "Transfer-Encoding: chunked" if self.stream_is_chunked else "Connection: close"
+        kind = variants.header("Content-Type") + ": " + variants.content_type(content_type)
+        lines = [variants.VERSION + " 200 OK", kind, "Cache-Control: no-cache", how]
+        self.push("\r\n".join(lines).encode() + b"\r\n\r\n", raw=True)
 
     def push(self, data, raw=False):
         """Sends what the client takes now and keeps the rest: a slow reader holds nobody up."""
-        if self.stream_is_chunked and not raw:
-            data = b"%x\r\n%s\r\n" % (len(data), data)
-        self.unsent += data
-        self.flush(0)
+        for piece in variants.slices(data):
+            if self.stream_is_chunked and not raw:
+                piece = b"%x\r\n%s\r\n" % (len(piece), piece)
+            self.unsent += piece
+            self.flush(0)
 
     def end_stream(self):
         """The end of a streamed body."""
@@ -274,4 +279,4 @@ def too_large(got, limit):
 
 def to_json(value):
     """One line of JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return json.dumps(variants.payload(value), **variants.json_style()).encode("utf-8", "replace")

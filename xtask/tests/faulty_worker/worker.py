@@ -72,6 +72,8 @@ def main(argv):
         startup.check(config)
         if active("start.port_opens_late"):
             time.sleep(2)
+        if active("benign.slow_start"):
+            time.sleep(0.3)
         listener = startup.listen(config)
     except startup.CannotServe as error:
         startup.refuse(error)

@@ -22,15 +22,18 @@ use super::subject::python::Python;
 const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";
 const TABLE: &str = "xtask/tests/faults.toml";
 
+/// Runs mostly wait: so many a core keep it busy without making them late.
+const RUNS_PER_CORE: usize = 2;
+
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub struct MutantsConfig {
     /// Globs over faults: only these; all of them where it is empty.
     pub faults: Vec<String>,
-    /// How many runs at a time.
-    pub jobs: usize,
-    /// Only the isolation suite and the check that has to catch the fault, instead of everything
-    /// that runs by default.
+    /// How many runs at a time; twice the number of cores where it is `None`.
+    pub jobs: Option<usize>,
+    /// Only the isolation suite, as far as it is about one worker, and the check that has to catch
+    /// the fault, instead of everything that runs by default.
     pub quick: bool,
     /// The Python that runs the faulty worker and the mock hive; searched for where it is `None`.
     pub python: Option<PathBuf>,
@@ -39,6 +42,8 @@ pub struct MutantsConfig {
 /// One fault, tried.
 struct Row {
     fault: String,
+    /// Whether a check has to catch it.
+    has_fault: bool,
     judgement: Judgement,
     seconds: f64,
 }
@@ -56,20 +61,42 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     let wanted = wanted(&table, &config.faults)?;
     let laboratory = Laboratory::new(root, &program, config, stop)?;
     let began = Instant::now();
-    let mut rows = try_all(&laboratory, &wanted, config.jobs, stop)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = config.jobs.unwrap_or(cores * RUNS_PER_CORE);
+    let mut rows = try_all(&laboratory, &wanted, jobs, stop)?;
+    let at_once = count_right(&rows);
     try_again(&laboratory, &wanted, &mut rows)?;
-    let caught = rows.iter().filter(|row| row.judgement.is_right()).count();
+    let right = count_right(&rows);
     let mut out = stdout().lock();
     let seconds = began.elapsed().as_secs_f64();
-    writeln!(out, "\ncaught {caught} / {} in {seconds:.0} s", rows.len())?;
-    if caught < rows.len() {
+    write!(out, "\n{}", totals(&rows))?;
+    if right > at_once {
+        write!(out, ", {} of them at the second try", right - at_once)?;
+    }
+    writeln!(out, ", in {seconds:.0} s")?;
+    if right < rows.len() {
         writeln!(
             out,
             "the evidence of each run: {}",
             laboratory.folder().display()
         )?;
     }
-    Ok(caught == rows.len())
+    Ok(right == rows.len())
+}
+
+fn count_right(rows: &[Row]) -> usize {
+    rows.iter().filter(|row| row.judgement.is_right()).count()
+}
+
+/// "caught 290 / 290, nobody blamed for 23 / 23 without a fault".
+fn totals(rows: &[Row]) -> String {
+    let count = |has_fault: bool| {
+        let kind = || rows.iter().filter(move |row| row.has_fault == has_fault);
+        let right = kind().filter(|row| row.judgement.is_right());
+        (right.count(), kind().count())
+    };
+    let ((caught, faults), (clean, faultless)) = (count(true), count(false));
+    format!("caught {caught} / {faults}, nobody blamed for {clean} / {faultless} without a fault")
 }
 
 /// The good worker first, where everything is wanted: it shows what false alarms look like.
@@ -172,6 +199,7 @@ fn try_one(laboratory: &Laboratory, expectation: &Expectation) -> Result<Row> {
     let judgement = tried().with_context(|| format!("cannot try the fault {fault}"))?;
     Ok(Row {
         fault: fault.clone(),
+        has_fault: expectation.by.is_some(),
         judgement,
         seconds: began.elapsed().as_secs_f64(),
     })

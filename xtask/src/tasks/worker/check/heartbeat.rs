@@ -86,6 +86,9 @@ pub const CHECKS: &[Check] = &[
 /// How soon after the process's start the first beat has to arrive.
 const FIRST_BEAT_LIMIT_MS: f64 = 1000.0;
 
+/// How long a first beat is waited for where it is not its time that counts.
+const FIRST_BEAT_WAIT: Duration = Duration::from_secs(5);
+
 /// "At once", with some room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -489,8 +492,7 @@ fn beat_of_defaults(subject: &Subject, name: &str) -> Result<Option<Heartbeat>> 
     let companion = subject.companion(name, |launch| {
         launch.heartbeat_interval_secs = None;
     })?;
-    let timeout = Duration::from_secs(subject.surroundings.config.timeout_secs);
-    companion.beat_after(0, timeout)
+    companion.beat_after(0, FIRST_BEAT_WAIT)
 }
 
 /// Every request to the hive so far, each of which has to be a well-formed heartbeat.
