@@ -180,13 +180,24 @@ def _buffered(source):
     return iter(list(source))
 
 
-def _batched(source):
-    batch = []
-    for event in source:
-        batch.append(event)
-        if len(batch) == 8 or event[0] != "token":
-            yield from batch
-            batch = []
+def _buffered_as_prefill(source):
+    held = list(source)
+    timings = held[-1][1]["timings"]
+    timings["prefill_ms"] += timings["decode_ms"]
+    timings["decode_ms"] = 0
+    return iter(held)
+
+
+def _batched(size):
+    def stream(source):
+        batch = []
+        for event in source:
+            batch.append(event)
+            if len(batch) == size or event[0] != "token":
+                yield from batch
+                batch = []
+
+    return stream
 
 
 AROUND = {
@@ -196,7 +207,9 @@ AROUND = {
     "stream.error_after_end": _then(LATE_ERROR),
     "stream.error_midway": _error_midway,
     "stream.buffered": _buffered,
-    "stream.batched": _batched,
+    "stream.buffered_as_prefill": _buffered_as_prefill,
+    "stream.pairs": _batched(2),
+    "stream.batched": _batched(8),
 }
 
 

@@ -69,7 +69,8 @@ class Heartbeat:
             self.last_due = time.monotonic()
             for _ in range(2 if active("beat.double") else 1):
                 self.sequence += 1
-                self.waiting.append((self.sequence, state, distort.timestamp(time.time())))
+                ends = state == "Draining" and active("beat.last_out_of_sequence")
+                self.waiting.append((1 if ends else self.sequence, state, distort.timestamp(time.time())))
             self.condition.notify_all()
 
     def state_changed(self, state):

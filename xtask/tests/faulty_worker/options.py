@@ -30,6 +30,10 @@ def invalid(field, got, allowed):
     return ApiError(422, "invalid_field", "%s is %s; allowed: %s" % (field, shown, allowed), field)
 
 
+# A top_p below this leaves the likeliest token alone.
+NEXT_TO_NOTHING = 0.001
+
+
 class HugeNumber(float):
     """A number of too many digits to be worth reading; out of every range."""
 
@@ -126,7 +130,8 @@ class Options:
 
     def is_greedy(self):
         """Whether the likeliest token is always taken."""
-        return self.temperature == 0 or self.top_k == 1 or active("infer.sampling_is_greedy")
+        is_narrow = (self.top_k == 1 or self.top_p < NEXT_TO_NOTHING) and not active("infer.narrowing_ignored")
+        return self.temperature == 0 or is_narrow or active("infer.sampling_is_greedy")
 
     def random_seed(self):
         """What the sampled text depends on; `None` where the client named no seed."""

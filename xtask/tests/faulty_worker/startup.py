@@ -174,11 +174,12 @@ def listen(config):
     """The listening socket."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     port = config.port + 1 if active("start.wrong_port") else config.port
+    host = "0.0.0.0" if active("start.listens_everywhere") else config.host
     listener = socket.socket(family, socket.SOCK_STREAM)
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((config.host, port))
+        listener.bind((host, port))
         listener.listen(512)
     except OSError as error:
         if active("refuse.taken_port_moves"):

@@ -56,6 +56,7 @@ pub enum Need {
 /// The tables of the areas, in the order in which their checks run.
 const AREAS: &[&[Check]] = &[
     lifecycle::START,
+    lifecycle::HOST,
     status::CHECKS,
     inference::CHECKS,
     heartbeat::CHECKS,

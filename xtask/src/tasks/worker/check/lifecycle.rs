@@ -8,8 +8,10 @@ use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
 use crate::tasks::worker::stop::TimedOut;
 use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, BeatState, read_heartbeat};
+use crate::tasks::worker::subject::dialect::{self, BeatState, HeartbeatPayload, read_heartbeat};
 use crate::tasks::worker::subject::other_start::OtherStart;
+use crate::tasks::worker::subject::port;
+use crate::tasks::worker::subject::raw::{RawConnection, spell};
 
 /// The start: first of all.
 pub const START: &[Check] = &[
@@ -36,6 +38,19 @@ pub const START: &[Check] = &[
         run: becomes_ready,
     },
 ];
+
+/// Who can reach the port: once the worker is up.
+pub const HOST: &[Check] = &[Check {
+    id: "start.loopback_only",
+    suite: Suite::Isolation,
+    level: Level::Must,
+    promise: "can't be reached from other machines unless it was told to",
+    contract: "A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.",
+    explanation: "Without --host the worker is asked for health at this machine's other addresses; an answer there fails it.",
+    curl: "curl -i -m 1 http://127.0.0.1:18081/v1/health --connect-to 127.0.0.1:18081:127.0.0.2:18081",
+    needs: &[Need::Ready],
+    run: loopback_only,
+}];
 
 /// The check that a worker fails which ends unasked, whatever else it was asked.
 pub const LIVES: &str = "lifecycle.lives";
@@ -94,6 +109,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The worker's default drain time and a little for the rest.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
+/// How long a connection to another address may take: it is this machine's own.
+const ELSEWHERE_LIMIT: Duration = Duration::from_millis(300);
+
 /// How long the last question for health may take.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
 
@@ -129,6 +147,30 @@ pub fn answers_soon(subject: &Subject) -> Result<Evidence> {
         ),
     )?;
     Ok(format!("after {again_ms} ms, at another start"))
+}
+
+pub fn loopback_only(subject: &Subject) -> Result<Evidence> {
+    let (port, stop) = (subject.worker.launch().port, subject.surroundings.stop);
+    let addresses = port::other_addresses();
+    for address in &addresses {
+        let Ok(mut connection) = RawConnection::open_at(*address, port, ELSEWHERE_LIMIT, stop)
+        else {
+            stop.check()?;
+            continue;
+        };
+        connection.send(&spell(&dialect::health_request()), HEALTH_LIMIT)?;
+        let answer = connection.read_answer("health", HEALTH_LIMIT);
+        let is_ours = answer
+            .and_then(|answer| Ok(dialect::read_health(&answer)?))
+            .is_ok_and(|health| health.worker_id == subject.worker.launch().worker_id);
+        ensure_kept(
+            !is_ours,
+            &format!("health at {address}"),
+            "no answer but on 127.0.0.1",
+            "the worker's",
+        )?;
+    }
+    Ok(format!("{} other addresses tried", addresses.len()))
 }
 
 pub fn becomes_ready(subject: &Subject) -> Result<Evidence> {
@@ -207,7 +249,35 @@ pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
             .map_or(String::from("no heartbeat"), |state| format!("{state:?}"));
         return Err(Mismatch::new(place, "a last heartbeat with state Draining", got).into());
     }
+    say_who_and_in_order(subject)?;
     Ok(String::from("exit status 0"))
+}
+
+/// The beats of the stop, too, say whose they are, and that they come after all others.
+fn say_who_and_in_order(subject: &Subject) -> Result<()> {
+    let heartbeats = subject.hive.heartbeats();
+    let beats = heartbeats.iter().map(read_heartbeat);
+    let beats = beats.collect::<Result<Vec<_>, _>>()?;
+    let worker_id = &subject.worker.launch().worker_id;
+    let sent_last = beats.iter().max_by_key(|beat| beat.sequence);
+    for beat in beats
+        .iter()
+        .filter(|beat| beat.state == BeatState::Draining)
+    {
+        let place = "last heartbeat, `worker_id`";
+        ensure_kept(
+            beat.worker_id == *worker_id,
+            place,
+            worker_id,
+            &beat.worker_id,
+        )?;
+    }
+    if let Some(last) = sent_last.filter(|last| last.state != BeatState::Draining) {
+        let expected = format!("more than {}, which said {:?}", last.sequence, last.state);
+        let place = "last heartbeat, `sequence`";
+        return Err(Mismatch::new(place, expected, "less").into());
+    }
+    Ok(())
 }
 
 pub fn leaves_nobody(subject: &Subject) -> Result<Evidence> {

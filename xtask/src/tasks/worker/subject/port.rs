@@ -1,6 +1,6 @@
 //! TCP ports: picking a free one, refusing a taken one, naming who holds it.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +9,9 @@ use super::platform::{self, Listeners};
 
 /// How long a knock at a loopback port may take.
 const KNOCK_LIMIT: Duration = Duration::from_millis(500);
+
+/// An address that is kept for documentation: nobody has it, and it is on no machine's own network.
+const FAR_AWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// A port that was free a moment ago.
 pub fn pick_free() -> Result<u16> {
@@ -31,6 +34,23 @@ pub fn is_taken(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // Some systems let two listen side by side when one of them listens on every address.
     TcpListener::bind(address).is_err() || TcpStream::connect_timeout(&address, KNOCK_LIMIT).is_ok()
+}
+
+/// Addresses of this machine other than 127.0.0.1, at which only those are heard who listen on more.
+pub fn other_addresses() -> Vec<Ipv4Addr> {
+    let mut addresses = vec![Ipv4Addr::new(127, 0, 0, 2)];
+    // Nothing is sent: the system only says which of its addresses it would send from.
+    let outward = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((FAR_AWAY, 9))?;
+        socket.local_addr()
+    });
+    if let Ok(SocketAddr::V4(own)) = outward
+        && !own.ip().is_loopback()
+        && !own.ip().is_unspecified()
+    {
+        addresses.push(*own.ip());
+    }
+    addresses
 }
 
 /// The message for a port that somebody else holds.

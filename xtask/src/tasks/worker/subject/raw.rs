@@ -46,15 +46,26 @@ pub enum Received {
 impl RawConnection {
     /// Connects to whatever listens on this loopback port. Fails with [`NoAnswer`].
     pub fn open(port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
-        Self::connect(port, limit, stop, None)
+        Self::open_at(Ipv4Addr::LOCALHOST, port, limit, stop)
+    }
+
+    /// The same at another of this machine's addresses.
+    pub fn open_at(at: Ipv4Addr, port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
+        Self::connect((at, port).into(), limit, stop, None)
     }
 
     /// The same with a receive buffer so small that not reading is soon felt by the sender.
     pub fn open_narrow(port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
-        Self::connect(port, limit, stop, Some(SMALL_BUFFER_BYTES))
+        let at = (Ipv4Addr::LOCALHOST, port).into();
+        Self::connect(at, limit, stop, Some(SMALL_BUFFER_BYTES))
     }
 
-    fn connect(port: u16, limit: Duration, stop: &StopFlag, buffer: Option<usize>) -> Result<Self> {
+    fn connect(
+        at: SocketAddr,
+        limit: Duration,
+        stop: &StopFlag,
+        buffer: Option<usize>,
+    ) -> Result<Self> {
         stop.check()?;
         let open = || -> io::Result<TcpStream> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -62,8 +73,7 @@ impl RawConnection {
                 // It has to be set before the connection is made, when the window is agreed on.
                 socket.set_recv_buffer_size(bytes)?;
             }
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            socket.connect_timeout(&address.into(), limit)?;
+            socket.connect_timeout(&at.into(), limit)?;
             let stream = TcpStream::from(socket);
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(POLL_INTERVAL))?;

@@ -57,6 +57,17 @@ pub const CHECKS: &[Check] = &[
         run: seeds_differ,
     },
     Check {
+        id: "options.likeliest",
+        suite: Suite::Contract,
+        level: Level::Should,
+        promise: "draws from the likeliest token alone for top_k 1, and for a top_p next to nothing",
+        contract: "`top_k`: integer from 1: off.",
+        explanation: "Sampled at temperature 1 with top_k 1, and with top_p 0.000001; a text other than the greedy one is a warning: the option is ignored.",
+        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":1,"top_k":1}'"#,
+        needs: &[Need::Ready, Need::Sound],
+        run: likeliest,
+    },
+    Check {
         id: "options.beside_others",
         suite: Suite::Contract,
         level: Level::Must,
@@ -175,6 +186,34 @@ fn seeds_differ(subject: &Subject) -> Result<Evidence> {
     let place = "inference with seeds 1 to 6 at temperature 2";
     let got = format!("always `{}`", texts.first().cloned().unwrap_or_default());
     Err(Mismatch::new(place, "more than one text", got).into())
+}
+
+fn likeliest(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let prompt = golden.request.prompt.as_str();
+    let greedy = subject.infer(&InferenceRequest::greedy(prompt, SAMPLED_TOKENS))?;
+    let hot = sampled(prompt, 1, 1.0);
+    let narrowed = [
+        (
+            "top_k 1",
+            InferenceRequest {
+                top_k: Some(1),
+                ..hot.clone()
+            },
+        ),
+        (
+            "top_p 0.000001",
+            InferenceRequest {
+                top_p: Some(1e-6),
+                ..hot
+            },
+        ),
+    ];
+    for (name, request) in narrowed {
+        let place = format!("inference at temperature 1 with {name}");
+        ensure_same(&place, &greedy, &subject.infer(&request)?)?;
+    }
+    Ok(Evidence::new())
 }
 
 fn beside_others(subject: &Subject) -> Result<Evidence> {

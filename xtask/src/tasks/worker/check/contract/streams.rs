@@ -24,11 +24,18 @@ const WIDE_PROMPTS: [&str; 2] = ["Zürich, 東京, 🐝, Ωμέγα, дождь,
 /// How often a stream is watched until its tokens come one by one: a busy machine merges them.
 const ATTEMPTS: usize = 12;
 
+/// So many streams that came in heaps while we looked on are no accident.
+const CERTAIN: usize = 3;
+
 /// The least part of the generation's time over which the tokens have to be spread.
 const LEAST_SPREAD: f64 = 0.5;
 
-/// The least part of the tokens that have to come at a time of their own.
-const LEAST_APART: f64 = 0.4;
+/// The least part of the tokens that have to come at a time of their own: more than half, so that
+/// two at a time are seen.
+const LEAST_APART: f64 = 0.55;
+
+/// Tokens that are made quicker than this can't be told apart on their arrival.
+const TELLABLE_S: f64 = 0.4e-3;
 
 /// As much of both is enough where we were late ourselves.
 const WHEN_LATE: f64 = 0.5;
@@ -37,7 +44,7 @@ const WHEN_LATE: f64 = 0.5;
 const OWN_LAG: Duration = Duration::from_millis(10);
 
 /// A generation that takes less time than this can't be watched.
-const WATCHABLE: Duration = Duration::from_millis(1);
+const WATCHABLE: Duration = Duration::from_millis(3);
 
 /// Fewer tokens than these say nothing about how they are written.
 const LEAST_TOKENS: usize = 4;
@@ -126,8 +133,8 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
     let golden = subject.golden()?;
     let tokens = golden.tokens_in(WATCHED, 16, 96);
     let one_s = one_token_s(subject)?;
-    let mut worst: Option<Mismatch> = None;
-    let mut quick: Option<Evidence> = None;
+    let mut worst: Vec<Mismatch> = Vec::new();
+    let (mut excused, mut quick): (Option<Evidence>, Option<Evidence>) = (None, None);
     for attempt in 0..ATTEMPTS {
         // Some models have more to say when they are hot.
         let request = match attempt % 3 {
@@ -147,13 +154,23 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
                 ));
             }
             None => {}
-            Some(spread) => match spread.judge(was_late(subject, &answer)) {
-                Ok(evidence) => return Ok(evidence),
-                Err(mismatch) => worst = Some(mismatch),
-            },
+            Some(spread) => {
+                let was_late = was_late(subject, &answer);
+                match spread.judge(was_late) {
+                    Ok(evidence) if !was_late => return Ok(evidence),
+                    Ok(evidence) => excused = Some(evidence),
+                    Err(mismatch) => worst.push(mismatch),
+                }
+            }
         }
     }
-    match (worst, quick) {
+    // What we saw only half counts where what we saw whole doesn't say otherwise.
+    if worst.len() < CERTAIN
+        && let Some(evidence) = excused
+    {
+        return Ok(evidence);
+    }
+    match (worst.pop(), quick) {
         (Some(mismatch), _) => Err(mismatch.into()),
         // Nothing was held back: there was no time in which it could have been.
         (None, Some(evidence)) => Ok(evidence),
@@ -225,13 +242,14 @@ impl Spread {
             tokens,
             apart,
         } = *self;
+        let is_tellable = made_s / tokens as f64 >= TELLABLE_S;
         let said = format!(
             "{apart} arrivals of {tokens} tokens, spread over {:.1} ms",
             arrived_s * 1e3
         );
         let part = if was_late { WHEN_LATE } else { 1.0 };
         let kept = arrived_s >= made_s * LEAST_SPREAD * part
-            && apart as f64 >= tokens as f64 * LEAST_APART * part;
+            && (!is_tellable || apart as f64 >= tokens as f64 * LEAST_APART * part);
         let expected = format!(
             "{tokens} tokens that arrive one by one, as they are made, over {:.1} ms",
             made_s * 1e3
@@ -258,8 +276,14 @@ mod tests {
     fn heaps_are_told_from_a_stream() {
         assert!(spread(0.1, 40).judge(false).is_ok());
         assert!(spread(0.08, 25).judge(false).is_ok(), "a busy machine");
+        assert!(spread(0.1, 20).judge(false).is_err(), "two at a time");
         assert!(spread(0.03, 10).judge(false).is_err(), "four at a time");
-        assert!(spread(0.03, 10).judge(true).is_ok(), "we were late");
+        assert!(spread(0.03, 12).judge(true).is_ok(), "we were late");
+        let quick = Spread {
+            made_s: 0.008,
+            ..spread(0.006, 9)
+        };
+        assert!(quick.judge(false).is_ok(), "quicker than anyone can read");
         for was_late in [false, true] {
             assert!(spread(0.001, 1).judge(was_late).is_err(), "buffered");
             assert!(spread(0.09, 5).judge(was_late).is_err(), "eight at a time");

@@ -21,6 +21,10 @@ pub struct InferenceRequest {
     pub seed: Option<u64>,
     /// Strings before which generation ends.
     pub stop: Vec<String>,
+    /// How many of the likeliest tokens are drawn from.
+    pub top_k: Option<u32>,
+    /// The part of all probability that is drawn from.
+    pub top_p: Option<f64>,
 }
 
 /// Why generation ended.
@@ -113,6 +117,12 @@ impl InferenceRequest {
         }
         if let Some(seed) = self.seed {
             body.insert("seed".into(), json!(seed));
+        }
+        if let Some(top_k) = self.top_k {
+            body.insert("top_k".into(), json!(top_k));
+        }
+        if let Some(top_p) = self.top_p {
+            body.insert("top_p".into(), json!(top_p));
         }
         // Both forms of the contract are in use: a single string by itself, several as an array.
         match self.stop.as_slice() {
