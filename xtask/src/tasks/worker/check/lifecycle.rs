@@ -8,7 +8,7 @@ use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
 use crate::tasks::worker::stop::TimedOut;
 use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, BeatState, HeartbeatPayload, read_heartbeat};
+use crate::tasks::worker::subject::dialect::{self, BeatState, read_heartbeat};
 use crate::tasks::worker::subject::other_start::OtherStart;
 use crate::tasks::worker::subject::port;
 use crate::tasks::worker::subject::raw::{RawConnection, spell};
