@@ -1,9 +1,14 @@
 //! Heartbeats: first, on a change of state, periodic, payload, identity, default interval.
 
+mod rhythm;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub(super) use self::rhythm::{lateness, tolerance_ms};
+
+use self::rhythm::{ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{EventKind, Heartbeat, Level, Mismatch, Suite};
 use crate::tasks::worker::stop::TimedOut;
@@ -254,84 +259,6 @@ pub fn periodic(subject: &Subject) -> Result<Evidence> {
     }
 }
 
-/// How late a beat may be.
-pub(super) fn tolerance_ms(interval_ms: f64) -> f64 {
-    (interval_ms / 10.0).max(100.0)
-}
-
-/// Each beat but the first: when it arrived, its number, and by how much it came later than an
-/// interval after the one before, less what we were late ourselves.
-pub(super) fn lateness(subject: &Subject) -> Result<Vec<(f64, u32, f64)>> {
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
-    let beats = beats(subject)?;
-    let late = beats.windows(2).map(|pair| {
-        let (before_ms, arrived_ms) = (pair[0].0.arrived_ms, pair[1].0.arrived_ms);
-        let due_ms = before_ms + interval_ms;
-        let late_ms = arrived_ms - due_ms - lag_ms(subject, due_ms, arrived_ms);
-        (arrived_ms, pair[1].0.number, late_ms)
-    });
-    Ok(late.collect())
-}
-
-/// The first late beat after the first `seen`, where one of them is late by far, or more than this
-/// part of them are late.
-fn late_beat(subject: &Subject, seen: usize, excused: f64) -> Result<Option<Mismatch>> {
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
-    let tolerance_ms = tolerance_ms(interval_ms);
-    let beats = lateness(subject)?;
-    let looked_at = beats.get(seen.saturating_sub(1)..).unwrap_or_default();
-    let late = looked_at
-        .iter()
-        .filter(|(_, _, late_ms)| *late_ms > tolerance_ms);
-    let late: Vec<_> = late.collect();
-    let is_far = late.iter().any(|(_, _, late_ms)| *late_ms > interval_ms);
-    let is_often = late.len() as f64 > looked_at.len() as f64 * excused;
-    let first = late.first().filter(|_| is_far || is_often);
-    Ok(first.map(|(_, number, late_ms)| {
-        Mismatch::new(
-            format!("heartbeat #{number}"),
-            format!("{interval_ms:.0} ms after the one before, {tolerance_ms:.0} ms late at most"),
-            format!("late by {late_ms:.0} ms"),
-        )
-    }))
-}
-
-/// By how much the latest beat so far was late.
-fn latest_ms(subject: &Subject) -> Result<f64> {
-    let beats = lateness(subject)?;
-    Ok(beats
-        .iter()
-        .map(|(_, _, late_ms)| *late_ms)
-        .fold(0.0, f64::max))
-}
-
-/// Fails where beats come without a reason. One that was held up on its way is known by its time.
-fn ensure_not_too_often(
-    beats: &[(Heartbeat, HeartbeatPayload)],
-    interval_ms: f64,
-) -> Result<(), Mismatch> {
-    let Some(mut before) = beats.first() else {
-        return Ok(());
-    };
-    let mut late_ms: f64 = 0.0;
-    for repeat in repeats(beats) {
-        let arrived_ms = repeat.0.arrived_ms - before.0.arrived_ms;
-        let said_ms = (repeat.1.timestamp - before.1.timestamp).num_milliseconds() as f64;
-        let gap_ms = arrived_ms.max(said_ms);
-        // After a late one the next is sooner, if it is on time itself.
-        let shortest_ms = interval_ms - tolerance_ms(interval_ms) - late_ms;
-        late_ms = (gap_ms - interval_ms + late_ms).clamp(0.0, interval_ms);
-        ensure_kept(
-            gap_ms >= shortest_ms,
-            &format!("heartbeat #{}", repeat.0.number),
-            format!("one beat every {interval_ms:.0} ms and one for each change of state"),
-            format!("another after {gap_ms:.0} ms without a change"),
-        )?;
-        before = repeat;
-    }
-    Ok(())
-}
-
 fn to_the_end(subject: &Subject) -> Result<Evidence> {
     payload(subject)?;
     identity(subject)?;
@@ -425,15 +352,6 @@ fn clock_runs(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
     )
 }
 
-/// How late we were ourselves between two moments of the run.
-fn lag_ms(subject: &Subject, from_ms: f64, to_ms: f64) -> f64 {
-    let journal = subject.surroundings.journal;
-    let lag = subject
-        .lag
-        .between(journal.instant(from_ms), journal.instant(to_ms));
-    lag.as_secs_f64() * 1e3
-}
-
 pub fn identity(subject: &Subject) -> Result<Evidence> {
     let launch = subject.worker.launch();
     let beats = beats(subject)?;
@@ -525,16 +443,6 @@ fn beats_after(
             beats(subject)
         }
     }
-}
-
-/// Beats that bring no new state: those that are there because an interval is over.
-fn repeats(
-    beats: &[(Heartbeat, HeartbeatPayload)],
-) -> impl Iterator<Item = &(Heartbeat, HeartbeatPayload)> {
-    let pairs = beats.windows(2);
-    pairs
-        .filter(|pair| pair[0].1.state == pair[1].1.state)
-        .map(|pair| &pair[1])
 }
 
 fn arrival_span_s(beats: &[(Heartbeat, HeartbeatPayload)]) -> i64 {
