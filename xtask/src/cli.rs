@@ -394,7 +394,7 @@ pub struct MutantsArgs {
     /// Try only the faults whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     fault: Vec<String>,
-    /// How many runs at a time; they mostly wait [default: twice the number of cores]
+    /// How many runs at a time; they mostly wait [default: four for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
     /// Run only the isolation suite and the check that has to catch the fault

@@ -173,7 +173,7 @@ def _check_model(config):
 def listen(config):
     """The listening socket."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    port = config.port + 1 if active("start.wrong_port") else config.port
+    port = 0 if active("start.wrong_port") else config.port
     host = "0.0.0.0" if active("start.listens_everywhere") else config.host
     listener = socket.socket(family, socket.SOCK_STREAM)
     if os.name == "posix":

@@ -23,14 +23,14 @@ const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";
 const TABLE: &str = "xtask/tests/faults.toml";
 
 /// Runs mostly wait: so many a core keep it busy without making them late.
-const RUNS_PER_CORE: usize = 2;
+const RUNS_PER_CORE: usize = 4;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub struct MutantsConfig {
     /// Globs over faults: only these; all of them where it is empty.
     pub faults: Vec<String>,
-    /// How many runs at a time; twice the number of cores where it is `None`.
+    /// How many runs at a time; four for each core where it is `None`.
     pub jobs: Option<usize>,
     /// Only the isolation suite, as far as it is about one worker, and the check that has to catch
     /// the fault, instead of everything that runs by default.
@@ -111,7 +111,22 @@ fn wanted<'t>(table: &'t FaultTable, globs: &[String]) -> Result<Vec<&'t Expecta
     let wanted = |row: &&Expectation| {
         globs.is_empty() || globs.iter().any(|glob| plan::matches(glob, &row.fault))
     };
-    Ok(table.rows().filter(wanted).collect())
+    Ok(by_turns(table.rows().filter(wanted).collect()))
+}
+
+/// One of each area after the other: what keeps a machine busy stands together in the table, and
+/// several of it at the same time would make each other late.
+fn by_turns(rows: Vec<&Expectation>) -> Vec<&Expectation> {
+    let mut seen = std::collections::BTreeMap::new();
+    let mut turns: Vec<(usize, &Expectation)> = Vec::new();
+    for row in rows {
+        let area = row.fault.split('.').next().unwrap_or_default();
+        let turn: &mut usize = seen.entry(area).or_default();
+        *turn += 1;
+        turns.push((*turn, row));
+    }
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, row)| row).collect()
 }
 
 /// Tries several at a time and prints each row as soon as those before it are printed.

@@ -32,7 +32,10 @@ const LEAST_SPREAD: f64 = 0.5;
 
 /// The least part of the tokens that have to come at a time of their own: more than half, so that
 /// two at a time are seen.
-const LEAST_APART: f64 = 0.55;
+const LEAST_APART: f64 = 0.6;
+
+/// A token came at a time of its own when it came so much of its making time after the one before.
+const OWN_SHARE: f64 = 0.4;
 
 /// Tokens that are made quicker than this can't be told apart on their arrival.
 const TELLABLE_S: f64 = 0.4e-3;
@@ -224,7 +227,7 @@ impl Spread {
         let gaps = arrivals
             .windows(2)
             .map(|pair| (pair[1] - pair[0]).as_secs_f64());
-        let apart = 1 + gaps.filter(|gap_s| *gap_s > share_s * 0.2).count();
+        let apart = 1 + gaps.filter(|gap_s| *gap_s > share_s * OWN_SHARE).count();
         let is_watchable = arrivals.len() >= LEAST_TOKENS && made_s >= WATCHABLE.as_secs_f64();
         is_watchable.then_some(Spread {
             made_s,
