@@ -344,3 +344,113 @@ fn digest(raw: Raw) -> Shot {
         timed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::worker::record::bench::RequestOutcome;
+    use crate::tasks::worker::subject::known_worker::{KnownWorker, Script};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    const SCRIPT: Script = Script {
+        tokens: 3,
+        gap: Duration::from_millis(2),
+    };
+
+    fn requests(numbers: std::ops::Range<usize>) -> Requests {
+        numbers
+            .map(|number| timed::spell(&KnownWorker::request(number)))
+            .collect()
+    }
+
+    fn budget(requests: Option<usize>) -> Budget {
+        Budget {
+            warm_up: Duration::from_millis(20),
+            duration: Duration::from_millis(100),
+            requests,
+            least: 5,
+            at_most: LIMIT,
+            limit: LIMIT,
+        }
+    }
+
+    fn driven(port: u16, load: Load, requests_wanted: Option<usize>) -> Driven {
+        let both = (requests(0..2), requests(2..4));
+        let stop = StopFlag::default();
+        drive(port, load, both, budget(requests_wanted), &stop, || Ok(())).unwrap()
+    }
+
+    fn in_window(driven: &Driven) -> Vec<&Shot> {
+        let counts = |shot: &&Shot| shot.sent >= driven.window.0;
+        driven.shots.iter().filter(counts).collect()
+    }
+
+    #[test]
+    fn a_closed_loop_sends_exactly_the_requests_that_are_asked_for() {
+        let worker = KnownWorker::start(SCRIPT).unwrap();
+        let driven = driven(worker.port, Load::Closed { streams: 3 }, Some(7));
+        let counted = in_window(&driven);
+        assert_eq!(counted.len(), 7);
+        assert!(driven.shots.len() > 7, "nothing warmed up");
+        for shot in counted {
+            assert_eq!(shot.timed.outcome, RequestOutcome::Valid);
+            assert_eq!(shot.timed.text, " word word word");
+            assert!(shot.timed.took >= 3 * SCRIPT.gap, "{shot:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_lasts_as_long_as_is_asked_for_and_has_enough_requests() {
+        let worker = KnownWorker::start(SCRIPT).unwrap();
+        let driven = driven(worker.port, Load::Closed { streams: 1 }, None);
+        let (from, to) = driven.window;
+        assert!(to - from >= Duration::from_millis(100));
+        assert!(in_window(&driven).len() >= 5);
+    }
+
+    #[test]
+    fn an_open_loop_sends_when_it_is_due_and_not_before() {
+        let worker = KnownWorker::start(SCRIPT).unwrap();
+        let load = Load::Open {
+            rate_per_s: 200.0,
+            seed: 3,
+        };
+        let driven = driven(worker.port, load, None);
+        assert!(driven.shots.len() >= 5);
+        for shot in &driven.shots {
+            assert!(shot.sent >= shot.scheduled.unwrap(), "{shot:?}");
+        }
+    }
+
+    #[test]
+    fn a_load_that_nobody_answers_ends() {
+        let nobody = crate::tasks::worker::subject::port::pick_free().unwrap();
+        let driven = driven(nobody, Load::Closed { streams: 8 }, None);
+        let failed = |shot: &&Shot| matches!(shot.timed.outcome, RequestOutcome::Failed { .. });
+        assert_eq!(
+            driven.shots.iter().filter(failed).count(),
+            driven.shots.len()
+        );
+        assert!(!driven.shots.is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_dies_or_an_interruption_ends_a_load_at_once() {
+        let worker = KnownWorker::start(Script {
+            tokens: 1000,
+            gap: Duration::from_secs(1),
+        })
+        .unwrap();
+        let run = |stop: &StopFlag, alive: fn() -> Result<()>| {
+            let both = (requests(0..1), requests(1..2));
+            let load = Load::Closed { streams: 2 };
+            drive(worker.port, load, both, budget(None), stop, alive)
+        };
+        let error = run(&StopFlag::default(), || anyhow::bail!("it is dead")).unwrap_err();
+        assert_eq!(error.to_string(), "it is dead");
+        let stop = StopFlag::default();
+        stop.raise(2);
+        assert!(run(&stop, || Ok(())).is_err());
+    }
+}
