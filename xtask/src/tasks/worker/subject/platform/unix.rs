@@ -21,9 +21,9 @@ use super::{GroupSignal, Process};
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;
 
-/// Allows this process so many open files, as far as it may decide that itself. What it starts later
-/// inherits it.
-pub fn allow_open_files(wanted: u64) {
+/// Allows this process so many open files, as far as it may decide that itself, and gives how many it
+/// may have. What it starts later inherits it.
+pub fn allow_open_files(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         let most = limit.maximum.unwrap_or(wanted);
@@ -31,6 +31,7 @@ pub fn allow_open_files(wanted: u64) {
         // Where it is refused, opening a file too many says so.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What ties a group to us beyond its number: nothing, on Unix.

@@ -27,7 +27,9 @@ use super::{GroupSignal, Listeners, Process};
 pub const NEEDS_REAPER: bool = false;
 
 /// Windows has no limit of open files that would be in the way.
-pub fn allow_open_files(_wanted: u64) {}
+pub fn allow_open_files(_wanted: u64) -> u64 {
+    u64::MAX
+}
 
 /// What signals are called elsewhere, for exit codes that are the same on every system.
 const SIGINT: i32 = 2;
