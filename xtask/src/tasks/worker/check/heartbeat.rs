@@ -112,8 +112,8 @@ const CHANGE_ATTEMPTS: usize = 3;
 /// The interval that the contract names as the default.
 const DEFAULT_INTERVAL_S: u64 = 30;
 
-/// One lost beat in so many is not the worker's fault.
-const LOST_ONE_IN: u64 = 20;
+/// One lost beat in so many is not the worker's fault: the hive runs on the same busy machine.
+const LOST_ONE_IN: u64 = 10;
 
 /// The part of all beats that a machine which is busy now and then may be to blame for: at the first
 /// look, and over a whole run, most of which is load.

@@ -148,7 +148,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
     let pace = subject.pace(&companion)?;
     super::wait_until_idle(&companion)?;
     companion.hive.hang()?;
-    let limit = pace.golden.took * 3 + LATENESS / 2;
+    let limit = pace.golden.took * 3 + LATENESS;
     let mut quickest = Duration::MAX;
     // The best of three: what waits for the hive does so each time, what is merely busy doesn't.
     for _ in 0..3 {
@@ -240,7 +240,7 @@ fn resumes(companion: &Companion, interval: Duration) -> Result<Evidence> {
 }
 
 fn await_beat(companion: &Companion, seen: usize, limit: Duration, when: &str) -> Result<()> {
-    let beat = companion.beat_after(seen, limit + LATENESS)?;
+    let beat = companion.beat_after(seen, limit + 2 * LATENESS)?;
     ensure_kept(
         beat.is_some(),
         &format!("heartbeats {when}"),
