@@ -1,4 +1,4 @@
-//! How much processor time a process and all that it started have used.
+//! How much processor time a process and all that it started have used, and waited for.
 
 use std::time::Duration;
 
@@ -56,6 +56,26 @@ pub fn group_time(_pid: u32) -> Option<Duration> {
     None
 }
 
+/// How long the process's first thread was ready to run and found no processor free: what a busy
+/// machine took from it. Nothing where the system doesn't tell.
+#[cfg(target_os = "linux")]
+pub fn waited_for_processor(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(read_schedstat(&text).unwrap_or_default())
+}
+
+/// Nothing: the system doesn't tell.
+#[cfg(not(target_os = "linux"))]
+pub fn waited_for_processor(_pid: u32) -> Duration {
+    Duration::ZERO
+}
+
+/// The second of three numbers: nanoseconds on the processor, waiting for it, and turns on it.
+#[cfg(target_os = "linux")]
+fn read_schedstat(text: &str) -> Option<u64> {
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// The process group and the used ticks in a line of `/proc/PID/stat`.
 #[cfg(target_os = "linux")]
 fn read_stat(stat: &str) -> Option<(u32, u64)> {
@@ -84,6 +104,12 @@ mod tests {
         let stat = "7 (a) b) 1 2) S 1 42 42 0 -1 4194560 1 2 3 4 70 30 0 0 20 0 1 0 5 6 7";
         assert_eq!(read_stat(stat), Some((42, 100)));
         assert_eq!(read_stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn the_wait_for_a_processor_is_the_second_number() {
+        assert_eq!(read_schedstat("98765 4321 7\n"), Some(4321));
+        assert_eq!(read_schedstat(""), None);
     }
 
     #[test]

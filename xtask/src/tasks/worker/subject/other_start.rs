@@ -45,24 +45,29 @@ impl OtherStart {
                 .stop
                 .wait_for("a second start", LIMIT, || {
                     worker.ensure_alive()?;
-                    let since_start = worker.started().elapsed();
+                    // Neither what we lost meanwhile nor what the machine took is the worker's.
+                    let since_start = || {
+                        let excess = subject
+                            .lag
+                            .excess(worker.started(), worker.started().elapsed());
+                        let waited = worker.waited_for_processor();
+                        excess.min(worker.started().elapsed().saturating_sub(waited))
+                    };
                     if seen.first_beat.is_none() && !companion.hive.heartbeats().is_empty() {
-                        seen.first_beat = Some(since_start);
+                        seen.first_beat = Some(since_start());
                     }
                     if seen.first_answer.is_none() {
                         let answer = worker
                             .client()
                             .send(&dialect::health_request(), QUESTION_LIMIT);
-                        seen.first_answer = answer.ok().map(|_| worker.started().elapsed());
+                        seen.first_answer = answer.ok().map(|_| since_start());
                     }
                     let is_whole = seen.first_beat.is_some() && seen.first_answer.is_some();
                     Ok(is_whole.then_some(()))
                 });
             in_time(waited)?;
-            // What we lost ourselves meanwhile is not the worker's.
-            let excess = |took| subject.lag.excess(worker.started(), took);
-            best.first_answer = quicker(best.first_answer, seen.first_answer.map(excess));
-            best.first_beat = quicker(best.first_beat, seen.first_beat.map(excess));
+            best.first_answer = quicker(best.first_answer, seen.first_answer);
+            best.first_beat = quicker(best.first_beat, seen.first_beat);
         }
         Ok(best)
     }

@@ -241,6 +241,11 @@ impl WorkerProcess {
         cpu::group_time(self.pid())
     }
 
+    /// What a busy machine has taken from it so far.
+    pub fn waited_for_processor(&self) -> Duration {
+        cpu::waited_for_processor(self.pid())
+    }
+
     /// Turns a missing answer into the broken promise that it is; other errors stay what they are.
     pub fn blame(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast::<NoAnswer>() {
