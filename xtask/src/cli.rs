@@ -374,6 +374,7 @@ const MUTANTS_HELP: &str = "\
 Examples:
   cargo xtask worker:mutants
   cargo xtask worker:mutants --quick
+  cargo xtask worker:mutants --quick --each-check
   cargo xtask worker:mutants --fault 'beat.*' --jobs 2
 
 Each fault is tried in a run of its own over the isolation and contract suites, and over the check
@@ -397,6 +398,9 @@ pub struct MutantsArgs {
     /// How many runs at a time; they mostly wait [default: four for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
+    /// Try one fault for each check instead of all: every check shows that it can fail
+    #[arg(long)]
+    each_check: bool,
     /// Run only the isolation suite and the check that has to catch the fault
     #[arg(long)]
     quick: bool,
@@ -412,6 +416,7 @@ impl MutantsArgs {
             faults: self.fault,
             jobs: self.jobs.map(usize::from),
             quick: self.quick,
+            each_check: self.each_check,
             python: self.python,
         }
     }

@@ -1,5 +1,7 @@
-//! The tester, tested: every fault of the faulty worker is caught by the check that guards the broken
-//! promise, and nobody is blamed for what is merely different. And the faulty worker itself.
+//! The tester, tested: every check catches a fault that breaks its promise, and nobody is blamed for
+//! what is merely different. And the faulty worker itself.
+//!
+//! All faults together take three times as long: `cargo xtask worker:mutants --quick`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,10 +27,12 @@ fn shown(output: &Output) -> String {
 
 #[cfg(unix)]
 #[test]
-fn every_fault_is_caught_by_its_check_and_nobody_else_is_blamed() {
+fn every_check_catches_its_fault_and_nobody_else_is_blamed() {
     let _alone = alone();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    let output = command.args(["worker:mutants", "--quick"]).output();
+    let output = command
+        .args(["worker:mutants", "--quick", "--each-check"])
+        .output();
     let output = output.unwrap();
     let table = shown(&output);
     assert_eq!(output.status.code(), Some(0), "{table}");
@@ -39,7 +43,7 @@ fn every_fault_is_caught_by_its_check_and_nobody_else_is_blamed() {
         panic!("no numbers in: {totals}");
     };
     let faults: usize = faults.parse().unwrap();
-    assert!(*caught == faults.to_string() && faults > 250, "{totals}");
+    assert!(*caught == faults.to_string() && faults > 80, "{totals}");
     // Shown with --nocapture, and kept by CI.
     println!("{table}");
 }

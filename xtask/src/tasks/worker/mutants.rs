@@ -35,6 +35,8 @@ pub struct MutantsConfig {
     /// Only the isolation suite, as far as it is about one worker, and the check that has to catch
     /// the fault, instead of everything that runs by default.
     pub quick: bool,
+    /// One fault for each check, the first that it has to catch, instead of all of them.
+    pub each_check: bool,
     /// The Python that runs the faulty worker and the mock hive; searched for where it is `None`.
     pub python: Option<PathBuf>,
 }
@@ -58,7 +60,10 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     let table = FaultTable::load(&root.join(TABLE))?;
     let program = root.join(FAULTY_WORKER);
     table.expect_same_faults(&trial::list_faults(&python, &program)?)?;
-    let wanted = wanted(&table, &config.faults)?;
+    let mut wanted = wanted(&table, &config.faults)?;
+    if config.each_check {
+        keep_one_for_each_check(&mut wanted);
+    }
     let laboratory = Laboratory::new(root, &program, config, stop)?;
     let began = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -112,6 +117,16 @@ fn wanted<'t>(table: &'t FaultTable, globs: &[String]) -> Result<Vec<&'t Expecta
         globs.is_empty() || globs.iter().any(|glob| plan::matches(glob, &row.fault))
     };
     Ok(by_turns(table.rows().filter(wanted).collect()))
+}
+
+/// Leaves the first fault of each check, and every worker that nobody is to be blamed for.
+fn keep_one_for_each_check(wanted: &mut Vec<&Expectation>) {
+    let mut seen = std::collections::BTreeSet::new();
+    wanted.retain(|row| {
+        row.by
+            .as_ref()
+            .is_none_or(|check| seen.insert(check.clone()))
+    });
 }
 
 /// One of each area after the other: what keeps a machine busy stands together in the table, and
