@@ -52,17 +52,17 @@ fn xtask() -> Command {
 
 /// All backends on free ports, over the worker that keeps the contract with canned text.
 fn all_backends(scratch: &Scratch, options: &[&str]) -> Command {
+    all_backends_of(scratch, Path::new(FAULTY_WORKER), options)
+}
+
+/// The same over another worker.
+fn all_backends_of(scratch: &Scratch, worker: &Path, options: &[&str]) -> Command {
     let mut command = xtask();
     command
         .args(["worker:test", "--all-backends", "--port", "0"])
-        .args([
-            "--hive-port",
-            "0",
-            "--model",
-            "tiny",
-            "--worker-bin",
-            FAULTY_WORKER,
-        ])
+        .args(["--hive-port", "0", "--model", "tiny"])
+        .arg("--worker-bin")
+        .arg(worker)
         .arg("--artifacts")
         .arg(scratch.file("runs"))
         .args(options);
@@ -191,6 +191,86 @@ fn every_backend_has_a_column_in_every_report() {
         summary.matches("## ").count() - summary.matches("### ").count(),
         1
     );
+}
+
+/// A driver's tool first in the path, for a GPU that only the faulty worker believes in.
+fn pretend_gpu(command: &mut Command, scratch: &Scratch) {
+    let state = scratch.file("gpu");
+    fs::create_dir_all(&state).unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_gpu");
+    let path = [tools].into_iter().chain(std::env::split_paths(&path));
+    command
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .env("FAKE_GPU_DIR", state);
+}
+
+/// What a matrix with a pretended GPU comes to, over this worker.
+fn matrix_with_gpu(scratch: &Scratch, worker: &Path) -> (Option<i32>, Value) {
+    let options = ["--format", "json", "--require", "cuda"];
+    let mut command = all_backends_of(scratch, worker, &options);
+    for check in ["inference.answers", "device.*", "shutdown.orderly"] {
+        command.args(["--check", check]);
+    }
+    pretend_gpu(&mut command, scratch);
+    let output = command.output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let matrix = serde_json::from_str(shown.lines().last().unwrap_or_default());
+    let matrix = matrix.unwrap_or_else(|_| panic!("{}", said(&output)));
+    (output.status.code(), matrix)
+}
+
+/// The outcomes of a check, a column each.
+fn outcomes<'m>(matrix: &'m Value, id: &str) -> &'m Value {
+    let rows = matrix["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["id"] == id);
+    &row.unwrap_or_else(|| panic!("no row {id}"))["outcomes"]
+}
+
+#[test]
+#[cfg(unix)]
+fn a_second_backend_is_seen_on_its_device_and_agrees_with_the_first() {
+    let scratch = Scratch::new("gpu");
+    let (code, matrix) = matrix_with_gpu(&scratch, Path::new(FAULTY_WORKER));
+    assert_eq!(code, Some(0), "{matrix:#}");
+    let expected = serde_json::json!(["skipped", "passed", null]);
+    assert_eq!(outcomes(&matrix, "device.used"), &expected);
+    assert_eq!(outcomes(&matrix, "device.freed"), &expected);
+    let cuda = &matrix["columns"][1];
+    assert_eq!(cuda["environment"]["gpus"][0]["name"], "Fake GPU 9000");
+    let agreement = &matrix["agreement"][0];
+    assert_eq!(
+        (&agreement["column"], &agreement["teacher"]),
+        (&1.into(), &0.into())
+    );
+    assert!(
+        agreement["positions"].as_u64().unwrap() >= 90,
+        "{agreement}"
+    );
+    assert_eq!(agreement["agreed"], agreement["positions"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn backends_that_go_on_differently_disagree_although_each_keeps_its_promises() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("disagree");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *\"--backend cuda\"*) export WORKER_FAULT=infer.greedy_random;; esac\nexec '{FAULTY_WORKER}' \"$@\"\n"
+    );
+    let worker = scratch.with("worker", &script);
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, matrix) = matrix_with_gpu(&scratch, &worker);
+    let verdicts: Vec<_> = (0..2).map(|i| &matrix["columns"][i]["verdict"]).collect();
+    assert_eq!(verdicts, ["passed", "passed"]);
+    assert_eq!((code, &matrix["verdict"]), (Some(1), &"failed".into()));
+    let agreement = &matrix["agreement"][0];
+    let (positions, agreed) = (
+        agreement["positions"].as_u64(),
+        agreement["agreed"].as_u64(),
+    );
+    assert!(agreed.unwrap() * 10 < positions.unwrap() * 9, "{agreement}");
+    assert!(agreement["first_difference"]["after"].is_string());
 }
 
 #[test]

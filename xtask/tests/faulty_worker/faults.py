@@ -15,6 +15,7 @@ READY = "GET /v1/ready answers 200 exactly when an inference would be accepted, 
 LOADING = "While loading, an inference is answered with 503 not_ready and Retry-After."
 REFUSE = "A worker that cannot serve exits non-zero within 2 s, with one `error: ...: cause` line on stderr."
 NO_FALLBACK = "Never a silent fall-back from cuda or metal to cpu."
+DEVICE = "With cuda its weights are in the device's memory as long as it lives, its log names the device, and then it is free."
 TOKEN = "A host other than loopback needs WORKER_API_TOKEN; every request then carries it; it is never logged."
 BEAT = "Beats are POSTed as JSON to {hive-url}/heartbeat/workers with every field, true and of the right type."
 SEQUENCE = "sequence starts at 1 and rises by one for each beat that is due."
@@ -101,6 +102,9 @@ FAULTS = (
     Fault("refuse.truncated_served", "starts with a truncated model", REFUSE),
     Fault("refuse.architecture_served", "starts with an architecture that it doesn't know", REFUSE),
     Fault("refuse.quantisation_served", "starts with a quantisation that it doesn't know", REFUSE),
+    Fault("device.never_touched", "says that it computes on the device, and doesn't", DEVICE),
+    Fault("device.unnamed", "the log doesn't name the device", DEVICE),
+    Fault("device.kept", "the device's memory stays taken after its end", DEVICE),
     Fault("refuse.cuda_falls_back", "serves on the cpu when asked for cuda", NO_FALLBACK),
     Fault("refuse.metal_falls_back", "serves on the cpu when asked for metal", NO_FALLBACK),
     Fault("refuse.unknown_backend_served", "takes an unknown backend for cpu", REFUSE),

@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-from . import gguf
+from . import gguf, gpu
 from .faults import ACTIVE, active
 
 # option -> (how its text is read, default); no default means that it must be given.
@@ -144,7 +144,7 @@ def check(config):
 def _check_backend(config):
     if config.backend not in ("cpu", "cuda", "metal"):
         raise CannotServe("backend %s" % config.backend, "unknown, allowed are cpu, cuda and metal", "unknown_backend", 2)
-    if config.backend != "cpu":
+    if config.backend != "cpu" and not (config.backend == "cuda" and gpu.folder()):
         cause = "this build has only the cpu backend"
         raise CannotServe("backend %s" % config.backend, cause, config.backend)
     if config.device != 0:

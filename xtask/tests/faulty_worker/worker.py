@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from . import log, startup
+from . import gpu, log, startup
 from .engine import Places
 from .faults import ACTIVE, BY_ID, active, print_table
 from .heartbeat import Heartbeat
@@ -153,6 +153,7 @@ def load(worker, signals):
         stop(worker, None)
     if active("hive.waits_for_hive"):
         worker.heartbeat.taken.wait()
+    gpu.take(worker.config)
     worker.loaded.set()
     log.info("Model loaded successfully")
     worker.refresh_state()
@@ -189,6 +190,7 @@ def stop(worker, listener):
     if active("stop.slow"):
         time.sleep(15)
     worker.heartbeat.drain(LAST_BEAT_S)
+    gpu.release()
     log.info("Worker stopped")
     failed = active("stop.exits_nonzero") or (loading and active("stop.nonzero_while_loading"))
     os._exit(1 if failed else 0)

@@ -41,6 +41,19 @@ pub(super) fn open(backend: Backend, number: u32) -> Result<Device> {
     }
 }
 
+/// What the driver calls the device.
+#[cfg(feature = "cuda")]
+pub(super) fn cuda_name(device: &Device) -> Option<String> {
+    let device = device.as_cuda_device().ok()?;
+    device.cuda_stream().context().name().ok()
+}
+
+/// A build without cuda has no such device.
+#[cfg(not(feature = "cuda"))]
+pub(super) fn cuda_name(_device: &Device) -> Option<String> {
+    None
+}
+
 /// The library's errors carry a backtrace in their text, where one was asked for.
 pub(super) fn first_line(error: candle_core::Error) -> anyhow::Error {
     let text = error.to_string();

@@ -172,7 +172,10 @@ fn numbers(shape: &[usize]) -> u64 {
 fn device_name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
-        DeviceLocation::Cuda { gpu_id } => format!("cuda {gpu_id}"),
+        DeviceLocation::Cuda { gpu_id } => match backend::cuda_name(device) {
+            Some(name) => format!("cuda {gpu_id} ({name})"),
+            None => format!("cuda {gpu_id}"),
+        },
         DeviceLocation::Metal { gpu_id } => format!("metal {gpu_id}"),
     }
 }

@@ -2,6 +2,7 @@
 //! its area.
 
 mod contract;
+mod device;
 mod heartbeat;
 mod inference;
 mod lifecycle;
@@ -12,6 +13,7 @@ use anyhow::Result;
 
 pub use self::lifecycle::LIVES;
 
+use super::config::Backend;
 use super::record::event::{Level, Mismatch, Outcome, Suite};
 use super::subject::Subject;
 
@@ -51,6 +53,8 @@ pub enum Need {
     Sound,
     /// The system has signals that a process can be sent.
     Signals,
+    /// The backend has a device whose driver tells who uses it.
+    Device,
 }
 
 /// The tables of the areas, in the order in which their checks run.
@@ -59,6 +63,7 @@ const AREAS: &[&[Check]] = &[
     lifecycle::HOST,
     status::CHECKS,
     inference::CHECKS,
+    device::CHECKS,
     heartbeat::CHECKS,
     contract::answers::FIRST,
     contract::refusals::CHECKS,
@@ -76,7 +81,8 @@ const AREAS: &[&[Check]] = &[
 /// Every check, in the order in which they run.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
     let areas = AREAS.iter().chain(resilience::TABLES);
-    areas.copied().flatten().chain(lifecycle::END)
+    let areas = areas.copied().flatten();
+    areas.chain(lifecycle::END).chain(device::AFTERWARDS)
 }
 
 impl Need {
@@ -100,6 +106,13 @@ impl Need {
                     Some(format!("the worker has no answer to go by: {error}"))
                 })
             }
+            Need::Device => match subject.worker.launch().backend {
+                Backend::Cuda => None,
+                Backend::Cpu => Some(String::from("the cpu is no device with memory of its own")),
+                Backend::Metal => Some(String::from(
+                    "Metal tells nobody how much of a device's memory a process has",
+                )),
+            },
             Need::Signals if cfg!(unix) => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }

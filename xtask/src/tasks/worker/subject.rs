@@ -4,6 +4,7 @@ pub mod bare_start;
 pub mod client;
 pub mod companion;
 mod cpu;
+pub mod device;
 pub mod dialect;
 pub mod drive;
 pub mod equipment;

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::tasks::worker::check::{LIVES, Need, judge};
+use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
+use crate::tasks::worker::subject::device::Devices;
 use crate::tasks::worker::subject::hive::MockHiveServer;
 use crate::tasks::worker::subject::lag::LagWatch;
 use crate::tasks::worker::subject::process::{Launch, PortLost, StartUp, WorkerProcess};
@@ -108,6 +110,11 @@ pub fn start<'run>(
     hive: &'run MockHiveServer,
     launch: Launch,
 ) -> Result<Subject<'run>> {
+    let seen = Seen::default();
+    if launch.backend == Backend::Cuda {
+        // What can't be told now is told by the check that wants to know it.
+        let _ = seen.devices_before.get(Devices::look);
+    }
     let worker = start_worker(surroundings, launch)?;
     Ok(Subject {
         surroundings,
@@ -117,7 +124,7 @@ pub fn start<'run>(
         not_ready: None,
         check_id: std::cell::Cell::new("start"),
         known_pace: std::cell::OnceCell::new(),
-        seen: Seen::default(),
+        seen,
         lag: LagWatch::start(),
         poison: std::cell::RefCell::new(None),
         unanswered: std::cell::Cell::new(false),

@@ -31,6 +31,8 @@ pub struct Expectation {
     pub with: Vec<String>,
     /// Globs over the checks that may fail, too, or can't be judged, as a consequence.
     pub also: Vec<String>,
+    /// Whether the worker is asked to compute on a GPU, which is a pretended one.
+    pub on_gpu: bool,
 }
 
 /// What came of one fault.
@@ -69,6 +71,8 @@ struct Entry {
     with: Vec<String>,
     #[serde(default)]
     also: Vec<String>,
+    #[serde(default)]
+    on_gpu: bool,
 }
 
 impl FaultTable {
@@ -86,9 +90,16 @@ impl FaultTable {
             by: None,
             with: Vec::new(),
             also: Vec::new(),
+            on_gpu: false,
         };
         let mut rows = vec![good];
-        for (fault, Entry { by, with, also }) in file.faults {
+        for (fault, entry) in file.faults {
+            let Entry {
+                by,
+                with,
+                also,
+                on_gpu,
+            } = entry;
             for id in with.iter().chain(&by) {
                 plan::find(id).with_context(|| format!("fault {fault}"))?;
             }
@@ -101,6 +112,7 @@ impl FaultTable {
                 by,
                 with,
                 also,
+                on_gpu,
             });
         }
         Ok(Self { rows })
@@ -253,6 +265,7 @@ mod tests {
             by: Some(String::from("a.b")),
             with: Vec::new(),
             also: vec![String::from("c.*")],
+            on_gpu: false,
         };
         let judge = |outcomes: &[(&str, Outcome)]| expectation.judge(&trial(outcomes));
         let reason = String::from("why");

@@ -21,6 +21,9 @@ use crate::tasks::worker::subject::python::Python;
 /// Where the events of each run are kept, from the workspace root.
 const ARTIFACTS: &str = "target/worker-mutants";
 
+/// The tool of a driver that isn't there, from the workspace root.
+const FAKE_GPU: &str = "xtask/tests/fake_gpu";
+
 /// The model that the faulty worker is given: it looks at the file, and answers with canned text.
 const MODEL: &str = "tiny";
 
@@ -103,6 +106,9 @@ impl<'run> Laboratory<'run> {
             .stdin(Stdio::null())
             .stdout(File::create(&events)?)
             .stderr(File::create(&errors)?);
+        if expectation.on_gpu {
+            self.pretend_gpu(&mut command, &folder)?;
+        }
         let group = ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD)?;
         let waited = self
             .stop
@@ -131,6 +137,18 @@ impl<'run> Laboratory<'run> {
             records: report.checks,
             troubles: report.troubles.into_iter().chain(survivors).collect(),
         })
+    }
+
+    /// Puts a driver's tool first in the run's path that tells what the faulty worker pretends.
+    fn pretend_gpu(&self, command: &mut Command, folder: &Path) -> Result<()> {
+        let state = folder.join("gpu");
+        std::fs::create_dir_all(&state)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let tools = [self.root.join(FAKE_GPU)].into_iter();
+        let path = std::env::join_paths(tools.chain(std::env::split_paths(&path)))?;
+        command.args(["--backend", "cuda"]);
+        command.env("PATH", path).env("FAKE_GPU_DIR", state);
+        Ok(())
     }
 
     fn arguments(&self, expectation: &Expectation) -> Vec<String> {

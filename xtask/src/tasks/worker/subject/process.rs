@@ -164,6 +164,13 @@ impl WorkerProcess {
         self.group.pid()
     }
 
+    /// Its process and those that it started, as far as they live.
+    pub fn pids(&self) -> Vec<u32> {
+        let table = platform::processes().into_iter();
+        let members = table.filter(|process| self.group.contains(process));
+        members.map(|process| process.pid).collect()
+    }
+
     /// How it was started.
     pub fn launch(&self) -> &Launch {
         &self.launch

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use anyhow::{Result, anyhow};
 
 use super::bare_start::StartErrors;
+use super::device::{DeviceObservation, Devices};
 use super::golden::Golden;
 use super::load::LoadObservation;
 use super::loading::LoadingObservation;
@@ -15,6 +16,10 @@ use crate::tasks::worker::record::event::Mismatch;
 /// One place for each kind of observation.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// The devices before the worker was started.
+    pub devices_before: Once<Devices>,
+    /// How the worker was seen on its device.
+    pub device: Once<DeviceObservation>,
     /// What the worker answers when nothing disturbs it.
     pub golden: Once<Golden>,
     /// What it said while it worked as hard as it can.
