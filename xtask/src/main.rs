@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, ReportConfig, Task, WorkerTestArgs};
+use tasks::worker::evidence;
 
 /// The exit code for a command line that is wrong, as clap gives it too.
 const USAGE: u8 = 2;
@@ -23,13 +24,7 @@ fn main() -> ExitCode {
             .unwrap_or(ExitCode::FAILURE)),
         Some(Task::WorkerTest(args)) => worker_test(*args),
         Some(Task::Reaper { run_id }) => Ok(tasks::worker::reap(&run_id)),
-        Some(Task::WorkerReport(args)) => {
-            let done = match args.into_config() {
-                ReportConfig::Render(config) => tasks::worker::evidence::render(&config),
-                ReportConfig::Merge(config) => tasks::worker::evidence::merge(&config),
-            };
-            done.map(|()| ExitCode::SUCCESS)
-        }
+        Some(Task::WorkerReport(args)) => report(args.into_config()),
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
         Some(Task::WorkerMutants(args)) => tasks::worker::mutants(&args.into_config()),
     };
@@ -53,13 +48,29 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
     match args.into_config() {
         Ok(config) => match all_backends {
             None => tasks::worker::test(&config),
-            Some(required) => {
-                let arguments = std::env::args_os().skip(1);
-                tasks::worker::test_all_backends(&config, &required, arguments)
-            }
+            Some(required) => match evidence::ensure_matrix_reports(&config.reports) {
+                Ok(()) => {
+                    let arguments = std::env::args_os().skip(1);
+                    tasks::worker::test_all_backends(&config, &required, arguments)
+                }
+                Err(error) => Ok(fail(&error, USAGE)),
+            },
         },
         Err(error) => Ok(fail(&error, USAGE)),
     }
+}
+
+fn report(config: ReportConfig) -> anyhow::Result<ExitCode> {
+    match config {
+        ReportConfig::Render(config) => evidence::render(&config)?,
+        ReportConfig::Merge(config) => {
+            if let Err(error) = evidence::ensure_matrix_reports(&config.reports) {
+                return Ok(fail(&error, USAGE));
+            }
+            evidence::merge(&config)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints an answer; a reader that went away (`| head`) has seen enough.

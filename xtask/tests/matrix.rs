@@ -1,10 +1,14 @@
 //! All backends as one command, and runs of many machines in one matrix.
 
+#[path = "support/python.rs"]
+mod python;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use python::python;
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
@@ -357,6 +361,7 @@ fn what_contradicts_itself_is_refused() {
     refused(&["--all-backends", "--require", "abacus"], "abacus");
     refused(&["--all-backends", "--max-tokens", "0"], "--max-tokens");
     refused(&["--all-backends", "--self-test"], "--self-test");
+    refused(&["--all-backends", "--report", "repro"], "--report");
 }
 
 /// The report of the recorded run, as if another machine and backend had made it.
@@ -424,6 +429,31 @@ fn runs_of_many_machines_become_one_matrix() {
 }
 
 #[test]
+#[cfg(unix)]
+fn network_a_matrix_fits_its_schema() {
+    let scratch = Scratch::new("schema");
+    let a = scratch.with("a.json", &report_of("amsel", "cpu"));
+    let (_, with_gpu) = matrix_with_gpu(&scratch, Path::new(FAULTY_WORKER));
+    let gpu = scratch.with("gpu.json", &with_gpu.to_string());
+    let output = merge(&[&a, &gpu], &["json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let program = "import json, sys, jsonschema
+schema = json.load(open(sys.argv[1], encoding='utf-8'))
+jsonschema.Draft202012Validator.check_schema(schema)
+for path in sys.argv[2:]:
+    matrix = json.load(open(path, encoding='utf-8'))
+    jsonschema.validate(matrix, schema, cls=jsonschema.Draft202012Validator)
+    matrix['columns'][0]['surprise'] = 1
+    try:
+        jsonschema.validate(matrix, schema, cls=jsonschema.Draft202012Validator)
+    except jsonschema.ValidationError:
+        print('fits', len(matrix['columns']))";
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/matrix.schema.json");
+    let output = python(program, &[&schema, &gpu, &scratch.file("matrix.json")]);
+    assert_eq!(said(&output), "fits 3\nfits 4\n");
+}
+
+#[test]
 fn what_cannot_be_merged_is_named() {
     let scratch = Scratch::new("refused");
     let good = scratch.with("good.json", REPORT);
@@ -446,5 +476,5 @@ fn what_cannot_be_merged_is_named() {
         assert!(!scratch.file("matrix.json").exists());
     }
     let output = merge(&[&good], &["repro"]);
-    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }

@@ -1,6 +1,9 @@
 //! Reports as whole commands: rendered from a recording, opened by other tools and by a browser, and
 //! left behind by a run. What a report says in detail is a snapshot beside the reporters.
 
+#[path = "support/python.rs"]
+mod python;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,13 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use python::python;
+
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 
 /// A recorded benchmark.
 const BENCHMARK: &str = include_str!("fixtures/benchmark/events.jsonl");
-
-/// Packages of the tests' own Python environment.
-const PACKAGES: [&str; 2] = ["jsonschema", "junitparser"];
 
 /// Where a browser may be, best first.
 const BROWSERS: [&str; 6] = [
@@ -223,35 +225,6 @@ print(xml.tests, xml.failures, ','.join(failed), names['backend'], 'owned' in su
     let output = python(program, &[&path]);
     let expected = "14 2 inference.answers,streaming.answers cpu True";
     assert_eq!(said(&output).trim(), expected);
-}
-
-/// Runs a program in the tests' own Python environment, which is made where it isn't there.
-fn python(program: &str, arguments: &[&Path]) -> Output {
-    let environment = root().join("target/test-python");
-    fs::create_dir_all(root().join("target")).unwrap();
-    let lock = fs::File::create(root().join("target/test-python.lock")).unwrap();
-    lock.lock().unwrap();
-    let bin = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
-    let interpreter = bin.join("python");
-    if !environment.join("complete").exists() {
-        let system = if cfg!(windows) { "python" } else { "python3" };
-        run(Command::new(system)
-            .args(["-m", "venv", "--clear"])
-            .arg(&environment));
-        let mut pip = Command::new(&interpreter);
-        run(pip.args(["-m", "pip", "install", "--quiet"]).args(PACKAGES));
-        fs::write(environment.join("complete"), "").unwrap();
-    }
-    drop(lock);
-    run(Command::new(&interpreter)
-        .args(["-c", program])
-        .args(arguments))
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}\n{}", said(&output));
-    output
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! What is handed to other people's engines is valid where it is handed to: the Kubernetes manifest,
+//! the workflow of `docs/fleet.md`, and the commands in both.
+
+#[path = "support/python.rs"]
+mod python;
+
+use std::path::Path;
+use std::process::Command;
+
+use python::python;
+
+const MANIFEST: &str = "deploy/kubernetes/worker-test-job.yaml";
+const PAGE: &str = "docs/fleet.md";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn said(program: &str, arguments: &[&Path]) -> String {
+    String::from_utf8(python(program, arguments).stdout).unwrap()
+}
+
+/// The oldest version that has `backoffLimitPerIndex` switched on, and the newest one that is known.
+/// The strict schemas refuse fields that nobody knows, too. Breaking the manifest in three ways shows
+/// that they look at it.
+#[test]
+fn network_the_manifest_fits_the_schema_of_kubernetes() {
+    let program = "import copy, sys, yaml, kubernetes_validate as kv
+job = yaml.safe_load(open(sys.argv[1], encoding='utf-8'))
+def fits(job, version):
+    try:
+        kv.validate(job, version, strict=True)
+        return True
+    except kv.ValidationError:
+        return False
+def broken(change):
+    other = copy.deepcopy(job)
+    change(other)
+    return other
+for version in ('1.29', kv.latest_version()):
+    print(fits(job, version),
+        fits(broken(lambda job: job['spec'].update(completions='four')), version),
+        fits(broken(lambda job: job['spec'].update(completionmode='Indexed')), version),
+        fits(broken(lambda job: job['spec']['template']['spec'].pop('containers')), version))
+spec = job['spec']
+print(spec['completionMode'], spec['completions'] == spec['parallelism'], spec['template']['spec']['restartPolicy'])";
+    let told = said(program, &[&root().join(MANIFEST)]);
+    let fits = "True False False False\n";
+    assert_eq!(told, format!("{fits}{fits}Indexed True Never\n"));
+}
+
+/// Every block of YAML on the page, as whoever copies it gets it.
+#[test]
+fn network_the_workflow_on_the_page_is_one() {
+    let program = "import re, sys, yaml
+page = open(sys.argv[1], encoding='utf-8').read()
+blocks = [yaml.safe_load(block) for block in re.findall(r'```yaml\\n(.*?)```', page, re.S)]
+workflow, = blocks
+jobs = workflow['jobs']
+for machine in jobs['test']['strategy']['matrix']['include']:
+    assert set(machine) == {'machine', 'runs-on', 'require'}, machine
+print(jobs['merge']['needs'], jobs['merge']['if'])
+for name, job in jobs.items():
+    for step in job['steps']:
+        assert ('uses' in step) != ('run' in step), (name, step)";
+    let told = said(program, &[&root().join(PAGE)]);
+    assert_eq!(told, "test always()\n");
+}
+
+/// Options that are only told of don't exist: the xtask itself takes each of these lines.
+#[test]
+fn every_command_told_is_one_that_the_command_line_takes() {
+    let mut count = 0;
+    for file in [MANIFEST, PAGE] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        // A line goes on after a backslash, and in folded YAML with the next option.
+        let text = text.replace("\\\n", " ").replace("\n          --", " --");
+        let text = text.replace("${{ matrix.require }}", "cuda");
+        let text = text.replace("${{ matrix.machine }}", "machine");
+        for command in text.split("cargo xtask ").skip(1) {
+            let line = command.split(['\n', '\'', '`']).next().unwrap();
+            assert_is_taken(line);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 8);
+}
+
+/// Wrong options are complained of in their order: one before the last would be named instead.
+fn assert_is_taken(line: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(line.split_whitespace())
+        .arg("--the-last-option")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{line}\n{errors}");
+    assert!(errors.contains("'--the-last-option'"), "{line}\n{errors}");
+}
