@@ -187,6 +187,23 @@ struct RunPart {
     worker: Option<WorkerPart>,
     #[serde(default)]
     options: Value,
+    #[serde(default)]
+    scenarios: Vec<ScenarioPart>,
+}
+
+/// What a benchmark measured under one load.
+#[derive(Debug, Deserialize)]
+struct ScenarioPart {
+    plan: PlanPart,
+    valid: usize,
+    output_tokens_per_s: f64,
+    #[serde(default)]
+    measures: Vec<MeasurePart>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PlanPart {
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -298,12 +315,36 @@ fn read_run(mut document: Value) -> Result<Column, Unreadable> {
     let mut column: Column =
         serde_json::from_value(document).map_err(|error| not_a_report(&error))?;
     column.machine = part.environment.and_then(|machine| machine.host);
+    let scenarios = part.scenarios.into_iter();
+    column
+        .measures
+        .extend(scenarios.flat_map(ScenarioPart::measures));
     column.device = part.worker.map(|worker| worker.device);
     if let Some(run) = part.run {
         column.started_at = Some(run.started_at);
         column.artifacts = Some(run.artifacts);
     }
     Ok(column)
+}
+
+impl ScenarioPart {
+    /// Its figures, named after the load that they were taken under.
+    fn measures(self) -> impl Iterator<Item = MeasurePart> {
+        let throughput = MeasurePart {
+            name: String::from("output_throughput"),
+            unit: String::from("tokens/s"),
+            figure: Figure {
+                n: self.valid,
+                p50: self.output_tokens_per_s,
+            },
+        };
+        let load = self.plan.name;
+        let measures = self.measures.into_iter().chain([throughput]);
+        measures.map(move |measure| MeasurePart {
+            name: format!("{load}.{}", measure.name),
+            ..measure
+        })
+    }
 }
 
 fn not_a_report(error: &serde_json::Error) -> Unreadable {

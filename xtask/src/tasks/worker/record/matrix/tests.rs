@@ -188,6 +188,28 @@ fn too_few_positions_and_other_texts_are_no_disagreement() {
 }
 
 #[test]
+fn figures_of_a_benchmark_are_named_after_their_load() {
+    let mut report = report("m", "cpu", &[("a.b", "passed")]);
+    report["scenarios"] = json!([{
+        "plan": {"name": "decode"}, "valid": 15, "output_tokens_per_s": 1686.5,
+        "measures": [{"name": "ttft", "unit": "ms", "n": 15, "p50": 5.25, "p99": null}]
+    }]);
+    let column = read(&report.to_string()).unwrap().remove(0);
+    let matrix = Matrix::fold(vec![column], Course::default());
+    let told = |row: &MeasureRow| (row.name.clone(), row.figures[0].map(|f| (f.n, f.p50)));
+    let measures: Vec<_> = matrix.measures.iter().map(told).collect();
+    let row = |name: &str, n, p50| (name.to_owned(), Some((n, p50)));
+    assert_eq!(
+        measures,
+        [
+            row("time_to_ready", 1, 9.0),
+            row("decode.ttft", 15, 5.25),
+            row("decode.output_throughput", 15, 1686.5),
+        ]
+    );
+}
+
+#[test]
 fn columns_of_several_machines_are_told_apart() {
     let passed = [("a.b", "passed")];
     let columns = vec![
