@@ -64,7 +64,7 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     if config.each_check {
         keep_one_for_each_check(&mut wanted);
     }
-    let laboratory = Laboratory::new(root, &program, config, stop)?;
+    let laboratory = Laboratory::new(root, &program, &python, config, stop)?;
     let began = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = config.jobs.unwrap_or(cores * RUNS_PER_CORE);

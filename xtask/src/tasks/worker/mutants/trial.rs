@@ -1,5 +1,6 @@
 //! One run of this very program against the faulty worker, as a process of its own.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ const PACE: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS",
 pub struct Laboratory<'run> {
     harness: PathBuf,
     program: &'run Path,
+    python: &'run Python,
     root: &'run Path,
     folder: PathBuf,
     config: &'run MutantsConfig,
@@ -59,6 +61,7 @@ impl<'run> Laboratory<'run> {
     pub fn new(
         root: &'run Path,
         program: &'run Path,
+        python: &'run Python,
         config: &'run MutantsConfig,
         stop: &'run StopFlag,
     ) -> Result<Self> {
@@ -68,6 +71,7 @@ impl<'run> Laboratory<'run> {
         Ok(Self {
             harness: std::env::current_exe().context("cannot find this very program")?,
             program,
+            python,
             root,
             folder,
             config,
@@ -100,6 +104,7 @@ impl<'run> Laboratory<'run> {
             .current_dir(self.root)
             .env("WORKER_FAULT", &expectation.fault)
             .envs(PACE)
+            .env("PATH", self.search_path(None)?)
             // What a run tells GitHub about a worker that is faulty on purpose would mislead.
             .env_remove("GITHUB_STEP_SUMMARY")
             .env_remove("GITHUB_ACTIONS")
@@ -143,12 +148,22 @@ impl<'run> Laboratory<'run> {
     fn pretend_gpu(&self, command: &mut Command, folder: &Path) -> Result<()> {
         let state = folder.join("gpu");
         std::fs::create_dir_all(&state)?;
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let tools = [self.root.join(FAKE_GPU)].into_iter();
-        let path = std::env::join_paths(tools.chain(std::env::split_paths(&path)))?;
+        let tools = self.root.join(FAKE_GPU);
         command.args(["--backend", "cuda"]);
-        command.env("PATH", path).env("FAKE_GPU_DIR", state);
+        command.env("PATH", self.search_path(Some(tools))?);
+        command.env("FAKE_GPU_DIR", state);
         Ok(())
+    }
+
+    /// A search path that finds `tools` first, and then the interpreter itself: the faulty worker is a
+    /// script that asks for it by name.
+    fn search_path(&self, tools: Option<PathBuf>) -> Result<OsString> {
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let interpreter = self.python.folder().map(Path::to_owned);
+        let first = tools.into_iter().chain(interpreter);
+        Ok(std::env::join_paths(
+            first.chain(std::env::split_paths(&others)),
+        )?)
     }
 
     fn arguments(&self, expectation: &Expectation) -> Vec<String> {
@@ -168,9 +183,7 @@ impl<'run> Laboratory<'run> {
             String::from("--worker-bin"),
             self.program.display().to_string(),
         ]);
-        if let Some(python) = &self.config.python {
-            arguments.extend([String::from("--python"), python.display().to_string()]);
-        }
+        arguments.extend([String::from("--python"), self.python.to_string()]);
         let quick = self.config.quick;
         let runs = |suite: Suite, id: &str| match suite {
             Suite::Isolation if !(quick && id == OF_ANOTHER_WORKER) => true,

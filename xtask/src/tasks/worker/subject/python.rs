@@ -42,9 +42,9 @@ impl Python {
         };
         let mut seen = Vec::new();
         for python in candidates {
-            match python.version() {
-                Ok(version) if version >= OLDEST => return Ok(python),
-                Ok((major, minor)) => seen.push(format!("{python} is {major}.{minor}")),
+            match python.introduction() {
+                Ok((version, itself)) if version >= OLDEST => return Ok(itself),
+                Ok(((major, minor), _)) => seen.push(format!("{python} is {major}.{minor}")),
                 Err(cause) => seen.push(format!("{python}: {cause}")),
             }
         }
@@ -70,16 +70,33 @@ impl Python {
         }
     }
 
-    fn version(&self) -> Result<(u32, u32), String> {
+    /// The folder of the interpreter, where its path is known.
+    pub fn folder(&self) -> Option<&Path> {
+        let folder = Path::new(&self.program).parent();
+        folder.filter(|folder| folder.is_absolute())
+    }
+
+    /// Its version, and the interpreter itself: what is found in the path may be a script that looks
+    /// for it anew each time, which costs more than the interpreter's own start.
+    fn introduction(&self) -> Result<((u32, u32), Python), String> {
         let mut command = self.command();
-        command.args(["-c", "import sys; print(*sys.version_info[:2])"]);
+        command.args([
+            "-c",
+            "import sys; print(*sys.version_info[:2]); print(sys.executable)",
+        ]);
         let (status, text) =
             tool::ask(command, VERSION_LIMIT).map_err(|error| error.to_string())?;
-        let mut numbers = text.split_whitespace().map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
-            _ => Err(format!("it does not run ({})", status)),
-        }
+        let (version, executable) = text.split_once('\n').unwrap_or((&text, ""));
+        let mut numbers = version.split_whitespace().map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            return Err(format!("it does not run ({status})"));
+        };
+        let itself = match executable.trim() {
+            // Embedded interpreters don't know where they are.
+            "" => self.clone(),
+            path => Python::new(path, &[]),
+        };
+        Ok(((major, minor), itself))
     }
 }
 
@@ -103,6 +120,19 @@ mod tests {
             .to_string();
         assert!(error.contains("/no/such/python"), "{error}");
         assert!(error.contains("--python PATH"), "{error}");
+    }
+
+    #[test]
+    fn the_interpreter_itself_is_found_behind_whatever_starts_it() {
+        let python = Python::find(None).unwrap();
+        let mut command = python.command();
+        command.args(["-c", "import sys; print(sys.executable)"]);
+        let output = command.output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap().trim(),
+            python.to_string()
+        );
+        assert!(python.folder().is_some_and(Path::is_dir), "{python}");
     }
 
     #[test]
