@@ -43,6 +43,8 @@ impl Python {
         let mut seen = Vec::new();
         for python in candidates {
             match python.introduction() {
+                // What somebody asks for is used as it is.
+                Ok((version, _)) if version >= OLDEST && asked_for.is_some() => return Ok(python),
                 Ok((version, itself)) if version >= OLDEST => return Ok(itself),
                 Ok(((major, minor), _)) => seen.push(format!("{python} is {major}.{minor}")),
                 Err(cause) => seen.push(format!("{python}: {cause}")),
