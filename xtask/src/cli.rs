@@ -1,12 +1,14 @@
 //! The command line, as types. Reads arguments and nothing else.
 
 mod benchmark;
+mod stress;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 use self::benchmark::BenchmarkArgs;
+use self::stress::StressArgs;
 use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::config::{
     Backend, Format, Mode, ReportTarget, Teacher, WorkerTestConfig,
@@ -60,6 +62,8 @@ Examples:
   cargo xtask worker:test --all-backends --require cuda
   cargo xtask worker:test --explain health.answers
   cargo xtask worker:test --benchmark --concurrency 1,4,16 --goodput ttft:200ms,tpot:50ms
+  cargo xtask worker:test --stress 4 --kill-one --duration 30s
+  cargo xtask worker:test --soak 1h
 
 Exit codes:
   0  everything that was asked for ran, and passed
@@ -165,6 +169,8 @@ pub struct WorkerTestArgs {
     verbose: bool,
     #[command(flatten)]
     benchmark: BenchmarkArgs,
+    #[command(flatten)]
+    stress: StressArgs,
 }
 
 impl WorkerTestArgs {
@@ -194,9 +200,11 @@ impl WorkerTestArgs {
     /// The validated configuration, or what is wrong with the command line.
     pub fn into_config(self) -> anyhow::Result<WorkerTestConfig> {
         let defaults = WorkerTestConfig::default();
-        let mode = match self.benchmark.into_config(self.max_tokens) {
-            Some(benchmark) => Mode::Benchmark(Box::new(benchmark)),
-            None => Mode::Suite,
+        let stress = self.stress.into_config(self.benchmark.duration);
+        let mode = match (self.benchmark.into_config(self.max_tokens), stress) {
+            (Some(benchmark), _) => Mode::Benchmark(Box::new(benchmark)),
+            (None, Some(stress)) => Mode::Stress(Box::new(stress)),
+            (None, None) => Mode::Suite,
         };
         let selection = Selection {
             suite: self.suite,

@@ -32,9 +32,9 @@ pub struct BenchmarkArgs {
         conflicts_with = "concurrency"
     )]
     rate: Option<f64>,
-    /// How long each load counts: 5s, 500ms, 2m [default: 5s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "benchmark")]
-    duration: Option<Duration>,
+    /// How long each load counts: 5s, 500ms, 2m [default: 5s, or 10s for --stress]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "load")]
+    pub duration: Option<Duration>,
     /// Exactly so many requests a load, instead of a duration
     #[arg(
         long,

@@ -236,6 +236,7 @@ fn run(
     journal.emit(match &config.mode {
         Mode::Suite => mode::suite::planned(&plan),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
+        Mode::Stress(stress) => mode::stress::planned(&plan, stress),
     });
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
@@ -250,7 +251,7 @@ fn run(
             .against
             .as_deref()
             .map(|meant| other_worker::find(root, meant, config.backend, journal, stop)),
-        Mode::Suite => None,
+        Mode::Suite | Mode::Stress(_) => None,
     };
     let other = other.transpose()?;
     let binary = match &config.worker_bin {
@@ -263,7 +264,10 @@ fn run(
     };
     let launch = Launch {
         binary,
-        worker_id: config.worker_id.clone(),
+        worker_id: match config.mode {
+            Mode::Stress(_) => format!("{}-1", config.worker_id),
+            Mode::Suite | Mode::Benchmark(_) => config.worker_id.clone(),
+        },
         model: model.path,
         model_ref: model.info.model_ref,
         backend: config.backend,
@@ -285,6 +289,7 @@ fn run(
     panics::rehearse();
     let ran = match &config.mode {
         Mode::Suite => mode::suite::run(&mut subject, &plan),
+        Mode::Stress(stress) => mode::stress::run(&mut subject, &plan, stress),
         Mode::Benchmark(benchmark) => {
             let (other, runs) = (other.as_deref(), artifacts(config, root));
             mode::bench::run(&mut subject, &plan, benchmark, other, &runs, || {

@@ -90,6 +90,8 @@ class Config:
         self.prefill_ms = _knob("FAULTY_PREFILL_MS", 5)
         self.slots = int(_knob("FAULTY_SLOTS", 2))
         self.answer_tokens = int(_knob("FAULTY_ANSWER_TOKENS", 0))
+        self.leak_bytes = int(_knob("FAULTY_LEAK_BYTES", 0))
+        self.leak_files = int(_knob("FAULTY_LEAK_FILES", 0))
         for name, value in TEMPERAMENTS.get(ACTIVE, {}).items():
             setattr(self, name, value)
 

@@ -28,6 +28,7 @@ class Worker:
         self.draining = False
         self.cut = False
         self.served = 0
+        self.leaked = []
         self.said_ready = 0
         self.answering = 0
         self.heartbeat = None

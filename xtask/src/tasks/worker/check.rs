@@ -11,6 +11,7 @@ mod status;
 
 use anyhow::Result;
 
+pub use self::heartbeat::tolerance_ms;
 pub use self::lifecycle::LIVES;
 
 use super::config::Backend;

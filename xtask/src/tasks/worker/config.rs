@@ -1,6 +1,7 @@
 //! What a run was asked to do, validated. Pure.
 
 pub mod benchmark;
+pub mod stress;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::benchmark::BenchmarkConfig;
+use self::stress::StressConfig;
 use super::plan::Selection;
 use super::record::event::Purpose;
 use super::reporter::ReportKind;
@@ -97,11 +99,17 @@ pub enum Mode {
     Suite,
     /// Figures under load.
     Benchmark(Box<BenchmarkConfig>),
+    /// Several workers at once.
+    Stress(Box<StressConfig>),
 }
 
 /// What a run that isn't about the checks checks nevertheless: that there is a worker, and that it
 /// stays in one piece.
 const AROUND_A_LOAD: [&str; 3] = ["start.*", "lifecycle.*", "shutdown.orderly"];
+
+/// The same where several workers share one hive, which a single worker's stop can't be seen in: the
+/// stress run stops them all itself.
+const AROUND_A_CREW: [&str; 2] = ["start.*", "lifecycle.*"];
 
 impl Mode {
     /// The same for the record.
@@ -109,6 +117,7 @@ impl Mode {
         match self {
             Mode::Suite => Purpose::Suite,
             Mode::Benchmark(_) => Purpose::Benchmark,
+            Mode::Stress(_) => Purpose::Stress,
         }
     }
 
@@ -118,6 +127,10 @@ impl Mode {
         match self {
             Mode::Benchmark(_) if is_open => Selection {
                 checks: AROUND_A_LOAD.map(str::to_owned).to_vec(),
+                ..asked_for
+            },
+            Mode::Stress(_) => Selection {
+                checks: AROUND_A_CREW.map(str::to_owned).to_vec(),
                 ..asked_for
             },
             Mode::Suite | Mode::Benchmark(_) => asked_for,
@@ -239,6 +252,7 @@ impl WorkerTestConfig {
         match &self.mode {
             Mode::Suite => {}
             Mode::Benchmark(benchmark) => benchmark.validate()?,
+            Mode::Stress(stress) => stress.validate()?,
         }
         Ok(self)
     }
@@ -271,6 +285,7 @@ impl WorkerTestConfig {
         match &self.mode {
             Mode::Suite => {}
             Mode::Benchmark(benchmark) => options.extend(benchmark.options()),
+            Mode::Stress(stress) => options.extend(stress.options()),
         }
         options
     }

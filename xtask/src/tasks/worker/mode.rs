@@ -1,7 +1,8 @@
-//! What a run is for: checks, figures, and either of them on all backends.
+//! What a run is for: checks, figures, many workers at once, and any of them on all backends.
 
 pub mod bench;
 pub mod greedy;
 pub mod matrix;
+pub mod stress;
 pub mod suite;
 pub mod tare;

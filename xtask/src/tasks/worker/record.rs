@@ -11,4 +11,5 @@ pub mod redact;
 pub mod replay;
 pub mod report;
 pub mod stats;
+pub mod stress;
 pub mod timeline;

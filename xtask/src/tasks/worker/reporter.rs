@@ -14,6 +14,7 @@ pub mod matrix;
 pub mod repro;
 #[cfg(test)]
 mod snapshots;
+pub mod stress;
 mod words;
 
 use std::io;

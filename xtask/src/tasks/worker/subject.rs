@@ -32,6 +32,7 @@ pub mod secrets;
 pub mod seen;
 mod spoiled;
 pub mod sse;
+pub mod strain;
 pub mod stream;
 pub mod timed;
 pub mod token;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub(super) use self::rhythm::{lateness, tolerance_ms};
+pub(super) use self::rhythm::lateness;
+pub use self::rhythm::tolerance_ms;
 
 use self::rhythm::{ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
 use super::{Check, Evidence, Need, ensure_kept};

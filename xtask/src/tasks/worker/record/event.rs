@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::bench::{Objectives, RequestRecord, ScenarioPlan, Tare, Window};
 use super::compare::Comparison;
 use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
+use super::stress::{CrewChange, Pulse, StressPlan, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -147,6 +148,14 @@ pub enum EventKind {
     },
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),
+    /// One of several workers came, went or came back.
+    CrewChanged(CrewChange),
+    /// Several workers are put under load at once.
+    StressStarted(StressPlan),
+    /// How that goes, every minute.
+    StressGoesOn(Pulse),
+    /// What became of one of them.
+    StressFinished(Box<WorkerUnderStress>),
     /// A heartbeat reached the hive.
     HeartbeatReceived(Heartbeat),
     /// The evidence for the heartbeat checks is awaited.
@@ -233,6 +242,8 @@ pub enum Purpose {
     Suite,
     /// To measure it.
     Benchmark,
+    /// To put several of them under load at once.
+    Stress,
 }
 
 impl Purpose {
@@ -241,6 +252,7 @@ impl Purpose {
         match self {
             Purpose::Suite => "Worker Isolation Test",
             Purpose::Benchmark => "Worker Benchmark",
+            Purpose::Stress => "Worker Stress Test",
         }
     }
 
@@ -249,6 +261,7 @@ impl Purpose {
         match self {
             Purpose::Suite => "Worker test",
             Purpose::Benchmark => "Worker benchmark",
+            Purpose::Stress => "Worker stress test",
         }
     }
 
@@ -257,6 +270,7 @@ impl Purpose {
         match self {
             Purpose::Suite => "Isolation test",
             Purpose::Benchmark => "Benchmark",
+            Purpose::Stress => "Stress test",
         }
     }
 }
@@ -286,6 +300,8 @@ pub enum Suite {
     Resilience,
     /// The loads of `--benchmark`.
     Benchmark,
+    /// Several workers at once.
+    Stress,
 }
 
 /// How much weight a promise has.
@@ -306,6 +322,7 @@ impl Suite {
             Suite::Contract => "contract",
             Suite::Resilience => "resilience",
             Suite::Benchmark => "benchmark",
+            Suite::Stress => "stress",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::event::{
     Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
+use super::stress::WorkerUnderStress;
 use super::timeline::Timeline;
 
 /// More heartbeats than these are counted and not kept.
@@ -67,6 +68,9 @@ pub struct RunReport {
     /// Figures beside those of another worker.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
+    /// What became of each of several workers.
+    #[serde(default)]
+    pub stress: Vec<WorkerUnderStress>,
     /// How the worker ended.
     pub worker_exit: Option<String>,
     /// The last lines of the worker's log.
@@ -143,6 +147,7 @@ impl RunReport {
                 self.scenarios.push(record);
             }
             EventKind::Compared(comparison) => self.comparisons.push(comparison.clone()),
+            EventKind::StressFinished(worker) => self.stress.push((**worker).clone()),
             EventKind::WorkerExited { status, .. } => self.worker_exit = Some(status.clone()),
             EventKind::LogTail {
                 source: LogSource::Worker,
@@ -171,6 +176,9 @@ impl RunReport {
             | EventKind::Answered(_)
             | EventKind::Unanswered { .. }
             | EventKind::Sampled(_)
+            | EventKind::CrewChanged(_)
+            | EventKind::StressStarted(_)
+            | EventKind::StressGoesOn(_)
             | EventKind::LogRecorded { .. }
             | EventKind::TokenReceived { .. }
             | EventKind::HeartbeatsWaiting { .. }

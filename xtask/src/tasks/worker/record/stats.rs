@@ -1,4 +1,4 @@
-//! Percentiles and intervals, each with the number of samples that it rests on. Pure.
+//! Percentiles, intervals and slopes, each with the number of samples that it rests on. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,66 @@ pub fn median_interval(sorted: &[f64], confidence: Confidence) -> Option<(f64, f
     (rank > 0).then(|| (sorted[rank - 1], sorted[n - rank]))
 }
 
+/// A straight line through points, by least squares.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Slope {
+    /// How many points.
+    pub n: usize,
+    /// Rise of y for one x.
+    pub slope: f64,
+    /// An interval of the slope.
+    pub interval: (f64, f64),
+    /// The share of y's variance that the line explains, 0 to 1.
+    pub r_squared: f64,
+}
+
+/// The line through `(x, y)` points; `None` with fewer than three, or where all x are the same.
+pub fn slope(points: &[(f64, f64)], confidence: Confidence) -> Option<Slope> {
+    let n = points.len();
+    if n < 3 {
+        return None;
+    }
+    let count = n as f64;
+    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let sum = |f: fn(f64, f64) -> f64| -> f64 {
+        points.iter().map(|(x, y)| f(x - mean_x, y - mean_y)).sum()
+    };
+    let (xx, xy, yy) = (sum(|x, _| x * x), sum(|x, y| x * y), sum(|_, y| y * y));
+    if xx == 0.0 {
+        return None;
+    }
+    let slope = xy / xx;
+    let residual = (yy - slope * xy).max(0.0);
+    let degrees = n - 2;
+    let error = (residual / degrees as f64 / xx).sqrt();
+    let margin = student_t(degrees, confidence) * error;
+    Some(Slope {
+        n,
+        slope,
+        interval: (slope - margin, slope + margin),
+        r_squared: if yy == 0.0 { 1.0 } else { 1.0 - residual / yy },
+    })
+}
+
+/// The two-sided quantile of Student's t distribution: tabulated where the normal one is far off,
+/// then the first terms of the Cornish-Fisher expansion (Abramowitz and Stegun, 26.7.5).
+fn student_t(degrees: usize, confidence: Confidence) -> f64 {
+    let small = match confidence {
+        Confidence::P95 => [12.706_205, 4.302_653, 3.182_446, 2.776_445, 2.570_582],
+        Confidence::P99 => [63.656_741, 9.924_843, 5.840_909, 4.604_095, 4.032_143],
+    };
+    if let Some(quantile) = small.get(degrees.max(1) - 1) {
+        return *quantile;
+    }
+    let (z, v) = (confidence.z(), degrees as f64);
+    let first = (z.powi(3) + z) / (4.0 * v);
+    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v);
+    let third =
+        (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / (384.0 * v.powi(3));
+    z + first + second + third
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +219,37 @@ mod tests {
         let mut reversed = numbers(37);
         reversed.reverse();
         assert_eq!(Summary::of(&reversed), Summary::of(&numbers(37)));
+    }
+
+    #[test]
+    fn a_slope_has_the_interval_of_the_textbook() {
+        // y = 2x + 1 with errors +1, -1, -1, +1: slope 2, residual 4, xx 5, t(2) = 4.3027.
+        let points = [(0.0, 2.0), (1.0, 2.0), (2.0, 4.0), (3.0, 8.0)];
+        let line = slope(&points, Confidence::P95).unwrap();
+        let margin = 4.302_653 * (4.0f64 / 2.0 / 5.0).sqrt();
+        assert!((line.slope - 2.0).abs() < 1e-12);
+        assert!((line.interval.0 - (2.0 - margin)).abs() < 1e-9);
+        assert!((line.r_squared - (1.0 - 4.0 / 24.0)).abs() < 1e-12);
+        let line = |points: &[(f64, f64)]| slope(points, Confidence::P95);
+        assert_eq!(line(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
+        assert_eq!(line(&[(1.0, 1.0), (2.0, 2.0)]), None);
+    }
+
+    #[test]
+    fn quantiles_of_student_agree_with_the_table() {
+        let table = [
+            (Confidence::P95, 6, 2.446_912),
+            (Confidence::P95, 10, 2.228_139),
+            (Confidence::P95, 30, 2.042_272),
+            (Confidence::P95, 1000, 1.962_339),
+            (Confidence::P99, 6, 3.707_428),
+            (Confidence::P99, 10, 3.169_273),
+            (Confidence::P99, 30, 2.749_996),
+            (Confidence::P99, 1000, 2.580_755),
+        ];
+        for (confidence, degrees, expected) in table {
+            let found = student_t(degrees, confidence);
+            assert!((found - expected).abs() < 0.03, "{degrees}: {found}");
+        }
     }
 }

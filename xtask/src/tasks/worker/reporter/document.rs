@@ -14,6 +14,7 @@ use crate::tasks::worker::record::event::{
 use crate::tasks::worker::record::facts::{Environment, Greedy};
 use crate::tasks::worker::record::measure::{self, Measure};
 use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::stress::WorkerUnderStress;
 use crate::tasks::worker::record::timeline::Timeline;
 
 /// A whole run.
@@ -49,6 +50,8 @@ pub struct Document {
     pub tare: Option<Tare>,
     /// Figures beside those of another worker.
     pub comparisons: Vec<Comparison>,
+    /// What became of each of several workers under load.
+    pub stress: Vec<WorkerUnderStress>,
     /// What reached the hive.
     pub heartbeats: Vec<Beat>,
     /// Heartbeats beyond those.
@@ -148,6 +151,7 @@ pub fn document(report: &RunReport) -> Document {
         scenarios: report.scenarios.clone(),
         tare: report.tare.clone(),
         comparisons: report.comparisons.clone(),
+        stress: report.stress.clone(),
         heartbeats: beats(report),
         heartbeats_left_out: report.heartbeats_left_out,
         greedy: report.greedy.clone(),

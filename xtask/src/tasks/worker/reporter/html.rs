@@ -5,6 +5,7 @@
 mod bench;
 pub mod matrix;
 mod parts;
+mod stress;
 mod timeline;
 
 use std::fmt::Write;
@@ -37,6 +38,7 @@ pub fn render(report: &RunReport) -> String {
     );
     verdict(&mut page, report);
     bench::sections(&mut page, report);
+    stress::section(&mut page, report);
     timeline::section(&mut page, report);
     checks(&mut page, report);
     parts::measures(&mut page, report);

@@ -3,6 +3,7 @@
 mod bench;
 mod live;
 pub mod matrix;
+mod stress;
 mod style;
 mod summary;
 
@@ -183,6 +184,7 @@ impl<W: Write> Human<W> {
                 Suite::Contract => self.line("\n🔍 Testing every sentence of the contract...")?,
                 Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
                 Suite::Benchmark => self.line("\n📈 Measuring...")?,
+                Suite::Stress => self.line("\n📈 Putting several workers under load...")?,
             }
         }
         if area == self.area {
@@ -374,6 +376,12 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::ScenarioStarted { plan, expected_ms } => {
                 self.live.begin(&plan.name, Some(*expected_ms));
             }
+            EventKind::CrewChanged(change) => self.line(&stress::change(change))?,
+            EventKind::StressStarted(plan) => {
+                self.line(&stress::plan(plan))?;
+                self.live.begin("the load", Some(plan.duration_ms));
+            }
+            EventKind::StressGoesOn(pulse) => self.line(&stress::pulse(pulse))?,
             EventKind::HeartbeatsWaiting { window_ms } => {
                 let window_s = window_ms / 1000;
                 self.line(&format!(
@@ -428,6 +436,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::RequestMeasured(_)
             | EventKind::ScenarioFinished { .. }
             | EventKind::Compared(_)
+            | EventKind::StressFinished(_)
             | EventKind::HeartbeatReceived(_)
             | EventKind::GreedyAnswered(_)
             | EventKind::WorkerExited { .. }

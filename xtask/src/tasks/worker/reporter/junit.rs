@@ -26,6 +26,7 @@ pub fn render(report: &RunReport) -> String {
         Suite::Contract,
         Suite::Resilience,
         Suite::Benchmark,
+        Suite::Stress,
     ];
     for suite in suites {
         let cases = cases_of(suite, report);

@@ -4,7 +4,7 @@ pub mod matrix;
 
 use std::fmt::Write;
 
-use super::{bench, words};
+use super::{bench, stress, words};
 use crate::tasks::worker::record::event::{CheckRecord, Outcome};
 use crate::tasks::worker::record::measure;
 use crate::tasks::worker::record::report::{RunReport, Verdict};
@@ -16,6 +16,7 @@ pub fn render(report: &RunReport) -> String {
     checks(&mut page, report);
     broken(&mut page, report);
     figures(&mut page, report);
+    workers(&mut page, report);
     measures(&mut page, report);
     machine(&mut page, report);
     log(&mut page, report);
@@ -119,6 +120,24 @@ fn figures(page: &mut String, report: &RunReport) {
     }
     let compared = bench::comparison_rows(report);
     table(page, "Comparison", bench::COMPARISON_COLUMNS, &compared);
+}
+
+fn workers(page: &mut String, report: &RunReport) {
+    table(
+        page,
+        "Workers under load",
+        stress::COLUMNS,
+        &stress::rows(report),
+    );
+    table(
+        page,
+        "Trends",
+        stress::TREND_COLUMNS,
+        &stress::trend_rows(report),
+    );
+    for remark in stress::remarks(report) {
+        let _ = writeln!(page, "- {}\n", text(&remark));
+    }
 }
 
 /// A table under a heading, numbers to the right; nothing without rows.

@@ -176,6 +176,13 @@ impl ProcessGroup {
         self.tell(GroupSignal::Terminate);
     }
 
+    /// Ends the group at once, without asking, as the system does when memory is short.
+    pub fn kill_now(&self) {
+        if !self.inner.gone.load(Ordering::SeqCst) {
+            self.kill();
+        }
+    }
+
     /// Asks the group to stop, kills what hasn't after the grace period, and reaps the leader.
     ///
     /// The leader stays a zombie until its group is gone. Until then nobody else can get its

@@ -122,6 +122,12 @@ impl MockHiveServer {
         lock(&self.received).heartbeats.clone()
     }
 
+    /// The requests after the first `seen`, in order of arrival.
+    pub fn heartbeats_after(&self, seen: usize) -> Vec<Heartbeat> {
+        let received = lock(&self.received);
+        received.heartbeats.get(seen..).unwrap_or_default().to_vec()
+    }
+
     /// Answers every request with this status from now on.
     pub fn answer_with(&self, status: u16) -> Result<()> {
         self.obey(&json!({"do": "answer", "status": status}))

@@ -243,6 +243,11 @@ impl WorkerProcess {
         self.group.tell(signal);
     }
 
+    /// Kills it, and all that it started, as the system does when memory is short.
+    pub fn kill_now(&self) {
+        self.group.kill_now();
+    }
+
     /// The processor time that it and all that it started have used; `None` where nobody can tell.
     pub fn processor_time(&self) -> Option<Duration> {
         cpu::group_time(self.pid())

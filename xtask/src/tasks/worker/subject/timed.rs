@@ -20,6 +20,9 @@ const READ_BYTES: usize = 8 << 10;
 /// An answer that is longer isn't read on: no model says that much.
 const ANSWER_BYTES: usize = 64 << 20;
 
+/// The status of a refusal that asks to come back later.
+const QUEUE_FULL: u16 = 429;
+
 /// The end of a body in chunks.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -130,6 +133,11 @@ impl Recording {
     /// Whether it can't be an answer as wished for, as far as that is seen at a glance.
     pub fn has_failed(&self) -> bool {
         self.broken.is_some() || !raw::is_success(&self.bytes)
+    }
+
+    /// Whether the worker said that its queue is full.
+    pub fn found_queue_full(&self) -> bool {
+        matches!(raw::so_far(&self.bytes), Some((QUEUE_FULL, _)))
     }
 
     /// How much memory its bytes take.

@@ -13,13 +13,23 @@ use crate::tasks::worker::record::facts::Vitals;
 const INTERVAL: Duration =
     Duration::from_millis(if cfg!(target_os = "linux") { 250 } else { 1000 });
 
+/// As often as a process can be looked at without disturbing it.
+pub const FASTEST: Duration =
+    Duration::from_millis(if cfg!(target_os = "linux") { 100 } else { 1000 });
+
 /// What a process and its children have used at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Usage {
-    cpu: Duration,
-    rss_bytes: u64,
-    threads: u64,
-    open_files: Option<u64>,
+pub struct Usage {
+    /// Processor time so far.
+    pub cpu: Duration,
+    /// Resident memory, files that are mapped included.
+    pub rss_bytes: u64,
+    /// Anonymous memory and swap; `None` where the system doesn't tell them apart.
+    pub anonymous_bytes: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+    /// Open files and sockets; `None` where the system doesn't tell.
+    pub open_files: Option<u64>,
 }
 
 /// Samples until it is dropped.
@@ -75,10 +85,10 @@ impl Drop for Sampler {
 }
 
 #[cfg(target_os = "linux")]
-use linux::Meter;
+pub use linux::Meter;
 
 #[cfg(not(target_os = "linux"))]
-use elsewhere::Meter;
+pub use elsewhere::Meter;
 
 /// Linux: a few small files of `/proc` a sample.
 #[cfg(target_os = "linux")]
@@ -95,11 +105,13 @@ mod linux {
     const PROCESSES: usize = 64;
 
     /// Reads a process and its children.
+    #[derive(Debug)]
     pub struct Meter {
         pid: u32,
     }
 
     impl Meter {
+        /// Of this process.
         pub fn new(pid: u32) -> Self {
             Self { pid }
         }
@@ -118,7 +130,9 @@ mod linux {
                     sum.cpu += usage.cpu;
                     sum.rss_bytes += usage.rss_bytes;
                     sum.threads += usage.threads;
-                    sum.open_files = sum.open_files.zip(usage.open_files).map(|(a, b)| a + b);
+                    let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+                    sum.open_files = both(sum.open_files, usage.open_files);
+                    sum.anonymous_bytes = both(sum.anonymous_bytes, usage.anonymous_bytes);
                     left.extend(children(pid));
                 }
             }
@@ -147,9 +161,20 @@ mod linux {
         Some(Usage {
             cpu: Duration::from_secs_f64(ticks as f64 / TICKS_PER_S),
             rss_bytes: number(21)? * rustix::param::page_size() as u64,
+            anonymous_bytes: anonymous_bytes(pid),
             threads: number(17)?,
             open_files: open_files.map(|files| files.count() as u64),
         })
+    }
+
+    /// What is a process's own: a model's file that is mapped isn't.
+    fn anonymous_bytes(pid: u32) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Some((kib("RssAnon:")? + kib("VmSwap:")?) << 10)
     }
 }
 
@@ -163,11 +188,13 @@ mod elsewhere {
     use super::Usage;
 
     /// Reads one process; its threads and files aren't told cheaply here.
+    #[derive(Debug)]
     pub struct Meter {
         pid: u32,
     }
 
     impl Meter {
+        /// Of this process.
         pub fn new(pid: u32) -> Self {
             Self { pid }
         }
@@ -189,6 +216,7 @@ mod elsewhere {
             Some(Usage {
                 cpu: Duration::from_secs_f64(cpu_s),
                 rss_bytes: rss_kib.parse::<u64>().ok()? << 10,
+                anonymous_bytes: None,
                 threads: 1,
                 open_files: None,
             })
@@ -204,6 +232,11 @@ mod tests {
     fn this_process_uses_memory_threads_and_files() {
         let usage = Meter::new(std::process::id()).read().unwrap();
         assert!(usage.rss_bytes > 1 << 20, "{usage:?}");
+        let anonymous_bytes = usage.anonymous_bytes.unwrap();
+        assert!(
+            (64 << 10..usage.rss_bytes + (64 << 20)).contains(&anonymous_bytes),
+            "{usage:?}"
+        );
         assert!(
             usage.threads >= 1 && usage.open_files.unwrap() >= 3,
             "{usage:?}"

@@ -58,7 +58,8 @@ pub fn sections(page: &mut String, report: &RunReport) {
     }
 }
 
-fn table<const N: usize>(page: &mut String, head: [&str; N], rows: &[[String; N]]) {
+/// A table, numbers to the right.
+pub fn table<const N: usize>(page: &mut String, head: [&str; N], rows: &[[String; N]]) {
     page.push_str("<div class=\"scroll\"><table class=\"figures\">\n<thead><tr>");
     let class = |at: usize| if at == 0 { "" } else { " class=\"number\"" };
     for (at, name) in head.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! The summary: one line an area, and every broken promise in full. Pure.
 
-use super::bench;
+use super::{bench, stress};
 use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
 
@@ -12,6 +12,7 @@ pub fn area_of(id: &str) -> &str {
 /// The summary's lines.
 pub fn lines(report: &RunReport) -> Vec<String> {
     let mut lines = bench::lines(report);
+    lines.extend(stress::lines(report));
     lines.push(String::from("\n📊 Test Summary"));
     lines.push(String::from("=================================="));
     let mut areas: Vec<&str> = Vec::new();

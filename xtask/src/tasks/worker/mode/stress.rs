@@ -1,0 +1,331 @@
+//! Several workers at once, under load, with one hive: whether they stay themselves, share the machine
+//! fairly, leak nothing, and go on when one of them is killed.
+
+mod beats;
+mod crew;
+mod verdict;
+mod watch;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::crew::Crew;
+use self::verdict::Evidence;
+use super::suite;
+use crate::tasks::worker::check::{LIVES, judge};
+use crate::tasks::worker::config::stress::StressConfig;
+use crate::tasks::worker::plan::Planned;
+use crate::tasks::worker::record::event::{
+    CheckRecord, EventKind, Level, Mismatch, Outcome, PlannedCheck, Suite,
+};
+use crate::tasks::worker::stop::{Interrupted, TimedOut};
+use crate::tasks::worker::subject::dialect::InferenceRequest;
+use crate::tasks::worker::subject::strain::{Order, ask_once};
+use crate::tasks::worker::subject::{Subject, Surroundings};
+
+/// Checks of this area come before the load, the others after it.
+const START: &str = "start.";
+
+/// Prompts of the load besides the user's.
+const PROMPTS: [&str; 2] = ["Once upon a time", "The capital of France is"];
+
+/// The longest that a first request may take, when nothing is known of a worker's pace.
+const FIRST_LIMIT: Duration = Duration::from_secs(120);
+
+/// Under load a request may take so many times as long as alone, for each stream that asks at once,
+const SLACK_FACTOR: u32 = 15;
+
+/// and this much longer for what doesn't scale.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// The worker's default drain time and a little for the rest.
+const STOP_LIMIT: Duration = Duration::from_secs(12);
+
+/// The checks of the crew, in their order: name and promise.
+const CHECKS: [(&str, &str); 9] = [
+    ("stress.ready", "becomes ready beside the others"),
+    ("stress.alive", "lives through the load"),
+    (
+        "stress.answers",
+        "answers every request by the rules of streams, with the text that each of them gives alone",
+    ),
+    (
+        "stress.health",
+        "says within 250 ms, under its own name, that it is healthy while all are under load",
+    ),
+    (
+        "stress.beats",
+        "beats on time under its own name and with a sequence of its own while all are under load",
+    ),
+    (
+        "stress.fair",
+        "generates at least half as many tokens a second as the fastest of them",
+    ),
+    (
+        KILLED,
+        "comes back after it was killed, and no other worker minds",
+    ),
+    (
+        "stress.leaks",
+        "needs no more memory, files and threads the more it has done",
+    ),
+    (
+        GONE,
+        "stops when it is asked to, exits with 0, and leaves nothing behind",
+    ),
+];
+
+const KILLED: &str = "stress.killed";
+const GONE: &str = "stress.gone";
+
+/// The plan of the checks, as an event.
+pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
+    let stress = wanted(config).map(|(id, promise)| PlannedCheck {
+        id: id.to_owned(),
+        promise: promise.to_owned(),
+        suite: Suite::Stress,
+        level: Level::Must,
+    });
+    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (lives, last) = after.split_at(begin_of_end(after));
+    let checks = suite::planned_checks(before);
+    let gone = stress.clone().filter(|check| check.id == GONE);
+    let checks = checks
+        .chain(stress.filter(|check| check.id != GONE))
+        .chain(suite::planned_checks(lives))
+        .chain(gone)
+        .chain(suite::planned_checks(last));
+    EventKind::Planned {
+        checks: checks.collect(),
+    }
+}
+
+/// Starts the others, puts all under load, and runs the planned checks around that.
+///
+/// Fails where we can't go on, or when the run is interrupted.
+pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -> Result<()> {
+    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (lives, last) = after.split_at(begin_of_end(after));
+    let sampler = suite::begin(subject)?;
+    suite::run_checks(subject, before)?;
+    let subject: &Subject<'_> = subject;
+    let teller = Teller::new(subject.surroundings, config);
+    if subject.not_ready.is_some() {
+        teller.skip_the_rest("the worker never became ready")?;
+        suite::run_checks(subject, lives)?;
+    } else {
+        let mut crew = Crew::start(subject, config.workers)?;
+        stress(subject, &mut crew, config, &teller)?;
+        suite::run_checks(subject, lives)?;
+        drop(sampler);
+        teller.tell(GONE, || stop_all(&crew))?;
+    }
+    suite::run_checks(subject, last)
+}
+
+fn wanted(config: &StressConfig) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    let kill_one = config.kill_one;
+    CHECKS
+        .into_iter()
+        .filter(move |(id, _)| kill_one || *id != KILLED)
+}
+
+fn begin_of_rest(plan: &[Planned]) -> usize {
+    let is_start = |planned: &Planned| planned.check.id.starts_with(START);
+    plan.iter().take_while(|planned| is_start(planned)).count()
+}
+
+/// Where the checks begin that end the worker.
+fn begin_of_end(plan: &[Planned]) -> usize {
+    let lives = plan.iter().position(|planned| planned.check.id == LIVES);
+    lives.map_or(0, |at| at + 1)
+}
+
+fn stress(
+    subject: &Subject<'_>,
+    crew: &mut Crew<'_>,
+    config: &StressConfig,
+    teller: &Teller<'_>,
+) -> Result<()> {
+    let is_ready = teller.tell("stress.ready", || {
+        let slowest = crew.wait_until_ready()?;
+        let first = subject.start_up.ready.unwrap_or_default();
+        let slowest_ms = slowest.max(first).as_millis();
+        Ok(format!(
+            "{} workers, the slowest after {slowest_ms} ms",
+            crew.len()
+        ))
+    })?;
+    if !is_ready {
+        return teller.skip_until_gone("not all workers became ready");
+    }
+    let evidence = observe(subject, crew, config);
+    subject.surroundings.stop.check()?;
+    let evidence = match evidence {
+        Ok(evidence) => evidence,
+        // What keeps the load from beginning is a broken promise of answers, or nothing to judge by.
+        Err(error) => {
+            teller.tell("stress.answers", || Err(error))?;
+            return teller.skip_until_gone("there was no load");
+        }
+    };
+    let journal = subject.surroundings.journal;
+    for worker in evidence.workers() {
+        journal.emit(EventKind::StressFinished(Box::new(worker)));
+    }
+    for (id, _) in wanted(config) {
+        if let Some(check) = verdict::check(id) {
+            teller.tell(id, || check(&evidence))?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks each worker alone, then all of them at once.
+fn observe<'run>(
+    subject: &'run Subject<'run>,
+    crew: &mut Crew<'_>,
+    config: &'run StressConfig,
+) -> Result<Evidence<'run>> {
+    let (orders, took) = orders(subject)?;
+    let streams = config.workers * config.streams;
+    let limit = SLACK + took * SLACK_FACTOR * streams;
+    let mut alone = Ok(());
+    for worker in crew.iter() {
+        for order in &orders {
+            let answered = crew::ask(worker, order, limit)?;
+            let named = answered.map_err(|m| crew::of(&worker.launch().worker_id, m));
+            alone = alone.and(named);
+        }
+    }
+    let watched = watch::watch(subject, crew, config, &orders, limit)?;
+    Ok(Evidence {
+        subject,
+        config,
+        alone,
+        watched,
+        launches: crew.launches().to_vec(),
+        pids: crew.iter().map(|worker| worker.pid()).collect(),
+    })
+}
+
+/// What is asked, what the first worker answers to it, and how long it takes at most.
+fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
+    let config = subject.surroundings.config;
+    let mut orders = Vec::new();
+    let mut slowest = Duration::ZERO;
+    // Different lengths tell what is used for a request from what is used for a token.
+    let lengths = [
+        config.max_tokens,
+        config.max_tokens.div_ceil(2),
+        config.max_tokens.div_ceil(4),
+    ];
+    let prompts = [config.prompt.as_str()].into_iter().chain(PROMPTS);
+    for (prompt, tokens) in prompts.zip(lengths) {
+        let request = InferenceRequest::greedy(prompt, tokens);
+        let asked = ask_once(subject.worker.launch().port, &request, FIRST_LIMIT);
+        let timed = asked.map_err(|error| crew::name_it(error, &subject.worker))?;
+        slowest = slowest.max(timed.took);
+        orders.push(Order {
+            request,
+            text: timed.text,
+        });
+    }
+    Ok((orders, slowest))
+}
+
+/// Stops every worker that lives as an orchestrator would.
+fn stop_all(crew: &Crew<'_>) -> Result<String> {
+    let mut stopped = 0;
+    for worker in crew.iter() {
+        if worker.exited()?.is_some() {
+            continue;
+        }
+        let exit = worker.stop_orderly(STOP_LIMIT);
+        let exit = exit.map_err(|error| match error.downcast::<TimedOut>() {
+            Ok(late) => {
+                let expected = format!("an end within {} s", late.limit.as_secs());
+                Mismatch::new("stop of the worker", expected, "it still runs").into()
+            }
+            Err(error) => error,
+        });
+        let exit = exit.map_err(|error| crew::name_it(error, worker))?;
+        let place = format!("{}: stop of the worker", worker.launch().worker_id);
+        if exit.status.code() != Some(0) {
+            return Err(Mismatch::new(place, "exit status 0", exit.describe()).into());
+        }
+        let left_behind = worker.end();
+        if !left_behind.is_empty() {
+            let got = left_behind.join("; ");
+            return Err(Mismatch::new(place, "nothing left behind", got).into());
+        }
+        stopped += 1;
+    }
+    Ok(format!("{stopped} workers, each with exit status 0"))
+}
+
+/// Tells how checks end.
+struct Teller<'run> {
+    surroundings: Surroundings<'run>,
+    wanted: Vec<&'static str>,
+    told: std::cell::RefCell<Vec<&'static str>>,
+}
+
+impl<'run> Teller<'run> {
+    fn new(surroundings: Surroundings<'run>, config: &StressConfig) -> Self {
+        Self {
+            surroundings,
+            wanted: wanted(config).map(|(id, _)| id).collect(),
+            told: std::cell::RefCell::default(),
+        }
+    }
+
+    /// Runs a check and tells its end; whether it has passed. Fails only when the run is interrupted.
+    fn tell(
+        &self,
+        id: &'static str,
+        check: impl FnOnce() -> Result<String>,
+    ) -> Result<bool, Interrupted> {
+        let Surroundings { journal, stop, .. } = self.surroundings;
+        stop.check()?;
+        journal.emit(EventKind::CheckStarted { id: id.to_owned() });
+        let began = Instant::now();
+        let (outcome, detail) = judge(check());
+        stop.check()?;
+        let has_passed = outcome.has_passed();
+        self.finish(id, outcome, began.elapsed(), detail);
+        Ok(has_passed)
+    }
+
+    fn finish(&self, id: &'static str, outcome: Outcome, took: Duration, detail: Option<String>) {
+        self.told.borrow_mut().push(id);
+        let record = CheckRecord {
+            id: id.to_owned(),
+            outcome,
+            duration_ms: took.as_millis() as u64,
+            detail,
+        };
+        let journal = self.surroundings.journal;
+        journal.emit(EventKind::CheckFinished(record));
+    }
+
+    fn skip_the_rest(&self, reason: &str) -> Result<()> {
+        self.skip(reason, |_| true)
+    }
+
+    fn skip_until_gone(&self, reason: &str) -> Result<()> {
+        self.skip(reason, |id| id != GONE)
+    }
+
+    fn skip(&self, reason: &str, is_meant: fn(&str) -> bool) -> Result<()> {
+        let told = self.told.borrow().clone();
+        for id in &self.wanted {
+            if is_meant(id) && !told.contains(id) {
+                let reason = reason.to_owned();
+                self.finish(id, Outcome::Skipped { reason }, Duration::ZERO, None);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,377 @@
+//! A stress run while it goes on: load on every worker, and what is seen of them meanwhile.
+
+use std::thread::{Scope, ScopedJoinHandle, scope};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::beats::Book;
+use super::crew::{self, Crew, Revival};
+use crate::tasks::worker::config::stress::StressConfig;
+use crate::tasks::worker::record::event::{EventKind, Mismatch};
+use crate::tasks::worker::record::stress::{Pulse, StressPlan, UsageSample};
+use crate::tasks::worker::subject::process::WorkerProcess;
+use crate::tasks::worker::subject::strain::{Order, Strain};
+use crate::tasks::worker::subject::vitals::{FASTEST, Meter};
+use crate::tasks::worker::subject::{Subject, Surroundings};
+
+/// How often the terminal hears how it goes.
+const PULSE: Duration = Duration::from_secs(60);
+
+/// More samples than these are thinned to half of them, again and again.
+const SAMPLES_KEPT: usize = 2400;
+
+/// Fewer requests of each worker than these can't be compared: the load goes on until there are as many,
+const LEAST_REQUESTS: u64 = 12;
+
+/// but not for longer than so many times what was asked for.
+const PATIENCE: u32 = 6;
+
+/// How long heartbeats may be under way before they are taken in.
+const SETTLED_MS: f64 = 150.0;
+
+/// How long answers about health may take.
+pub const HEALTH_LIMIT: Duration = Duration::from_millis(250);
+
+/// What was seen of one worker.
+#[derive(Debug)]
+pub struct Member {
+    /// The load on it.
+    pub strain: Strain,
+    /// What it used; of its second life only, where it was killed.
+    pub samples: Vec<UsageSample>,
+    /// Tokens that it generated while all were there.
+    pub tokens_together: u64,
+    /// Its end, where that came unasked.
+    pub death: Option<Mismatch>,
+    meter: Meter,
+}
+
+/// What was seen of all of them.
+#[derive(Debug)]
+pub struct Watched {
+    /// In their order.
+    pub members: Vec<Member>,
+    /// Their heartbeats.
+    pub book: Book,
+    /// What is wrong with those, if anything.
+    pub beats: Result<(), Mismatch>,
+    /// How long all were there at once.
+    pub together: Duration,
+    /// What came of the one that was killed.
+    pub revival: Option<Revived>,
+}
+
+/// What came of the one that was killed.
+#[derive(Debug)]
+pub struct Revived {
+    /// From its second start until it was ready, or the promise that it broke.
+    pub ready: Result<Duration, Mismatch>,
+    /// Whether its first answer was the right one.
+    pub answered: Result<(), Mismatch>,
+}
+
+/// What goes on.
+struct Watch<'run, 'crew, 'first> {
+    subject: &'run Subject<'run>,
+    crew: &'crew mut Crew<'first>,
+    config: &'run StressConfig,
+    seen: Watched,
+    began: Instant,
+    /// Every how many looks one sample is kept, and how many looks there were.
+    stride: usize,
+    looks: usize,
+    /// The end of the last look, when all were there, and tokens by then.
+    whole: Option<(Instant, Vec<u64>)>,
+    pulse: (Instant, u64),
+    /// Heartbeats of the second life have to be waited for until then.
+    until: Option<Instant>,
+}
+
+/// Puts all workers under load for the time that was asked for.
+///
+/// Fails where we can't go on, or when the run is interrupted.
+pub fn watch<'run>(
+    subject: &'run Subject<'run>,
+    crew: &mut Crew<'_>,
+    config: &'run StressConfig,
+    orders: &[Order],
+    limit: Duration,
+) -> Result<Watched> {
+    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
+    let names = crew.launches().iter();
+    let names = names.map(|launch| (launch.worker_id.clone(), launch.port));
+    let mut book = Book::new(names, interval_ms);
+    let journal = subject.surroundings.journal;
+    journal.emit(EventKind::StressStarted(StressPlan {
+        workers: config.workers,
+        streams: config.streams,
+        duration_ms: config.duration.as_millis() as u64,
+        kill_one: config.kill_one,
+    }));
+    let began = Instant::now();
+    book.judge_from(journal.elapsed_ms(began));
+    let member = |worker: &WorkerProcess| {
+        let launch = worker.launch();
+        let (client, streams) = (worker.client().clone(), config.streams);
+        let (id, limits) = (&launch.worker_id, (limit, HEALTH_LIMIT));
+        Ok(Member {
+            strain: Strain::start(id, launch.port, client, orders, streams, limits)?,
+            samples: Vec::new(),
+            tokens_together: 0,
+            death: None,
+            meter: Meter::new(worker.pid()),
+        })
+    };
+    let seen = Watched {
+        members: crew.iter().map(member).collect::<Result<_>>()?,
+        book,
+        beats: Ok(()),
+        together: Duration::ZERO,
+        revival: None,
+    };
+    let watch = Watch {
+        subject,
+        crew,
+        config,
+        seen,
+        began,
+        stride: 1,
+        looks: 0,
+        whole: None,
+        pulse: (began, 0),
+        until: None,
+    };
+    scope(|scope| watch.until_the_end(scope, (&orders[0], limit)))
+}
+
+impl<'run> Watch<'run, '_, '_> {
+    fn until_the_end<'scope>(
+        mut self,
+        scope: &'scope Scope<'scope, '_>,
+        golden: (&'scope Order, Duration),
+    ) -> Result<Watched>
+    where
+        'run: 'scope,
+    {
+        let surroundings: Surroundings<'run> = self.subject.surroundings;
+        let mut revival: Option<ScopedJoinHandle<'scope, Result<Revival>>> = None;
+        let mut has_killed = !self.config.kill_one;
+        loop {
+            surroundings.stop.check()?;
+            self.look()?;
+            if !has_killed && self.began.elapsed() >= self.config.duration / 2 {
+                has_killed = true;
+                if let Some(victim) = self.take_victim() {
+                    let body = move || crew::kill_and_revive(surroundings, victim, golden);
+                    revival = Some(scope.spawn(body));
+                }
+            }
+            if let Some(done) = revival.take_if(|thread| thread.is_finished()) {
+                let revived = done.join();
+                self.welcome(revived.map_err(|_| anyhow!("the thread that kills broke down"))??);
+            }
+            if has_killed && revival.is_none() && self.is_over() {
+                break;
+            }
+            std::thread::sleep(FASTEST);
+        }
+        self.finish()
+    }
+
+    /// One look at everybody.
+    fn look(&mut self) -> Result<()> {
+        self.subject.hive.ensure_alive()?;
+        for number in 0..self.crew.len() {
+            if self.seen.members[number].strain.is_gone() {
+                continue;
+            }
+            if let Some(worker) = self.crew.get(number)
+                && let Some(exit) = worker.exited()?
+            {
+                let member = &mut self.seen.members[number];
+                member.strain.mark_gone();
+                member.death = Some(crew::of(&worker.launch().worker_id, exit.mismatch()));
+                self.seen.book.gone(number);
+            }
+        }
+        self.sample();
+        self.count_together();
+        self.take_in_beats(SETTLED_MS);
+        self.tell();
+        Ok(())
+    }
+
+    fn sample(&mut self) {
+        self.looks += 1;
+        if !self.looks.is_multiple_of(self.stride) {
+            return;
+        }
+        for member in &mut self.seen.members {
+            if member.strain.is_gone() {
+                continue;
+            }
+            let tally = member.strain.tally();
+            if let Some(usage) = member.meter.read() {
+                member.samples.push(UsageSample {
+                    requests: tally.requests,
+                    tokens: tally.tokens,
+                    memory_bytes: usage.anonymous_bytes.unwrap_or(usage.rss_bytes),
+                    open_files: usage.open_files,
+                    // Where files aren't told, threads aren't either.
+                    threads: usage.open_files.map(|_| usage.threads),
+                });
+            }
+        }
+        if self
+            .seen
+            .members
+            .iter()
+            .any(|m| m.samples.len() > SAMPLES_KEPT)
+        {
+            self.stride *= 2;
+            for member in &mut self.seen.members {
+                let mut number = 0;
+                member.samples.retain(|_| {
+                    number += 1;
+                    number % 2 == 0
+                });
+            }
+        }
+    }
+
+    /// Throughput is only compared while all are there.
+    fn count_together(&mut self) {
+        let members = &mut self.seen.members;
+        if members.iter().any(|member| member.strain.is_gone()) {
+            self.whole = None;
+            return;
+        }
+        let tokens = members.iter().map(|member| member.strain.tally().tokens);
+        let (now, tokens) = (Instant::now(), tokens.collect::<Vec<_>>());
+        if let Some((then, before)) = &self.whole {
+            self.seen.together += now - *then;
+            for ((member, now), before) in members.iter_mut().zip(&tokens).zip(before) {
+                member.tokens_together += now - before;
+            }
+        }
+        self.whole = Some((now, tokens));
+    }
+
+    /// Beats that are younger than this may still be followed by older ones.
+    fn take_in_beats(&mut self, settled_ms: f64) {
+        let journal = self.subject.surroundings.journal;
+        let until_ms = journal.elapsed_ms(Instant::now()) - settled_ms;
+        let mut beats = self.subject.hive.heartbeats_after(self.seen.book.seen());
+        beats.truncate(
+            beats
+                .iter()
+                .take_while(|beat| beat.arrived_ms <= until_ms)
+                .count(),
+        );
+        let subject = self.subject;
+        self.seen
+            .book
+            .take_in(&beats, |from, to| lag_ms(subject, from, to));
+    }
+
+    fn tell(&mut self) {
+        if self.pulse.0.elapsed() < PULSE {
+            return;
+        }
+        let tallies: Vec<_> = self.seen.members.iter().map(|m| m.strain.tally()).collect();
+        let tokens: u64 = tallies.iter().map(|tally| tally.tokens).sum();
+        let (then, before) = std::mem::replace(&mut self.pulse, (Instant::now(), tokens));
+        let memory = self.seen.members.iter().map(|member| {
+            let last = member.samples.last().map(|sample| sample.memory_bytes);
+            last.filter(|_| !member.strain.is_gone())
+        });
+        let pulse = Pulse {
+            since_ms: self.began.elapsed().as_millis() as u64,
+            requests: tallies.iter().map(|tally| tally.requests).sum(),
+            failures: tallies.iter().map(|tally| tally.failures).sum(),
+            tokens_per_s: (tokens - before) as f64 / then.elapsed().as_secs_f64(),
+            memory_bytes: memory.collect(),
+            late_beats: self.seen.book.late(),
+        };
+        let journal = self.subject.surroundings.journal;
+        journal.emit(EventKind::StressGoesOn(pulse));
+    }
+
+    fn take_victim(&mut self) -> Option<WorkerProcess> {
+        let number = self.crew.len() - 1;
+        // One that is dead already can't be killed.
+        if self.seen.members[number].death.is_some() {
+            return None;
+        }
+        self.seen.members[number].strain.mark_gone();
+        self.seen.book.gone(number);
+        self.crew.pick_victim()
+    }
+
+    fn welcome(&mut self, revival: Revival) {
+        let number = self.crew.len() - 1;
+        let journal = self.subject.surroundings.journal;
+        let subject = self.subject;
+        let started_ms = journal.elapsed_ms(revival.started);
+        let lag = |from, to| lag_ms(subject, from, to);
+        self.take_in_beats(0.0);
+        self.seen.book.reborn(number, started_ms, lag);
+        let member = &mut self.seen.members[number];
+        member.samples.clear();
+        member.meter = Meter::new(revival.worker.pid());
+        if revival.ready.is_ok() {
+            member.strain.mark_back(revival.worker.client().clone());
+        }
+        let interval_s = self.subject.surroundings.config.heartbeat_interval_secs;
+        let beats = Duration::from_secs(interval_s) * 5 / 2;
+        self.until = Some(Instant::now() + beats);
+        self.crew.welcome(revival.worker);
+        self.seen.revival = Some(Revived {
+            ready: revival.ready,
+            answered: revival.answered,
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        let lasted = self.began.elapsed();
+        let last = self.seen.book.page(self.crew.len() - 1);
+        // Two beats of the second life show that its sequence rises.
+        let is_heard =
+            last.second_life >= 2 || self.until.is_none_or(|until| Instant::now() >= until);
+        let has_enough = |member: &Member| {
+            let tally = member.strain.tally();
+            member.strain.is_gone() || tally.requests + tally.failures >= LEAST_REQUESTS
+        };
+        let is_enough = self.seen.members.iter().all(has_enough);
+        lasted >= self.config.duration
+            && is_heard
+            && (is_enough || lasted >= self.config.duration * PATIENCE)
+    }
+
+    fn finish(mut self) -> Result<Watched> {
+        let journal = self.subject.surroundings.journal;
+        let ended_ms = journal.elapsed_ms(Instant::now());
+        let subject = self.subject;
+        // What came by the end is under way to us for a moment.
+        std::thread::sleep(Duration::from_secs_f64(SETTLED_MS / 1e3));
+        self.take_in_beats(0.0);
+        let lag = |from, to| lag_ms(subject, from, to);
+        self.seen.beats = self.seen.book.judge(ended_ms, lag);
+        for member in &self.seen.members {
+            member.strain.end();
+        }
+        for member in &self.seen.members {
+            let settled = member.strain.settle(self.subject.surroundings.stop);
+            settled.context("a stream of the load didn't end")?;
+        }
+        Ok(self.seen)
+    }
+}
+
+/// How late we were ourselves between two moments of the run's axis.
+fn lag_ms(subject: &Subject<'_>, from_ms: f64, to_ms: f64) -> f64 {
+    let journal = subject.surroundings.journal;
+    let (from, to) = (journal.instant(from_ms), journal.instant(to_ms));
+    subject.lag.between(from, to).as_secs_f64() * 1e3
+}
