@@ -7,11 +7,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+
+/// How many faults are tried at a time.
+const AT_A_TIME: usize = 4;
 
 /// What the second of two workers does wrong.
 struct Fault {
@@ -52,14 +57,14 @@ const FAULTS: &[Fault] = &[
         options: &[],
         caught_by: "stress.beats",
         consequences: &[],
-        got: "",
+        got: "-",
     },
     Fault {
-        shell: "export WORKER_FAULT=beat.silent_under_load",
+        shell: "export WORKER_FAULT=beat.stops_after_inference",
         options: &[],
         caught_by: "stress.beats",
         consequences: &[],
-        got: "",
+        got: "none for",
     },
     Fault {
         shell: "export WORKER_FAULT=infer.differs_beside_others",
@@ -217,7 +222,7 @@ fn the_real_worker_stands_it_and_comes_back_when_it_is_killed() {
     }
 }
 
-/// They mostly wait, so that all of them are tried at a time.
+/// They mostly wait, so that several are tried at a time.
 #[test]
 fn each_fault_is_caught_by_the_check_that_guards_its_promise() {
     let good = Fault {
@@ -227,16 +232,21 @@ fn each_fault_is_caught_by_the_check_that_guards_its_promise() {
         consequences: &[],
         got: "",
     };
-    let mut missed = Vec::new();
+    let faults: Vec<_> = FAULTS.iter().chain([&good]).collect();
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        let tries = FAULTS.iter().chain([&good]);
-        let tries = tries.map(|fault| (fault, scope.spawn(|| try_fault(fault))));
-        for (fault, thread) in tries.collect::<Vec<_>>() {
-            if let Err(miss) = thread.join().unwrap() {
-                missed.push(format!("{}: {miss}", fault.shell));
-            }
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if let Err(miss) = try_fault(fault) {
+                        let miss = format!("{}: {miss}", fault.shell);
+                        missed.lock().unwrap().push(miss);
+                    }
+                }
+            });
         }
     });
+    let missed = missed.into_inner().unwrap();
     assert!(missed.is_empty(), "{}", missed.join("\n\n"));
 }
 
@@ -244,7 +254,9 @@ fn try_fault(fault: &Fault) -> Result<(), String> {
     let scratch = Scratch::new("fault");
     let worker = scratch.worker(fault.shell);
     let runs = scratch.0.join("runs");
-    let mut command = stress(&runs, fault.options);
+    // How soon a worker of Python answers on a busy machine is none of this test's matter.
+    let mut command = stress(&runs, &["--skip", "start.*"]);
+    command.args(fault.options);
     let output = command.arg("--worker-bin").arg(worker).output().unwrap();
     let report = report(&runs);
     let shown = || text(&output.stdout);

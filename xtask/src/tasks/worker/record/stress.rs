@@ -93,9 +93,9 @@ pub struct WorkerUnderStress {
     pub killed: bool,
     /// Requests that were answered by the rules with the text that was expected.
     pub requests: u64,
-    /// Their tokens.
+    /// Tokens of all answers that kept the rules of streams.
     pub tokens: u64,
-    /// Requests that weren't.
+    /// Requests that weren't answered so.
     pub failures: u64,
     /// Requests that found the queue full.
     pub refused: u64,
@@ -120,7 +120,7 @@ pub struct WorkerUnderStress {
 /// What a worker uses at a moment, and what it has done by then.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UsageSample {
-    /// Requests answered.
+    /// Requests that are over.
     pub requests: u64,
     /// Tokens generated.
     pub tokens: u64,

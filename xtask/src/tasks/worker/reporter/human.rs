@@ -184,7 +184,8 @@ impl<W: Write> Human<W> {
                 Suite::Contract => self.line("\n🔍 Testing every sentence of the contract...")?,
                 Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
                 Suite::Benchmark => self.line("\n📈 Measuring...")?,
-                Suite::Stress => self.line("\n📈 Putting several workers under load...")?,
+                // The load introduces itself.
+                Suite::Stress => {}
             }
         }
         if area == self.area {
@@ -378,7 +379,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             }
             EventKind::CrewChanged(change) => self.line(&stress::change(change))?,
             EventKind::StressStarted(plan) => {
-                self.line(&stress::plan(plan))?;
+                self.line(&stress::load(plan))?;
                 self.live.begin("the load", Some(plan.duration_ms));
             }
             EventKind::StressGoesOn(pulse) => self.line(&stress::pulse(pulse))?,

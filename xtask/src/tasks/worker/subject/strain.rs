@@ -54,7 +54,7 @@ pub struct Order {
 pub struct Tally {
     /// Answered by the rules, with the right text.
     pub requests: u64,
-    /// Tokens of those.
+    /// Tokens of all answers that kept the rules of streams, whatever they said.
     pub tokens: u64,
     /// Not answered so.
     pub failures: u64,
@@ -260,13 +260,14 @@ impl Shared {
                 }
             };
             let was_there = self.absences.load(Ordering::SeqCst) == before;
+            let is_whole = timed.outcome == RequestOutcome::Valid;
             let mut tally = lock(&self.tally);
+            if is_whole {
+                tally.tokens += timed.chunks.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
+            }
             match kept {
-                Ok(()) => {
-                    tally.requests += 1;
-                    tally.tokens += timed.chunks.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
-                }
-                Err(_) if !was_there && timed.outcome != RequestOutcome::Valid => tally.cut += 1,
+                Ok(()) => tally.requests += 1,
+                Err(_) if !was_there && !is_whole => tally.cut += 1,
                 Err(mismatch) => {
                     tally.failures += 1;
                     tally.trouble.get_or_insert(mismatch);

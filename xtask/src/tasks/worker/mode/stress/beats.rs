@@ -349,21 +349,22 @@ mod tests {
             beat(1, 0.0, "a", 1),
             beat(2, 0.0, "b", 1),
             beat(3, 1000.0, "a", 2),
+            beat(4, 1000.0, "b", 2),
         ];
         book.take_in(&first, no_lag);
         book.gone(1);
         let second = [
-            beat(4, 1500.0, "b", 2),
-            beat(5, 1520.0, "b", 1),
-            beat(6, 2500.0, "b", 2),
+            beat(5, 1500.0, "b", 3),
+            beat(6, 1520.0, "b", 1),
+            beat(7, 2500.0, "b", 2),
         ];
         book.take_in(&second, no_lag);
         book.reborn(1, 1490.0, no_lag);
         let page = book.page(1);
         assert_eq!((page.second_life, page.resumed_after_ms), (2, Some(30.0)));
-        book.take_in(&[beat(7, 2000.0, "a", 3)], no_lag);
+        book.take_in(&[beat(8, 2000.0, "a", 3)], no_lag);
         book.judge(2600.0, no_lag).unwrap();
-        book.take_in(&[beat(8, 2600.0, "b", 2)], no_lag);
+        book.take_in(&[beat(9, 2600.0, "b", 2)], no_lag);
         assert!(book.judge(2600.0, no_lag).is_err());
     }
 }

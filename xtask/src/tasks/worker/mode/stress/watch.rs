@@ -214,7 +214,7 @@ impl<'run> Watch<'run, '_, '_> {
             let tally = member.strain.tally();
             if let Some(usage) = member.meter.read() {
                 member.samples.push(UsageSample {
-                    requests: tally.requests,
+                    requests: tally.requests + tally.failures,
                     tokens: tally.tokens,
                     memory_bytes: usage.anonymous_bytes.unwrap_or(usage.rss_bytes),
                     open_files: usage.open_files,
@@ -316,11 +316,12 @@ impl<'run> Watch<'run, '_, '_> {
         let started_ms = journal.elapsed_ms(revival.started);
         let lag = |from, to| lag_ms(subject, from, to);
         self.take_in_beats(0.0);
-        self.seen.book.reborn(number, started_ms, lag);
         let member = &mut self.seen.members[number];
         member.samples.clear();
         member.meter = Meter::new(revival.worker.pid());
+        // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
+            self.seen.book.reborn(number, started_ms, lag);
             member.strain.mark_back(revival.worker.client().clone());
         }
         let interval_s = self.subject.surroundings.config.heartbeat_interval_secs;

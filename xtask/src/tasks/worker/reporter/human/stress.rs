@@ -7,14 +7,14 @@ use crate::tasks::worker::reporter::stress::{COLUMNS, TREND_COLUMNS, remarks, ro
 use crate::tasks::worker::reporter::words;
 
 /// The load that begins.
-pub fn plan(plan: &StressPlan) -> String {
+pub fn load(plan: &StressPlan) -> String {
     let kill = if plan.kill_one {
         ", one of them killed in the middle"
     } else {
         ""
     };
     format!(
-        "   {} workers with {} streams each for {}{kill}",
+        "\n📈 Putting {} workers under load: {} streams each for {}{kill}...",
         plan.workers,
         plan.streams,
         words::duration(plan.duration_ms as f64)
