@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 const TINYLLAMA_BYTES: &str = "668788096";
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A folder that is gone after the test: models, home and cache lie in it.
 struct Sandbox(PathBuf);
@@ -226,7 +226,8 @@ fn a_killed_download_leaves_no_process() {
     let tasks = format!("/proc/{}/task", child.id());
     let children: Vec<String> = std::fs::read_dir(tasks)
         .unwrap()
-        .map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap())
+        // A thread may end between the two looks.
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok())
         .flat_map(|pids| {
             pids.split_whitespace()
                 .map(str::to_owned)

@@ -2,11 +2,14 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llm_worker_rbee::state::WorkerState;
 use support::{RawClient, ScriptedEngine, inference, serve};
 use tokio::io::AsyncWriteExt;
+
+/// At once, on a machine that does ten other things. What it stands against takes 20 s and more.
+const SOON: Duration = Duration::from_secs(10);
 
 const ENDLESS: &str = r#"{"prompt":"a","max_tokens":4000,"stream":true}"#;
 const ENDLESS_PLAIN: &str = r#"{"prompt":"a","max_tokens":4000}"#;
@@ -38,18 +41,14 @@ async fn tokens_come_one_by_one() {
     let served = serve(slow(), None).await;
     let body = r#"{"prompt":"a","max_tokens":20,"stream":true}"#;
     let mut client = RawClient::send(served.server.address(), inference(body)).await;
-    client.read_until("\"index\":0").await;
-    let first = Instant::now();
+    let read = client.read_until("\"index\":0").await;
+    // The engine pauses for 20 ms after each, so that only what was held back comes together.
+    assert!(!read.contains("\"index\":5"), "{read}");
     client.read_until("event: end").await;
-    // 19 pauses of 20 ms lie between them, unless the stream was held back.
-    assert!(
-        first.elapsed() >= Duration::from_millis(300),
-        "{:?}",
-        first.elapsed()
-    );
 }
 
-/// Every way to leave, at every stage, streamed or not: the generation ends, and soon.
+/// Every way to leave, at every stage, streamed or not: the generation ends, long before it would
+/// have ended by itself.
 #[tokio::test]
 async fn a_client_that_leaves_ends_its_generation() {
     for (stage, engine) in [("decode", slow as fn() -> _), ("prefill", stuck_in_prefill)] {
@@ -58,17 +57,13 @@ async fn a_client_that_leaves_ends_its_generation() {
                 let served = serve(engine(), None).await;
                 let client = RawClient::send(served.server.address(), inference(body)).await;
                 served.engine.until_alive(1).await;
-                let left = Instant::now();
                 match reset {
                     true => client.reset(),
                     false => drop(client),
                 }
-                served.engine.until_alive(0).await;
-                let took = left.elapsed();
-                assert!(
-                    took < Duration::from_secs(1),
-                    "{stage} {body} {reset}: {took:?}"
-                );
+                let ended = served.engine.until_alive(0);
+                let ended = tokio::time::timeout(SOON, ended).await;
+                assert!(ended.is_ok(), "{stage} {body} {reset}");
                 served.worker.idle().await;
                 assert_eq!(served.worker.state(), WorkerState::Ready);
             }
@@ -129,11 +124,11 @@ async fn others_are_served_beside_slow_senders_and_idlers() {
         crowd.push(RawClient::send(address, "POST /v1/infer").await);
         crowd.push(RawClient::send(address, &inference(ENDLESS)[..150]).await);
     }
-    let started = Instant::now();
     let health = "GET /v1/health HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n";
-    let answer = RawClient::send(address, health).await.read_to_end().await;
+    let mut client = RawClient::send(address, health).await;
+    let answer = tokio::time::timeout(SOON, client.read_to_end()).await;
+    let answer = answer.expect("health waits for nobody");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(started.elapsed() < Duration::from_millis(250));
     let body = r#"{"prompt":"a","max_tokens":2}"#;
     let answer = RawClient::send(address, inference(body))
         .await
@@ -143,7 +138,7 @@ async fn others_are_served_beside_slow_senders_and_idlers() {
     // And none of them holds the end up.
     let finish = served.server.finish();
     drop(crowd.split_off(200));
-    tokio::time::timeout(Duration::from_secs(1), finish)
+    tokio::time::timeout(SOON, finish)
         .await
         .expect("idlers are sent away");
 }

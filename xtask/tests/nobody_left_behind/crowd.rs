@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::run::{GRACE, Plan, Worker, gone_limit};
+use crate::run::{GONE_LIMIT, GRACE, Plan, Worker};
 
 /// How many runs there are beside each other.
 const BESIDE: usize = 8;
@@ -31,7 +31,7 @@ fn eight_runs_beside_each_other_leave_nobody_however_they_end() {
         for run in &mut runs {
             let killed = run.wait().code().is_none();
             let limit = if killed {
-                GRACE + gone_limit()
+                GRACE + GONE_LIMIT
             } else {
                 Duration::ZERO
             };

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::run::{Plan, Worker, event, events, outcome};
+use crate::run::{PATIENCE, Plan, Worker, event, events, outcome};
 
 /// What the log may have on disk: the limit, the end that is kept, and a note.
 const LARGEST_LOG_BYTES: u64 = (64 << 20) + (3 << 20);
@@ -28,7 +28,9 @@ fn a_flooded_log_is_capped_and_the_cut_is_told() {
     };
     // The flood is over when it is longer than what may be kept, and grows no more.
     let mut before = 0;
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < PATIENCE, "the flood does not end");
         peak_kb = peak_kb.max(peak_memory_kb(run.child.id()));
         let now = fs::metadata(&log).unwrap().len();
         if now == before && now >= 64 << 20 {
@@ -67,7 +69,7 @@ fn a_worker_that_dies_ends_the_step_with_its_signal_and_its_last_words() {
     assert!(got.starts_with("killed by SIGSEGV after "), "{got}");
     // At once, and not when the deadline of the request has passed, which is two minutes.
     assert!(
-        inference["duration_ms"].as_u64().unwrap() < 20_000,
+        inference["duration_ms"].as_u64().unwrap() < 60_000,
         "{inference}"
     );
     let exited = event(&events, "worker_exited");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::run::{GRACE, Plan, Worker, gone_limit, send};
+use crate::run::{GONE_LIMIT, GRACE, Plan, Worker, send};
 
 #[test]
 fn it_is_in_a_session_of_its_own_and_holds_nothing_of_ours() {
@@ -53,5 +53,5 @@ fn signals_that_can_be_ignored_do_not_end_it() {
     }
     run.signal("KILL");
     run.wait();
-    run.assert_gone_within(GRACE + gone_limit());
+    run.assert_gone_within(GRACE + GONE_LIMIT);
 }

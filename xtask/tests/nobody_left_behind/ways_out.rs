@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::run::{
-    GRACE, Plan, Run, Worker, event, events, gone_limit, is_held, outcome, pause, python, send,
+    GONE_LIMIT, GRACE, Plan, Run, Worker, event, events, is_held, outcome, pause, python, send,
 };
 
 /// A run in JSON over the stubborn worker, in the midst of an inference.
@@ -121,7 +121,7 @@ fn ctrl_c_once_tells_what_was_learnt() {
     let took = pressed.elapsed();
     run.assert_gone_within(Duration::ZERO);
     assert_eq!(code, Some(130), "{output}");
-    assert!(took < GRACE + gone_limit(), "{took:?}");
+    assert!(took < GRACE + GONE_LIMIT, "{took:?}");
     let at = |text: &str| {
         output
             .find(text)
@@ -143,21 +143,46 @@ fn ctrl_c_once_tells_what_was_learnt() {
 #[test]
 fn ctrl_c_twice_kills_at_once() {
     let mut run = busy(stubborn());
+    press_ctrl_c_twice(&mut run);
+    run.assert_gone();
+}
+
+/// Nobody else could: the reaper is dead, the dying run's own child has the kernel's last signal but
+/// its grandchild hasn't, and nothing but its group tells to whom that belongs.
+#[test]
+fn the_second_ctrl_c_kills_the_groups_itself() {
+    let mut run = busy(stubborn().env("STUBBORN_UNMARKED", "1"));
+    kill_the_reaper(&run);
+    press_ctrl_c_twice(&mut run);
+    run.assert_gone();
+}
+
+fn press_ctrl_c_twice(run: &mut Run) {
     run.signal("INT");
     // Until the first has been taken: after it the worker is asked to stop, and takes its time.
     while run
         .next_line()
         .is_some_and(|line| !line.contains("cleanup_started"))
     {}
-    let pressed = Instant::now();
     // What follows within some milliseconds counts as an echo of the first.
     while run.child.try_wait().unwrap().is_none() {
         run.signal("INT");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(run.wait().code(), Some(130));
-    run.assert_gone();
-    assert!(pressed.elapsed() < gone_limit(), "{:?}", pressed.elapsed());
+    let output = run.rest_of_output();
+    assert!(
+        !output.contains("cleanup_finished"),
+        "not at once: {output}"
+    );
+}
+
+fn kill_the_reaper(run: &Run) {
+    let reaper = run.reaper().pid;
+    send("KILL", reaper);
+    while run.family().iter().any(|found| found.pid == reaper) {
+        pause();
+    }
 }
 
 #[test]
@@ -236,10 +261,20 @@ fn a_kill_that_nothing_can_catch() {
     let killed = Instant::now();
     run.signal("KILL");
     run.wait();
-    run.assert_gone_within(GRACE + gone_limit());
+    run.assert_gone_within(GRACE + GONE_LIMIT);
     let output = run.rest_of_output();
-    assert!(killed.elapsed() < GRACE + gone_limit());
+    assert!(killed.elapsed() < GRACE + GONE_LIMIT);
     assert_ports_free(&events(&output));
+}
+
+/// A grandchild that only its group tells of, and that ignores what can be ignored: the kernel ends
+/// nobody but the run's own children, so this is the reaper's work alone.
+#[test]
+fn a_kill_with_a_grandchild_that_only_the_reaper_can_find() {
+    let mut run = busy(stubborn().env("STUBBORN_UNMARKED", "1"));
+    run.signal("KILL");
+    run.wait();
+    run.assert_gone_within(GRACE + GONE_LIMIT);
 }
 
 #[test]
@@ -249,7 +284,7 @@ fn a_kill_while_everything_starts() {
         std::thread::sleep(Duration::from_millis(delay_ms));
         run.signal("KILL");
         run.wait();
-        run.assert_gone_within(GRACE + gone_limit());
+        run.assert_gone_within(GRACE + GONE_LIMIT);
     }
 }
 
@@ -257,11 +292,7 @@ fn a_kill_while_everything_starts() {
 fn a_kill_of_the_reaper_and_then_of_the_run() {
     // The second layer alone: the kernel ends the worker, the end of its input the hive.
     let mut run = busy(stubborn());
-    let reaper = run.reaper().pid;
-    send("KILL", reaper);
-    while run.family().iter().any(|found| found.pid == reaper) {
-        pause();
-    }
+    kill_the_reaper(&run);
     let output = {
         run.signal("KILL");
         run.wait();
@@ -277,7 +308,7 @@ fn a_kill_of_the_reaper_and_then_of_the_run() {
         if !lives(worker) && !lives(hive) {
             break;
         }
-        assert!(began.elapsed() < gone_limit(), "{family:#?}");
+        assert!(began.elapsed() < GONE_LIMIT, "{family:#?}");
         pause();
     }
     // Its child has nobody left who would end it: what the reaper is for.

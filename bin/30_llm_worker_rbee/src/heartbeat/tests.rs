@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -13,11 +13,13 @@ use super::*;
 use crate::state::Worker;
 
 /// Nothing here takes this long unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// Short, so that the tests are; long enough to tell on time from late on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Short, so that the tests are; long enough to tell on time from late.
 const INTERVAL: Duration = Duration::from_millis(800);
-/// What a machine that does ten other things may add; far from the 5 s that a hive may hang.
+/// Far from the 5 s that a hive may hang.
 const LATE: Duration = Duration::from_millis(400);
+/// How often the machine may be late itself. A heartbeat that is late by its nature is always late.
+const ATTEMPTS: usize = 10;
 
 /// What a hive does with a beat that it has read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -222,42 +224,70 @@ async fn beats_are_on_time_whatever_the_hive_answers() {
 }
 
 async fn beats_are_on_time(mood: Mood) {
+    in_some_attempt(|| beats_keep_the_grid(mood)).await;
+}
+
+async fn beats_keep_the_grid(mood: Mood) -> Result<(), String> {
     let mut hive = Hive::start(mood).await;
     let (_worker, heartbeat) = start(&hive.url, INTERVAL);
     let first = hive.next().await;
     for n in 1..5 {
         let arrival = hive.next().await;
-        assert_eq!(arrival.beat["sequence"], n + 1);
-        let due = first.at + INTERVAL * n;
-        let off = arrival.at.max(due) - arrival.at.min(due);
-        assert!(off < LATE, "{mood:?}: beat {n} is off by {off:?}");
         assert!(
             arrival.head.contains("/base/heartbeat/workers"),
             "not redirected"
         );
+        let due = first.at + INTERVAL * n;
+        let off = arrival.at.max(due) - arrival.at.min(due);
+        if arrival.beat["sequence"] != n + 1 || off >= LATE {
+            let beat = arrival.beat;
+            return Err(format!("{mood:?}: beat {n} is off by {off:?}: {beat}"));
+        }
     }
     heartbeat.finish(Duration::ZERO).await;
+    Ok(())
+}
+
+/// Passes where one attempt does.
+async fn in_some_attempt<F>(attempt: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), String>>,
+{
+    let mut why = Vec::new();
+    for _ in 0..ATTEMPTS {
+        match attempt().await {
+            Ok(()) => return,
+            Err(reason) => why.push(reason),
+        }
+    }
+    panic!("{why:#?}");
 }
 
 #[tokio::test]
 async fn a_hive_that_comes_back_gets_the_next_beat_and_no_burst() {
-    // A port that nobody listens on: taken, and let go.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let url = format!("http://{address}").parse().unwrap();
-    drop(listener);
-    let (_worker, heartbeat) = start(&url, INTERVAL);
+    in_some_attempt(beats_resume_without_a_burst).await;
+}
+
+async fn beats_resume_without_a_burst() -> Result<(), String> {
+    // Ours, so that nobody else gets it, but nobody listens there yet.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    let (_worker, heartbeat) = start(&url.parse().unwrap(), INTERVAL);
     sleep(3 * INTERVAL + INTERVAL / 2).await;
     let back = Instant::now();
-    let mut hive = Hive::on(TcpListener::bind(address).await.unwrap(), Mood::Accept);
-    let first = hive.next().await;
-    assert!(first.at - back < INTERVAL + LATE);
-    assert_eq!(first.beat["sequence"], 5, "four were due meanwhile");
-    let second = hive.next().await;
-    assert!(second.at - first.at > INTERVAL / 4, "no burst");
-    assert_eq!(second.beat["sequence"], 6);
+    let mut hive = Hive::on(socket.listen(100).unwrap(), Mood::Accept);
+    let (first, second) = (hive.next().await, hive.next().await);
     hive.listening.abort();
-    heartbeat.finish(DEADLINE).await;
+    heartbeat.finish(Duration::ZERO).await;
+    let sequences = [&first.beat["sequence"], &second.beat["sequence"]];
+    let (waited, gap) = (first.at - back, second.at - first.at);
+    // Four were due before there was a hive.
+    if sequences == [5, 6] && waited < INTERVAL + LATE && gap > INTERVAL / 4 {
+        Ok(())
+    } else {
+        Err(format!("{sequences:?} after {waited:?} and {gap:?} more"))
+    }
 }
 
 #[tokio::test]
@@ -268,8 +298,9 @@ async fn a_hive_that_hung_is_heard_again_within_an_interval() {
     hive.next().await;
     hive.mood.send_replace(Mood::Accept);
     let back = Instant::now();
-    let arrival = hive.next().await;
-    assert!(arrival.at - back < INTERVAL + LATE);
+    let waited = hive.next().await.at - back;
+    // Whoever waits for the first beat's answer waits for more than four seconds.
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
     heartbeat.finish(Duration::ZERO).await;
 }
 
@@ -280,8 +311,9 @@ async fn a_hive_that_hangs_does_not_hold_the_end_up() {
     hive.next().await;
     worker.drain();
     let started = Instant::now();
-    heartbeat.finish(Duration::from_millis(200)).await;
-    assert!(started.elapsed() < Duration::from_secs(2));
+    heartbeat.finish(Duration::from_secs(2)).await;
+    // The hive would take 5 s.
+    assert!(started.elapsed() < Duration::from_millis(4500));
     assert_eq!(hive.next().await.beat["state"], "Draining");
 }
 

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::Scratch;
-use crate::running::{Hive, WorkerCommand, WorkerProcess, answer, get, infer, long_streams};
+use crate::running::{
+    DEADLINE, Hive, WorkerCommand, WorkerProcess, answer, get, in_some_attempt, infer,
+    long_streams, on_a_busy_machine, tiny_model, try_answer, try_get, try_infer,
+};
 
-fn ends_within(worker: &mut WorkerProcess, limit: Duration) -> Option<i32> {
+fn ends_within(worker: &mut WorkerProcess, promised: Duration) -> Option<i32> {
     let asked = Instant::now();
     let status = worker.wait();
     let took = asked.elapsed();
+    let limit = on_a_busy_machine(promised);
     assert!(took < limit, "{took:?}: {:#?}", worker.log);
     status.code()
 }
@@ -60,11 +64,8 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
     let port = worker.port();
     let health = json!({"status": "loading", "model_loaded": false, "worker_id": "w-1"});
     assert_eq!(get(port, "/v1/health"), (200, health));
-    assert!(
-        worker.started.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        worker.started.elapsed()
-    );
+    let took = worker.started.elapsed();
+    assert!(took < on_a_busy_machine(Duration::from_secs(1)), "{took:?}");
     let reason = json!({"ready": false, "reason": "loading"});
     assert_eq!(get(port, "/v1/ready"), (503, reason));
     let (status, body) = answer(infer(port, &json!({"prompt": "Hello"})));
@@ -75,6 +76,11 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
 
 #[test]
 fn what_runs_is_finished_and_nothing_new_is_taken() {
+    in_some_attempt(finish_what_runs);
+}
+
+/// `None` where the streams were over before everything was asked.
+fn finish_what_runs() -> Option<()> {
     let command = WorkerCommand {
         // Longer than the streams take on a machine that does ten other things.
         more: vec!["--drain-timeout", "100"],
@@ -84,19 +90,28 @@ fn what_runs_is_finished_and_nothing_new_is_taken() {
     let streams = long_streams(port);
     worker.signal("TERM");
     worker.until_logged("draining");
-    let reason = json!({"ready": false, "reason": "draining"});
-    assert_eq!(get(port, "/v1/ready"), (503, reason));
-    assert_eq!(get(port, "/v1/health").1["status"], "draining");
-    assert_eq!(answer(infer(port, &json!({"prompt": "Hello"}))).0, 503);
+    let ready = try_get(port, "/v1/ready");
+    let health = try_get(port, "/v1/health");
+    let refusal = try_infer(port, &json!({"prompt": "Hello"})).and_then(try_answer);
     for mut stream in streams {
         let rest = rest_of(&mut stream);
         assert_eq!(rest.matches("event: end").count(), 1, "{rest}");
     }
     assert_eq!(ends_within(&mut worker, Duration::from_secs(2)), Some(0));
+    let reason = json!({"ready": false, "reason": "draining"});
+    assert_eq!(ready?, (503, reason));
+    assert_eq!(health?.1["status"], "draining");
+    assert_eq!(refusal?.0, 503);
+    Some(())
 }
 
 #[test]
 fn what_takes_too_long_is_cut_off_and_told_so() {
+    in_some_attempt(cut_off_what_takes_too_long);
+}
+
+/// `None` where the streams were over before the worker was asked to stop.
+fn cut_off_what_takes_too_long() -> Option<()> {
     let command = WorkerCommand {
         more: vec!["--drain-timeout", "0.05"],
         ..WorkerCommand::default()
@@ -111,18 +126,26 @@ fn what_takes_too_long_is_cut_off_and_told_so() {
         assert_eq!(last, 1, "{rest}");
         cut_off += rest.matches("\"code\":\"interrupted\"").count();
     }
-    assert!(cut_off > 0);
     assert_eq!(ends_within(&mut worker, Duration::from_secs(3)), Some(0));
+    (cut_off > 0).then_some(())
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
+    in_some_attempt(signal_twice);
+}
+
+/// `None` where the streams were over, and with them the worker, before the second signal.
+fn signal_twice() -> Option<()> {
     let (mut worker, port) = WorkerCommand::default().serve();
     let _streams = long_streams(port);
     worker.signal("TERM");
     worker.until_logged("draining");
     worker.signal("INT");
-    assert_eq!(ends_within(&mut worker, Duration::from_secs(1)), Some(130));
+    match ends_within(&mut worker, Duration::from_secs(1)) {
+        Some(0) => None,
+        code => Some(assert_eq!(code, Some(130))),
+    }
 }
 
 fn rest_of(stream: &mut impl Read) -> String {
@@ -154,13 +177,12 @@ fn a_closed_standard_error_does_not_end_it() {
             &port.to_string(),
             "--model",
         ])
-        .arg(crate::running::tiny_model())
+        .arg(tiny_model())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + crate::running::DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     let ready = loop {
-        let connected = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-        if connected && get(port, "/v1/ready").0 == 200 {
+        if try_get(port, "/v1/ready").is_some_and(|(status, _)| status == 200) {
             break true;
         }
         if Instant::now() > deadline || worker.try_wait().unwrap().is_some() {
@@ -173,7 +195,9 @@ fn a_closed_standard_error_does_not_end_it() {
     assert!(ready);
 }
 
+/// A port that nobody gets by asking for any: those that systems hand out lie above.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..32_000).find(is_free).expect("a free port")
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 /// Nothing in these tests takes this long unless it hangs.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Longer than any test: a generation that stays in its prefill until it is cancelled.
 pub const FOREVER: Duration = Duration::from_secs(3600);

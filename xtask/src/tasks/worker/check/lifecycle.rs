@@ -115,8 +115,9 @@ const ELSEWHERE_LIMIT: Duration = Duration::from_millis(300);
 /// How long the last question for health may take.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long the last heartbeat may be under way after the process has ended.
-const LAST_BEAT_LIMIT: Duration = Duration::from_millis(500);
+/// How long the last heartbeat may be under way after the process has ended: the hive, too, may be
+/// waiting for a core.
+const LAST_BEAT_LIMIT: Duration = Duration::from_secs(3);
 
 const LEVELS: [&str; 8] = [
     "TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL",

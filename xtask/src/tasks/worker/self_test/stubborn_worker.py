@@ -7,6 +7,7 @@ the tests of the guards run it. Standard library only, Python 3.8 or newer. Knob
 
     STUBBORN_FLOOD_MB   how much it writes to its log, as fast as it can (100)
     STUBBORN_STRAY      1: another child, in a session of its own
+    STUBBORN_UNMARKED   1: its children don't inherit WORKER_TEST_RUN, so that only their group tells of them
     STUBBORN_INFERENCE  what an inference does: hang, or die by a segmentation fault (hang)
     STUBBORN_NOTE       a file that it writes when the first inference has come
     STUBBORN_POLITE     1: it stops when it is asked to, and so does its child
@@ -44,8 +45,14 @@ def ignore_signals():
 def start_child(own_session=False):
     """Comes back when the child ignores signals. It inherits the log, as children do."""
     names = [] if os.environ.get("STUBBORN_POLITE") == "1" else IGNORED
+    environment = dict(os.environ)
+    if environment.get("STUBBORN_UNMARKED") == "1":
+        environment.pop("WORKER_TEST_RUN", None)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD % names], stdout=subprocess.PIPE, start_new_session=own_session
+        [sys.executable, "-c", CHILD % names],
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=own_session,
     )
     child.stdout.readline()
     return child

@@ -19,10 +19,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(3);
 const TABLE_INTERVAL: Duration = Duration::from_millis(15);
 
 /// How long the other members of a group may outlive its leader.
-const FOLLOW_LIMIT: Duration = Duration::from_millis(500);
+const FOLLOW_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a killed process may take to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(2);
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a group is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -392,7 +392,7 @@ mod tests {
         command.args(["-c", "kill -SEGV $$"]);
         let group = ProcessGroup::spawn(command, Role::Tool, Duration::ZERO).unwrap();
         let watch = group.watch();
-        assert!(wait_until(Duration::from_secs(10), POLL_INTERVAL, || {
+        assert!(wait_until(Duration::from_secs(60), POLL_INTERVAL, || {
             watch.has_ended()
         }));
         let (status, lived) = group.end().unwrap().unwrap();

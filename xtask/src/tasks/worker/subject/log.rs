@@ -286,7 +286,7 @@ mod tests {
     fn an_ended_log_is_whole() {
         let folder = std::env::temp_dir().join(format!("log-{}", uuid::Uuid::new_v4()));
         let log = Log::follow(&b"one\ntwo"[..], &folder).unwrap();
-        log.settle(Duration::from_secs(10));
+        log.settle(Duration::from_secs(60));
         assert_eq!(log.tail(9), ["one", "two"]);
         assert_eq!(std::fs::read(&folder).unwrap(), b"one\ntwo");
         std::fs::remove_file(&folder).unwrap();

@@ -89,7 +89,7 @@ mod tests {
             drop(listener);
             // A child that another test is starting holds the socket until it becomes another program.
             let free = || Ok(ensure_free(port, "the worker", "--port").ok());
-            let limit = Duration::from_secs(10);
+            let limit = Duration::from_secs(60);
             StopFlag::default()
                 .wait_for("a free port", limit, free)
                 .unwrap();

@@ -415,7 +415,7 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    const LIMIT: Duration = Duration::from_secs(10);
+    const LIMIT: Duration = Duration::from_secs(60);
 
     fn body(bytes: &[u8], at_end: bool) -> Option<(String, usize)> {
         let (answer, length) = parse(bytes, at_end)?;

@@ -21,10 +21,10 @@ const MARK: &str = "WORKER_TEST_RUN";
 const STRAY_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a killed process may take to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(2);
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a port may be held after the end of whoever listened on it.
-const PORT_LIMIT: Duration = Duration::from_millis(500);
+const PORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often we look through the process table.
 const TABLE_INTERVAL: Duration = Duration::from_millis(15);

@@ -40,7 +40,7 @@ pub fn ask(mut command: Command, limit: Duration) -> io::Result<(ExitStatus, Str
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = Duration::from_secs(120);
 
     #[test]
     fn an_answer_comes_with_the_exit_status() {

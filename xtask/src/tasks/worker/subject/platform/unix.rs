@@ -251,7 +251,7 @@ mod tests {
             if let Some(status) = peek_exit(&mut child).unwrap() {
                 break status;
             }
-            assert!(began.elapsed().as_secs() < 10, "sh did not end");
+            assert!(began.elapsed().as_secs() < 60, "sh did not end");
             std::thread::yield_now();
         };
         assert_eq!(status.code(), Some(7));

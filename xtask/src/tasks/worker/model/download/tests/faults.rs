@@ -331,7 +331,7 @@ fn an_interrupted_download_goes_on_where_it_was() {
     let (stop, part) = (case.stop.clone(), case.part());
     let ctrl_c = std::thread::spawn(move || {
         StopFlag::default()
-            .wait_for("200,000 bytes", Duration::from_secs(30), || {
+            .wait_for("200,000 bytes", Duration::from_secs(120), || {
                 let len = std::fs::metadata(&part).map_or(0, |metadata| metadata.len());
                 Ok((len == 200_000).then_some(()))
             })

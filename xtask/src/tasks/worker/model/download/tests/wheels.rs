@@ -1,6 +1,8 @@
 //! Wheels, with a pip that does what it is told: the real one needs a network.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
 
 use super::*;
 
@@ -12,9 +14,20 @@ fn python_with_pip(case: &Case, pip: &str) -> PathBuf {
         "#!/bin/sh\n[ \"$2\" = 'import pip' ] && exit 0\n[ \"$2\" = pip ] || exec python3 \"$@\"\n\
          while [ $# -gt 1 ]; do [ \"$1\" = --dest ] && dest=$2; shift; done\n{pip}\n"
     );
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &script);
     path
+}
+
+/// Through a process of its own: a child that another test is just starting would inherit a file
+/// that we have open for writing, and what is open for writing can't be run.
+fn write_program(path: &Path, text: &str) {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]);
+    let mut child = command.arg(path).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
 }
 
 /// A download of a member of a wheel that holds `bytes`.
@@ -51,7 +64,7 @@ fn pip_is_asked_for_exactly_one_package_and_runs_none_of_its_code() {
     let case = case_of(&content(1), &pip);
     let script = std::fs::read_to_string(case.python.as_ref().unwrap()).unwrap();
     let script = script.replace("while [", "args=\"$*\"; while [");
-    std::fs::write(case.python.as_ref().unwrap(), script).unwrap();
+    write_program(case.python.as_ref().unwrap(), &script);
     case.run(false).unwrap();
     let args = std::fs::read_to_string(case.folder.join("args")).unwrap();
     for expected in [
@@ -96,11 +109,8 @@ fn a_python_without_pip_is_named_with_the_way_to_install_it() {
     let case = case_of(b"", "exit 0");
     let python = case.python.as_ref().unwrap();
     let script = std::fs::read_to_string(python).unwrap();
-    std::fs::write(
-        python,
-        script.replace("'import pip' ] && exit 0", "'import pip' ] && exit 1"),
-    )
-    .unwrap();
+    let without_pip = script.replace("'import pip' ] && exit 0", "'import pip' ] && exit 1");
+    write_program(python, &without_pip);
     case.assert_refused(&["has no pip", "--python PATH"]);
 }
 
@@ -110,7 +120,7 @@ fn an_interruption_ends_pip_and_leaves_nothing() {
     let pid_file = case.folder.join("pid");
     let stop = case.stop.clone();
     let ctrl_c = std::thread::spawn(move || {
-        let pid = StopFlag::default().wait_for("pip", Duration::from_secs(30), || {
+        let pid = StopFlag::default().wait_for("pip", Duration::from_secs(120), || {
             let text = std::fs::read_to_string(&pid_file).unwrap_or_default();
             Ok(text.trim().parse::<i32>().ok())
         });
