@@ -9,7 +9,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use running::{Hive, WorkerCommand, answer, get, infer, on_a_busy_machine, send, tiny_model};
+use running::{
+    Hive, WorkerCommand, answer, get, in_some_attempt, infer, on_a_busy_machine, send, tiny_model,
+};
 use serde_json::{Value, json};
 
 /// Ends as the contract says: soon, not with 0, and with one line that names the cause.
@@ -209,6 +211,12 @@ fn in_pieces_and_in_one_the_text_is_the_same() {
 
 #[test]
 fn a_hive_that_hangs_is_no_hindrance() {
+    in_some_attempt(beat_to_a_hive_that_hangs);
+}
+
+/// `None` where the machine was too busy for a beat in time. A worker that waits for the hive is late
+/// by seconds, always.
+fn beat_to_a_hive_that_hangs() -> Option<()> {
     let hive = Hive::start(false);
     let command = WorkerCommand {
         hive_url: hive.url.clone(),
@@ -219,9 +227,10 @@ fn a_hive_that_hangs_is_no_hindrance() {
     let sequences: Vec<u64> = (0..6)
         .map(|_| hive.next()["sequence"].as_u64().unwrap())
         .collect();
-    assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
     let (status, _) = answer(infer(port, &json!({"prompt": "Hello", "max_tokens": 3})));
     assert_eq!(status, 200);
+    assert!(sequences.is_sorted(), "{sequences:?}");
+    (sequences == [1, 2, 3, 4, 5, 6]).then_some(())
 }
 
 #[test]

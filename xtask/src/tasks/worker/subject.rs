@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use self::client::{NoAnswer, Request, Response};
+use self::client::{Client, NoAnswer, Request, Response};
 use self::companion::Companion;
 use self::dialect::{Completion, Health, InferenceRequest, Readiness};
 use self::golden::Golden;
@@ -54,7 +54,7 @@ use self::lag::LagWatch;
 use self::pace::Pace;
 use self::process::{Launch, StartUp, WorkerProcess};
 use self::python::Python;
-use self::recorder::Recorder;
+use self::recorder::{Line, Recorder};
 use self::seen::Seen;
 use self::stream::StreamedAnswer;
 use super::config::WorkerTestConfig;
@@ -167,7 +167,7 @@ impl Subject<'_> {
     ) -> Result<StreamedAnswer> {
         let request = request.to_request(true);
         let client = self.worker.client();
-        let recorder = Recorder::of(self.journal_line(), client, &request, limit);
+        let recorder = Recorder::of(&self.journal_line(), client, &request, limit);
         match stream::receive(client, &request, limit, |text| recorder.token(text)) {
             Ok(answer) => {
                 recorder.streamed(&request, &answer);
@@ -183,9 +183,7 @@ impl Subject<'_> {
 
     /// Sends any request and records the answer. No answer is the worker's fault.
     pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
-        let client = self.worker.client();
-        let recorder = Recorder::of(self.journal_line(), client, request, limit);
-        let response = recorder.note(client.send(request, limit));
+        let response = self.client().send(request, limit);
         response.map_err(|error| self.blame(error))
     }
 
@@ -239,7 +237,7 @@ impl Subject<'_> {
 
     fn exchange(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
         let port = self.worker.launch().port;
-        let recorder = Recorder::of_bytes(self.journal_line(), name, bytes, limit);
+        let recorder = Recorder::of_bytes(&self.journal_line(), name, bytes, limit);
         recorder.note(raw::exchange(
             port,
             name,
@@ -249,9 +247,18 @@ impl Subject<'_> {
         ))
     }
 
+    /// Talks to the worker, in the name of the running check.
+    pub fn client(&self) -> Client {
+        self.worker.client().witnessed(self.journal_line())
+    }
+
     /// Where facts about a request of the running check go.
-    fn journal_line(&self) -> (&Journal, &'static str) {
-        (self.surroundings.journal, self.check_id.get())
+    fn journal_line(&self) -> Line {
+        Line {
+            journal: self.surroundings.journal.clone(),
+            check_id: self.check_id.get(),
+            companion: None,
+        }
     }
 
     /// How fast workers like this one are: measured once, on a companion that has nothing else to do.

@@ -49,7 +49,7 @@ fn ready_companion<'s>(
     name: &str,
     more: &[&str],
 ) -> Result<(Companion, &'s Pace)> {
-    let companion = subject.companion(name, |launch| {
+    let mut companion = subject.companion(name, |launch| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         launch.more = more.iter().map(|&option| option.to_owned()).collect();
     })?;

@@ -73,6 +73,9 @@ pub struct RequestSpan {
     pub number: u64,
     /// The check that asked.
     pub id: String,
+    /// The name of the worker that was asked, where it isn't the one under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companion: Option<String>,
     /// "GET /v1/health".
     pub request: String,
     /// The whole address.
@@ -163,6 +166,7 @@ impl Timeline {
         self.requests.push(RequestSpan {
             number: question.number,
             id: question.id.clone(),
+            companion: question.companion.clone(),
             request: question.request.clone(),
             url: question.url.clone(),
             content_type: headers
@@ -249,6 +253,7 @@ fn unseen_question(answer: &Answer, number: u64) -> Question {
     Question {
         number,
         id: answer.id.clone(),
+        companion: None,
         request: answer.request.clone(),
         url: String::new(),
         headers: Vec::new(),
@@ -296,6 +301,7 @@ mod tests {
             let question = Question {
                 number: number + 1,
                 id: String::from("a.b"),
+                companion: None,
                 request: String::from("GET /"),
                 url: String::new(),
                 headers: Vec::new(),

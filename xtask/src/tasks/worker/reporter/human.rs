@@ -138,7 +138,11 @@ impl<W: Write> Human<W> {
         if self.verbosity != Verbosity::Verbose {
             return Ok(());
         }
-        self.line(&format!("   > {}", question.request))?;
+        let whom = question.companion.as_ref();
+        let whom = whom.map_or(String::new(), |name| {
+            format!(" (to another worker, {name})")
+        });
+        self.line(&format!("   > {}{whom}", question.request))?;
         for (name, value) in &question.headers {
             self.line(&format!("   > {name}: {value}"))?;
         }

@@ -29,7 +29,8 @@ pub fn render(report: &RunReport) -> String {
             );
             // Whatever was answered once tells when the worker is up.
             let mut requests = report.timeline.requests.iter();
-            let answered = requests.find(|r| r.status == Some(200) && r.body.is_none());
+            let answered = requests
+                .find(|r| r.status == Some(200) && r.body.is_none() && r.companion.is_none());
             if let Some(request) = answered {
                 let url = quoted(&request.url);
                 let _ = writeln!(script, "until curl -fs {url}; do sleep 0.1; done");
@@ -61,6 +62,10 @@ fn curl(request: &RequestSpan) -> String {
     };
     if request.url.is_empty() {
         return format!("# {} was answered with {came}", one_line(&request.request));
+    }
+    if let Some(companion) = &request.companion {
+        let (request, companion) = (one_line(&request.request), one_line(companion));
+        return format!("# {request} to another worker, {companion}: {came}");
     }
     let mut line = format!(
         "curl -sS -i -N -X {} {}",

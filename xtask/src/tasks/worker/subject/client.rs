@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ureq::http;
 
 use super::group::Watch;
+use super::recorder::{Line, Recorder};
 use crate::tasks::worker::stop::StopFlag;
 
 /// The largest answer that is read; whatever is beyond it is a broken promise anyway.
@@ -78,6 +79,7 @@ pub struct Client {
     worker: Watch,
     authorization: Option<String>,
     stop: StopFlag,
+    witness: Option<Line>,
 }
 
 impl Response {
@@ -125,6 +127,17 @@ impl Client {
             worker,
             authorization: None,
             stop: stop.clone(),
+            witness: None,
+        }
+    }
+
+    /// The same client; what it sends and gets from now on is recorded.
+    ///
+    /// Streams are recorded by whoever reads them.
+    pub fn witnessed(&self, line: Line) -> Self {
+        Self {
+            witness: Some(line),
+            ..self.clone()
         }
     }
 
@@ -138,6 +151,14 @@ impl Client {
     ///
     /// Fails with [`NoAnswer`], or with `Interrupted` as soon as the run is.
     pub fn send(&self, request: &Request, limit: Duration) -> anyhow::Result<Response> {
+        let Some(line) = &self.witness else {
+            return self.exchange(request, limit);
+        };
+        let recorder = Recorder::of(line, self, request, limit);
+        recorder.note(self.exchange(request, limit))
+    }
+
+    fn exchange(&self, request: &Request, limit: Duration) -> anyhow::Result<Response> {
         let mut answer = None;
         let mut broken = None;
         self.stream(

@@ -1,11 +1,12 @@
 //! A worker beside the one under test, with a hive of its own, for what must not touch the first.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::Subject;
-use super::client::{Request, Response};
+use super::client::{Client, Request, Response};
 use super::dialect::{
     self, BeatState, Completion, Health, HeartbeatPayload, InferenceRequest, Readiness,
     is_heartbeat_request, read_heartbeat,
@@ -13,11 +14,12 @@ use super::dialect::{
 use super::hive::MockHiveServer;
 use super::open_stream::OpenStream;
 use super::port;
-use super::process::{Exit, Launch, StartUp, WorkerProcess};
+use super::process::{Exit, Launch, PortLost, StartUp, WorkerProcess};
 use super::raw::RawConnection;
+use super::recorder::{Line, Recorder};
 use super::stream::{self, StreamedAnswer};
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::record::event::Heartbeat;
+use crate::tasks::worker::record::event::{EventKind, Heartbeat};
 use crate::tasks::worker::stop::{StopFlag, in_time};
 
 /// How long a question about health or readiness may take before it counts as unanswered.
@@ -26,7 +28,10 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(2);
 /// How long a connection to a loopback port may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// A second worker with a hive of its own. No answer of it shows up in the run's journal.
+/// A second worker with a hive of its own.
+///
+/// What it is asked shows up in the run's journal under its name. Its life and its heartbeats don't:
+/// a reader would take them for those of the worker under test.
 #[derive(Debug)]
 pub struct Companion {
     /// The worker. It is stopped before its hive.
@@ -35,6 +40,10 @@ pub struct Companion {
     pub hive: MockHiveServer,
     /// Tells every wait to give up.
     pub stop: StopFlag,
+    /// Talks to the worker.
+    client: Client,
+    line: Line,
+    log_path: PathBuf,
     ready_limit: Duration,
 }
 
@@ -58,20 +67,53 @@ impl Companion {
             ..subject.worker.launch().clone()
         };
         prepare(&mut launch, &hive)?;
-        let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
+        let line = Line {
+            journal: surroundings.journal.clone(),
+            check_id: subject.check_id.get(),
+            companion: Some(name.to_owned()),
+        };
+        let log_path = folder.join("worker.log");
+        let worker = WorkerProcess::start(launch, &log_path, stop)?;
         Ok(Self {
+            client: worker.client().witnessed(line.clone()),
             worker,
             hive,
             stop: stop.clone(),
+            line,
+            log_path,
             ready_limit: Duration::from_secs(surroundings.config.timeout_secs),
         })
     }
 
-    /// Waits until it says that it is ready, as long as the worker under test may take.
-    pub fn wait_until_ready(&self) -> Result<()> {
+    /// Waits until it says that it is ready, as long as the worker under test may take. It is started
+    /// once more where somebody else has taken its port.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let lost = match self.look_for_readiness() {
+            Err(error) => error.downcast::<PortLost>()?,
+            Ok(()) => return Ok(()),
+        };
+        let name = self.line.companion.as_deref().unwrap_or_default();
+        let message =
+            format!("{lost}\n  so the worker {name} is started once more, on another port");
+        self.line.journal.emit(EventKind::Noted { message });
+        let launch = Launch {
+            port: port::pick_free()?,
+            ..self.worker.launch().clone()
+        };
+        self.worker = WorkerProcess::start(launch, &self.log_path, &self.stop)?;
+        self.client = self.worker.client().witnessed(self.line.clone());
+        self.look_for_readiness()
+    }
+
+    fn look_for_readiness(&self) -> Result<()> {
         let mut start_up = StartUp::default();
         self.worker
             .wait_until_ready(self.ready_limit, &mut start_up)
+    }
+
+    /// Talks to the worker.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Asks whether the process lives.
@@ -99,13 +141,22 @@ impl Companion {
         limit: Duration,
     ) -> Result<StreamedAnswer> {
         let request = request.to_request(true);
-        let answer = stream::receive(self.worker.client(), &request, limit, |_| {});
-        answer.map_err(|error| self.worker.blame(error))
+        let recorder = Recorder::of(&self.line, &self.client, &request, limit);
+        match stream::receive(&self.client, &request, limit, |_| {}) {
+            Ok(answer) => {
+                recorder.streamed(&request, &answer);
+                Ok(answer)
+            }
+            Err(error) => {
+                recorder.unanswered(&error);
+                Err(self.worker.blame(error))
+            }
+        }
     }
 
     /// Sends any request. No answer is the worker's fault.
     pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
-        let sent = self.worker.client().send(request, limit);
+        let sent = self.client.send(request, limit);
         sent.map_err(|error| self.worker.blame(error))
     }
 
@@ -125,7 +176,13 @@ impl Companion {
 
     /// A streamed request whose answer is read as far as somebody asks for it.
     pub fn open_stream(&self, request: &InferenceRequest) -> Result<OpenStream> {
-        let stream = OpenStream::send(self.connect()?, &request.to_request(true));
+        self.open_on(self.connect()?, &request.to_request(true))
+    }
+
+    /// A request on this connection, whose answer is read as far as somebody asks for it.
+    pub fn open_on(&self, connection: RawConnection, request: &Request) -> Result<OpenStream> {
+        let recorder = Recorder::of(&self.line, &self.client, request, self.ready_limit);
+        let stream = OpenStream::send(connection, request, recorder);
         stream.map_err(|error| self.worker.blame(error))
     }
 

@@ -69,7 +69,7 @@ impl LoadObservation {
         let golden = subject.golden()?;
         let tokens = golden.tokens_in(REQUEST_TIME, 4, 64);
         let limit = golden.limit(tokens, STREAMS);
-        let client = subject.worker.client();
+        let client = &subject.client();
         let over = AtomicBool::new(false);
         // Just after a periodic beat, so that the next one is due under load, a whole interval later.
         await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;

@@ -35,7 +35,7 @@ impl LoadingObservation {
     pub fn make(subject: &Subject) -> Result<LoadingObservation> {
         let companion = subject.companion("loading", |_| {})?;
         let stop = subject.surroundings.stop;
-        let client = companion.worker.client();
+        let client = companion.client();
         let limit = Duration::from_secs(subject.surroundings.config.timeout_secs) + SLACK;
         let mut health = Vec::new();
         let answers = stop.wait_for("an answer of a second worker", limit, || {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::client::{Request, Response};
 use super::dialect::{self, StreamEvent};
 use super::raw::{self, RawConnection, Received};
+use super::recorder::Recorder;
 use super::sse::SseParser;
 use super::stream::{self, StreamedAnswer};
 use crate::tasks::worker::record::event::Mismatch;
@@ -29,6 +30,9 @@ pub struct OpenStream {
     connection: RawConnection,
     name: String,
     sent: Instant,
+    recorder: Recorder,
+    /// Whether what became of it is recorded.
+    is_over: bool,
 }
 
 /// How far an answer has come.
@@ -45,15 +49,18 @@ pub enum Progress {
 }
 
 impl OpenStream {
-    /// Sends a request on a connection that is already there.
-    pub fn send(mut connection: RawConnection, request: &Request) -> Result<Self> {
-        let sent = Instant::now();
-        connection.send(&raw::spell(request), SEND_LIMIT)?;
-        Ok(Self {
+    /// Sends a request on a connection that is already there, as `recorder` has recorded it.
+    pub fn send(connection: RawConnection, request: &Request, recorder: Recorder) -> Result<Self> {
+        let mut stream = Self {
             connection,
             name: request.name(),
-            sent,
-        })
+            sent: Instant::now(),
+            recorder,
+            is_over: false,
+        };
+        let sent = stream.connection.send(&raw::spell(request), SEND_LIMIT);
+        sent.inspect_err(|error| stream.is_lost(error))?;
+        Ok(stream)
     }
 
     /// Takes what has arrived, without waiting for more, and says how far that is.
@@ -87,9 +94,13 @@ impl OpenStream {
 
     /// The answer's head and body, once it is whole, whatever it is.
     pub fn finish(mut self, limit: Duration) -> Result<Response> {
-        let mut answer = self.connection.read_answer(&self.name, limit)?;
-        answer.sent = self.sent;
-        Ok(answer)
+        let answer = self.connection.read_answer(&self.name, limit);
+        let answer = answer.map(|answer| Response {
+            sent: self.sent,
+            ..answer
+        });
+        self.is_over = true;
+        self.recorder.note(answer)
     }
 
     /// The whole stream, which has to keep the rules of streams.
@@ -98,11 +109,16 @@ impl OpenStream {
     }
 
     /// Goes away.
-    pub fn leave(self, how: Departure) -> Result<()> {
+    pub fn leave(mut self, how: Departure) -> Result<()> {
         match how {
-            Departure::Fin => self.connection.leave(),
-            Departure::Reset => self.connection.reset(),
+            Departure::Fin => self.connection.before_leaving(),
+            Departure::Reset => self.connection.before_resetting(),
         }
+    }
+
+    fn is_lost(&mut self, error: &anyhow::Error) {
+        self.is_over = true;
+        self.recorder.unanswered(error);
     }
 
     fn arrived(&self) -> Progress {
@@ -124,6 +140,19 @@ impl OpenStream {
             Progress::Ended
         } else {
             Progress::Tokens(tokens)
+        }
+    }
+}
+
+impl Drop for OpenStream {
+    /// Whoever lets go of it without having read to the end has left.
+    fn drop(&mut self) {
+        if !self.is_over {
+            let tokens = match self.arrived() {
+                Progress::Tokens(tokens) => tokens,
+                Progress::Waiting | Progress::Ended | Progress::Refused(_) => 0,
+            };
+            self.recorder.left(tokens);
         }
     }
 }

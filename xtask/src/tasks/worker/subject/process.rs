@@ -198,11 +198,12 @@ impl WorkerProcess {
         Ok(end.map(|(status, lived)| Exit { status, lived }))
     }
 
-    /// Fails with a [`Mismatch`] if it has ended.
+    /// Fails with a [`Mismatch`] if it has ended, or with [`PortLost`] where somebody else has its
+    /// port.
     pub fn ensure_alive(&self) -> Result<()> {
         match self.exited()? {
             None => Ok(()),
-            Some(exit) => Err(exit.mismatch().into()),
+            Some(exit) => Err(self.port_lost().map_or(exit.mismatch().into(), Into::into)),
         }
     }
 

@@ -188,6 +188,11 @@ impl RawConnection {
 
     /// Goes away as a client does that is done: with a FIN.
     pub fn leave(mut self) -> Result<()> {
+        self.before_leaving()
+    }
+
+    /// Makes dropping it an orderly end.
+    pub fn before_leaving(&mut self) -> Result<()> {
         // Closing with unread bytes would be a reset.
         self.stream.set_nonblocking(true)?;
         let mut buffer = [0; 4096];
@@ -197,6 +202,11 @@ impl RawConnection {
 
     /// Goes away as a client does that crashes: with a RST.
     pub fn reset(self) -> Result<()> {
+        self.before_resetting()
+    }
+
+    /// Makes dropping it a crash.
+    pub fn before_resetting(&self) -> Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
         Ok(())
     }

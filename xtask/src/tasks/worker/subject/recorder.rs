@@ -19,8 +19,16 @@ const BODY_BYTES: usize = 64 << 10;
 /// How much is recorded of bytes that are no request: their begin shows what is wrong with them.
 const RAW_BYTES: usize = 2 << 10;
 
-/// A journal, and the check whose facts go there.
-type Line<'run> = (&'run Journal, &'static str);
+/// Where facts about requests go.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The run's journal.
+    pub journal: Journal,
+    /// The check that asks.
+    pub check_id: &'static str,
+    /// The name of the worker that is asked, where it isn't the one under test.
+    pub companion: Option<String>,
+}
 
 /// How many tokens of one stream become events, and how much of their text.
 const TOKENS: u64 = 5_000;
@@ -28,23 +36,24 @@ const TOKEN_BYTES: usize = 256 << 10;
 
 /// One request on its way into the journal.
 #[derive(Debug)]
-pub struct Recorder<'run> {
-    journal: &'run Journal,
+pub struct Recorder {
+    journal: Journal,
     number: u64,
     id: &'static str,
     /// Tokens and bytes of text so far.
     streamed: RefCell<(u64, usize)>,
 }
 
-impl<'run> Recorder<'run> {
+impl Recorder {
     /// Records that `request` is about to be sent, for the check that the line belongs to.
-    pub fn of(line: Line<'run>, client: &Client, request: &Request, limit: Duration) -> Self {
+    pub fn of(line: &Line, client: &Client, request: &Request, limit: Duration) -> Self {
         let body = request.body.as_ref().map(|(_, body)| body.as_slice());
         Self::begin(
             line,
             Question {
-                number: line.0.next_number(),
-                id: line.1.to_owned(),
+                number: line.journal.next_number(),
+                id: line.check_id.to_owned(),
+                companion: line.companion.clone(),
                 request: request.name(),
                 url: client.url(request),
                 headers: client.headers(request),
@@ -56,12 +65,13 @@ impl<'run> Recorder<'run> {
     }
 
     /// The same for bytes that no well-behaved client would send.
-    pub fn of_bytes(line: Line<'run>, name: &str, bytes: &[u8], limit: Duration) -> Self {
+    pub fn of_bytes(line: &Line, name: &str, bytes: &[u8], limit: Duration) -> Self {
         Self::begin(
             line,
             Question {
-                number: line.0.next_number(),
-                id: line.1.to_owned(),
+                number: line.journal.next_number(),
+                id: line.check_id.to_owned(),
+                companion: line.companion.clone(),
                 request: name.to_owned(),
                 url: String::new(),
                 headers: Vec::new(),
@@ -72,15 +82,23 @@ impl<'run> Recorder<'run> {
         )
     }
 
-    fn begin((journal, id): Line<'run>, question: Question) -> Self {
+    fn begin(line: &Line, question: Question) -> Self {
         let number = question.number;
-        journal.emit(EventKind::Asked(question));
+        line.journal.emit(EventKind::Asked(question));
         Self {
-            journal,
+            journal: line.journal.clone(),
             number,
-            id,
+            id: line.check_id,
             streamed: RefCell::default(),
         }
+    }
+
+    /// Records that the client didn't wait for the end of the answer.
+    pub fn left(&self, tokens: usize) {
+        self.journal.emit(EventKind::Unanswered {
+            number: self.number,
+            cause: format!("the client left after {tokens} tokens"),
+        });
     }
 
     /// Records what came of it.

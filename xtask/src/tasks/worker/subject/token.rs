@@ -30,14 +30,13 @@ pub struct TokenObservation {
 impl TokenObservation {
     /// Starts a worker of its own, and knocks at its door with all sorts of keys.
     pub fn make(subject: &Subject) -> Result<TokenObservation> {
-        let companion = subject.companion("token", |launch| {
+        let mut companion = subject.companion("token", |launch| {
             launch.token = Some(TOKEN.to_owned());
             launch.more = vec![String::from("--host"), String::from("0.0.0.0")];
         })?;
         companion.wait_until_ready()?;
-        let client = |authorization: Option<String>| {
-            companion.worker.client().clone().with_header(authorization)
-        };
+        let client =
+            |authorization: Option<String>| companion.client().clone().with_header(authorization);
         let requests = [
             dialect::health_request(),
             dialect::ready_request(),

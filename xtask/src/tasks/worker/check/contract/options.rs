@@ -231,7 +231,7 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
     let alone = requests.iter().map(|request| subject.infer(request));
     let alone = alone.collect::<Result<Vec<_>>>()?;
     let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
-    let beside = at_once(subject.worker.client(), &requests, limit);
+    let beside = at_once(&subject.client(), &requests, limit);
     for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
         let beside = beside.map_err(|error| subject.worker.blame(error))?;
         let place = format!("request {} of {BESIDE} at once", number + 1);

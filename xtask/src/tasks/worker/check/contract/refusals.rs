@@ -367,7 +367,7 @@ fn bodies(subject: &Subject) -> Result<Evidence> {
 
 fn context_border(subject: &Subject) -> Result<Evidence> {
     const CONTEXT: u32 = 64;
-    let companion = subject.companion("context", |launch| {
+    let mut companion = subject.companion("context", |launch| {
         launch.more = vec![String::from("--ctx-size"), CONTEXT.to_string()];
     })?;
     companion.wait_until_ready()?;

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::tasks::worker::subject::companion::Companion;
 use crate::tasks::worker::subject::dialect::read_completion;
-use crate::tasks::worker::subject::open_stream::OpenStream;
 use crate::tasks::worker::subject::raw::{RawConnection, spell};
 
 /// How many connections do nothing.
@@ -78,8 +77,7 @@ const CONTRACT_HEALTH: &str = "200 as long as the process lives.";
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let (companion, pace) = ready_companion(subject, "slow-reader", &[])?;
     let request = pace.long.request.to_request(true);
-    let slow = OpenStream::send(companion.connect_narrow()?, &request);
-    let slow = slow.map_err(|error| companion.worker.blame(error))?;
+    let slow = companion.open_on(companion.connect_narrow()?, &request)?;
     // Long enough for the buffers between us to fill, where the model is fast enough to fill them.
     companion.let_pass(pace.long.took.mul_f64(0.6))?;
     let limit = pace.golden.limit_beside(1) + pace.long.took;

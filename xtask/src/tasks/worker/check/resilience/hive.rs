@@ -97,7 +97,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
-    let companion = subject.companion_after("hive-absent", |launch, hive| {
+    let mut companion = subject.companion_after("hive-absent", |launch, hive| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         hive.go_away()
     })?;
@@ -141,7 +141,7 @@ fn redirects(subject: &Subject) -> Result<Evidence> {
 
 fn hangs(subject: &Subject) -> Result<Evidence> {
     let interval = 2 * INTERVAL;
-    let companion = subject.companion("hive-hangs", |launch| {
+    let mut companion = subject.companion("hive-hangs", |launch| {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
     companion.wait_until_ready()?;

@@ -223,10 +223,7 @@ fn crowd(
     let each_s = pace.long.took.as_secs_f64().max(1e-3);
     let size = (WORK_LEFT.as_secs_f64() / each_s).ceil() as usize + 1;
     let request = request.to_request(streamed);
-    let open = |_| -> Result<OpenStream> {
-        let stream = OpenStream::send(companion.connect()?, &request);
-        stream.map_err(|error| companion.worker.blame(error))
-    };
+    let open = |_| companion.open_on(companion.connect()?, &request);
     (0..size.clamp(CROWD.0, CROWD.1)).map(open).collect()
 }
 

@@ -34,6 +34,7 @@ pub fn request(page: &mut String, request: &RequestSpan) {
             let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", text(&value));
         }
     };
+    pair("asked of", request.companion.clone());
     pair("sent at", Some(words::duration(request.sent_ms)));
     if let Some(phases) = request.phases {
         pair("queue", Some(words::duration(phases.queue_ms)));

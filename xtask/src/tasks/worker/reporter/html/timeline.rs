@@ -183,7 +183,12 @@ impl Drawing {
         let came = request
             .status
             .map_or(String::from("no answer"), |status| status.to_string());
-        let name = format!("{} for {}: {came}, {took}", request.request, request.id);
+        let whom = request.companion.as_ref();
+        let whom = whom.map_or(String::new(), |name| format!(" to another worker, {name},"));
+        let name = format!(
+            "{}{whom} for {}: {came}, {took}",
+            request.request, request.id
+        );
         let class = if request.status.is_some() {
             "other"
         } else {
