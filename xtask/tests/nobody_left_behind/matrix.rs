@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::run::{Plan, Run, Worker, events, gone_limit};
+use crate::run::{GONE_LIMIT, Plan, Run, Worker, events};
 
 /// A matrix whose first column is in the midst of an inference.
 fn busy(polite: bool) -> Run {
@@ -49,7 +49,7 @@ fn a_second_signal_kills_at_once() {
     run.signal("TERM");
     let (ended, output) = run.finish();
     assert_eq!(ended, Some(143), "{output}");
-    run.assert_gone_within(gone_limit());
+    run.assert_gone_within(GONE_LIMIT);
 }
 
 #[test]
@@ -57,5 +57,5 @@ fn a_matrix_that_is_killed_takes_its_run_with_it() {
     let mut run = busy(false);
     run.signal("KILL");
     run.wait();
-    run.assert_gone_within(gone_limit() + crate::run::GRACE);
+    run.assert_gone_within(GONE_LIMIT + crate::run::GRACE);
 }

@@ -92,7 +92,11 @@ fn hash(path: &Path, give_up: &AtomicBool) -> Option<String> {
 
 fn environment(root: &Path) -> Environment {
     let root = root.to_string_lossy();
-    let git = |arguments: &[&str]| ask("git", &[&["-C", &root], arguments].concat());
+    // Without locks: a run that is killed must not leave one in somebody's repository.
+    let git = |arguments: &[&str]| {
+        let where_and_how = ["--no-optional-locks", "-C", &root];
+        ask("git", &[&where_and_how, arguments].concat())
+    };
     Environment {
         host: system::host(),
         os: system::os().unwrap_or_else(|| std::env::consts::OS.to_owned()),

@@ -55,7 +55,7 @@ pub fn run(subject: &Subject<'_>, teacher: &Teacher) -> Result<()> {
 }
 
 fn ask(subject: &Subject<'_>, teacher: &Teacher) -> Result<Greedy> {
-    let worker = subject.companion("greedy", |_| {})?;
+    let mut worker = subject.companion("greedy", |_| {})?;
     worker.wait_until_ready()?;
     let mut texts = match teacher {
         Teacher::Own => own_texts(&worker)?,

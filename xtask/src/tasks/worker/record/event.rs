@@ -114,6 +114,9 @@ pub enum EventKind {
         number: u64,
         /// "connection refused".
         cause: String,
+        /// Whether it was our own client that didn't wait for more, as its check wants.
+        #[serde(default)]
+        left: bool,
     },
     /// What the worker's process uses, a few times a second.
     Sampled(Vitals),

@@ -92,6 +92,9 @@ pub struct RequestSpan {
     pub status: Option<u16>,
     /// Why there was no answer.
     pub cause: Option<String>,
+    /// Whether our own client didn't wait for more, as its check wants.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
     /// The parts of the time that it took, as the worker tells them.
     pub phases: Option<Phases>,
     /// How many tokens were streamed.
@@ -134,8 +137,13 @@ impl Timeline {
             EventKind::CheckFinished(record) => self.check_finished(record, now_ms),
             EventKind::Asked(question) => self.asked(question, now_ms),
             EventKind::Answered(answer) => self.answered(answer, now_ms),
-            EventKind::Unanswered { number, cause } => {
+            EventKind::Unanswered {
+                number,
+                cause,
+                left,
+            } => {
                 if let Some(span) = self.request(*number) {
+                    span.left = *left;
                     span.duration_ms = Some(now_ms as f64 - span.sent_ms);
                     span.cause = Some(cut(cause, BODY_BYTES));
                 }
@@ -178,6 +186,7 @@ impl Timeline {
             duration_ms: None,
             status: None,
             cause: None,
+            left: false,
             phases: None,
             tokens: 0,
             first_token_ms: None,

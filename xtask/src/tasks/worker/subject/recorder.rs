@@ -98,6 +98,7 @@ impl Recorder {
         self.journal.emit(EventKind::Unanswered {
             number: self.number,
             cause: format!("the client left after {tokens} tokens"),
+            left: true,
         });
     }
 
@@ -180,6 +181,7 @@ impl Recorder {
         self.journal.emit(EventKind::Unanswered {
             number: self.number,
             cause: cut(&format!("{error:#}"), BODY_BYTES),
+            left: false,
         });
     }
 }

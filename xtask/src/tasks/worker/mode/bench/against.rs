@@ -74,7 +74,8 @@ fn id(scenario: &Scenario) -> String {
 pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) -> Result<()> {
     let journal = subject.surroundings.journal;
     let name = config.against.clone().unwrap_or_default();
-    let companion = subject.companion("against", |launch| other.clone_into(&mut launch.binary))?;
+    let mut companion =
+        subject.companion("against", |launch| other.clone_into(&mut launch.binary))?;
     let ready = companion.wait_until_ready();
     ready.with_context(|| format!("{name} is no worker to compare with"))?;
     let mut source = PromptSource::open(subject, config)?;

@@ -22,7 +22,11 @@ pub fn request(page: &mut String, request: &RequestSpan) {
         (None, None) => String::from("no answer"),
     };
     let took = request.duration_ms.map(words::duration).unwrap_or_default();
-    let class = if request.status.is_some() { "" } else { " bad" };
+    let class = match (request.status, request.left) {
+        (Some(_), _) => "",
+        (None, true) => " left",
+        (None, false) => " bad",
+    };
     let _ = write!(
         page,
         "<details class=\"request\"><summary><code>{}</code> <span class=\"status{class}\">{}</span> <span class=\"muted\">{took}</span></summary>\n<dl class=\"pairs\">",

@@ -81,7 +81,7 @@ pub fn section(page: &mut String, report: &RunReport) {
     page.push_str("</section>\n");
 }
 
-const LEGEND: &str = "<ul class=\"legend\"><li class=\"loading\">loading</li><li class=\"ready\">ready</li><li class=\"queue\">queue</li><li class=\"prefill\">prefill</li><li class=\"decode\">decode</li><li class=\"other\">other request</li><li class=\"beat\">heartbeat</li><li class=\"beat late\">late heartbeat</li></ul>\n";
+const LEGEND: &str = "<ul class=\"legend\"><li class=\"loading\">loading</li><li class=\"ready\">ready</li><li class=\"queue\">queue</li><li class=\"prefill\">prefill</li><li class=\"decode\">decode</li><li class=\"other\">other request</li><li class=\"bad\">no answer</li><li class=\"beat\">heartbeat</li><li class=\"beat late\">late heartbeat</li></ul>\n";
 
 impl Drawing {
     fn x(&self, at_ms: f64) -> f64 {
@@ -182,17 +182,19 @@ impl Drawing {
         let took = words::duration(ended_ms - request.sent_ms);
         let came = request
             .status
-            .map_or(String::from("no answer"), |status| status.to_string());
+            .map(|status| status.to_string())
+            .or_else(|| request.cause.clone())
+            .unwrap_or_else(|| String::from("no answer"));
         let whom = request.companion.as_ref();
         let whom = whom.map_or(String::new(), |name| format!(" to another worker, {name},"));
         let name = format!(
             "{}{whom} for {}: {came}, {took}",
             request.request, request.id
         );
-        let class = if request.status.is_some() {
-            "other"
-        } else {
-            "other bad"
+        let class = match (request.status, request.left) {
+            (Some(_), _) => "other",
+            (None, true) => "other left",
+            (None, false) => "other bad",
         };
         self.bar(class, (request.sent_ms, ended_ms), y, BAR, &name);
         let Some(phases) = request.phases else {
