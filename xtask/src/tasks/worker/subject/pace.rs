@@ -24,7 +24,7 @@ const MOST_TOKENS: u32 = 4096;
 const SLACK_FACTOR: u32 = 5;
 
 /// And this much longer for what doesn't scale with the model.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(8);
 
 /// What is known about a worker once it has answered a few requests alone.
 #[derive(Debug, Clone)]
