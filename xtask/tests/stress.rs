@@ -89,7 +89,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         shell: "export WORKER_FAULT=start.never_ready",
-        options: &["--timeout", "3"],
+        options: &["--timeout", "6"],
         caught_by: "stress.ready",
         consequences: &[],
         got: "not ready",
@@ -238,7 +238,8 @@ fn each_fault_is_caught_by_the_check_that_guards_its_promise() {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    if let Err(miss) = try_fault(fault) {
+                    // A machine that is busy elsewhere gets a second chance.
+                    if let Err(miss) = try_fault(fault).or_else(|_| try_fault(fault)) {
                         let miss = format!("{}: {miss}", fault.shell);
                         missed.lock().unwrap().push(miss);
                     }

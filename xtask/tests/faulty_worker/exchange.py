@@ -230,7 +230,8 @@ class Exchange:
 
     def _after_inference(self):
         self.worker.served += 1
-        self.worker.leaked.append(b"x" * self.config.leak_bytes)
+        if self.config.leak_bytes:
+            self.worker.leaked.append(b"x" * self.config.leak_bytes)
         self.worker.leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(self.config.leak_files))
         if active("crash.after_ten") and self.worker.served >= 10:
             os._exit(101)

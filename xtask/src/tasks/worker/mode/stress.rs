@@ -111,8 +111,12 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -
     suite::run_checks(subject, before)?;
     let subject: &Subject<'_> = subject;
     let teller = Teller::new(subject.surroundings, config);
-    if subject.not_ready.is_some() {
-        teller.skip_the_rest("the worker never became ready")?;
+    if let Some(mismatch) = &subject.not_ready {
+        teller.tell("stress.ready", || {
+            let mismatch = crew::of(&subject.worker.launch().worker_id, mismatch.clone());
+            Err(mismatch.into())
+        })?;
+        teller.skip("the first worker never became ready", |_| true);
         suite::run_checks(subject, lives)?;
     } else {
         let mut crew = Crew::start(subject, config.workers)?;
@@ -158,7 +162,8 @@ fn stress(
         ))
     })?;
     if !is_ready {
-        return teller.skip_until_gone("not all workers became ready");
+        teller.skip("not all workers became ready", |id| id != GONE);
+        return Ok(());
     }
     let evidence = observe(subject, crew, config);
     subject.surroundings.stop.check()?;
@@ -167,7 +172,8 @@ fn stress(
         // What keeps the load from beginning is a broken promise of answers, or nothing to judge by.
         Err(error) => {
             teller.tell("stress.answers", || Err(error))?;
-            return teller.skip_until_gone("there was no load");
+            teller.skip("there was no load", |id| id != GONE);
+            return Ok(());
         }
     };
     let journal = subject.surroundings.journal;
@@ -310,15 +316,8 @@ impl<'run> Teller<'run> {
         journal.emit(EventKind::CheckFinished(record));
     }
 
-    fn skip_the_rest(&self, reason: &str) -> Result<()> {
-        self.skip(reason, |_| true)
-    }
-
-    fn skip_until_gone(&self, reason: &str) -> Result<()> {
-        self.skip(reason, |id| id != GONE)
-    }
-
-    fn skip(&self, reason: &str, is_meant: fn(&str) -> bool) -> Result<()> {
+    /// Says why those that are meant, and haven't been told yet, aren't tried.
+    fn skip(&self, reason: &str, is_meant: fn(&str) -> bool) {
         let told = self.told.borrow().clone();
         for id in &self.wanted {
             if is_meant(id) && !told.contains(id) {
@@ -326,6 +325,5 @@ impl<'run> Teller<'run> {
                 self.finish(id, Outcome::Skipped { reason }, Duration::ZERO, None);
             }
         }
-        Ok(())
     }
 }

@@ -42,6 +42,8 @@ pub struct MockHiveServer {
 #[derive(Debug, Default)]
 struct Received {
     heartbeats: Vec<Heartbeat>,
+    /// How many came before those, and are kept no longer.
+    forgotten: usize,
     listening: Option<Listening>,
     commands_done: usize,
     errors: Vec<String>,
@@ -117,15 +119,20 @@ impl MockHiveServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Every request so far, in order of arrival.
+    /// Every request so far that is kept, in order of arrival.
     pub fn heartbeats(&self) -> Vec<Heartbeat> {
         lock(&self.received).heartbeats.clone()
     }
 
-    /// The requests after the first `seen`, in order of arrival.
+    /// The requests after the first `seen`, in order of arrival. Those before are kept no longer: for
+    /// runs of hours.
     pub fn heartbeats_after(&self, seen: usize) -> Vec<Heartbeat> {
-        let received = lock(&self.received);
-        received.heartbeats.get(seen..).unwrap_or_default().to_vec()
+        let mut received = lock(&self.received);
+        let old = seen.saturating_sub(received.forgotten);
+        let old = old.min(received.heartbeats.len());
+        received.heartbeats.drain(..old);
+        received.forgotten += old;
+        received.heartbeats.clone()
     }
 
     /// Answers every request with this status from now on.
@@ -219,7 +226,7 @@ impl Received {
                 let listening = self.listening?;
                 let body = text("body").unwrap_or_default();
                 let heartbeat = Heartbeat {
-                    number: self.heartbeats.len() as u32 + 1,
+                    number: (self.forgotten + self.heartbeats.len()) as u32 + 1,
                     arrived_ms: listening.run_ms + (at_s - listening.sink_s) * 1e3,
                     clock: text("clock").unwrap_or_default(),
                     method: text("method").unwrap_or_default(),

@@ -9,8 +9,11 @@ use crate::tasks::worker::subject::dialect::{
     HeartbeatPayload, is_heartbeat_request, read_heartbeat,
 };
 
-/// One lost or late beat in so many is not the worker's fault.
+/// One lost or late beat in so many is not the worker's fault,
 const EXCUSED_ONE_IN: u64 = 20;
+
+/// nor is a single one that is late by less than an interval: a worker that is late is late again.
+const LATE_ONCE: u64 = 1;
 
 /// How much longer than it may be late a beat may be under way.
 const UNDER_WAY_MS: f64 = 50.0;
@@ -237,7 +240,7 @@ impl Page {
             let got = format!("{missing} missing of {}", self.count + missing);
             return Err(Mismatch::new(place, "a sequence without gaps", got));
         }
-        if self.late > excused || self.worst_ms > interval_ms {
+        if self.late > excused.max(LATE_ONCE) || self.worst_ms > interval_ms {
             let place = format!("heartbeat #{} of {}", self.worst_number, self.worker_id);
             let expected = format!("late by {:.0} ms at most", tolerance_ms(interval_ms));
             let got = format!(
@@ -327,13 +330,16 @@ mod tests {
             beat(2, 0.0, "b", 1),
             beat(3, 1000.0, "a", 2),
             beat(4, 1300.0, "b", 2),
+            beat(5, 2000.0, "a", 3),
+            beat(6, 2550.0, "b", 3),
         ];
-        let late = judged(&beats, 1900.0).unwrap_err();
+        judged(&beats[..5], 2100.0).unwrap();
+        let late = judged(&beats, 2900.0).unwrap_err();
         assert!(late.place.contains("#4 of b"), "{late}");
         let mut book = book();
         book.take_in(&beats, |_, _| 250.0);
-        book.judge(1900.0, no_lag).unwrap();
-        let silent = book.judge(2400.0, no_lag).unwrap_err();
+        book.judge(2900.0, no_lag).unwrap();
+        let silent = book.judge(3400.0, no_lag).unwrap_err();
         assert!(silent.place.contains("of a"), "{silent}");
         let stranger = judged(&[beat(1, 0.0, "c", 1)], 1.0).unwrap_err();
         assert_eq!(stranger.got, "c");

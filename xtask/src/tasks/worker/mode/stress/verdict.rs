@@ -1,6 +1,7 @@
 //! What was seen of several workers under load, held against what they promise. Runs nothing.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
@@ -19,11 +20,13 @@ const FAIR_SHARE: f64 = 0.5;
 /// With fewer tokens of the fastest than these a ratio says nothing.
 const COMPARABLE_TOKENS: u64 = 60;
 
-/// A single answer about health that takes longer than this is no accident.
-const FAR_BEYOND: Duration = Duration::from_secs(1);
-
-/// The part of slow answers that a busy machine may be to blame for.
+/// The part of slow answers about health that a busy machine may be to blame for.
 const ACCIDENTS: f64 = 0.1;
+
+/// What else a machine does comes in bursts, and a worker that doesn't answer under load does so all
+/// the while: slow answers in so many of these parts of the load are its own.
+const PARTS: u32 = 5;
+const PARTS_BLAMED: usize = 3;
 
 /// How soon after its second start a killed worker has to beat: "at once", and some room.
 const RESUME_LIMIT_MS: f64 = 1000.0;
@@ -106,6 +109,13 @@ impl Evidence<'_> {
         self.watched.revival.is_some() && number + 1 == self.launches.len()
     }
 
+    /// In which part of the load this was.
+    fn part(&self, at: Instant) -> u32 {
+        let (began, ended) = self.watched.span;
+        let share = (at - began).as_secs_f64() / (ended - began).as_secs_f64().max(1e-3);
+        ((share * f64::from(PARTS)) as u32).min(PARTS - 1)
+    }
+
     /// Each worker's name and what was seen of it.
     fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
         let names = self.launches.iter().map(|launch| launch.worker_id.as_str());
@@ -154,10 +164,15 @@ fn health(evidence: &Evidence<'_>) -> Result<String> {
             return Err(crew::of(worker_id, mismatch).into());
         }
         let excesses = pulse.excesses(&evidence.subject.lag);
-        let slow: Vec<_> = excesses.iter().filter(|e| **e > HEALTH_LIMIT).collect();
+        let slow = pulse.slow.iter().zip(&excesses);
+        let slow: Vec<_> = slow.filter(|(_, excess)| **excess > HEALTH_LIMIT).collect();
         let longest = excesses.iter().max().copied().unwrap_or_default();
+        let parts: BTreeSet<u32> = slow
+            .iter()
+            .map(|((asked, _), _)| evidence.part(*asked))
+            .collect();
         let allowed = (pulse.answers as f64 * ACCIDENTS).max(1.0);
-        if slow.len() as f64 > allowed || longest > FAR_BEYOND {
+        if slow.len() as f64 > allowed && parts.len() >= PARTS_BLAMED {
             let place = format!("{worker_id}: health under load");
             let got = format!(
                 "{} of {} that took longer, up to {} ms",

@@ -56,6 +56,8 @@ pub struct Watched {
     pub book: Book,
     /// What is wrong with those, if anything.
     pub beats: Result<(), Mismatch>,
+    /// When the load began, and when it ended.
+    pub span: (Instant, Instant),
     /// How long all were there at once.
     pub together: Duration,
     /// What came of the one that was killed.
@@ -127,6 +129,7 @@ pub fn watch<'run>(
         members: crew.iter().map(member).collect::<Result<_>>()?,
         book,
         beats: Ok(()),
+        span: (began, began),
         together: Duration::ZERO,
         revival: None,
     };
@@ -352,7 +355,8 @@ impl<'run> Watch<'run, '_, '_> {
 
     fn finish(mut self) -> Result<Watched> {
         let journal = self.subject.surroundings.journal;
-        let ended_ms = journal.elapsed_ms(Instant::now());
+        self.seen.span.1 = Instant::now();
+        let ended_ms = journal.elapsed_ms(self.seen.span.1);
         let subject = self.subject;
         // What came by the end is under way to us for a moment.
         std::thread::sleep(Duration::from_secs_f64(SETTLED_MS / 1e3));
