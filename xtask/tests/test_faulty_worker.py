@@ -89,9 +89,9 @@ class Hive:
     def payloads(self):
         return [json.loads(body) for _, _, body in list(self.beats)]
 
-    def wait_for(self, is_so, limit_s=4):
+    def wait_for(self, is_so, limit_s=30):
         until = time.monotonic() + limit_s
-        while not is_so(self.payloads()):
+        while not (self.beats and is_so(self.payloads())):
             if time.monotonic() > until:
                 raise AssertionError("the beats were %s" % self.payloads())
             time.sleep(0.01)
