@@ -1,4 +1,6 @@
-//! `worker:download-model` and the model of `worker:test`, as whole commands.
+//! `worker:download-model` and the model of `worker:test`, as whole commands. Unix: they send signals.
+
+#![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

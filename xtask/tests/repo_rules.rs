@@ -124,6 +124,37 @@ fn every_part_knows_only_what_it_may() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Systems differ in one folder. Reporters know nothing of it, and one of them marks a script as one.
+#[test]
+fn only_the_platform_folder_is_compiled_for_one_system_and_not_for_another() {
+    let may = [
+        "xtask/src/tasks/worker/subject/platform",
+        "xtask/src/tasks/worker/reporter/file.rs",
+    ];
+    let systems = ["unix", "windows", "target_os", "target_family"];
+    let asks_for_a_system = |line: &str| {
+        let line = line.trim_start();
+        let is_for_tests = line.contains("test");
+        line.starts_with("#[cfg")
+            && !is_for_tests
+            && systems.iter().any(|system| line.contains(system))
+    };
+    let mut broken = Vec::new();
+    let mut allowed = 0;
+    for file in rust_files(&root().join("xtask/src")) {
+        let lines = code_lines(&file).into_iter();
+        let found = lines.filter(|(_, line)| asks_for_a_system(line));
+        let name = file.strip_prefix(root()).unwrap().to_string_lossy();
+        if may.iter().any(|part| name.starts_with(part)) {
+            allowed += found.count();
+        } else {
+            broken.extend(found.map(|(number, line)| format!("{name}:{number}: {line}")));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(allowed > 5, "the rule sees no such line: {allowed}");
+}
+
 #[test]
 fn every_rule_guards_something() {
     for rule in RULES {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::subject::platform;
+
 /// How many runs are kept.
 const RUNS_KEPT: usize = 20;
 
@@ -37,7 +39,8 @@ impl RunFolder {
         let lock = File::create(path.join(LOCK)).ok();
         let lock = lock.filter(|lock| lock.try_lock().is_ok());
         // Comfort, not evidence: a run goes on without them.
-        let _ = point_latest(parent, run_id);
+        let beside = format!(".{LATEST}-{run_id}");
+        let _ = platform::point_to(parent, LATEST, run_id, &beside);
         let _ = prune(parent);
         Ok(Self { path, _lock: lock })
     }
@@ -46,22 +49,6 @@ impl RunFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// Replaces `latest` in one step, so that nobody ever finds it missing or half made.
-#[cfg(unix)]
-fn point_latest(parent: &Path, run_id: &str) -> io::Result<()> {
-    let beside = parent.join(format!(".{LATEST}-{run_id}"));
-    std::os::unix::fs::symlink(run_id, &beside)?;
-    fs::rename(&beside, parent.join(LATEST))
-}
-
-/// Replaces `latest` in one step: a text file, since links take a privilege here.
-#[cfg(not(unix))]
-fn point_latest(parent: &Path, run_id: &str) -> io::Result<()> {
-    let beside = parent.join(format!(".{LATEST}-{run_id}"));
-    fs::write(&beside, format!("{run_id}\n"))?;
-    fs::rename(&beside, parent.join(LATEST))
 }
 
 /// Removes all but the last runs. What isn't a run's folder, or belongs to a run that lives, stays.

@@ -3,7 +3,6 @@
 pub mod bare_start;
 pub mod client;
 pub mod companion;
-mod cpu;
 pub mod device;
 pub mod dialect;
 pub mod drive;

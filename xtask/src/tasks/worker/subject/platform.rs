@@ -1,7 +1,9 @@
 //! What operating systems do each in their own way: process groups, signals, the process table,
-//! who listens on a port. Nothing outside this module asks which system it runs on for these.
+//! who listens on a port, what a process uses, what the machine is. Nothing outside this module asks which system it runs on for these.
 //!
 //! Every system offers the same functions. The `unsafe` of the xtask lives in here and nowhere else.
+
+use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -13,21 +15,21 @@ mod unix;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub use self::linux::{identify, listeners, marks, own_executable, processes};
+pub use self::linux::{identify, listeners, machine, marks, own_executable, processes, usage};
 #[cfg(all(unix, not(target_os = "linux")))]
-pub use self::macos::{identify, listeners, marks, own_executable, processes};
+pub use self::macos::{identify, listeners, machine, marks, own_executable, processes, usage};
 #[cfg(unix)]
 pub use self::unix::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
-    detach, exit_now, is_member, kill_group, kill_process, on_stop_signal, peek_exit,
+    detach, exit_now, is_member, kill_group, kill_process, on_stop_signal, peek_exit, point_to,
     prepare_leader, tell_group, write_launcher,
 };
 #[cfg(windows)]
 pub use self::windows::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
-    detach, exit_now, identify, is_member, kill_group, kill_process, listeners, marks,
-    on_stop_signal, own_executable, peek_exit, prepare_leader, processes, tell_group,
-    write_launcher,
+    detach, exit_now, identify, is_member, kill_group, kill_process, listeners, machine, marks,
+    on_stop_signal, own_executable, peek_exit, point_to, prepare_leader, processes, tell_group,
+    usage, write_launcher,
 };
 
 /// What a group can be told besides its end.
@@ -41,6 +43,37 @@ pub enum GroupSignal {
     Freeze,
     /// To go on after it stood still.
     Thaw,
+}
+
+/// What a process and its children have used at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Processor time so far.
+    pub cpu: Duration,
+    /// Resident memory, files that are mapped included.
+    pub rss_bytes: u64,
+    /// Anonymous memory and swap; `None` where the system doesn't tell them apart.
+    pub anonymous_bytes: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+    /// Open files and sockets; `None` where the system doesn't tell.
+    pub open_files: Option<u64>,
+}
+
+#[cfg_attr(
+    all(unix, not(target_os = "linux")),
+    expect(dead_code, reason = "one process at a time is told there")
+)]
+impl Usage {
+    /// Adds what a child has used. What isn't known of one isn't known of all.
+    fn add(&mut self, child: &Usage) {
+        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+        self.cpu += child.cpu;
+        self.rss_bytes += child.rss_bytes;
+        self.threads += child.threads;
+        self.open_files = both(self.open_files, child.open_files);
+        self.anonymous_bytes = both(self.anonymous_bytes, child.anonymous_bytes);
+    }
 }
 
 /// A living process, as the process table shows it. A zombie is not alive.

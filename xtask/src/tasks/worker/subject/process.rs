@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::client::{Client, NoAnswer};
-use super::cpu;
 use super::dialect::{self, Readiness};
 use super::group::{GroupSignal, ProcessGroup, Role, describe_exit, wait_until};
 use super::log::Log;
@@ -251,12 +250,12 @@ impl WorkerProcess {
 
     /// The processor time that it and all that it started have used; `None` where nobody can tell.
     pub fn processor_time(&self) -> Option<Duration> {
-        cpu::group_time(self.pid())
+        platform::usage::group_time(self.pid())
     }
 
     /// What a busy machine has taken from it so far.
     pub fn waited_for_processor(&self) -> Duration {
-        cpu::waited_for_processor(self.pid())
+        platform::usage::waited_for_processor(self.pid())
     }
 
     /// Turns a missing answer into the broken promise that it is; other errors stay what they are.

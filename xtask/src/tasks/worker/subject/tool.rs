@@ -8,6 +8,17 @@ use super::group::{ProcessGroup, Role, wait_until};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The longest that a question to the system may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a short-lived program says; `None` where it isn't there, fails or takes too long.
+pub fn answer(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let (status, answer) = ask(command, QUESTION_LIMIT).ok()?;
+    status.success().then_some(answer)
+}
+
 /// How a program ended, and what it had to say on its standard output.
 ///
 /// Fails where it can't be started or takes longer than `limit`; then it is ended.

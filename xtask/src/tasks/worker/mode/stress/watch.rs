@@ -10,9 +10,9 @@ use super::crew::{self, Crew, Revival};
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{Pulse, StressPlan, UsageSample};
+use crate::tasks::worker::subject::platform::usage;
 use crate::tasks::worker::subject::process::WorkerProcess;
 use crate::tasks::worker::subject::strain::{Order, Strain};
-use crate::tasks::worker::subject::vitals::{FASTEST, Meter};
 use crate::tasks::worker::subject::{Subject, Surroundings};
 
 /// How often the terminal hears how it goes.
@@ -44,7 +44,7 @@ pub struct Member {
     pub tokens_together: u64,
     /// Its end, where that came unasked.
     pub death: Option<Mismatch>,
-    meter: Meter,
+    pid: u32,
 }
 
 /// What was seen of all of them.
@@ -122,7 +122,7 @@ pub fn watch<'run>(
             samples: Vec::new(),
             tokens_together: 0,
             death: None,
-            meter: Meter::new(worker.pid()),
+            pid: worker.pid(),
         })
     };
     let seen = Watched {
@@ -177,7 +177,7 @@ impl<'run> Watch<'run, '_, '_> {
             if has_killed && revival.is_none() && self.is_over() {
                 break;
             }
-            std::thread::sleep(FASTEST);
+            std::thread::sleep(usage::FASTEST);
         }
         self.finish()
     }
@@ -215,7 +215,7 @@ impl<'run> Watch<'run, '_, '_> {
                 continue;
             }
             let tally = member.strain.tally();
-            if let Some(usage) = member.meter.read() {
+            if let Some(usage) = usage::of(member.pid) {
                 member.samples.push(UsageSample {
                     requests: tally.requests + tally.failures,
                     tokens: tally.tokens,
@@ -321,7 +321,7 @@ impl<'run> Watch<'run, '_, '_> {
         self.take_in_beats(0.0);
         let member = &mut self.seen.members[number];
         member.samples.clear();
-        member.meter = Meter::new(revival.worker.pid());
+        member.pid = revival.worker.pid();
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
             self.seen.book.reborn(number, started_ms, lag);

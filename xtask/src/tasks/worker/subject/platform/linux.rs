@@ -1,5 +1,8 @@
 //! Linux: everything about processes is a file under `/proc`.
 
+pub mod machine;
+pub mod usage;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,8 @@
 //! macOS, and any Unix that isn't Linux: `ps` and `lsof` tell about processes.
 
+pub mod machine;
+pub mod usage;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -119,6 +119,14 @@ pub fn write_launcher(path: &Path, interpreter: &Command, script: &Path) -> io::
     Ok(path.to_owned())
 }
 
+/// Makes `name` in this folder stand for its member `target`, in one step, so that nobody ever finds
+/// it missing or half made. `beside` is a name that nobody else uses.
+pub fn point_to(folder: &Path, name: &str, target: &str, beside: &str) -> io::Result<()> {
+    let beside = folder.join(beside);
+    std::os::unix::fs::symlink(target, &beside)?;
+    std::fs::rename(&beside, folder.join(name))
+}
+
 /// Calls `handle` with the number of each signal that asks us to end.
 pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;

@@ -1,5 +1,8 @@
 //! Windows: a job object ends all that a child started, also when we are killed.
 
+pub mod machine;
+pub mod usage;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -103,6 +106,14 @@ pub fn write_launcher(path: &Path, interpreter: &Command, script: &Path) -> io::
     text += "%*\r\n";
     std::fs::write(&path, text)?;
     Ok(path)
+}
+
+/// Makes `name` in this folder stand for its member `target`, in one step: a text file, since links
+/// take a privilege here. `beside` is a name that nobody else uses.
+pub fn point_to(folder: &Path, name: &str, target: &str, beside: &str) -> io::Result<()> {
+    let beside = folder.join(beside);
+    std::fs::write(&beside, format!("{target}\n"))?;
+    std::fs::rename(&beside, folder.join(name))
 }
 
 type Handler = Mutex<Box<dyn FnMut(i32) + Send>>;

@@ -1,5 +1,7 @@
 //! Wheels, with a pip that does what it is told: the real one needs a network.
 
+#![cfg(unix)]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
