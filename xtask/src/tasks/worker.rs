@@ -43,8 +43,8 @@ use self::record::event::{
 use self::record::matrix::{Course, Matrix};
 use self::record::report::Verdict;
 use self::stop::{Interrupted, StopFlag};
-use self::subject::hive::MockHiveServer;
-use self::subject::process::Launch;
+use self::subject::hive::{self, MockHiveServer};
+use self::subject::process::{self, Launch};
 use self::subject::python::Python;
 use self::subject::{Surroundings, port, reaper, roster, secrets};
 
@@ -99,7 +99,7 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
         }
         Err(error) => {
             journal.emit(ending(error));
-            journal.emit(EventKind::CleanupStarted);
+            journal.emit(cleanup_started());
         }
     }
     audit(&journal);
@@ -309,8 +309,16 @@ fn run(
         }
     };
     mode::suite::show_log(&subject);
-    journal.emit(EventKind::CleanupStarted);
+    journal.emit(cleanup_started());
     Ok(ended)
+}
+
+/// The clean-up, with the longest that it may take, as an event.
+fn cleanup_started() -> EventKind {
+    let limit = process::END_LIMIT + hive::END_LIMIT;
+    EventKind::CleanupStarted {
+        limit_ms: Some(limit.as_millis() as u64),
+    }
 }
 
 /// Why a run ended early, as an event.

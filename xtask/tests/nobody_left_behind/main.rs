@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod crowd;
+mod evidence;
 mod logs;
 mod matrix;
 mod ports;

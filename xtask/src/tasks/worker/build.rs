@@ -59,6 +59,7 @@ pub fn build_worker_at(
     }
     journal.emit(EventKind::BuildStarted {
         command: format!("cargo build --release --package {PACKAGE}"),
+        limit_ms: Some(BUILD_LIMIT.as_millis() as u64),
     });
     let began = Instant::now();
     command

@@ -57,6 +57,9 @@ pub enum EventKind {
     HiveStarting {
         /// The port asked for; 0 picks a free one.
         port: u16,
+        /// How long that may take.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
     },
     /// The mock hive listens.
     HiveStarted {
@@ -69,6 +72,9 @@ pub enum EventKind {
     BuildStarted {
         /// The command line.
         command: String,
+        /// How long that may take.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
     },
     /// The build reached another crate.
     BuildProgress {
@@ -207,7 +213,11 @@ pub enum EventKind {
         signal: i32,
     },
     /// What we started is being stopped.
-    CleanupStarted,
+    CleanupStarted {
+        /// How long that may take at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
+    },
     /// Everything that we started was looked for afterwards.
     CleanupFinished {
         /// Processes and ports that are still there: none, if all is well.

@@ -183,7 +183,7 @@ impl RunReport {
             | EventKind::TokenReceived { .. }
             | EventKind::HeartbeatsWaiting { .. }
             | EventKind::LogTail { .. }
-            | EventKind::CleanupStarted => {}
+            | EventKind::CleanupStarted { .. } => {}
         }
     }
 

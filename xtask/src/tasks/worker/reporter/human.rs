@@ -327,22 +327,22 @@ impl<W: Write + Send> Reporter for Human<W> {
                     self.line(&format!("  {note}"))?;
                 }
             }
-            EventKind::HiveStarting { port } => {
+            EventKind::HiveStarting { port, limit_ms } => {
                 let port = if *port == 0 {
                     String::from("a free port")
                 } else {
                     format!("port {port}")
                 };
                 self.line(&format!("\n📡 Starting mock hive server on {port}..."))?;
-                self.live.begin("the mock hive starts", None);
+                self.live.begin("the mock hive starts", *limit_ms);
             }
             EventKind::HiveStarted { pid, .. } => {
                 self.live.end();
                 self.line(&format!("✓ Mock hive server started (PID: {pid})"))?;
             }
-            EventKind::BuildStarted { command } => {
+            EventKind::BuildStarted { command, limit_ms } => {
                 self.line(&format!("\n📦 Building the worker ({command})..."))?;
-                self.live.begin("cargo builds the worker", None);
+                self.live.begin("cargo builds the worker", *limit_ms);
             }
             EventKind::BuildProgress { package } => self.live.step(package),
             EventKind::BuildFinished { duration_ms, .. } => {
@@ -410,11 +410,11 @@ impl<W: Write + Send> Reporter for Human<W> {
                     "\n⚠️ Interrupted by {name}: cleaning up (once more kills at once)"
                 ))?;
             }
-            EventKind::CleanupStarted => {
+            EventKind::CleanupStarted { limit_ms } => {
                 self.live.end();
                 self.summary(report)?;
                 self.line("\n🧹 Cleaning up...")?;
-                self.live.begin("what was started stops", None);
+                self.live.begin("what was started stops", *limit_ms);
             }
             EventKind::CleanupFinished { survivors } if survivors.is_empty() => {
                 self.live.end();

@@ -24,6 +24,12 @@ const FOLLOW_LIMIT: Duration = Duration::from_secs(1);
 /// How long a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the end of a group may take at most, whose members have so long to stop.
+pub const fn longest_end(grace: Duration) -> Duration {
+    let asked = grace.saturating_add(FOLLOW_LIMIT.saturating_mul(2));
+    asked.saturating_add(KILL_LIMIT.saturating_mul(2))
+}
+
 /// What a group is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::group::{ProcessGroup, Role, describe_exit};
+use super::group::{ProcessGroup, Role, describe_exit, longest_end};
 use super::python::Python;
 use super::roster;
 use super::secrets::redactor;
@@ -27,6 +27,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the sink may take to stop: it has nothing to finish.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long its end may take at most.
+pub const END_LIMIT: Duration = longest_end(GRACE_PERIOD);
 
 /// A running sink. Dropping it stops it.
 #[derive(Debug)]
@@ -66,7 +69,10 @@ impl MockHiveServer {
         journal: &Journal,
         stop: &StopFlag,
     ) -> Result<Self> {
-        journal.emit(EventKind::HiveStarting { port });
+        journal.emit(EventKind::HiveStarting {
+            port,
+            limit_ms: Some(LISTEN_LIMIT.as_millis() as u64),
+        });
         let source = folder.join("mock_hive.py");
         std::fs::write(&source, SINK_SOURCE)
             .with_context(|| format!("cannot write {}", source.display()))?;

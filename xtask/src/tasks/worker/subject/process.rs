@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::client::{Client, NoAnswer};
 use super::dialect::{self, Readiness};
-use super::group::{GroupSignal, ProcessGroup, Role, describe_exit, wait_until};
+use super::group::{GroupSignal, ProcessGroup, Role, describe_exit, longest_end, wait_until};
 use super::log::Log;
 use super::platform::{self, Listeners, Process};
 use super::secrets::{Redacted, redactor};
@@ -20,6 +20,9 @@ use crate::tasks::worker::stop::{StopFlag, TimedOut};
 /// How long a worker may take to stop when a guard ends it. Nobody waits for its answers any more,
 /// so it has nothing to drain.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
+
+/// How long its end may take at most.
+pub const END_LIMIT: Duration = longest_end(GRACE_PERIOD);
 
 /// How long after its last connection a worker that died may take to be seen as dead.
 const DEATH_LIMIT: Duration = Duration::from_millis(300);
