@@ -6,3 +6,4 @@ pub mod matrix;
 pub mod stress;
 pub mod suite;
 pub mod tare;
+mod tried;

@@ -7,6 +7,7 @@ pub mod device;
 pub mod dialect;
 pub mod drive;
 pub mod equipment;
+pub mod framing;
 pub mod golden;
 pub mod group;
 pub mod hive;

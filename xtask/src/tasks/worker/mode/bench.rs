@@ -6,21 +6,19 @@ mod prompts;
 mod scenario;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use self::prompts::PromptSource;
 use self::scenario::Scenario;
+use super::tried::tried;
 use super::{suite, tare};
-use crate::tasks::worker::check::judge;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
-use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
-};
+use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
 use crate::tasks::worker::subject::drive::{self, Budget, Driven, Requests, Shot};
 use crate::tasks::worker::subject::{Subject, Surroundings};
 
@@ -79,7 +77,7 @@ pub fn run(
             None => measure(subject, config)?,
         }
         facts_are_known();
-        baseline::compare_and_save(config, runs, journal)?;
+        baseline::compare_and_save(config, runs, subject.surroundings)?;
     }
     suite::run_checks(subject, after)
 }
@@ -92,19 +90,9 @@ fn begin_of_rest(plan: &[Planned]) -> usize {
 fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<()> {
     let mut source = None;
     for scenario in scenario::all(config) {
-        subject.surroundings.stop.check()?;
-        let id = scenario.id();
-        let began = Instant::now();
-        let journal = subject.surroundings.journal;
-        journal.emit(EventKind::CheckStarted { id: id.clone() });
-        let (outcome, detail) = judge(measure_one(subject, config, &scenario, &mut source));
-        subject.surroundings.stop.check()?;
-        journal.emit(EventKind::CheckFinished(CheckRecord {
-            id,
-            outcome,
-            duration_ms: began.elapsed().as_millis() as u64,
-            detail,
-        }));
+        tried(subject.surroundings, &scenario.id(), || {
+            measure_one(subject, config, &scenario, &mut source)
+        })?;
     }
     Ok(())
 }

@@ -6,19 +6,18 @@ mod crew;
 mod verdict;
 mod watch;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use self::crew::Crew;
 use self::verdict::Evidence;
 use super::suite;
-use crate::tasks::worker::check::{LIVES, judge};
+use super::tried::{left_out, tried};
+use crate::tasks::worker::check::LIVES;
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, Level, Mismatch, Outcome, PlannedCheck, Suite,
-};
+use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
 use crate::tasks::worker::stop::{Interrupted, TimedOut};
 use crate::tasks::worker::subject::dialect::InferenceRequest;
 use crate::tasks::worker::subject::strain::{Order, ask_once};
@@ -293,27 +292,9 @@ impl<'run> Teller<'run> {
         id: &'static str,
         check: impl FnOnce() -> Result<String>,
     ) -> Result<bool, Interrupted> {
-        let Surroundings { journal, stop, .. } = self.surroundings;
-        stop.check()?;
-        journal.emit(EventKind::CheckStarted { id: id.to_owned() });
-        let began = Instant::now();
-        let (outcome, detail) = judge(check());
-        stop.check()?;
-        let has_passed = outcome.has_passed();
-        self.finish(id, outcome, began.elapsed(), detail);
-        Ok(has_passed)
-    }
-
-    fn finish(&self, id: &'static str, outcome: Outcome, took: Duration, detail: Option<String>) {
+        let outcome = tried(self.surroundings, id, check)?;
         self.told.borrow_mut().push(id);
-        let record = CheckRecord {
-            id: id.to_owned(),
-            outcome,
-            duration_ms: took.as_millis() as u64,
-            detail,
-        };
-        let journal = self.surroundings.journal;
-        journal.emit(EventKind::CheckFinished(record));
+        Ok(outcome.has_passed())
     }
 
     /// Says why those that are meant, and haven't been told yet, aren't tried.
@@ -321,8 +302,8 @@ impl<'run> Teller<'run> {
         let told = self.told.borrow().clone();
         for id in &self.wanted {
             if is_meant(id) && !told.contains(id) {
-                let reason = reason.to_owned();
-                self.finish(id, Outcome::Skipped { reason }, Duration::ZERO, None);
+                self.told.borrow_mut().push(id);
+                left_out(self.surroundings.journal, id, reason, Duration::ZERO);
             }
         }
     }

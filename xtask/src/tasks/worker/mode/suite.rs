@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::tasks::worker::check::{LIVES, Need, judge};
+use super::tried::{left_out, tried};
+use crate::tasks::worker::check::{LIVES, Need};
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::event::{
@@ -204,20 +205,14 @@ fn run_check(subject: &Subject<'_>, Planned { check, skipped }: Planned) -> Resu
     subject.check_id.set(check.id);
     let began = Instant::now();
     let unmet = || check.needs.iter().find_map(|need| need.unmet(subject));
-    let (outcome, detail) = match skipped.map(str::to_owned).or_else(unmet) {
-        Some(reason) => (Outcome::Skipped { reason }, None),
-        None => {
-            let id = check.id.to_owned();
-            journal.emit(EventKind::CheckStarted { id });
-            judge((check.run)(subject))
+    match skipped.map(str::to_owned).or_else(unmet) {
+        Some(reason) => {
+            stop.check()?;
+            left_out(journal, check.id, &reason, began.elapsed());
         }
-    };
-    stop.check()?;
-    journal.emit(EventKind::CheckFinished(CheckRecord {
-        id: check.id.to_owned(),
-        outcome,
-        duration_ms: began.elapsed().as_millis() as u64,
-        detail,
-    }));
+        None => {
+            tried(subject.surroundings, check.id, || (check.run)(subject))?;
+        }
+    }
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! The facts of a run, as they happen. Reporters learn about a run from these and nothing else.
 
+mod verdict;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::verdict::{CheckRecord, Level, Mismatch, Outcome, PlannedCheck, Suite};
 use super::bench::{Objectives, RequestRecord, ScenarioPlan, Tare, Window};
 use super::compare::Comparison;
 use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
@@ -288,68 +291,6 @@ impl Purpose {
     }
 }
 
-/// A check that is going to run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlannedCheck {
-    /// Its stable name: the area, a dot, the rest.
-    pub id: String,
-    /// Completes the sentence "The worker ...".
-    pub promise: String,
-    /// What it belongs to.
-    pub suite: Suite,
-    /// How much weight it has.
-    pub level: Level,
-}
-
-/// What a check belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Suite {
-    /// A whole life of one worker: what every worker does every day.
-    Isolation,
-    /// Every other sentence of the contract, with good and bad input.
-    Contract,
-    /// What it has to survive: rude clients, a hive that fails, signals.
-    Resilience,
-    /// The loads of `--benchmark`.
-    Benchmark,
-    /// Several workers at once.
-    Stress,
-}
-
-/// How much weight a promise has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// A worker that breaks it fails the run.
-    Must,
-    /// A worker that breaks it is warned of; the run's verdict stays as it is.
-    Should,
-}
-
-impl Suite {
-    /// As options and tables spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Suite::Isolation => "isolation",
-            Suite::Contract => "contract",
-            Suite::Resilience => "resilience",
-            Suite::Benchmark => "benchmark",
-            Suite::Stress => "stress",
-        }
-    }
-}
-
-impl Level {
-    /// As tables spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Must => "must",
-            Level::Should => "should",
-        }
-    }
-}
-
 /// The model that the worker is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
@@ -408,85 +349,6 @@ pub struct Answer {
     #[serde(default)]
     pub meta: Option<AnswerMeta>,
 }
-
-/// How one check ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CheckRecord {
-    /// The check's stable name.
-    pub id: String,
-    /// Its verdict.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// What the evidence was, in a few words: "20 tokens, 75.1 tokens/s".
-    pub detail: Option<String>,
-}
-
-/// The verdict on one promise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
-    /// The worker kept it.
-    Passed,
-    /// The worker broke it.
-    Failed(Mismatch),
-    /// We could not judge.
-    Invalid {
-        /// Why.
-        reason: String,
-    },
-    /// It was not tried.
-    Skipped {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Outcome {
-    /// Whether the worker kept it.
-    pub fn has_passed(&self) -> bool {
-        *self == Outcome::Passed
-    }
-}
-
-/// What was promised and what came instead. As an error it means that the worker is to blame.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Mismatch {
-    /// What was promised.
-    pub expected: String,
-    /// What came.
-    pub got: String,
-    /// Where it was seen: the request, the heartbeat, the log line.
-    pub place: String,
-}
-
-impl Mismatch {
-    /// A broken promise, seen at `place`.
-    pub fn new(
-        place: impl Into<String>,
-        expected: impl Into<String>,
-        got: impl Into<String>,
-    ) -> Self {
-        Self {
-            expected: expected.into(),
-            got: got.into(),
-            place: place.into(),
-        }
-    }
-}
-
-impl std::fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}: expected {}, got {}",
-            self.place, self.expected, self.got
-        )
-    }
-}
-
-impl std::error::Error for Mismatch {}
 
 /// One request that reached the hive, whatever it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

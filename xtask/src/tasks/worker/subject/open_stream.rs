@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::client::{Request, Response};
 use super::dialect::{self, StreamEvent};
+use super::framing;
 use super::raw::{self, RawConnection, Received};
 use super::recorder::Recorder;
 use super::sse::SseParser;
@@ -122,7 +123,7 @@ impl OpenStream {
     }
 
     fn arrived(&self) -> Progress {
-        let Some((status, body)) = raw::so_far(self.connection.received()) else {
+        let Some((status, body)) = framing::so_far(self.connection.received()) else {
             return Progress::Waiting;
         };
         if status != 200 {

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::dialect::{self, StreamEvent};
+use super::framing;
 use super::raw;
 use super::sse::SseParser;
 use crate::tasks::worker::record::bench::RequestOutcome;
@@ -132,12 +133,12 @@ impl Recording {
 
     /// Whether it can't be an answer as wished for, as far as that is seen at a glance.
     pub fn has_failed(&self) -> bool {
-        self.broken.is_some() || !raw::is_success(&self.bytes)
+        self.broken.is_some() || !framing::is_success(&self.bytes)
     }
 
     /// Whether the worker said that its queue is full.
     pub fn found_queue_full(&self) -> bool {
-        matches!(raw::so_far(&self.bytes), Some((QUEUE_FULL, _)))
+        matches!(framing::so_far(&self.bytes), Some((QUEUE_FULL, _)))
     }
 
     /// How much memory its bytes take.
@@ -164,7 +165,7 @@ impl Recording {
     fn read_stream(&self, timed: &mut Timed) -> Result<(), RequestOutcome> {
         let failed = |reason: String| RequestOutcome::Failed { reason };
         let invalid = |reason: String| RequestOutcome::Invalid { reason };
-        match raw::so_far(&self.bytes) {
+        match framing::so_far(&self.bytes) {
             None => return Err(failed(self.cause("hung up without an answer"))),
             Some((200, _)) => {}
             Some((status, body)) => {
@@ -190,7 +191,7 @@ impl Recording {
 
     /// The count of the terminal event; `None` where there is none.
     fn read_events(&self, timed: &mut Timed) -> Result<Option<u64>, String> {
-        let Some(pieces) = raw::pieces(&self.bytes) else {
+        let Some(pieces) = framing::pieces(&self.bytes) else {
             return Ok(None);
         };
         let mut parser = SseParser::default();
@@ -247,8 +248,8 @@ impl Recording {
 
 /// Whether the answer has ended, although its connection may have not. Cheap while a stream runs.
 fn is_whole(bytes: &[u8]) -> bool {
-    let may_be = bytes.ends_with(LAST_CHUNK) || !raw::is_success(bytes);
-    may_be && raw::is_whole(bytes)
+    let may_be = bytes.ends_with(LAST_CHUNK) || !framing::is_success(bytes);
+    may_be && framing::is_whole(bytes)
 }
 
 fn describe(error: &std::io::Error, limit: Duration) -> String {

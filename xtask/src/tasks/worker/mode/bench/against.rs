@@ -2,7 +2,6 @@
 //! them it does to the other, so that the ratio of each pair is worth more than its figures.
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -10,13 +9,11 @@ use super::baseline::tell;
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
 use super::{REQUEST_LIMIT, record_of};
-use crate::tasks::worker::check::judge;
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
+use crate::tasks::worker::mode::tried::tried;
 use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan, ScenarioRecord};
 use crate::tasks::worker::record::compare::{COMPARED, Comparison};
-use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
-};
+use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
 use crate::tasks::worker::subject::Subject;
 use crate::tasks::worker::subject::companion::Companion;
 use crate::tasks::worker::subject::drive::{self, Budget, Requests};
@@ -80,19 +77,10 @@ pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) ->
     ready.with_context(|| format!("{name} is no worker to compare with"))?;
     let mut source = PromptSource::open(subject, config)?;
     for scenario in loads(config) {
-        let began = Instant::now();
-        let id = id(&scenario);
-        journal.emit(EventKind::CheckStarted { id: id.clone() });
-        let compared = compare(subject, &companion, config, &scenario, &mut source)
-            .and_then(|comparisons| tell(&comparisons, &name, journal));
-        let (outcome, detail) = judge(compared);
-        subject.surroundings.stop.check()?;
-        journal.emit(EventKind::CheckFinished(CheckRecord {
-            id,
-            outcome,
-            duration_ms: began.elapsed().as_millis() as u64,
-            detail,
-        }));
+        tried(subject.surroundings, &id(&scenario), || {
+            let comparisons = compare(subject, &companion, config, &scenario, &mut source)?;
+            tell(&comparisons, &name, journal)
+        })?;
     }
     Ok(())
 }

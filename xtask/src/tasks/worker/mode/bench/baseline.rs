@@ -1,18 +1,18 @@
 //! Figures that are kept under a name, and later ones that are held against them.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::tasks::worker::check::judge;
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::mode::tried::tried;
 use crate::tasks::worker::record::compare::{BASELINE_VERSION, Baseline, Comparison, Judgement};
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
 };
 use crate::tasks::worker::record::report::{RunReport, Verdict};
+use crate::tasks::worker::subject::Surroundings;
 
 /// The folder of baselines, beside the folders of runs.
 const FOLDER: &str = "baselines";
@@ -33,18 +33,16 @@ pub fn planned(config: &BenchmarkConfig) -> Option<PlannedCheck> {
 /// Compares the run with the baseline that is asked for, then keeps it where that is asked for.
 ///
 /// `runs` is the folder of all runs' folders.
-pub fn compare_and_save(config: &BenchmarkConfig, runs: &Path, journal: &Journal) -> Result<()> {
+pub fn compare_and_save(
+    config: &BenchmarkConfig,
+    runs: &Path,
+    surroundings: Surroundings<'_>,
+) -> Result<()> {
+    let journal = surroundings.journal;
     if let Some(name) = &config.baseline {
-        let began = Instant::now();
-        journal.emit(EventKind::CheckStarted { id: ID.to_owned() });
-        let compared = compare(&path_of(runs, name), name, config.floor, journal);
-        let (outcome, detail) = judge(compared);
-        journal.emit(EventKind::CheckFinished(CheckRecord {
-            id: ID.to_owned(),
-            outcome,
-            duration_ms: began.elapsed().as_millis() as u64,
-            detail,
-        }));
+        tried(surroundings, ID, || {
+            compare(&path_of(runs, name), name, config.floor, journal)
+        })?;
     }
     if let Some(name) = &config.save_baseline {
         let path = path_of(runs, name);

@@ -1,0 +1,48 @@
+//! One check from its begin to its end, told to the journal: what all modes have in common.
+
+use std::time::{Duration, Instant};
+
+use crate::tasks::worker::check::{Evidence, judge};
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::record::event::{CheckRecord, EventKind, Outcome};
+use crate::tasks::worker::stop::Interrupted;
+use crate::tasks::worker::subject::Surroundings;
+
+/// Runs a check, judges it and tells both ends; gives the verdict.
+///
+/// Fails only when the run is interrupted: then the check has no outcome.
+pub fn tried(
+    surroundings: Surroundings<'_>,
+    id: &str,
+    check: impl FnOnce() -> anyhow::Result<Evidence>,
+) -> Result<Outcome, Interrupted> {
+    let Surroundings { journal, stop, .. } = surroundings;
+    stop.check()?;
+    journal.emit(EventKind::CheckStarted { id: id.to_owned() });
+    let began = Instant::now();
+    let (outcome, detail) = judge(check());
+    stop.check()?;
+    finished(journal, id, outcome.clone(), began.elapsed(), detail);
+    Ok(outcome)
+}
+
+/// Tells why a check isn't run.
+pub fn left_out(journal: &Journal, id: &str, reason: &str, took: Duration) {
+    let reason = reason.to_owned();
+    finished(journal, id, Outcome::Skipped { reason }, took, None);
+}
+
+fn finished(
+    journal: &Journal,
+    id: &str,
+    outcome: Outcome,
+    took: Duration,
+    detail: Option<Evidence>,
+) {
+    journal.emit(EventKind::CheckFinished(CheckRecord {
+        id: id.to_owned(),
+        outcome,
+        duration_ms: took.as_millis() as u64,
+        detail,
+    }));
+}
