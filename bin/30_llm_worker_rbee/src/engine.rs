@@ -7,6 +7,9 @@ pub mod backend;
 pub mod gguf;
 mod llama;
 mod load;
+pub mod ops;
+pub mod pool;
+pub mod quant;
 mod runner;
 mod sampler;
 #[cfg(test)]
