@@ -4,23 +4,23 @@
 //! batching engine can stand behind the same trait.
 
 pub mod backend;
+#[cfg(feature = "candle")]
+mod candle;
 pub mod gguf;
-mod llama;
 mod load;
+mod model;
 pub mod ops;
 pub mod pool;
 pub mod quant;
-mod runner;
 mod sampler;
+mod scheduler;
 #[cfg(test)]
 mod testing;
 mod text;
-mod threads;
 mod tokenizer;
 
 pub use backend::Backend;
 pub use load::{LoadOptions, LoadedEngine, ModelInfo, load};
-pub use threads::claim_threads;
 
 /// What a generation continues.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The architectures that can be run, as data: one forward pass follows these rows. Nothing here
 //! computes. To add one, add a row, and a test against the definition.
 
+use super::super::ops::{Activation, RopeStyle};
+
 /// Whether tensors of a kind belong to an architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -10,24 +12,6 @@ pub enum Need {
     May,
     /// Always: one that lacks is an error.
     Must,
-}
-
-/// Which numbers of a head turn together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Neighbours.
-    Interleaved,
-    /// The first half with the second.
-    HalfSplit,
-}
-
-/// What the feed-forward part applies to its gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x / (1 + e^-x)`.
-    Silu,
-    /// The Gaussian error linear unit, in its approximation by tanh.
-    Gelu,
 }
 
 /// Blocks that look back a limited way only.
@@ -88,7 +72,7 @@ pub const ARCHITECTURES: [Architecture; 4] = [
         name: "qwen2",
         bias: Need::Must,
         output_bias: Need::No,
-        rope_style: RopeStyle::HalfSplit,
+        rope_style: RopeStyle::Halves,
         rope_factors: Need::No,
         ..LLAMA
     },
@@ -97,7 +81,7 @@ pub const ARCHITECTURES: [Architecture; 4] = [
         bias: Need::No,
         output_bias: Need::No,
         head_norms: true,
-        rope_style: RopeStyle::HalfSplit,
+        rope_style: RopeStyle::Halves,
         rope_factors: Need::No,
         ..LLAMA
     },
@@ -108,7 +92,7 @@ pub const ARCHITECTURES: [Architecture; 4] = [
         head_norms: true,
         post_norms: true,
         scaled_embedding: true,
-        rope_style: RopeStyle::HalfSplit,
+        rope_style: RopeStyle::Halves,
         rope_factors: Need::No,
         activation: Activation::Gelu,
         windows: Some(Windows {
