@@ -18,7 +18,7 @@ pub mod config;
 mod weights;
 
 use config::Config;
-use weights::{Block, Weights};
+use weights::Weights;
 
 pub use weights::load;
 
@@ -73,11 +73,6 @@ impl Model {
             cache,
             buffers: Buffers::default(),
         }
-    }
-
-    /// The model's dimensions.
-    pub fn config(&self) -> &Config {
-        &self.config
     }
 
     fn batch<'a>(&self, spans: &[Span<'a>]) -> Result<Batch<'a>> {

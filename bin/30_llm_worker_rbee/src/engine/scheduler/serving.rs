@@ -19,9 +19,9 @@ use super::sequence::{Outcome, Sequence};
 use super::{Model, Room, SLOTS, Shared, Span};
 
 /// At first, prompts are read in portions of this many tokens.
-const FIRST_PORTION: usize = 64;
+pub(super) const FIRST_PORTION: usize = 64;
 /// Beyond this, larger portions make nothing quicker.
-const LARGEST_PORTION: usize = 512;
+pub(super) const LARGEST_PORTION: usize = 512;
 /// A step should take less: between two steps others get their tokens, and those who left are
 /// noticed.
 const STEP_LIMIT: Duration = Duration::from_millis(100);

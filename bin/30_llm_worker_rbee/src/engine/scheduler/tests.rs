@@ -1,41 +1,41 @@
-//! The runner over a scripted model: order, slots, cancellation, failures.
+//! The scheduler over a scripted model: order, batches, pages, cancellation, failures.
 
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
+use super::serving::{FIRST_PORTION, LARGEST_PORTION};
 use super::*;
 use crate::engine::testing::gguf_writer::{GgufWriter, Q8_0, add_byte_vocabulary, llama};
-use crate::engine::testing::{open, tokenizer};
+use crate::engine::testing::{model, tokenizer};
 use crate::engine::{Completion, FinishReason, Timings};
 
 const DEADLINE: Duration = Duration::from_secs(60);
-const CONTEXT: u32 = 1000;
+const CONTEXT: u32 = 10_000;
+const PAGE_TOKENS: usize = 16;
+/// As many pages as everybody needs at once.
+const PLENTY: usize = SLOTS * CONTEXT as usize / PAGE_TOKENS;
 
 /// Answers with the letters that follow the prompt's last one. Some first letters of the prompt
-/// make it misbehave.
+/// make it misbehave. What it knows of a sequence it reads from the pages that it is given.
 struct Alphabet {
     tokenizer: Arc<Tokenizer>,
+    memory: Vec<u32>,
+    pages: usize,
     /// If there is one, every call to the model waits for a permit.
     permits: Option<Mutex<std_mpsc::Receiver<()>>>,
     calls: std_mpsc::Sender<Call>,
 }
 
-/// What was asked of the model: how many tokens of one sequence, or of how many sequences.
+/// What was asked of the model in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    Prefill(usize),
-    Decode(usize),
+struct Call {
+    /// Tokens of prompts.
+    read: usize,
+    /// Sequences that generate.
+    decode: usize,
 }
 
 impl Alphabet {
-    fn begin(&self, call: Call) {
-        if let Some(permits) = &self.permits {
-            // Without a sender left, everything is permitted.
-            let _ = permits.lock().unwrap().recv();
-        }
-        let _ = self.calls.send(call);
-    }
-
     fn letter(&self, token: u32) -> u8 {
         self.tokenizer.piece(token).first().copied().unwrap_or(b'?')
     }
@@ -45,14 +45,18 @@ impl Alphabet {
             .encode(char::from(letter).encode_utf8(&mut [0; 4]))[0]
     }
 
-    fn next(&self, cache: &[u32]) -> Vec<f32> {
+    fn place(span: &Span<'_>, position: usize) -> usize {
+        span.pages[position / PAGE_TOKENS] as usize * PAGE_TOKENS + position % PAGE_TOKENS
+    }
+
+    fn next(&self, first: u32, last: u32, length: usize) -> Vec<f32> {
         let mut logits = vec![0.0; self.tokenizer.vocabulary_size()];
-        let last = self.letter(*cache.last().unwrap());
+        let last = self.letter(last);
         let next = if last == b'z' { b'a' } else { last + 1 };
         logits[self.token(next) as usize] = 9.0;
-        match self.letter(cache[0]) {
-            b'N' if cache.len() > 3 => logits[0] = f32::NAN,
-            b'E' if cache.len() > 3 => *logits.last_mut().unwrap() = 99.0,
+        match self.letter(first) {
+            b'N' if length > 3 => logits[0] = f32::NAN,
+            b'E' if length > 3 => *logits.last_mut().unwrap() = 99.0,
             _ => {}
         }
         logits
@@ -60,46 +64,56 @@ impl Alphabet {
 }
 
 impl Model for Alphabet {
-    type Cache = Vec<u32>;
-
-    fn new_cache(&self) -> Vec<u32> {
-        Vec::new()
-    }
-
-    fn prefill(
-        &self,
-        tokens: &[u32],
-        cache: &mut Vec<u32>,
-        wants_logits: bool,
-    ) -> Result<Option<Vec<f32>>> {
-        self.begin(Call::Prefill(tokens.len()));
-        assert!(self.letter(tokens[0]) != b'P', "a prompt that panics");
-        cache.extend(tokens);
-        Ok(wants_logits.then(|| self.next(cache)))
-    }
-
-    fn decode(&self, tokens: &[u32], caches: &mut [&mut Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        self.begin(Call::Decode(tokens.len()));
-        assert!(
-            !caches.iter().any(|cache| self.letter(cache[0]) == b'D'),
-            "a text that panics"
-        );
-        for (cache, &token) in caches.iter_mut().zip(tokens) {
-            cache.push(token);
+    fn room(&self) -> Room {
+        Room {
+            pages: self.pages,
+            page_tokens: PAGE_TOKENS,
+            shares: true,
         }
-        Ok(caches.iter().map(|cache| self.next(cache)).collect())
+    }
+
+    fn forward(&mut self, spans: &[Span<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        if let Some(permits) = &self.permits {
+            // Without a sender left, everything is permitted.
+            let _ = permits.lock().unwrap().recv();
+        }
+        let decodes = |span: &&Span<'_>| span.start > 0 && span.tokens.len() == 1;
+        let decode = spans.iter().filter(decodes).count();
+        let read = spans.iter().map(|span| span.tokens.len()).sum::<usize>() - decode;
+        let _ = self.calls.send(Call { read, decode });
+        for span in spans {
+            for (position, &token) in (span.start..).zip(span.tokens) {
+                self.memory[Self::place(span, position)] = token;
+            }
+            let end = span.start + span.tokens.len();
+            let first = self.memory[Self::place(span, 0)];
+            let last = self.memory[Self::place(span, end - 1)];
+            assert!(self.letter(first) != b'P', "a prompt that panics");
+            assert!(
+                self.letter(first) != b'D' || span.start == 0,
+                "a text that panics"
+            );
+            if span.wants_logits {
+                logits.extend(self.next(first, last, end));
+            }
+        }
+        Ok(())
     }
 }
 
 struct Stage {
-    /// Dropped first, so that the runner's thread isn't left waiting for one.
+    /// Dropped first, so that the engine's thread isn't left waiting for one.
     permits: Option<std_mpsc::Sender<()>>,
-    runner: Runner,
+    scheduler: Scheduler,
     calls: std_mpsc::Receiver<Call>,
 }
 
 impl Stage {
     fn new(max_queue: usize, gated: bool) -> Self {
+        Self::with_pages(PLENTY, max_queue, gated)
+    }
+
+    fn with_pages(pages: usize, max_queue: usize, gated: bool) -> Self {
         let mut file = GgufWriter::default();
         add_byte_vocabulary(&mut file, "gpt-2");
         let tokenizer = Arc::new(tokenizer(&file));
@@ -107,19 +121,21 @@ impl Stage {
         let (called, calls) = std_mpsc::channel();
         let model = Alphabet {
             tokenizer: Arc::clone(&tokenizer),
+            memory: vec![0; pages * PAGE_TOKENS],
+            pages,
             permits: gated.then(|| Mutex::new(permitted)),
             calls: called,
         };
-        let runner = Runner::start(model, tokenizer, CONTEXT, max_queue, one_thread()).unwrap();
+        let scheduler = Scheduler::start(model, tokenizer, CONTEXT, max_queue).unwrap();
         Self {
-            runner,
+            scheduler,
             permits: gated.then_some(permits),
             calls,
         }
     }
 
     fn submit(&self, prompt: &str, max_tokens: u32) -> Result<Generation, SubmitError> {
-        self.runner.submit(request(prompt, max_tokens))
+        self.scheduler.submit(request(prompt, max_tokens))
     }
 
     fn permit(&self, calls: usize) {
@@ -135,22 +151,11 @@ impl Stage {
     }
 }
 
-fn one_thread() -> ThreadPool {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .build()
-        .unwrap()
-}
-
 fn request(prompt: &str, max_tokens: u32) -> GenerationRequest {
     GenerationRequest {
-        prompt: prompt.to_owned(),
+        prompt: prompt.into(),
         max_tokens,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        seed: None,
-        stop: Vec::new(),
+        ..GenerationRequest::default()
     }
 }
 
@@ -164,7 +169,9 @@ fn outcome(mut generation: Generation) -> (String, Result<Completion, String>) {
             .blocking_recv()
             .expect("an end comes before the channel closes")
         {
-            GenerationEvent::Token { index, text: piece } => {
+            GenerationEvent::Token {
+                index, text: piece, ..
+            } => {
                 assert_eq!(index, tokens);
                 tokens += 1;
                 text.push_str(&piece);
@@ -228,7 +235,7 @@ fn a_stop_string_ends_and_its_tokens_are_counted() {
     let stage = Stage::new(1, false);
     let stop = vec!["de".to_owned()];
     let generation = stage
-        .runner
+        .scheduler
         .submit(GenerationRequest {
             stop,
             ..request("a", 50)
@@ -287,18 +294,14 @@ fn whoever_leaves_stops_its_own_generation_at_the_next_token() {
     let stage = Stage::new(1, true);
     let mut leaving = stage.submit("a", 900).unwrap();
     stage.permit(3);
-    assert_eq!(stage.next_call(), Call::Prefill(1));
-    assert_eq!(
-        (stage.next_call(), stage.next_call()),
-        (Call::Decode(1), Call::Decode(1))
-    );
+    assert_eq!(stage.next_call(), Call { read: 1, decode: 0 });
+    for _ in 0..2 {
+        assert_eq!(stage.next_call(), Call { read: 0, decode: 1 });
+    }
     let first = leaving.events.blocking_recv();
-    assert_eq!(
-        first,
-        Some(GenerationEvent::Token {
-            index: 0,
-            text: "b".to_owned()
-        })
+    assert!(
+        matches!(&first, Some(GenerationEvent::Token { index: 0, text, .. }) if text == "b"),
+        "{first:?}"
     );
     drop(leaving);
     let staying = stage.submit("k", 2).unwrap();
@@ -306,30 +309,33 @@ fn whoever_leaves_stops_its_own_generation_at_the_next_token() {
     assert_eq!(text(staying), "lm");
     let calls: Vec<_> = stage.calls.try_iter().collect();
     assert!(
-        calls
-            .iter()
-            .filter(|call| matches!(call, Call::Decode(_)))
-            .count()
-            <= 2,
+        calls.iter().filter(|call| call.decode > 0).count() <= 2,
         "{calls:?}"
     );
+    wait_for(&stage, |stats| stats.cancelled == 1 && stats.pages_used == 0);
+}
+
+/// The thread notes what it did a moment after the last event.
+fn wait_for(stage: &Stage, reached: impl Fn(&Stats) -> bool) {
+    let begun = Instant::now();
+    while !reached(&stage.scheduler.stats()) {
+        assert!(begun.elapsed() < DEADLINE, "{:?}", stage.scheduler.stats());
+        std::thread::yield_now();
+    }
 }
 
 #[test]
 fn whoever_leaves_during_a_long_prompt_stops_it_between_two_portions() {
     let stage = Stage::new(1, true);
-    let leaving = stage.submit(&"a".repeat(PREFILL_TOKENS * 20), 5).unwrap();
+    let leaving = stage.submit(&"a".repeat(9000), 5).unwrap();
     stage.permit(2);
-    assert_eq!(stage.next_call(), Call::Prefill(PREFILL_TOKENS));
-    assert_eq!(stage.next_call(), Call::Prefill(PREFILL_TOKENS));
+    assert_eq!(stage.next_call().read, FIRST_PORTION);
+    assert!(stage.next_call().read <= LARGEST_PORTION);
     drop(leaving);
     let staying = stage.submit("k", 2).unwrap();
     stage.permit(1000);
     assert_eq!(text(staying), "lm");
-    let portions = stage
-        .calls
-        .try_iter()
-        .filter(|&call| call == Call::Prefill(PREFILL_TOKENS));
+    let portions = stage.calls.try_iter().filter(|call| call.read > 1);
     assert!(portions.count() <= 1);
 }
 
@@ -341,9 +347,9 @@ fn a_short_request_is_not_stuck_behind_long_ones() {
     for _ in 0..5 {
         stage.next_call();
     }
-    let reading = stage.submit(&"a".repeat(PREFILL_TOKENS * 50), 5).unwrap();
+    let reading = stage.submit(&"a".repeat(9000), 5).unwrap();
     let short = stage.submit("k", 3).unwrap();
-    // Each of its tokens costs at most one portion of the long prompt and one token of the others.
+    // It shares every step with the others.
     stage.permit(12);
     assert_eq!(text(short), "lmn");
     let mut written = 0;
@@ -356,14 +362,135 @@ fn a_short_request_is_not_stuck_behind_long_ones() {
 }
 
 #[test]
-fn running_requests_share_a_batch() {
+fn running_requests_share_a_batch_with_each_other_and_with_prompts() {
     let stage = Stage::new(1, true);
     let generations: Vec<_> = (0..3).map(|_| stage.submit("a", 10).unwrap()).collect();
+    stage.permit(4);
+    for _ in 0..4 {
+        stage.next_call();
+    }
+    let reading = stage.submit(&"k".repeat(200), 1).unwrap();
     stage.permit(1000);
     for generation in generations {
         assert_eq!(text(generation), "bcdefghijk");
     }
-    assert!(stage.calls.try_iter().any(|call| call == Call::Decode(3)));
+    assert_eq!(text(reading), "l");
+    let calls: Vec<_> = stage.calls.try_iter().collect();
+    let mixed = calls.iter().any(|call| call.decode == 3 && call.read > 1);
+    assert!(mixed, "{calls:?}");
+}
+
+#[test]
+fn a_common_beginning_is_computed_once() {
+    let stage = Stage::new(1, false);
+    let shared = "q".repeat(5 * PAGE_TOKENS);
+    let (first, end) = outcome(stage.submit(&format!("{shared}a"), 20).unwrap());
+    assert_eq!(first, "bcdefghijklmnopqrstu");
+    assert_eq!(end.unwrap().cached_tokens, 0);
+    let (second, end) = outcome(stage.submit(&format!("{shared}k"), 3).unwrap());
+    let cached = end.unwrap().cached_tokens as usize;
+    assert_eq!((second.as_str(), cached), ("lmn", 5 * PAGE_TOKENS));
+    // What was generated is known, too: a conversation goes on where it was.
+    let (third, end) = outcome(stage.submit(&format!("{shared}a{first}v"), 1).unwrap());
+    let cached = end.unwrap().cached_tokens as usize;
+    assert_eq!((third.as_str(), cached), ("w", 6 * PAGE_TOKENS));
+    let read: usize = stage.calls.try_iter().map(|call| call.read).sum();
+    assert!(read < 2 * shared.len(), "{read}");
+}
+
+#[test]
+fn a_beginning_that_comes_twice_at_once_is_computed_once() {
+    let stage = Stage::new(1, true);
+    let shared = "q".repeat(40 * PAGE_TOKENS);
+    let generations: Vec<_> = ["a", "k", "p"]
+        .iter()
+        .map(|last| stage.submit(&format!("{shared}{last}"), 2).unwrap())
+        .collect();
+    stage.permit(1000);
+    let texts: Vec<_> = generations.into_iter().map(text).collect();
+    assert_eq!(texts, ["bc", "lm", "qr"]);
+    let read: usize = stage.calls.try_iter().map(|call| call.read).sum();
+    assert!(read < shared.len() + 4 * PAGE_TOKENS, "{read}");
+}
+
+#[test]
+fn who_finds_no_room_in_the_cache_waits_and_pages_come_back() {
+    let stage = Stage::with_pages(4, 2, true);
+    let first = stage.submit("a", 3 * PAGE_TOKENS as u32).unwrap();
+    stage.permit(1);
+    stage.next_call();
+    let second = stage.submit("k", PAGE_TOKENS as u32).unwrap();
+    let third = stage.submit("k", 1).unwrap();
+    stage.permit(1);
+    stage.next_call();
+    wait_for(&stage, |stats| (stats.running, stats.waiting) == (1, 2));
+    // Slots are free, but nobody who waits can have one.
+    assert_eq!(
+        stage.submit("a", 1).unwrap_err(),
+        SubmitError::QueueFull { capacity: 2 }
+    );
+    stage.permit(1000);
+    assert_eq!(text(first).len(), 3 * PAGE_TOKENS);
+    assert_eq!(text(second).len(), PAGE_TOKENS);
+    assert_eq!(text(third), "l");
+    wait_for(&stage, |stats| stats.finished == 3 && stats.pages_used == 0);
+}
+
+#[test]
+fn tokens_are_taken_as_they_are() {
+    let stage = Stage::new(1, false);
+    let submit = |tokens: Vec<u32>| {
+        stage.scheduler.submit(GenerationRequest {
+            prompt: Prompt::Tokens(tokens),
+            ..request("", 2)
+        })
+    };
+    let a = stage.scheduler.tokenizer.encode("a");
+    let (answer, end) = outcome(submit(a).unwrap());
+    assert_eq!((answer.as_str(), end.unwrap().prompt_tokens), ("bc", 1));
+    let vocabulary_size = stage.scheduler.tokenizer.vocabulary_size() as u32;
+    assert_eq!(
+        submit(vec![0, vocabulary_size]).unwrap_err(),
+        SubmitError::UnknownToken {
+            token: vocabulary_size,
+            vocabulary_size
+        }
+    );
+    assert_eq!(submit(Vec::new()).unwrap_err(), SubmitError::EmptyPrompt);
+}
+
+#[test]
+fn a_prompt_far_beyond_the_context_is_not_even_read() {
+    let stage = Stage::new(1, false);
+    let text = "the ".repeat(1 << 20);
+    let refusal = stage.submit(&text, 1).unwrap_err();
+    let SubmitError::ContextLengthExceeded { prompt_tokens, .. } = refusal else {
+        panic!("{refusal:?}");
+    };
+    let least = stage.scheduler.tokenizer.least_tokens(text.len());
+    assert_eq!(prompt_tokens as usize, least);
+    assert!(least < stage.scheduler.tokenizer.encode(&text).len());
+}
+
+#[test]
+fn events_tell_the_token_and_how_likely_it_was() {
+    let stage = Stage::new(1, false);
+    let mut generation = stage
+        .scheduler
+        .submit(GenerationRequest {
+            top_logprobs: 2,
+            ..request("a", 1)
+        })
+        .unwrap();
+    let event = generation.events.blocking_recv();
+    let Some(GenerationEvent::Token { chosen, top, .. }) = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!([chosen.token], stage.scheduler.tokenizer.encode("b")[..]);
+    assert_eq!((top.len(), top[0]), (2, chosen));
+    let others = (stage.scheduler.tokenizer.vocabulary_size() - 1) as f32;
+    let expected = -(1.0 + others * (-9.0_f32).exp()).ln();
+    assert!((chosen.logprob - expected).abs() < 1e-5, "{chosen:?}");
 }
 
 #[test]
@@ -414,7 +541,7 @@ fn dropping_the_runner_ends_what_runs_and_what_waits() {
     let mut all: Vec<_> = (0..SLOTS + 2)
         .map(|_| stage.submit("a", 900).unwrap())
         .collect();
-    drop(stage.runner);
+    drop(stage.scheduler);
     for generation in &mut all {
         while generation.events.blocking_recv().is_some() {}
     }
@@ -424,18 +551,20 @@ fn dropping_the_runner_ends_what_runs_and_what_waits() {
 struct Broken;
 
 impl Model for Broken {
-    type Cache = ();
+    fn room(&self) -> Room {
+        Room {
+            pages: 9,
+            page_tokens: 1,
+            shares: false,
+        }
+    }
 
-    fn new_cache(&self) {
+    fn forward(&mut self, _: &[Span<'_>], _: &mut Vec<f32>) -> Result<()> {
+        anyhow::bail!("nothing works");
+    }
+
+    fn forget(&mut self, _: u64) {
         panic!("no memory");
-    }
-
-    fn prefill(&self, _: &[u32], (): &mut (), _: bool) -> Result<Option<Vec<f32>>> {
-        Ok(None)
-    }
-
-    fn decode(&self, _: &[u32], _: &mut [&mut ()]) -> Result<Vec<Vec<f32>>> {
-        Ok(Vec::new())
     }
 }
 
@@ -443,12 +572,19 @@ impl Model for Broken {
 fn after_the_thread_broke_everybody_is_told() {
     let mut file = GgufWriter::default();
     add_byte_vocabulary(&mut file, "gpt-2");
-    let runner = Runner::start(Broken, Arc::new(tokenizer(&file)), 9, 9, one_thread()).unwrap();
-    let mut generation = runner.submit(request("a", 1)).unwrap();
-    assert_eq!(generation.events.blocking_recv(), None);
-    // The thread unwinds from the request to the queue: what slips in between is told as well.
+    let scheduler = Scheduler::start(Broken, Arc::new(tokenizer(&file)), 9, 9).unwrap();
+    let mut failure = scheduler.failure();
+    assert_eq!(*failure.borrow(), None);
+    let mut generation = scheduler.submit(request("a", 1)).unwrap();
+    let mut beside = scheduler.submit(request("a", 1)).unwrap();
+    while generation.events.blocking_recv().is_some() {}
+    while beside.events.blocking_recv().is_some() {}
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let reason = runtime.block_on(failure.wait_for(Option::is_some)).unwrap();
+    assert_eq!(reason.as_deref(), Some("the engine's thread panicked"));
     let refusal = loop {
-        match runner.submit(request("a", 1)) {
+        match scheduler.submit(request("a", 1)) {
+            // The thread unwinds from the reason to the queue: what slips in between is told, too.
             Ok(mut generation) => assert_eq!(generation.events.blocking_recv(), None),
             Err(refusal) => break refusal,
         }
@@ -456,30 +592,39 @@ fn after_the_thread_broke_everybody_is_told() {
     assert_eq!(refusal, SubmitError::Stopped);
 }
 
+/// Different lengths, temperatures and beginnings, some of which are alike.
+fn varied_requests(count: u64) -> Vec<GenerationRequest> {
+    let request = |number: u64| GenerationRequest {
+        temperature: if number.is_multiple_of(2) { 0.0 } else { 0.9 },
+        seed: Some(number),
+        top_p: Some(0.95),
+        repetition_penalty: number.is_multiple_of(3).then_some(1.1),
+        ..request(
+            &"the end ".repeat((number % 13) as usize * 2 + 1),
+            8 + (number % 7) as u32,
+        )
+    };
+    (0..count).map(request).collect()
+}
+
 #[test]
-fn a_real_model_writes_the_same_alone_and_beside_seven_others() {
+fn a_real_model_writes_the_same_alone_and_in_any_company() {
     let file = llama(Q8_0);
-    let model = super::super::llama::Llama::load(&mut open(&file), &candle_core::Device::Cpu, 1);
-    let tokenizer = Arc::new(tokenizer(&file));
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(2)
-        .build()
-        .unwrap();
-    let runner = Runner::start(model.unwrap(), tokenizer, 500, 8, pool).unwrap();
-    let requests: Vec<_> = (0..8_u64)
-        .map(|number| GenerationRequest {
-            temperature: if number % 2 == 0 { 0.0 } else { 0.9 },
-            seed: Some(number),
-            top_p: Some(0.95),
-            ..request(&"the end ".repeat(number as usize + 1), 12 + number as u32)
-        })
-        .collect();
-    let submit = |request: &GenerationRequest| runner.submit(request.clone()).unwrap();
-    let alone: Vec<_> = requests
-        .iter()
-        .map(|request| text(submit(request)))
-        .collect();
-    let generations: Vec<_> = requests.iter().map(submit).collect();
-    let beside: Vec<_> = generations.into_iter().map(text).collect();
-    assert_eq!(alone, beside);
+    let start = || {
+        let tokenizer = Arc::new(tokenizer(&file));
+        Scheduler::start(model(&file, 2, 600), tokenizer, 500, SLOTS).unwrap()
+    };
+    let scheduler = start();
+    let requests = varied_requests(SLOTS as u64);
+    let submit = |request: &GenerationRequest| scheduler.submit(request.clone()).unwrap();
+    let alone: Vec<_> = requests.iter().map(|one| text(submit(one))).collect();
+    for company in [2, 3, 8, 17, 64] {
+        // Once with what earlier ones left in the cache, once without.
+        for scheduler in [&scheduler, &start()] {
+            let submit = |request: &GenerationRequest| scheduler.submit(request.clone()).unwrap();
+            let generations: Vec<_> = requests[..company].iter().map(submit).collect();
+            let beside: Vec<_> = generations.into_iter().map(text).collect();
+            assert_eq!(alone[..company], beside, "in a company of {company}");
+        }
+    }
 }
