@@ -24,11 +24,6 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LAST_BEAT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    #[allow(unsafe_code, reason = "the engine explains")]
-    // SAFETY: this is the only thread yet.
-    unsafe {
-        engine::claim_threads();
-    }
     let config = match cli::parse(std::env::args_os(), std::env::var_os(TOKEN_VARIABLE)) {
         Ok(config) => config,
         Err(NoConfig::Answered(text)) => {

@@ -44,7 +44,7 @@ async fn forward(
             event = next_event(&mut generation, &admission) => event,
         };
         let (frame, is_last) = match event {
-            Ok(GenerationEvent::Token { index, text }) => {
+            Ok(GenerationEvent::Token { index, text, .. }) => {
                 (frame("token", &Token { index, text: &text }), false)
             }
             Ok(GenerationEvent::Finished(completion)) => {

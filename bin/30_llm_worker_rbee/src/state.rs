@@ -236,6 +236,10 @@ impl Worker {
             fn submit(&self, _: GenerationRequest) -> Result<Generation, SubmitError> {
                 Err(SubmitError::Stopped)
             }
+
+            fn failure(&self) -> watch::Receiver<Option<String>> {
+                watch::Sender::new(None).subscribe()
+            }
         }
         self.serve_with(Arc::new(Nothing));
     }

@@ -18,7 +18,7 @@ fn accepted(body: &str) -> InferenceRequest {
 #[test]
 fn only_a_prompt_is_required() {
     let request = accepted(r#"{"prompt":"Hello"}"#);
-    assert_eq!(request.generation.prompt, "Hello");
+    assert_eq!(request.generation.prompt, "Hello".into());
     assert_eq!(request.generation.max_tokens, 128);
     assert_eq!(request.generation.temperature, 0.7);
     assert_eq!(request.generation.seed, None);
@@ -32,7 +32,7 @@ fn every_field_arrives() {
             "seed":18446744073709551615,"stop":["\n","END"],"stream":true} "#,
     );
     let generation = request.generation;
-    assert_eq!(generation.prompt, " \0😀");
+    assert_eq!(generation.prompt, " \0😀".into());
     assert_eq!(generation.max_tokens, 5);
     assert_eq!(generation.temperature, 0.0);
     assert_eq!(generation.top_p, Some(1.0));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use llm_worker_rbee::auth::ApiToken;
 use llm_worker_rbee::engine::{
-    Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, SubmitError,
-    Timings,
+    Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, Prompt,
+    SubmitError, Timings, TokenLogprob,
 };
 use llm_worker_rbee::routes::app;
 use llm_worker_rbee::server::Server;
@@ -33,6 +33,8 @@ pub struct ScriptedEngine {
     pub capacity: usize,
     /// Generations that are neither finished nor cancelled.
     pub alive: watch::Sender<usize>,
+    /// Why it can't go on, once a test says so.
+    pub failure: watch::Sender<Option<String>>,
 }
 
 impl Default for ScriptedEngine {
@@ -43,6 +45,7 @@ impl Default for ScriptedEngine {
             context_length: 4096,
             capacity: 64,
             alive: watch::Sender::new(0),
+            failure: watch::Sender::new(None),
         }
     }
 }
@@ -61,7 +64,8 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        let prompt_tokens = request.prompt.split(' ').count() as u32;
+        let prompt = text_of(&request);
+        let prompt_tokens = prompt.split(' ').count() as u32;
         if prompt_tokens + request.max_tokens > self.context_length {
             return Err(SubmitError::ContextLengthExceeded {
                 prompt_tokens,
@@ -69,7 +73,7 @@ impl Engine for ScriptedEngine {
                 context_length: self.context_length,
             });
         }
-        match request.prompt.as_str() {
+        match prompt {
             "panic" => panic!("the script says so"),
             "stopped" => return Err(SubmitError::Stopped),
             _ => {}
@@ -97,6 +101,30 @@ impl Engine for ScriptedEngine {
         });
         Ok(Generation { events })
     }
+
+    fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+}
+
+/// The HTTP side only ever sends text.
+fn text_of(request: &GenerationRequest) -> &str {
+    match &request.prompt {
+        Prompt::Text(text) => text,
+        Prompt::Tokens(tokens) => panic!("{tokens:?} came instead of text"),
+    }
+}
+
+fn token_event(index: u32, text: String) -> GenerationEvent {
+    GenerationEvent::Token {
+        index,
+        text,
+        chosen: TokenLogprob {
+            token: index,
+            logprob: -0.5,
+        },
+        top: Vec::new(),
+    }
 }
 
 async fn speak(
@@ -110,8 +138,8 @@ async fn speak(
     for index in 0..request.max_tokens {
         tokio::time::sleep(pace).await;
         let text = format!("w{index}\n");
-        let _ = sender.send(GenerationEvent::Token { index, text }).await;
-        match request.prompt.as_str() {
+        let _ = sender.send(token_event(index, text)).await;
+        match text_of(&request) {
             "fail" => {
                 let failed = GenerationEvent::Failed("out of memory".to_owned());
                 let _ = sender.send(failed).await;
@@ -123,6 +151,7 @@ async fn speak(
     }
     let completion = Completion {
         prompt_tokens,
+        cached_tokens: 0,
         completion_tokens: request.max_tokens,
         finish_reason: FinishReason::Length,
         timings: Timings::default(),
