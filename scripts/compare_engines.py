@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures this project's engine beside llama.cpp and ik_llama.cpp on the same models.
 
-    cargo build --release -p llm-worker-rbee --example engine_speed
+    cargo build --release -p engine-speed
     scripts/compare_engines.py MODEL.gguf... [--rounds 5] [--threads N] [--ik PYTHON] [--json FILE]
 
 Every engine runs once in each round, in turn, so that a slow minute hits all of them; what is
@@ -187,7 +187,7 @@ def main():
     parser.add_argument("models", nargs="+", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--ours", default=ROOT / "target/release/examples/engine_speed")
+    parser.add_argument("--ours", default=ROOT / "target/release/engine-speed")
     parser.add_argument("--llama-bench", default=shutil.which("llama-bench"))
     parser.add_argument("--ik", help="the Python that has ik-llama-cpp-python")
     parser.add_argument("--kernels", help="one instruction set for ours, as the worker names it")
