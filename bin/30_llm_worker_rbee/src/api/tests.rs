@@ -211,7 +211,7 @@ fn holds(body: &[u8]) {
     match parse_inference_request(body) {
         Ok(request) => {
             let generation = request.generation;
-            assert!(!generation.prompt.is_empty() && generation.max_tokens >= 1);
+            assert!(generation.prompt != "".into() && generation.max_tokens >= 1);
             assert!((0.0..=2.0).contains(&generation.temperature));
             assert!(generation.top_p.is_none_or(|p| p > 0.0 && p <= 1.0));
             assert!(generation.top_k.is_none_or(|k| k >= 1));

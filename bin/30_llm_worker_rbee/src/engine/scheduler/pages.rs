@@ -295,7 +295,8 @@ mod tests {
         let prompt = tokens("abcdef");
         let mut first = pages.admit(&prompt, 6).unwrap();
         pages.remember(&mut first, &prompt);
-        assert_eq!(pages.known_tokens(&pages.admit(&prompt, 6).unwrap()), 0);
+        let second = pages.admit(&prompt, 6).unwrap();
+        assert_eq!(pages.known_tokens(&second), 0);
     }
 
     proptest! {
@@ -325,7 +326,7 @@ mod tests {
                     _ => {}
                 }
                 let mut contents: HashMap<u32, Vec<u32>> = HashMap::new();
-                let mut held = std::collections::HashSet::new();
+                let mut held: std::collections::HashSet<u32> = Default::default();
                 for (table, prompt) in &live {
                     held.extend(&table.pages);
                     for (number, page) in table.pages.iter().enumerate() {

@@ -52,7 +52,8 @@ impl<'a> Reference<'a> {
         self.tensor(&format!("blk.{block}.{part}.weight")).unwrap()
     }
 
-    fn logits(&self, tokens: &[u32]) -> Vec<f64> {
+    /// The logits after all of these tokens.
+    pub fn logits(&self, tokens: &[u32]) -> Vec<f64> {
         let width = writer::WIDTH as usize;
         let embedding = self.tensor("token_embd.weight").unwrap();
         let scale = if self.is_gemma() { (width as f64).sqrt() } else { 1.0 };
