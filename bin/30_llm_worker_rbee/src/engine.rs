@@ -5,8 +5,10 @@
 
 pub mod backend;
 pub mod gguf;
+pub mod kernels;
 mod llama;
 mod load;
+mod memory;
 pub mod ops;
 pub mod pool;
 pub mod quant;
