@@ -29,11 +29,14 @@ QUANTISED = {
 }
 
 
-# What an architecture has beside what `llama` has. `embedding`, `heads`, `key_heads` and `width`
-# are all different, so that none can stand for another.
+# What an architecture has beside what `llama` has. Embedding, heads, key heads and their width are
+# all different, so that none can stand for another; in qwen2, the heads share out the embedding.
 MODELS = {
     "llama": {"seed": 11, "weights": "q5_1", "tokenizer": "gpt2", "rope_linear": 4.0},
-    "qwen2": {"seed": 12, "weights": "q8_0", "tokenizer": "gpt2", "bias": True, "tied": False},
+    "qwen2": {
+        "seed": 12, "weights": "q8_0", "tokenizer": "gpt2", "bias": True, "tied": False,
+        "heads": 2, "key_heads": 1,
+    },
     "qwen3": {"seed": 13, "weights": "q4_0", "tokenizer": "gpt2", "head_norms": True},
     "gemma3": {
         "seed": 14, "weights": "q8_0", "tokenizer": "llama", "head_norms": True,
@@ -149,8 +152,8 @@ def write_model(name, model, path):
     writer.add_embedding_length(EMBEDDING)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(FEED_FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KEY_HEADS)
+    writer.add_head_count(model.get("heads", HEADS))
+    writer.add_head_count_kv(model.get("key_heads", KEY_HEADS))
     writer.add_key_length(WIDTH)
     writer.add_value_length(WIDTH)
     writer.add_layer_norm_rms_eps(1e-6)
@@ -175,6 +178,8 @@ def write_model(name, model, path):
 
 
 def add_weights(weights, model, layers, vocabulary):
+    queries = model.get("heads", HEADS) * WIDTH
+    keys = model.get("key_heads", KEY_HEADS) * WIDTH
     weights.matrix("token_embd", vocabulary, EMBEDDING, model.get("sharpness", 3.0))
     if not model.get("tied", True):
         weights.matrix("output", vocabulary, EMBEDDING, 3.0)
@@ -183,17 +188,17 @@ def add_weights(weights, model, layers, vocabulary):
         block = f"blk.{layer}."
         weights.vector(block + "attn_norm.weight", EMBEDDING, 1.0, 0.5)
         weights.vector(block + "ffn_norm.weight", EMBEDDING, 1.0, 0.5)
-        weights.matrix(block + "attn_q", HEADS * WIDTH, EMBEDDING, 1.5)
-        weights.matrix(block + "attn_k", KEY_HEADS * WIDTH, EMBEDDING, 1.5)
-        weights.matrix(block + "attn_v", KEY_HEADS * WIDTH, EMBEDDING)
-        weights.matrix(block + "attn_output", EMBEDDING, HEADS * WIDTH, 2.0)
+        weights.matrix(block + "attn_q", queries, EMBEDDING, 1.5)
+        weights.matrix(block + "attn_k", keys, EMBEDDING, 1.5)
+        weights.matrix(block + "attn_v", keys, EMBEDDING)
+        weights.matrix(block + "attn_output", EMBEDDING, queries, 2.0)
         weights.matrix(block + "ffn_gate", FEED_FORWARD, EMBEDDING, 1.5)
         weights.matrix(block + "ffn_up", FEED_FORWARD, EMBEDDING, 1.5)
         weights.matrix(block + "ffn_down", EMBEDDING, FEED_FORWARD, 2.0)
         if model.get("bias"):
-            weights.vector(block + "attn_q.bias", HEADS * WIDTH, 0.0, 1.0)
-            weights.vector(block + "attn_k.bias", KEY_HEADS * WIDTH, 0.0, 1.0)
-            weights.vector(block + "attn_v.bias", KEY_HEADS * WIDTH, 0.0, 1.0)
+            weights.vector(block + "attn_q.bias", queries, 0.0, 1.0)
+            weights.vector(block + "attn_k.bias", keys, 0.0, 1.0)
+            weights.vector(block + "attn_v.bias", keys, 0.0, 1.0)
         if model.get("head_norms"):
             weights.vector(block + "attn_q_norm.weight", WIDTH, 1.0, 0.5)
             weights.vector(block + "attn_k_norm.weight", WIDTH, 1.0, 0.5)

@@ -70,6 +70,10 @@ class Server:
             try:
                 with urllib.request.urlopen(self.base + "/health", timeout=5) as answer:
                     if answer.status == 200:
+                        # Where the chosen token is not whole UTF-8 or ends the text, the server
+                        # tells no probabilities. They are the model's own whatever is chosen, so
+                        # that it always is made to choose a plain letter.
+                        self.chosen = self.tokenize("a")[-1]
                         return self
             except OSError:
                 time.sleep(0.2)
@@ -93,7 +97,7 @@ class Server:
         """The likeliest tokens after `ids`, best first, as (id, log-probability, text or None)."""
         answer = self.ask("/completion", {
             "prompt": ids, "n_predict": 1, "temperature": 0, "n_probs": CANDIDATES,
-            "cache_prompt": True})
+            "cache_prompt": True, "logit_bias": [[self.chosen, 1000]]})
         tops = answer["completion_probabilities"][0]["top_logprobs"]
         return [(top["id"], top["logprob"], whole_text(top)) for top in tops]
 
