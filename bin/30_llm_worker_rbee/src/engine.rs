@@ -7,7 +7,9 @@ pub mod backend;
 #[cfg(feature = "candle")]
 mod candle;
 pub mod gguf;
+pub mod kernels;
 mod load;
+mod memory;
 mod model;
 pub mod ops;
 pub mod pool;

@@ -1,6 +1,7 @@
 //! Gated activations between the feed-forward matrices.
 
-use super::Cpu;
+use super::{Cpu, pieces_of_rows};
+use crate::engine::kernels::LANES;
 
 /// What the gate goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,16 +13,14 @@ pub enum Activation {
 }
 
 /// `gate = activation(gate) * up`.
-pub fn gate(_cpu: &Cpu, activation: Activation, gate: &mut [f32], up: &[f32]) {
+pub fn gate(cpu: &Cpu, activation: Activation, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len());
-    for (gate, up) in gate.iter_mut().zip(up) {
-        let x = *gate;
-        *gate = up
-            * match activation {
-                Activation::Silu => x / (1.0 + (-x).exp()),
-                Activation::Gelu => {
-                    0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh())
-                }
-            };
-    }
+    let piece = pieces_of_rows(cpu, up.len(), LANES);
+    cpu.pool.for_pieces(gate, piece, |number, gate| {
+        let up = &up[number * piece..][..gate.len()];
+        match activation {
+            Activation::Silu => cpu.kernels.gate_silu(gate, up),
+            Activation::Gelu => cpu.kernels.gate_gelu(gate, up),
+        }
+    });
 }

@@ -2,16 +2,17 @@
 
 use anyhow::{Result, ensure};
 
-use super::Cpu;
+use super::{Cpu, Workspace};
 use crate::engine::gguf::TensorType;
-use crate::engine::quant::dequantise;
+use crate::engine::kernels::{self, Factor, LANES};
+use crate::engine::memory::Region;
 
-/// A matrix of weights, ready to multiply with.
+/// A matrix of weights, packed as kernels read it.
 pub struct Matrix {
     kind: TensorType,
     rows: usize,
     columns: usize,
-    bytes: Vec<u8>,
+    tiles: Region,
 }
 
 impl Matrix {
@@ -23,18 +24,25 @@ impl Matrix {
             "{columns} columns are no whole number of {} blocks, which hold {length}",
             kind.name()
         );
-        let expected = rows * (columns / length) * kind.block_bytes() as usize;
+        let row_bytes = columns / length * kind.block_bytes() as usize;
         ensure!(
-            bytes.len() == expected,
-            "{} bytes, not {expected}, for {rows} rows of {columns} {} numbers",
+            bytes.len() == rows * row_bytes && !bytes.is_empty(),
+            "{} bytes, not {}, for {rows} rows of {columns} {} numbers",
             bytes.len(),
+            rows * row_bytes,
             kind.name()
         );
+        let tile_bytes = kernels::tile_bytes(kind, columns);
+        let mut tiles = Region::zeroed(rows.div_ceil(LANES) * tile_bytes);
+        let sixteen_rows = bytes.chunks(LANES * row_bytes);
+        for (rows, tile) in sixteen_rows.zip(tiles.chunks_exact_mut(tile_bytes)) {
+            kernels::pack_tile(kind, columns, rows, tile);
+        }
         Ok(Self {
             kind,
             rows,
             columns,
-            bytes: bytes.to_vec(),
+            tiles,
         })
     }
 
@@ -53,10 +61,17 @@ impl Matrix {
         self.kind
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.tiles.len()
+    }
+
     /// Writes one row's numbers to `values`, which is `columns` long.
     pub fn dequantise_row(&self, row: usize, values: &mut [f32]) {
-        let size = self.bytes.len() / self.rows;
-        dequantise(self.kind, &self.bytes[row * size..][..size], values);
+        assert!(row < self.rows, "no row {row} among {}", self.rows);
+        let tile_bytes = kernels::tile_bytes(self.kind, self.columns);
+        let tile = &self.tiles[row / LANES * tile_bytes..][..tile_bytes];
+        kernels::unpack_row(self.kind, tile, row % LANES, values);
     }
 }
 
@@ -68,31 +83,29 @@ pub struct Product<'a> {
     pub output: &'a mut [f32],
 }
 
-/// Memory that products need and that is worth keeping between them.
-#[derive(Default)]
-pub struct Workspace {}
-
-/// Multiplies the input rows with several matrices at once, all `columns` wide.
-pub fn matmul(cpu: &Cpu, _workspace: &mut Workspace, input: &[f32], products: &mut [Product<'_>]) {
-    for Product { matrix, output } in products {
-        let columns = matrix.columns;
-        let count = input.len() / columns;
-        assert_eq!(input.len(), count * columns, "not whole input rows");
-        assert_eq!(
-            output.len(),
-            count * matrix.rows,
-            "not an output for each input row"
-        );
-        let mut results = vec![0.0; output.len()];
-        cpu.pool().for_pieces(&mut results, count, |row, results| {
-            let mut weights = vec![0.0; columns];
-            matrix.dequantise_row(row, &mut weights);
-            for (result, input) in results.iter_mut().zip(input.chunks_exact(columns)) {
-                *result = weights.iter().zip(input).map(|(a, b)| a * b).sum();
-            }
-        });
-        for (at, value) in output.iter_mut().enumerate() {
-            *value = results[at % matrix.rows * count + at / matrix.rows];
-        }
-    }
+/// Multiplies the input rows with several matrices at once, all as wide as the input.
+///
+/// Activations are quantised once, to eight bits with a scale for each 32, unless the weights are
+/// plain numbers.
+///
+/// # Panics
+///
+/// Where the lengths don't fit.
+pub fn matmul(cpu: &Cpu, workspace: &mut Workspace, input: &[f32], products: &mut [Product<'_>]) {
+    let Some(columns) = products.first().map(|product| product.matrix.columns) else {
+        return;
+    };
+    let as_wide = |product: &Product<'_>| product.matrix.columns == columns;
+    assert!(products.iter().all(as_wide), "matrices of different widths");
+    let mut factors: Vec<_> = products
+        .iter_mut()
+        .map(|product| Factor {
+            kind: product.matrix.kind,
+            tiles: &product.matrix.tiles,
+            rows: product.matrix.rows,
+            output: product.output,
+        })
+        .collect();
+    let activations = &mut workspace.activations;
+    kernels::multiply(cpu.kernels, &cpu.pool, input, columns, &mut factors, activations);
 }

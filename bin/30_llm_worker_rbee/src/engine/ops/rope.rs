@@ -1,6 +1,6 @@
 //! Rotary position embeddings.
 
-use super::Cpu;
+use super::{Cpu, pieces_of_rows};
 
 /// Which numbers of a head are turned together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,21 +57,45 @@ impl Rope {
 
 impl Angles {
     /// Turns each head of each row. Numbers of a head beyond those that turn stay as they are.
-    pub fn rotate(&self, _cpu: &Cpu, rows: &mut [f32], heads: usize, head_width: usize) {
-        let turns = self.turns.chunks_exact(2 * self.pairs);
-        for (row, turns) in rows.chunks_exact_mut(heads * head_width).zip(turns) {
-            let (cosines, sines) = turns.split_at(self.pairs);
-            for head in row.chunks_exact_mut(head_width) {
-                for (pair, (cos, sin)) in cosines.iter().zip(sines).enumerate() {
-                    let (first, second) = match self.style {
-                        RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
-                        RopeStyle::Halves => (pair, pair + self.pairs),
-                    };
-                    let (x, y) = (head[first], head[second]);
-                    head[first] = x * cos - y * sin;
-                    head[second] = x * sin + y * cos;
+    pub fn rotate(&self, cpu: &Cpu, rows: &mut [f32], heads: usize, head_width: usize) {
+        let width = heads * head_width;
+        let turn = match self.style {
+            RopeStyle::Interleaved => turn_neighbours,
+            RopeStyle::Halves => turn_halves,
+        };
+        assert_eq!(
+            rows.len() / width * 2 * self.pairs,
+            self.turns.len(),
+            "not the rows of these angles"
+        );
+        let piece = pieces_of_rows(cpu, rows.len(), width);
+        cpu.pool.for_pieces(rows, piece, |number, rows| {
+            let first = number * piece / width;
+            let turns = self.turns.chunks_exact(2 * self.pairs).skip(first);
+            for (row, turns) in rows.chunks_exact_mut(width).zip(turns) {
+                let (cosines, sines) = turns.split_at(self.pairs);
+                for head in row.chunks_exact_mut(head_width) {
+                    turn(&mut head[..2 * self.pairs], cosines, sines);
                 }
             }
-        }
+        });
+    }
+}
+
+fn turn_neighbours(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    for ((pair, cos), sin) in head.chunks_exact_mut(2).zip(cosines).zip(sines) {
+        let (x, y) = (pair[0], pair[1]);
+        pair[0] = x * cos - y * sin;
+        pair[1] = x * sin + y * cos;
+    }
+}
+
+fn turn_halves(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    let (first, second) = head.split_at_mut(cosines.len());
+    let turns = cosines.iter().zip(sines);
+    for ((first, second), (cos, sin)) in first.iter_mut().zip(second).zip(turns) {
+        let (x, y) = (*first, *second);
+        *first = x * cos - y * sin;
+        *second = x * sin + y * cos;
     }
 }
