@@ -167,7 +167,7 @@ impl Model {
             (&mut *value, &block.value_bias),
         ] {
             if let Some(bias) = bias {
-                ops::add_bias(rows, bias);
+                ops::add_bias(cpu, rows, bias);
             }
         }
         if let Some(norm) = &block.query_norm {
@@ -183,14 +183,23 @@ impl Model {
         };
         angles.rotate(cpu, query, heads, head_width);
         angles.rotate(cpu, key, key_heads, head_width);
-        cache.store(number, &batch.chunks, key, value);
+        cache.store(cpu, number, &batch.chunks, key, value);
         let shape = Attention {
             heads,
             scale: config.query_scale,
             window: is_local.then_some(config.window),
         };
         let attended = sized(&mut buffers.attended, rows * heads * head_width);
-        ops::attention(cpu, cache, number, &shape, &batch.chunks, query, attended);
+        ops::attention(
+            cpu,
+            &mut buffers.workspace,
+            cache,
+            number,
+            &shape,
+            &batch.chunks,
+            query,
+            attended,
+        );
     }
 
     /// From what the attention made to the hidden states behind a block, for so many rows.
@@ -212,12 +221,12 @@ impl Model {
         let mut products = [product(&block.attention_output, projected)];
         ops::matmul(cpu, workspace, attended, &mut products);
         if let Some(bias) = &block.attention_output_bias {
-            ops::add_bias(projected, bias);
+            ops::add_bias(cpu, projected, bias);
         }
         if let Some(norm) = &block.attention_post_norm {
             ops::rms_norm_in_place(cpu, projected, norm, epsilon);
         }
-        ops::add(hidden, projected);
+        ops::add(cpu, hidden, projected);
 
         let normed = sized(&mut buffers.normed, rows * width);
         ops::rms_norm(cpu, hidden, &block.feed_forward_norm, epsilon, normed);
@@ -231,7 +240,7 @@ impl Model {
         if let Some(norm) = &block.feed_forward_post_norm {
             ops::rms_norm_in_place(cpu, projected, norm, epsilon);
         }
-        ops::add(hidden, projected);
+        ops::add(cpu, hidden, projected);
     }
 
     fn logits(&mut self, rows: usize, logits: &mut Vec<f32>) {
