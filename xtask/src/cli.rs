@@ -181,7 +181,7 @@ impl WorkerTestArgs {
 
     /// Whether only the client is to be measured.
     pub fn is_tare(&self) -> bool {
-        self.benchmark.tare
+        self.benchmark.calibration
     }
 
     /// What is to be answered from the table of checks instead of running anything.

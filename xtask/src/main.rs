@@ -36,7 +36,7 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         return tasks::worker::self_test(python);
     }
     if args.is_tare() {
-        return tasks::worker::tare();
+        return tasks::worker::calibration();
     }
     if let Some(question) = args.question() {
         return match question.answer() {

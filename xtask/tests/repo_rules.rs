@@ -34,8 +34,8 @@ const RULES: &[Rule] = &[
             "xtask/src/tasks/worker/config.rs",
             "xtask/src/tasks/worker/plan.rs",
             "xtask/src/tasks/worker/record",
-            "xtask/src/tasks/worker/subject/sse.rs",
-            "xtask/src/tasks/worker/subject/dialect",
+            "xtask/src/tasks/worker/net/sse.rs",
+            "xtask/src/tasks/worker/target/dialect",
         ],
         forbidden: IMPURE,
     },
@@ -43,7 +43,7 @@ const RULES: &[Rule] = &[
         because: "the record is the ground: it stands on nothing",
         paths: &["xtask/src/tasks/worker/record"],
         forbidden: &[
-            "subject",
+            "::target",
             "reporter",
             "::check",
             "::mode",
@@ -55,7 +55,7 @@ const RULES: &[Rule] = &[
         because: "reporters know only the record",
         paths: &["xtask/src/tasks/worker/reporter"],
         forbidden: &[
-            "subject",
+            "::target",
             "::check::",
             "::mode",
             "::plan",
@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         because: "the subject is touched by checks and modes, and knows neither",
-        paths: &["xtask/src/tasks/worker/subject"],
+        paths: &["xtask/src/tasks/worker/target"],
         forbidden: &["worker::check", "worker::mode", "worker::plan", "reporter"],
     },
     Rule {
@@ -128,7 +128,7 @@ fn every_part_knows_only_what_it_may() {
 #[test]
 fn only_the_platform_folder_is_compiled_for_one_system_and_not_for_another() {
     let may = [
-        "xtask/src/tasks/worker/subject/platform",
+        "xtask/src/tasks/worker/process/platform",
         "xtask/src/tasks/worker/reporter/file.rs",
     ];
     let systems = ["unix", "windows", "target_os", "target_family"];

@@ -51,7 +51,7 @@ pub struct BenchmarkArgs {
     goodput: Option<Objectives>,
     /// Measure the client instead of a worker: its own error and its limits
     #[arg(long, conflicts_with_all = ["benchmark", "list_checks", "explain", "self_test"])]
-    pub tare: bool,
+    pub calibration: bool,
     /// Prompts to use, a JSON string or an object with `prompt` a line [default: made to a length]
     #[arg(long, value_name = "FILE.jsonl", requires = "benchmark")]
     prompts: Option<PathBuf>,

@@ -14,9 +14,9 @@ use anyhow::Result;
 pub use self::heartbeat::tolerance_ms;
 pub use self::lifecycle::LIVES;
 
-use super::config::Backend;
-use super::record::event::{Level, Mismatch, Outcome, Suite};
-use super::subject::Subject;
+use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::record::event::{Level, Mismatch, Outcome, Suite};
+use crate::tasks::worker::target::Subject;
 
 /// What the evidence was, in a few words; empty where the verdict says it all.
 pub type Evidence = String;
@@ -99,9 +99,10 @@ impl Need {
                 (None, _) => subject.silence(),
             },
             Need::Sound => {
-                let poison = subject.poison.borrow().clone();
-                let after =
-                    poison.map(|poison| format!("the worker is no longer itself after {poison}"));
+                let degraded_by = subject.degraded_by.borrow().clone();
+                let after = degraded_by.map(|degraded_by| {
+                    format!("the worker is no longer itself after {degraded_by}")
+                });
                 after.or_else(|| {
                     let error = subject.golden().err()?;
                     Some(format!("the worker has no answer to go by: {error}"))

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use self::benchmark::BenchmarkConfig;
 use self::stress::StressConfig;
-use super::plan::Selection;
-use super::record::event::Purpose;
-use super::reporter::ReportKind;
-use super::reporter::human::Verbosity;
+use crate::tasks::worker::plan::Selection;
+use crate::tasks::worker::record::event::Purpose;
+use crate::tasks::worker::reporter::ReportKind;
+use crate::tasks::worker::reporter::human::Verbosity;
 
 /// The model of the original script, from the workspace root.
 pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::check::{Check, checks};
-use super::plan;
-use super::record::event::Suite;
+use crate::tasks::worker::check::{Check, checks};
+use crate::tasks::worker::plan;
+use crate::tasks::worker::record::event::Suite;
 
 /// What is asked of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]

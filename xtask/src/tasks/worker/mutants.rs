@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::table::{Expectation, FaultTable, Judgement, NO_FAULT};
 use self::trial::Laboratory;
-use super::plan;
-use super::stop::StopFlag;
-use super::subject::python::Python;
+use crate::tasks::worker::plan;
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::StopFlag;
 
 /// Where the faulty worker and the table of its faults are, from the workspace root.
 const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";

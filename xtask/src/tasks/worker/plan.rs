@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::check::{Check, checks};
-use super::record::event::Suite;
+use crate::tasks::worker::check::{Check, checks};
+use crate::tasks::worker::record::event::Suite;
 
 /// How far a name may be from what was typed to be offered as what was meant.
 const NEAR_EDITS: usize = 4;

@@ -19,8 +19,8 @@ mod words;
 
 use std::io;
 
-use super::record::event::Event;
-use super::record::report::RunReport;
+use crate::tasks::worker::record::event::Event;
+use crate::tasks::worker::record::report::RunReport;
 
 /// Hears of every event, in order.
 pub trait Reporter: Send {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::stop::in_time;
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::device::{DeviceObservation, Devices, Use, told};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::device::{DeviceObservation, Devices, Use, told};
 
 /// While the worker lives.
 pub const CHECKS: &[Check] = &[Check {
@@ -69,7 +69,7 @@ pub fn freed(subject: &Subject) -> Result<Evidence> {
         bail!("the worker was not seen on a device, so nothing can come back");
     }
     let mut left = None;
-    let stop = subject.surroundings.stop;
+    let stop = subject.context.stop;
     let waited = stop.wait_for("the device's memory to be free", FREE_LIMIT, || {
         left = observation.still_taken(&Devices::look()?);
         Ok(left.is_none().then_some(()))

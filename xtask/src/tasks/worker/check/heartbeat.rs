@@ -11,13 +11,13 @@ pub use self::rhythm::tolerance_ms;
 
 use self::rhythm::{ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
 use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat, Level, Mismatch, Suite};
-use crate::tasks::worker::stop::TimedOut;
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{
     BeatState, HeartbeatPayload, InferenceRequest, is_heartbeat_request, read_heartbeat,
 };
-use crate::tasks::worker::subject::other_start::OtherStart;
+use crate::tasks::worker::target::other_start::OtherStart;
 
 /// Heartbeats of the worker under test, and the default of another.
 pub const CHECKS: &[Check] = &[
@@ -150,16 +150,13 @@ pub fn first_beat(subject: &Subject) -> Result<Evidence> {
     let beats = beats_after(subject, "the first heartbeat", AT_ONCE, |beats| {
         !beats.is_empty()
     })?;
-    let started_ms = subject
-        .surroundings
-        .journal
-        .elapsed_ms(subject.worker.started());
+    let started_ms = subject.context.journal.elapsed_ms(subject.worker.started());
     let Some((first, _)) = beats.first() else {
         return Err(Mismatch::new("heartbeats", "a first one at once", "none").into());
     };
     let after_ms = first.arrived_ms - started_ms;
     let after = Duration::from_secs_f64(after_ms.max(0.0) / 1e3);
-    let excess = subject.lag.excess(subject.worker.started(), after);
+    let excess = subject.jitter.excess(subject.worker.started(), after);
     if excess.as_secs_f64() * 1e3 <= FIRST_BEAT_LIMIT_MS {
         return Ok(format!("after {after_ms:.0} ms"));
     }
@@ -210,10 +207,10 @@ fn lateness_of_changes(subject: &Subject) -> Result<f64> {
         let expected = "Busy when it began and Ready at once after its end";
         return Err(Mismatch::new("heartbeats during a request", expected, got).into());
     };
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let late_ms = |began: Instant, arrived_ms: f64| {
-        let lag = subject.lag.between(began, journal.instant(arrived_ms));
-        arrived_ms - journal.elapsed_ms(began) - lag.as_secs_f64() * 1e3
+        let jitter = subject.jitter.between(began, journal.instant(arrived_ms));
+        arrived_ms - journal.elapsed_ms(began) - jitter.as_secs_f64() * 1e3
     };
     Ok(late_ms(began, busy_ms)
         .max(late_ms(ended, ready_ms))
@@ -221,7 +218,7 @@ fn lateness_of_changes(subject: &Subject) -> Result<f64> {
 }
 
 pub fn periodic(subject: &Subject) -> Result<Evidence> {
-    let config = subject.surroundings.config;
+    let config = subject.context.config;
     let interval_ms = config.heartbeat_interval_secs as f64 * 1e3;
     let window = Duration::from_secs(config.heartbeat_window_secs);
     let covers =
@@ -229,7 +226,7 @@ pub fn periodic(subject: &Subject) -> Result<Evidence> {
     if !covers(&beats(subject)?) {
         let window_ms = window.as_millis() as u64;
         subject
-            .surroundings
+            .context
             .journal
             .emit(EventKind::HeartbeatsWaiting { window_ms });
     }
@@ -268,8 +265,8 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     }
     let latest_ms = latest_ms(subject)?;
     let beats = beats(subject)?;
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
-    let now_ms = subject.surroundings.journal.elapsed_ms(Instant::now());
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
+    let now_ms = subject.context.journal.elapsed_ms(Instant::now());
     let silent_ms = now_ms - beats.last().map_or(0.0, |(last, _)| last.arrived_ms);
     ensure_kept(
         silent_ms <= 2.0 * interval_ms,
@@ -408,10 +405,10 @@ pub fn default_interval(subject: &Subject) -> Result<Evidence> {
 
 /// The first heartbeat of a worker that was told of no interval.
 fn beat_of_defaults(subject: &Subject, name: &str) -> Result<Option<Heartbeat>> {
-    let companion = subject.companion(name, |launch| {
+    let auxiliary = subject.auxiliary(name, |launch| {
         launch.heartbeat_interval_secs = None;
     })?;
-    companion.beat_after(0, FIRST_BEAT_WAIT)
+    auxiliary.beat_after(0, FIRST_BEAT_WAIT)
 }
 
 /// Every request to the hive so far, each of which has to be a well-formed heartbeat.
@@ -433,7 +430,7 @@ fn beats_after(
     limit: Duration,
     enough: impl Fn(&[(Heartbeat, HeartbeatPayload)]) -> bool,
 ) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
-    let waited = subject.surroundings.stop.wait_for(name, limit, || {
+    let waited = subject.context.stop.wait_for(name, limit, || {
         subject.worker.ensure_alive()?;
         Ok(enough(&beats(subject)?).then_some(()))
     });

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
 
 /// The sample prompt, both ways.
 pub const CHECKS: &[Check] = &[
@@ -67,7 +67,7 @@ pub fn streams(subject: &Subject) -> Result<Evidence> {
 
 /// The sample prompt, greedy, so that asking twice may be compared.
 fn sample_request(subject: &Subject) -> InferenceRequest {
-    let config = subject.surroundings.config;
+    let config = subject.context.config;
     InferenceRequest::greedy(&config.prompt, config.max_tokens)
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::process::port;
+use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
-use crate::tasks::worker::stop::TimedOut;
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, BeatState, read_heartbeat};
-use crate::tasks::worker::subject::other_start::OtherStart;
-use crate::tasks::worker::subject::port;
-use crate::tasks::worker::subject::raw::{RawConnection, spell};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect;
+use crate::tasks::worker::target::dialect::{BeatState, read_heartbeat};
+use crate::tasks::worker::target::other_start::OtherStart;
 
 /// The start: first of all.
 pub const START: &[Check] = &[
@@ -132,7 +133,7 @@ pub fn answers_soon(subject: &Subject) -> Result<Evidence> {
     };
     let first_answer_ms = first_answer.as_millis();
     let started = subject.worker.started();
-    if subject.lag.excess(started, first_answer) <= ANSWER_LIMIT {
+    if subject.jitter.excess(started, first_answer) <= ANSWER_LIMIT {
         return Ok(format!("after {first_answer_ms} ms"));
     }
     let again = OtherStart::of(subject)?
@@ -151,7 +152,7 @@ pub fn answers_soon(subject: &Subject) -> Result<Evidence> {
 }
 
 pub fn loopback_only(subject: &Subject) -> Result<Evidence> {
-    let (port, stop) = (subject.worker.launch().port, subject.surroundings.stop);
+    let (port, stop) = (subject.worker.launch().port, subject.context.stop);
     let addresses = port::other_addresses();
     for address in &addresses {
         let Ok(mut connection) = RawConnection::open_at(*address, port, ELSEWHERE_LIMIT, stop)
@@ -236,13 +237,12 @@ pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
         let last = beats.last().into_iter().chain(sent_last);
         Ok(last.map(|beat| beat.state).collect())
     };
-    let draining =
-        subject
-            .surroundings
-            .stop
-            .wait_for("the last heartbeat", LAST_BEAT_LIMIT, || {
-                Ok(last_states()?.contains(&BeatState::Draining).then_some(()))
-            });
+    let draining = subject
+        .context
+        .stop
+        .wait_for("the last heartbeat", LAST_BEAT_LIMIT, || {
+            Ok(last_states()?.contains(&BeatState::Draining).then_some(()))
+        });
     if let Err(error) = draining {
         error.downcast::<TimedOut>()?;
         let got = last_states()?

@@ -16,10 +16,10 @@ use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::BeatState;
-use crate::tasks::worker::subject::pace::Pace;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::BeatState;
+use crate::tasks::worker::target::pace::Pace;
 
 /// The tables of this suite, in the order in which their checks run.
 pub const TABLES: &[&[Check]] = &[
@@ -31,7 +31,7 @@ pub const TABLES: &[&[Check]] = &[
     freeze::CHECKS,
 ];
 
-/// The heartbeat interval of every companion here, whatever the run's own is.
+/// The heartbeat interval of every auxiliary here, whatever the run's own is.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much later than promised something may be seen on a machine that has other work, too.
@@ -48,23 +48,23 @@ fn ready_companion<'s>(
     subject: &'s Subject,
     name: &str,
     more: &[&str],
-) -> Result<(Companion, &'s Pace)> {
-    let mut companion = subject.companion(name, |launch| {
+) -> Result<(AuxiliaryWorker, &'s Pace)> {
+    let mut auxiliary = subject.auxiliary(name, |launch| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         launch.more = more.iter().map(|&option| option.to_owned()).collect();
     })?;
-    companion.wait_until_ready()?;
-    let pace = subject.pace(&companion)?;
-    wait_until_idle(&companion)?;
-    Ok((companion, pace))
+    auxiliary.wait_until_ready()?;
+    let pace = subject.pace(&auxiliary)?;
+    wait_until_idle(&auxiliary)?;
+    Ok((auxiliary, pace))
 }
 
 /// Lets the end of the last request reach the hive, so that later beats are not about it.
-fn wait_until_idle(companion: &Companion) -> Result<()> {
-    let idle = companion.wait_for("the worker to be idle", LATENESS * 2, || {
-        Ok((companion.last_state()? == Some(BeatState::Ready)).then_some(()))
+fn wait_until_idle(auxiliary: &AuxiliaryWorker) -> Result<()> {
+    let idle = auxiliary.wait_for("the worker to be idle", LATENESS * 2, || {
+        Ok((auxiliary.last_state()? == Some(BeatState::Ready)).then_some(()))
     })?;
-    let got = || -> Result<String> { Ok(format!("{:?}", companion.last_state()?)) };
+    let got = || -> Result<String> { Ok(format!("{:?}", auxiliary.last_state()?)) };
     if idle.is_none() {
         let expected = "state Ready at once after the last request";
         return Err(Mismatch::new("heartbeats", expected, got()?).into());
@@ -73,10 +73,10 @@ fn wait_until_idle(companion: &Companion) -> Result<()> {
 }
 
 /// The worker answers the golden request with the golden text, in a time that fits.
-fn answers_as_ever(companion: &Companion, pace: &Pace, when: &str) -> Result<Duration> {
+fn answers_as_ever(auxiliary: &AuxiliaryWorker, pace: &Pace, when: &str) -> Result<Duration> {
     let golden = &pace.golden;
     let sent = Instant::now();
-    let answer = companion.infer(&golden.request, golden.limit_beside(0))?;
+    let answer = auxiliary.infer(&golden.request, golden.limit_beside(0))?;
     golden.expect_text(
         &format!("inference {when}"),
         &answer.text.unwrap_or_default(),
@@ -85,10 +85,10 @@ fn answers_as_ever(companion: &Companion, pace: &Pace, when: &str) -> Result<Dur
 }
 
 /// How many cores the worker uses just now; `None` where the system doesn't tell.
-fn cores_used(companion: &Companion) -> Result<Option<f64>> {
-    let (began, before) = (Instant::now(), companion.worker.processor_time());
-    companion.let_pass(SAMPLE)?;
-    let after = companion.worker.processor_time();
+fn cores_used(auxiliary: &AuxiliaryWorker) -> Result<Option<f64>> {
+    let (began, before) = (Instant::now(), auxiliary.worker.processor_time());
+    auxiliary.let_pass(SAMPLE)?;
+    let after = auxiliary.worker.processor_time();
     Ok(before.zip(after).map(|(before, after)| {
         after.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64()
     }))

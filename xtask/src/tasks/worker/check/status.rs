@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::Readiness;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Readiness;
 
 /// Health and readiness of a worker that is up.
 pub const CHECKS: &[Check] = &[

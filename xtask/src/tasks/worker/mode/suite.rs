@@ -8,16 +8,17 @@ use super::tried::{left_out, tried};
 use crate::tasks::worker::check::{LIVES, Need};
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::plan::Planned;
+use crate::tasks::worker::process::jitter::JitterWatch;
+use crate::tasks::worker::process::port;
+use crate::tasks::worker::process::vitals::Sampler;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
-use crate::tasks::worker::subject::device::Devices;
-use crate::tasks::worker::subject::hive::MockHiveServer;
-use crate::tasks::worker::subject::lag::LagWatch;
-use crate::tasks::worker::subject::process::{Launch, PortLost, StartUp, WorkerProcess};
-use crate::tasks::worker::subject::seen::Seen;
-use crate::tasks::worker::subject::vitals::Sampler;
-use crate::tasks::worker::subject::{Subject, Surroundings, port};
+use crate::tasks::worker::target::device::Devices;
+use crate::tasks::worker::target::hive::MockHiveServer;
+use crate::tasks::worker::target::observations::Observations;
+use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerProcess};
+use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
 const EVIDENCE_LINES: usize = 300;
@@ -50,7 +51,7 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
 
 /// Waits until the worker is ready, or isn't in time, while its needs are sampled.
 pub fn begin(subject: &mut Subject<'_>) -> Result<Sampler> {
-    let sampler = Sampler::start(subject.worker.pid(), subject.surroundings.journal);
+    let sampler = Sampler::start(subject.worker.pid(), subject.context.journal);
     wait_until_ready(subject)?;
     Ok(sampler)
 }
@@ -59,7 +60,7 @@ pub fn begin(subject: &mut Subject<'_>) -> Result<Sampler> {
 pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
     let mut was_missed = false;
     for planned in plan {
-        subject.surroundings.stop.check()?;
+        subject.context.stop.check()?;
         let needs_it = planned.skipped.is_none() && planned.check.needs.contains(&Need::Ready);
         was_missed |= needs_it && subject.worker.exited()?.is_some();
         run_check(subject, *planned)?;
@@ -73,7 +74,7 @@ pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
 /// Checks that were left out because the worker had ended must not leave a run green.
 fn blame_untimely_end(subject: &Subject<'_>) -> Result<()> {
     if let Some(exit) = subject.worker.exited()? {
-        let journal = subject.surroundings.journal;
+        let journal = subject.context.journal;
         journal.emit(EventKind::CheckFinished(CheckRecord {
             id: LIVES.to_owned(),
             outcome: Outcome::Failed(exit.mismatch()),
@@ -86,7 +87,7 @@ fn blame_untimely_end(subject: &Subject<'_>) -> Result<()> {
 
 /// Shows how the worker ended, where it has, and the end of its log.
 pub fn show_log(subject: &Subject<'_>) {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     if let Ok(Some(exit)) = subject.worker.exited() {
         journal.emit(EventKind::WorkerExited {
             status: exit.describe(),
@@ -100,25 +101,25 @@ pub fn show_log(subject: &Subject<'_>) {
     });
     journal.emit(EventKind::LogTail {
         source: LogSource::Worker,
-        lines: log.tail(subject.surroundings.config.log_lines),
+        lines: log.tail(subject.context.config.log_lines),
         path: log.path().display().to_string(),
     });
 }
 
 /// Starts the worker. It lives until the subject is dropped.
 pub fn start<'run>(
-    surroundings: Surroundings<'run>,
+    context: RunContext<'run>,
     hive: &'run MockHiveServer,
     launch: Launch,
 ) -> Result<Subject<'run>> {
-    let seen = Seen::default();
+    let seen = Observations::default();
     if launch.backend == Backend::Cuda {
         // What can't be told now is told by the check that wants to know it.
         let _ = seen.devices_before.get(Devices::look);
     }
-    let worker = start_worker(surroundings, launch)?;
+    let worker = start_worker(context, launch)?;
     Ok(Subject {
-        surroundings,
+        context,
         hive,
         worker,
         start_up: StartUp::default(),
@@ -126,20 +127,20 @@ pub fn start<'run>(
         check_id: std::cell::Cell::new("start"),
         known_pace: std::cell::OnceCell::new(),
         seen,
-        lag: LagWatch::start(),
-        poison: std::cell::RefCell::new(None),
+        jitter: JitterWatch::start(),
+        degraded_by: std::cell::RefCell::new(None),
         unanswered: std::cell::Cell::new(false),
         slowest: std::cell::Cell::new(None),
     })
 }
 
-fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<WorkerProcess> {
-    let Surroundings {
+fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerProcess> {
+    let RunContext {
         journal,
         folder,
         stop,
         ..
-    } = surroundings;
+    } = context;
     let program = launch.binary.display().to_string();
     journal.emit(EventKind::WorkerStarting(WorkerInfo {
         worker_id: launch.worker_id.clone(),
@@ -158,8 +159,8 @@ fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<Worker
 
 /// Not being ready is a fact for the checks; whatever else goes wrong ends the run.
 fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
-    let journal = subject.surroundings.journal;
-    let timeout = Duration::from_secs(subject.surroundings.config.timeout_secs);
+    let journal = subject.context.journal;
+    let timeout = Duration::from_secs(subject.context.config.timeout_secs);
     journal.emit(EventKind::ReadyWaiting {
         timeout_ms: timeout.as_millis() as u64,
     });
@@ -168,7 +169,7 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
         .wait_until_ready(timeout, &mut subject.start_up);
     if let Err(error) = &waited
         && let Some(lost) = error.downcast_ref::<PortLost>()
-        && subject.surroundings.config.port == 0
+        && subject.context.config.port == 0
     {
         journal.emit(EventKind::Noted {
             message: format!("{lost}\n  so the worker is started once more, on another port"),
@@ -194,14 +195,14 @@ fn move_to_another_port(subject: &mut Subject<'_>) -> Result<()> {
         port: port::pick_free()?,
         ..subject.worker.launch().clone()
     };
-    subject.worker = start_worker(subject.surroundings, launch)?;
+    subject.worker = start_worker(subject.context, launch)?;
     subject.start_up = StartUp::default();
     Ok(())
 }
 
 /// Fails only when the run is interrupted: then the check has no outcome.
 fn run_check(subject: &Subject<'_>, Planned { check, skipped }: Planned) -> Result<()> {
-    let Surroundings { journal, stop, .. } = subject.surroundings;
+    let RunContext { journal, stop, .. } = subject.context;
     subject.check_id.set(check.id);
     let began = Instant::now();
     let unmet = || check.needs.iter().find_map(|need| need.unmet(subject));
@@ -211,7 +212,7 @@ fn run_check(subject: &Subject<'_>, Planned { check, skipped }: Planned) -> Resu
             left_out(journal, check.id, &reason, began.elapsed());
         }
         None => {
-            tried(subject.surroundings, check.id, || (check.run)(subject))?;
+            tried(subject.context, check.id, || (check.run)(subject))?;
         }
     }
     Ok(())

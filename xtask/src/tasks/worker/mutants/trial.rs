@@ -13,11 +13,11 @@ use serde_json::Value;
 use super::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
 use crate::tasks::worker::check::checks;
+use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::{StopFlag, TimedOut};
 use crate::tasks::worker::record::event::{Event, Suite};
 use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::stop::{StopFlag, TimedOut};
-use crate::tasks::worker::subject::group::{ProcessGroup, Role};
-use crate::tasks::worker::subject::python::Python;
 
 /// Where the events of each run are kept, from the workspace root.
 const ARTIFACTS: &str = "target/worker-mutants";

@@ -101,7 +101,7 @@ pub struct ScenarioRecord {
 
 /// How exact the load generator is, measured against a worker whose timing is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tare {
+pub struct Calibration {
     /// By how much a token's time stamp is later than the token was sent, in milliseconds.
     pub error_ms: Summary,
     /// The same with as many streams at once as `streams` says.

@@ -272,8 +272,8 @@ fn fingerprint(report: &RunReport) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::Environment;
     use super::*;
+    use crate::tasks::worker::record::facts::Environment;
 
     fn pairs(ratio: f64, spread: f64) -> Vec<(f64, f64)> {
         (0..12)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::bench::{RequestRecord, ScenarioRecord, Tare};
+use super::bench::{Calibration, RequestRecord, ScenarioRecord};
 use super::compare::Comparison;
 use super::event::{
     CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
@@ -64,7 +64,7 @@ pub struct RunReport {
     pub requests: Vec<RequestRecord>,
     /// How exact the load generator is.
     #[serde(default)]
-    pub tare: Option<Tare>,
+    pub tare: Option<Calibration>,
     /// Figures beside those of another worker.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
@@ -265,8 +265,8 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{Mismatch, Suite};
     use super::*;
+    use crate::tasks::worker::record::event::{Mismatch, Suite};
 
     fn planned(ids: &[&str]) -> RunReport {
         let mut report = RunReport::default();

@@ -1,6 +1,6 @@
 //! The figures of a benchmark as rows of words, the same for every report. Pure.
 
-use crate::tasks::worker::record::bench::{Load, ScenarioRecord, Tare};
+use crate::tasks::worker::record::bench::{Calibration, Load, ScenarioRecord};
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
@@ -132,7 +132,7 @@ pub fn remarks(report: &RunReport) -> Vec<String> {
 }
 
 /// The load generator's own error and limits, in a sentence.
-pub fn tare(tare: &Tare) -> String {
+pub fn tare(tare: &Calibration) -> String {
     let crowded = tare
         .crowded_error_ms
         .as_ref()
@@ -153,7 +153,7 @@ pub fn tare(tare: &Tare) -> String {
 }
 
 /// Everything about the load generator's error, as a table.
-pub fn tare_table(tare: &Tare) -> Vec<String> {
+pub fn calibration_table(tare: &Calibration) -> Vec<String> {
     let row = |name: String, error: &Summary| {
         let [p50, p90, max] = [error.p50, error.p90, error.max].map(number);
         [name, error.n.to_string(), p50, p90, figure(error.p99), max]

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::words;
-use crate::tasks::worker::record::bench::{ScenarioRecord, Tare};
+use crate::tasks::worker::record::bench::{Calibration, ScenarioRecord};
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::event::{
     Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::{Environment, Greedy};
-use crate::tasks::worker::record::measure::{self, Measure};
+use crate::tasks::worker::record::measure;
+use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::stress::WorkerUnderStress;
 use crate::tasks::worker::record::timeline::Timeline;
@@ -47,7 +48,7 @@ pub struct Document {
     /// What was measured under load.
     pub scenarios: Vec<ScenarioRecord>,
     /// How exact the load generator is.
-    pub tare: Option<Tare>,
+    pub tare: Option<Calibration>,
     /// Figures beside those of another worker.
     pub comparisons: Vec<Comparison>,
     /// What became of each of several workers under load.

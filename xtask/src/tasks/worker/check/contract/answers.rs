@@ -5,9 +5,9 @@ use anyhow::Result;
 use super::options::{cuts, sampled};
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{Completion, FinishReason, InferenceRequest};
-use crate::tasks::worker::subject::golden::Golden;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::golden::Golden;
 
 /// More than this between the worker's clock and ours is more than rounding.
 const TIMING_SLACK_MS: f64 = 5.0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::subject::Subject;
+use crate::tasks::worker::target::Subject;
 
 /// A canary that takes longer sings after every few requests only, so that slow models don't make
 /// the suite endless.
@@ -64,7 +64,7 @@ impl<'s> Canary<'s> {
         }
         let sung = self.sing();
         if sung.is_err() {
-            *self.subject.poison.borrow_mut() = Some(self.since.join(", "));
+            *self.subject.degraded_by.borrow_mut() = Some(self.since.join(", "));
         }
         sung
     }

@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::check::heartbeat::{lateness, tolerance_ms};
+use crate::tasks::worker::load::polling::{LoadObservation, Question};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, Readiness};
-use crate::tasks::worker::subject::load::{LoadObservation, Question};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect;
+use crate::tasks::worker::target::dialect::Readiness;
 
 /// How long health may take.
 const HEALTH_LIMIT: Duration = Duration::from_millis(250);
@@ -156,8 +157,8 @@ fn ready(subject: &Subject) -> Result<Evidence> {
 
 /// How long an answer took, less what we lost ourselves.
 fn excess(subject: &Subject, question: &Question) -> Duration {
-    let lag = subject.lag.between(question.asked, question.answered);
-    (question.answered - question.asked).saturating_sub(lag)
+    let jitter = subject.jitter.between(question.asked, question.answered);
+    (question.answered - question.asked).saturating_sub(jitter)
 }
 
 /// Fails where answers are slow more often than a busy machine explains; gives the slowest.
@@ -203,12 +204,12 @@ fn heartbeats(subject: &Subject) -> Result<Evidence> {
 
 /// The first beat under this load that was too late.
 fn late_beat(subject: &Subject, load: &LoadObservation) -> Result<Option<Mismatch>> {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let (began_ms, ended_ms) = (
         journal.elapsed_ms(load.began),
         journal.elapsed_ms(load.ended),
     );
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let beats = lateness(subject)?;
     // What comes after the load is over says nothing about the silence under it.
     let before_end = beats

@@ -8,11 +8,12 @@ use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::check::heartbeat::beats;
+use crate::tasks::worker::load::polling::Question;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, BeatState, Readiness};
-use crate::tasks::worker::subject::load::Question;
-use crate::tasks::worker::subject::loading::LoadingObservation;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect;
+use crate::tasks::worker::target::dialect::{BeatState, Readiness};
+use crate::tasks::worker::target::loading::LoadingObservation;
 
 /// An inference that is held while readiness was denied so often for so long wasn't merely late.
 const HELD_ANSWERS: usize = 3;
@@ -174,7 +175,7 @@ fn denied_meanwhile(loading: &LoadingObservation) -> Vec<&Question> {
 }
 
 fn heartbeat(subject: &Subject) -> Result<Evidence> {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let beats = beats(subject)?;
     if let Some(denied) = subject.start_up.last_not_ready {
         let denied_ms = journal.elapsed_ms(denied) - UNDER_WAY_MS;

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::check::lifecycle::has_level;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::bare_start::{BareRun, QUIET, run_until_ready};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::launch_failures::{BareRun, QUIET, run_until_ready};
 
 /// A worker that nobody asks for anything writes no more than this in [`QUIET`]: a line for a
 /// heartbeat that found no hive, and room for what else may happen.

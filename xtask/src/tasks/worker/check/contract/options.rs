@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::load::polling::at_once;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{Completion, FinishReason, InferenceRequest};
-use crate::tasks::worker::subject::golden::Golden;
-use crate::tasks::worker::subject::load::at_once;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::golden::Golden;
 
 /// Tokens of an answer that is sampled.
 const SAMPLED_TOKENS: u32 = 12;

@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use super::canary::{Canary, sing_once};
 use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, BadRequest, Refusal};
-use crate::tasks::worker::subject::raw::RawConnection;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect;
+use crate::tasks::worker::target::dialect::{BadRequest, Refusal};
 
 /// How long a refusal may take: nothing is generated for it.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
@@ -273,7 +274,7 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
 /// A connection on which the rest of a request never comes.
 fn half_a_body(subject: &Subject) -> Result<RawConnection> {
     let port = subject.worker.launch().port;
-    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.surroundings.stop)?;
+    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.context.stop)?;
     connection.send(&dialect::half_a_request(), REFUSAL_LIMIT)?;
     Ok(connection)
 }
@@ -367,22 +368,22 @@ fn bodies(subject: &Subject) -> Result<Evidence> {
 
 fn context_border(subject: &Subject) -> Result<Evidence> {
     const CONTEXT: u32 = 64;
-    let mut companion = subject.companion("context", |launch| {
+    let mut auxiliary = subject.auxiliary("context", |launch| {
         launch.more = vec![String::from("--ctx-size"), CONTEXT.to_string()];
     })?;
-    companion.wait_until_ready()?;
+    auxiliary.wait_until_ready()?;
     let golden = subject.golden()?;
     let limit = golden.limit(CONTEXT, 0);
     let mut request = dialect::InferenceRequest::greedy("Hello", 1);
-    let prompt_tokens = companion.infer(&request, limit)?.prompt_tokens as u32;
+    let prompt_tokens = auxiliary.infer(&request, limit)?.prompt_tokens as u32;
     let place = "a worker with --ctx-size 64";
     let room = CONTEXT.saturating_sub(prompt_tokens);
     let got = format!("`prompt_tokens` {prompt_tokens}");
     ensure_kept(room > 0, place, "room beside the prompt `Hello`", got)?;
     request.max_tokens = Some(room);
-    companion.infer(&request, limit)?;
+    auxiliary.infer(&request, limit)?;
     request.max_tokens = Some(room + 1);
-    let response = companion.ask(&request.to_request(false), limit)?;
+    let response = auxiliary.ask(&request.to_request(false), limit)?;
     let refused = dialect::read_refusal(&response, 422, "context_length_exceeded");
     refused.map_err(|mismatch| Mismatch {
         place: format!(

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::{Check, Evidence, ensure_kept};
 use crate::tasks::worker::check::lifecycle::has_level;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::bare_start::{BareRun, EXIT_LIMIT, StartErrors};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
 
 const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
 

@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::options::{ensure_same, sampled};
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{Completion, InferenceRequest};
-use crate::tasks::worker::subject::stream::StreamedAnswer;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, InferenceRequest};
+use crate::tasks::worker::target::stream::StreamedAnswer;
 
 /// Prompts that make many models answer beyond ASCII.
 const ASCII_PROMPTS: [&str; 3] = [
@@ -195,7 +195,7 @@ fn one_token_s(subject: &Subject) -> Result<f64> {
 }
 
 fn was_late(subject: &Subject, answer: &StreamedAnswer) -> bool {
-    subject.lag.between(answer.sent, answer.ended) >= OWN_LAG
+    subject.jitter.between(answer.sent, answer.ended) >= OWN_LAG
 }
 
 /// How the tokens of one answer arrived.

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::read_refusal;
-use crate::tasks::worker::subject::token::TokenObservation;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::token::TokenObservation;
 
 /// A worker with a token.
 pub const CHECKS: &[Check] = &[

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::beats;
 use crate::tasks::worker::check::ensure_kept;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::HeartbeatPayload;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::HeartbeatPayload;
 
 /// How late a beat may be.
 pub fn tolerance_ms(interval_ms: f64) -> f64 {
@@ -16,7 +16,7 @@ pub fn tolerance_ms(interval_ms: f64) -> f64 {
 /// Each beat but the first: when it arrived, its number, and by how much it came later than an
 /// interval after the one before, less what we were late ourselves.
 pub fn lateness(subject: &Subject) -> Result<Vec<(f64, u32, f64)>> {
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let beats = beats(subject)?;
     let late = beats.windows(2).map(|pair| {
         let (before_ms, arrived_ms) = (pair[0].0.arrived_ms, pair[1].0.arrived_ms);
@@ -30,7 +30,7 @@ pub fn lateness(subject: &Subject) -> Result<Vec<(f64, u32, f64)>> {
 /// The first late beat after the first `seen`, where one of them is late by far, or more than this
 /// part of them are late.
 pub fn late_beat(subject: &Subject, seen: usize, excused: f64) -> Result<Option<Mismatch>> {
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let tolerance_ms = tolerance_ms(interval_ms);
     let beats = lateness(subject)?;
     let looked_at = beats.get(seen.saturating_sub(1)..).unwrap_or_default();
@@ -98,9 +98,9 @@ pub fn repeats(
 
 /// How late we were ourselves between two moments of the run.
 pub fn lag_ms(subject: &Subject, from_ms: f64, to_ms: f64) -> f64 {
-    let journal = subject.surroundings.journal;
-    let lag = subject
-        .lag
+    let journal = subject.context.journal;
+    let jitter = subject
+        .jitter
         .between(journal.instant(from_ms), journal.instant(to_ms));
-    lag.as_secs_f64() * 1e3
+    jitter.as_secs_f64() * 1e3
 }

@@ -8,9 +8,9 @@ use super::{
     Check, Evidence, LATENESS, Level, Need, Subject, Suite, answers_as_ever, ensure_kept,
     ready_companion,
 };
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::read_completion;
-use crate::tasks::worker::subject::raw::{RawConnection, spell};
+use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::read_completion;
 
 /// How many connections do nothing.
 const IDLE_CONNECTIONS: usize = 200;
@@ -75,14 +75,14 @@ const CONTRACT_LEAVE: &str =
 const CONTRACT_HEALTH: &str = "200 as long as the process lives.";
 
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "slow-reader", &[])?;
+    let (auxiliary, pace) = ready_companion(subject, "slow-reader", &[])?;
     let request = pace.long.request.to_request(true);
-    let slow = companion.open_on(companion.connect_narrow()?, &request)?;
+    let slow = auxiliary.open_on(auxiliary.connect_narrow()?, &request)?;
     // Long enough for the buffers between us to fill, where the model is fast enough to fill them.
-    companion.let_pass(pace.long.took.mul_f64(0.6))?;
+    auxiliary.let_pass(pace.long.took.mul_f64(0.6))?;
     let limit = pace.golden.limit_beside(1) + pace.long.took;
     for _ in 0..2 {
-        let answer = companion.infer_streamed(&pace.golden.request, limit)?;
+        let answer = auxiliary.infer_streamed(&pace.golden.request, limit)?;
         pace.golden
             .expect_text("a stream beside a slow reader", &answer.text())?;
     }
@@ -92,35 +92,35 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
     }
     let limit = pace.long.limit_beside(2);
     let answer = slow.finish_stream(limit);
-    let answer = answer.map_err(|error| companion.worker.blame(error))?;
+    let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     pace.long
         .expect_text("the stream of the slow reader", &answer.text())?;
     Ok(format!("{} tokens, whole in the end", answer.tokens.len()))
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "slow-sender", &[])?;
+    let (auxiliary, pace) = ready_companion(subject, "slow-sender", &[])?;
     let bytes = spell(&pace.golden.request.to_request(false));
     let mut senders = Vec::new();
     for _ in 0..SLOW_SENDERS {
-        senders.push(companion.connect()?);
+        senders.push(auxiliary.connect()?);
     }
     // Once within the head, once within the body.
     for stretch in [0..40, 40..bytes.len() - 9] {
         for byte in &bytes[stretch] {
             for sender in &mut senders {
-                send(&companion, sender, &[*byte])?;
+                send(&auxiliary, sender, &[*byte])?;
             }
         }
-        answers_as_ever(&companion, pace, "beside slow senders")?;
+        answers_as_ever(&auxiliary, pace, "beside slow senders")?;
     }
     for sender in &mut senders {
-        send(&companion, sender, &bytes[bytes.len() - 9..])?;
+        send(&auxiliary, sender, &bytes[bytes.len() - 9..])?;
     }
     let limit = pace.golden.limit_beside(SLOW_SENDERS as u32);
     for mut sender in senders {
         let answer = sender.read_answer("a slowly sent request", limit);
-        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         let text = read_completion(&answer)?.text.unwrap_or_default();
         pace.golden.expect_text("a slowly sent request", &text)?;
     }
@@ -128,19 +128,19 @@ fn slow_sender(subject: &Subject) -> Result<Evidence> {
 }
 
 fn idle_connections(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "idle-connections", &[])?;
+    let (auxiliary, pace) = ready_companion(subject, "idle-connections", &[])?;
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
-        idle.push(companion.connect()?);
+        idle.push(auxiliary.connect()?);
     }
-    companion.health()?;
-    let took = answers_as_ever(&companion, pace, "beside idle connections")?;
+    auxiliary.health()?;
+    let took = answers_as_ever(&auxiliary, pace, "beside idle connections")?;
     // And again once every one of them has been taken up.
-    companion.let_pass(LATENESS / 4)?;
-    companion.health()?;
-    answers_as_ever(&companion, pace, "beside idle connections")?;
+    auxiliary.let_pass(LATENESS / 4)?;
+    auxiliary.health()?;
+    answers_as_ever(&auxiliary, pace, "beside idle connections")?;
     drop(idle);
-    answers_as_ever(&companion, pace, "after idle connections")?;
+    answers_as_ever(&auxiliary, pace, "after idle connections")?;
     Ok(format!(
         "an answer in {:.0} ms beside them",
         took.as_secs_f64() * 1e3
@@ -148,7 +148,7 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
 }
 
 fn half_requests(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "half-requests", &[])?;
+    let (auxiliary, pace) = ready_companion(subject, "half-requests", &[])?;
     let whole = spell(&pace.golden.request.to_request(true));
     let text = String::from_utf8_lossy(&whole).into_owned();
     let head_length = text.find("\r\n\r\n").map_or(whole.len(), |at| at + 4);
@@ -164,25 +164,25 @@ fn half_requests(subject: &Subject) -> Result<Evidence> {
     ];
     for cut in cuts {
         for leave in [RawConnection::leave, RawConnection::reset] {
-            let mut connection = companion.connect()?;
-            send(&companion, &mut connection, cut)?;
+            let mut connection = auxiliary.connect()?;
+            send(&auxiliary, &mut connection, cut)?;
             leave(connection)?;
         }
     }
     // Who dies of it may need a moment.
-    companion.let_pass(LATENESS / 4)?;
-    let health = companion.health()?;
+    auxiliary.let_pass(LATENESS / 4)?;
+    let health = auxiliary.health()?;
     ensure_kept(
         health.status == "healthy",
         "health after half requests",
         "status healthy",
         health.status,
     )?;
-    answers_as_ever(&companion, pace, "after half requests")?;
+    answers_as_ever(&auxiliary, pace, "after half requests")?;
     Ok(format!("{} of them", 2 * cuts.len()))
 }
 
-fn send(companion: &Companion, connection: &mut RawConnection, bytes: &[u8]) -> Result<()> {
+fn send(auxiliary: &AuxiliaryWorker, connection: &mut RawConnection, bytes: &[u8]) -> Result<()> {
     let sent = connection.send(bytes, SEND_LIMIT);
-    sent.map_err(|error| companion.worker.blame(error))
+    sent.map_err(|error| auxiliary.worker.blame(error))
 }

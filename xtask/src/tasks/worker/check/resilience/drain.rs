@@ -7,14 +7,14 @@ use anyhow::Result;
 use super::{
     Check, Evidence, LATENESS, Level, Mismatch, Need, Subject, Suite, ensure_kept, ready_companion,
 };
-use crate::tasks::worker::stop::in_time;
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::{
+use crate::tasks::worker::process::group::GroupSignal;
+use crate::tasks::worker::process::stop::in_time;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::{
     BeatState, Readiness, health_request, read_health, read_refusal,
 };
-use crate::tasks::worker::subject::group::GroupSignal;
-use crate::tasks::worker::subject::open_stream::{OpenStream, Progress, read_last_event};
-use crate::tasks::worker::subject::pace::Pace;
+use crate::tasks::worker::target::open_stream::{OpenStream, Progress, read_last_event};
+use crate::tasks::worker::target::pace::Pace;
 
 const STOPPING: &str =
     "What was accepted, running or waiting, is finished for up to `--drain-timeout`.";
@@ -103,14 +103,14 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn finishes(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "drain-finishes", AMPLE)?;
-    let stream = running_stream(&companion, pace)?;
-    companion.worker.tell(GroupSignal::Terminate);
+    let (auxiliary, pace) = ready_companion(subject, "drain-finishes", AMPLE)?;
+    let stream = running_stream(&auxiliary, pace)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
     let answer = stream.finish_stream(pace.long.limit_beside(0));
-    let answer = answer.map_err(|error| companion.worker.blame(error))?;
+    let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     pace.long
         .expect_text("the stream that ran at SIGTERM", &answer.text())?;
-    exits_orderly(&companion, 2 * LATENESS)?;
+    exits_orderly(&auxiliary, 2 * LATENESS)?;
     Ok(format!(
         "{} tokens, then exit status 0",
         answer.tokens.len()
@@ -118,26 +118,26 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
 }
 
 fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "drain-refuses", AMPLE)?;
-    let mut stream = running_stream(&companion, pace)?;
-    companion.worker.tell(GroupSignal::Terminate);
-    match questions_while_draining(&companion, pace) {
+    let (auxiliary, pace) = ready_companion(subject, "drain-refuses", AMPLE)?;
+    let mut stream = running_stream(&auxiliary, pace)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    match questions_while_draining(&auxiliary, pace) {
         // It may have had no more to do than what came in before we could ask.
-        Err(_) if has_ended(&companion, &mut stream)? => {
+        Err(_) if has_ended(&auxiliary, &mut stream)? => {
             Ok(String::from("it was done before it could be asked"))
         }
         Err(error) => Err(error),
         Ok(()) => {
             let rest = stream.finish_stream(pace.long.limit_beside(0));
-            rest.map_err(|error| companion.worker.blame(error))?;
+            rest.map_err(|error| auxiliary.worker.blame(error))?;
             Ok(Evidence::new())
         }
     }
 }
 
-fn questions_while_draining(companion: &Companion, pace: &Pace) -> Result<()> {
-    let turned = companion.wait_for("the worker to say that it drains", LATENESS, || {
-        Ok(match companion.ready()? {
+fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<()> {
+    let turned = auxiliary.wait_for("the worker to say that it drains", LATENESS, || {
+        Ok(match auxiliary.ready()? {
             Readiness::NotReady(reason) => Some(reason),
             Readiness::Ready => None,
         })
@@ -149,7 +149,7 @@ fn questions_while_draining(companion: &Companion, pace: &Pace) -> Result<()> {
         "503 with reason draining",
         got,
     )?;
-    let health = read_health(&companion.ask(&health_request(), QUESTION_LIMIT)?)?;
+    let health = read_health(&auxiliary.ask(&health_request(), QUESTION_LIMIT)?)?;
     let got = health.status;
     ensure_kept(
         got == "draining",
@@ -158,28 +158,28 @@ fn questions_while_draining(companion: &Companion, pace: &Pace) -> Result<()> {
         got,
     )?;
     let request = pace.golden.request.to_request(false);
-    let answer = companion.ask(&request, pace.golden.limit_beside(1))?;
+    let answer = auxiliary.ask(&request, pace.golden.limit_beside(1))?;
     read_refusal(&answer, 503, "not_ready")?;
     Ok(())
 }
 
-fn has_ended(companion: &Companion, stream: &mut OpenStream) -> Result<bool> {
+fn has_ended(auxiliary: &AuxiliaryWorker, stream: &mut OpenStream) -> Result<bool> {
     if stream.progress()? != Progress::Ended {
         return Ok(false);
     }
-    let exit = companion.wait_for_exit(2 * LATENESS)?;
+    let exit = auxiliary.wait_for_exit(2 * LATENESS)?;
     Ok(exit.is_some_and(|exit| exit.status.success()))
 }
 
 fn deadline(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "drain-deadline", SHORT)?;
-    let mut streams = vec![running_stream(&companion, pace)?];
+    let (auxiliary, pace) = ready_companion(subject, "drain-deadline", SHORT)?;
+    let mut streams = vec![running_stream(&auxiliary, pace)?];
     for _ in 0..3 {
-        streams.push(companion.open_stream(&pace.long.request)?);
+        streams.push(auxiliary.open_stream(&pace.long.request)?);
     }
-    companion.worker.tell(GroupSignal::Terminate);
+    auxiliary.worker.tell(GroupSignal::Terminate);
     let asked = Instant::now();
-    exits_orderly(&companion, SHORT_LIMIT + LATENESS)?;
+    exits_orderly(&auxiliary, SHORT_LIMIT + LATENESS)?;
     let after_s = asked.elapsed().as_secs_f64();
     let (mut ended, mut cut, mut refused) = (0, 0, 0);
     for stream in streams {
@@ -208,14 +208,14 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
 }
 
 fn second_signal(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "second-signal", AMPLE)?;
-    let stream = running_stream(&companion, pace)?;
-    companion.worker.tell(GroupSignal::Terminate);
+    let (auxiliary, pace) = ready_companion(subject, "second-signal", AMPLE)?;
+    let stream = running_stream(&auxiliary, pace)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
     // It may have ended by then, with nothing left to finish.
-    companion.wait_for_exit(BETWEEN_SIGNALS)?;
-    companion.worker.tell(GroupSignal::Terminate);
+    auxiliary.wait_for_exit(BETWEEN_SIGNALS)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
     let asked = Instant::now();
-    let exit = companion.wait_for_exit(LATENESS)?;
+    let exit = auxiliary.wait_for_exit(LATENESS)?;
     drop(stream);
     let Some(exit) = exit else {
         let expected = "an end at once";
@@ -227,21 +227,21 @@ fn second_signal(subject: &Subject) -> Result<Evidence> {
 }
 
 fn interrupt(subject: &Subject) -> Result<Evidence> {
-    let (companion, _) = ready_companion(subject, "interrupt", AMPLE)?;
-    companion.worker.tell(GroupSignal::Interrupt);
-    exits_orderly(&companion, 2 * LATENESS)
+    let (auxiliary, _) = ready_companion(subject, "interrupt", AMPLE)?;
+    auxiliary.worker.tell(GroupSignal::Interrupt);
+    exits_orderly(&auxiliary, 2 * LATENESS)
 }
 
 fn while_loading(subject: &Subject) -> Result<Evidence> {
-    let companion = subject.companion("stop-while-loading", |launch| {
+    let auxiliary = subject.auxiliary("stop-while-loading", |launch| {
         launch.more = SHORT.iter().map(|&option| option.to_owned()).collect();
     })?;
-    let answered = companion.wait_for("an answer on the port", 5 * LATENESS, || {
-        let answer = companion
+    let answered = auxiliary.wait_for("an answer on the port", 5 * LATENESS, || {
+        let answer = auxiliary
             .worker
             .client()
             .send(&health_request(), QUESTION_LIMIT);
-        companion.stop.check()?;
+        auxiliary.stop.check()?;
         Ok(answer.ok())
     })?;
     let Some(answer) = answered else {
@@ -249,14 +249,14 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         return Err(Mismatch::new(place, "an answer on its port", "none").into());
     };
     let status = read_health(&answer)?.status;
-    companion.worker.tell(GroupSignal::Terminate);
-    let exit = exit_within(&companion, SHORT_LIMIT + 2 * LATENESS)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    let exit = exit_within(&auxiliary, SHORT_LIMIT + 2 * LATENESS)?;
     Ok(format!("{exit}, asked when it said `{status}`"))
 }
 
 /// A long stream whose first token is there.
-fn running_stream(companion: &Companion, pace: &Pace) -> Result<OpenStream> {
-    let mut stream = companion.open_stream(&pace.long.request)?;
+fn running_stream(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<OpenStream> {
+    let mut stream = auxiliary.open_stream(&pace.long.request)?;
     let progress = stream.read_tokens(1, pace.long.limit_beside(0))?;
     ensure_kept(
         matches!(progress, Progress::Tokens(1..) | Progress::Ended),
@@ -268,23 +268,23 @@ fn running_stream(companion: &Companion, pace: &Pace) -> Result<OpenStream> {
 }
 
 /// It ends in time with 0, and its last heartbeat said `Draining`.
-fn exits_orderly(companion: &Companion, limit: Duration) -> Result<Evidence> {
-    let evidence = exit_within(companion, limit)?;
-    let last = companion.stop.wait_for("the last heartbeat", LATENESS, || {
-        let state = companion.last_state()?;
+fn exits_orderly(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence> {
+    let evidence = exit_within(auxiliary, limit)?;
+    let last = auxiliary.stop.wait_for("the last heartbeat", LATENESS, || {
+        let state = auxiliary.last_state()?;
         Ok((state == Some(BeatState::Draining)).then_some(()))
     });
     if in_time(last)?.is_none() {
-        let got = format!("{:?}", companion.last_state()?);
+        let got = format!("{:?}", auxiliary.last_state()?);
         let expected = "a last heartbeat with state Draining";
         return Err(Mismatch::new("stop of the worker", expected, got).into());
     }
     Ok(evidence)
 }
 
-fn exit_within(companion: &Companion, limit: Duration) -> Result<Evidence> {
+fn exit_within(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence> {
     let place = "stop of the worker";
-    let Some(exit) = companion.wait_for_exit(limit)? else {
+    let Some(exit) = auxiliary.wait_for_exit(limit)? else {
         let expected = format!("an end within {:.1} s", limit.as_secs_f64());
         return Err(Mismatch::new(place, expected, "a process that still runs").into());
     };

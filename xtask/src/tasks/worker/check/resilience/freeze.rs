@@ -8,9 +8,9 @@ use super::{
     Check, Evidence, INTERVAL, LATENESS, Level, Mismatch, Need, Subject, Suite, answers_as_ever,
     ensure_kept, ready_companion,
 };
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::health_request;
-use crate::tasks::worker::subject::group::GroupSignal;
+use crate::tasks::worker::process::group::GroupSignal;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::health_request;
 
 /// How many intervals the worker stands still: enough that making up for all of them would show.
 const STANDSTILL: u32 = 4;
@@ -35,7 +35,7 @@ pub const CHECKS: &[Check] = &[Check {
 }];
 
 /// Sees to it that nothing is left standing still, whatever happens.
-struct Frozen<'c>(&'c Companion);
+struct Frozen<'c>(&'c AuxiliaryWorker);
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
@@ -47,48 +47,48 @@ impl Drop for Frozen<'_> {
 const ATTEMPTS: usize = 3;
 
 fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "freeze", &[])?;
-    let mut stream = companion.open_stream(&pace.long.request)?;
+    let (auxiliary, pace) = ready_companion(subject, "freeze", &[])?;
+    let mut stream = auxiliary.open_stream(&pace.long.request)?;
     stream.read_tokens(1, pace.long.limit_beside(0))?;
-    companion.worker.tell(GroupSignal::Freeze);
-    let frozen = Frozen(&companion);
-    if !stands_still(&companion)? {
+    auxiliary.worker.tell(GroupSignal::Freeze);
+    let frozen = Frozen(&auxiliary);
+    if !stands_still(&auxiliary)? {
         bail!("the worker stands still, and yet something answers on its port");
     }
-    let seen = companion.hive.heartbeats().len();
-    companion.let_pass(INTERVAL * STANDSTILL - HUNG_LIMIT)?;
+    let seen = auxiliary.hive.heartbeats().len();
+    auxiliary.let_pass(INTERVAL * STANDSTILL - HUNG_LIMIT)?;
     drop(frozen);
-    companion.health()?;
-    let beat = companion.beat_after(seen, INTERVAL + LATENESS)?;
+    auxiliary.health()?;
+    let beat = auxiliary.beat_after(seen, INTERVAL + LATENESS)?;
     ensure_kept(
         beat.is_some(),
         "heartbeats after SIGCONT",
         format!("one within {} s", INTERVAL.as_secs()),
         "none",
     )?;
-    companion.let_pass(INTERVAL / 2)?;
-    let came = burst(&companion, seen);
+    auxiliary.let_pass(INTERVAL / 2)?;
+    let came = burst(&auxiliary, seen);
     if came > AT_ONCE {
         let expected = format!("{AT_ONCE} at once at most");
         return Err(Mismatch::new("heartbeats after SIGCONT", expected, came.to_string()).into());
     }
     // It has a standstill to catch up on, on a machine that may have other work.
     let answer = stream.finish_stream(pace.long.limit_beside(0) + 3 * LATENESS);
-    let answer = answer.map_err(|error| companion.worker.blame(error))?;
+    let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     pace.long
         .expect_text("the stream that stood still", &answer.text())?;
-    answers_as_ever(&companion, pace, "after SIGCONT")?;
+    answers_as_ever(&auxiliary, pace, "after SIGCONT")?;
     Ok(String::from("hung while it stood still, and well again"))
 }
 
 /// Whether health goes unanswered. What the system has yet to stop on a busy machine may answer once.
-fn stands_still(companion: &Companion) -> Result<bool> {
+fn stands_still(auxiliary: &AuxiliaryWorker) -> Result<bool> {
     for _ in 0..ATTEMPTS {
-        let answer = companion
+        let answer = auxiliary
             .worker
             .client()
             .send(&health_request(), HUNG_LIMIT);
-        companion.stop.check()?;
+        auxiliary.stop.check()?;
         if answer.is_err() {
             return Ok(true);
         }
@@ -97,8 +97,8 @@ fn stands_still(companion: &Companion) -> Result<bool> {
 }
 
 /// How many beats without a change of state came after the first `seen`.
-fn burst(companion: &Companion, seen: usize) -> usize {
-    let Ok(beats) = companion.beats() else {
+fn burst(auxiliary: &AuxiliaryWorker, seen: usize) -> usize {
+    let Ok(beats) = auxiliary.beats() else {
         return 0;
     };
     let pairs = beats.windows(2).skip(seen.saturating_sub(1));

@@ -8,9 +8,9 @@ use super::{
     Check, Evidence, INTERVAL, LATENESS, Level, Mismatch, Need, Subject, Suite, answers_as_ever,
     ensure_kept, ready_companion,
 };
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::hive::MockHiveServer;
-use crate::tasks::worker::subject::pace::Pace;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::hive::MockHiveServer;
+use crate::tasks::worker::target::pace::Pace;
 
 const NEVER_HELD_UP: &str = "A hive that is absent, slow (each beat has 5 s), answers 5xx or hangs up never holds inference up, never delays the next beat, and never ends the worker. Beats resume within one interval of its return, without a burst: what was due meanwhile is not made up for.";
 
@@ -97,27 +97,27 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
-    let mut companion = subject.companion_after("hive-absent", |launch, hive| {
+    let mut auxiliary = subject.auxiliary_after("hive-absent", |launch, hive| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         hive.go_away()
     })?;
-    companion.wait_until_ready()?;
-    let pace = subject.pace(&companion)?;
-    answers_as_ever(&companion, pace, "without a hive")?;
-    resumes(&companion, INTERVAL)
+    auxiliary.wait_until_ready()?;
+    let pace = subject.pace(&auxiliary)?;
+    answers_as_ever(&auxiliary, pace, "without a hive")?;
+    resumes(&auxiliary, INTERVAL)
 }
 
 fn answers_500(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "hive-500", &[])?;
-    goes_on(&companion, pace, "while the hive answers 500", |hive| {
+    let (auxiliary, pace) = ready_companion(subject, "hive-500", &[])?;
+    goes_on(&auxiliary, pace, "while the hive answers 500", |hive| {
         hive.answer_with(500)
     })
 }
 
 fn hangs_up(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "hive-hangs-up", &[])?;
+    let (auxiliary, pace) = ready_companion(subject, "hive-hangs-up", &[])?;
     goes_on(
-        &companion,
+        &auxiliary,
         pace,
         "while the hive hangs up",
         MockHiveServer::hang_up,
@@ -125,12 +125,12 @@ fn hangs_up(subject: &Subject) -> Result<Evidence> {
 }
 
 fn redirects(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "hive-redirects", &[])?;
-    let evidence = goes_on(&companion, pace, "while the hive redirects", |hive| {
+    let (auxiliary, pace) = ready_companion(subject, "hive-redirects", &[])?;
+    let evidence = goes_on(&auxiliary, pace, "while the hive redirects", |hive| {
         hive.redirect_to(ELSEWHERE)
     });
     // Said first: a request to elsewhere is no heartbeat either.
-    let requests = companion.hive.heartbeats();
+    let requests = auxiliary.hive.heartbeats();
     if let Some(strayed) = requests.iter().find(|request| request.path == ELSEWHERE) {
         let place = format!("request #{} to the hive", strayed.number);
         let got = format!("{} {}", strayed.method, strayed.path);
@@ -141,25 +141,25 @@ fn redirects(subject: &Subject) -> Result<Evidence> {
 
 fn hangs(subject: &Subject) -> Result<Evidence> {
     let interval = 2 * INTERVAL;
-    let mut companion = subject.companion("hive-hangs", |launch| {
+    let mut auxiliary = subject.auxiliary("hive-hangs", |launch| {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
-    companion.wait_until_ready()?;
-    let pace = subject.pace(&companion)?;
-    super::wait_until_idle(&companion)?;
-    companion.hive.hang()?;
+    auxiliary.wait_until_ready()?;
+    let pace = subject.pace(&auxiliary)?;
+    super::wait_until_idle(&auxiliary)?;
+    auxiliary.hive.hang()?;
     let limit = pace.golden.took * 3 + LATENESS;
     let mut quickest = Duration::MAX;
     // The best of three: what waits for the hive does so each time, what is merely busy doesn't.
     for _ in 0..3 {
-        let seen = companion.hive.heartbeats().len();
+        let seen = auxiliary.hive.heartbeats().len();
         await_beat(
-            &companion,
+            &auxiliary,
             seen,
             BEAT_LIMIT + interval,
             "while the hive hangs",
         )?;
-        let took = answers_as_ever(&companion, pace, "while the hive hangs")?;
+        let took = answers_as_ever(&auxiliary, pace, "while the hive hangs")?;
         quickest = quickest.min(took);
         if quickest <= limit {
             break;
@@ -172,53 +172,53 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
         format!("an answer within {:.0} ms", limit.as_secs_f64() * 1e3),
         format!("{took_ms:.0} ms"),
     )?;
-    let seen = companion.hive.heartbeats().len();
+    let seen = auxiliary.hive.heartbeats().len();
     await_beat(
-        &companion,
+        &auxiliary,
         seen,
         BEAT_LIMIT + interval,
         "while the hive hangs",
     )?;
-    resumes(&companion, interval)?;
+    resumes(&auxiliary, interval)?;
     Ok(format!("an answer in {took_ms:.0} ms"))
 }
 
 fn returns(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "hive-returns", &[])?;
-    companion.hive.go_away()?;
-    companion.let_pass(INTERVAL * OUTAGE / 2)?;
-    answers_as_ever(&companion, pace, "while the hive is gone")?;
-    companion.let_pass(INTERVAL * OUTAGE / 2)?;
-    resumes(&companion, INTERVAL)
+    let (auxiliary, pace) = ready_companion(subject, "hive-returns", &[])?;
+    auxiliary.hive.go_away()?;
+    auxiliary.let_pass(INTERVAL * OUTAGE / 2)?;
+    answers_as_ever(&auxiliary, pace, "while the hive is gone")?;
+    auxiliary.let_pass(INTERVAL * OUTAGE / 2)?;
+    resumes(&auxiliary, INTERVAL)
 }
 
 /// Under this trouble beats are still tried, inference works, and afterwards all is well again.
 fn goes_on(
-    companion: &Companion,
+    auxiliary: &AuxiliaryWorker,
     pace: &Pace,
     when: &str,
     trouble: impl FnOnce(&MockHiveServer) -> Result<()>,
 ) -> Result<Evidence> {
-    trouble(&companion.hive)?;
+    trouble(&auxiliary.hive)?;
     for _ in 0..2 {
-        let seen = companion.hive.heartbeats().len();
-        await_beat(companion, seen, INTERVAL, when)?;
+        let seen = auxiliary.hive.heartbeats().len();
+        await_beat(auxiliary, seen, INTERVAL, when)?;
     }
-    answers_as_ever(companion, pace, when)?;
-    let seen = companion.hive.heartbeats().len();
-    await_beat(companion, seen, INTERVAL, when)?;
-    resumes(companion, INTERVAL)
+    answers_as_ever(auxiliary, pace, when)?;
+    let seen = auxiliary.hive.heartbeats().len();
+    await_beat(auxiliary, seen, INTERVAL, when)?;
+    resumes(auxiliary, INTERVAL)
 }
 
 /// The hive is well again: a beat comes within an interval, and not several at once.
-fn resumes(companion: &Companion, interval: Duration) -> Result<Evidence> {
-    let seen = companion.hive.heartbeats().len();
-    companion.hive.behave()?;
+fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> {
+    let seen = auxiliary.hive.heartbeats().len();
+    auxiliary.hive.behave()?;
     let back = Instant::now();
-    await_beat(companion, seen, interval, "after the hive came back")?;
+    await_beat(auxiliary, seen, interval, "after the hive came back")?;
     let after_s = back.elapsed().as_secs_f64();
-    companion.let_pass(interval / 2)?;
-    let beats = companion.beats()?;
+    auxiliary.let_pass(interval / 2)?;
+    let beats = auxiliary.beats()?;
     let came = beats.len() - seen;
     ensure_kept(
         came <= AT_ONCE,
@@ -235,12 +235,12 @@ fn resumes(companion: &Companion, interval: Duration) -> Result<Evidence> {
             after.sequence.to_string(),
         )?;
     }
-    companion.worker.ensure_alive()?;
+    auxiliary.worker.ensure_alive()?;
     Ok(format!("a beat {after_s:.1} s after the hive came back"))
 }
 
-fn await_beat(companion: &Companion, seen: usize, limit: Duration, when: &str) -> Result<()> {
-    let beat = companion.beat_after(seen, limit + 2 * LATENESS)?;
+fn await_beat(auxiliary: &AuxiliaryWorker, seen: usize, limit: Duration, when: &str) -> Result<()> {
+    let beat = auxiliary.beat_after(seen, limit + 2 * LATENESS)?;
     ensure_kept(
         beat.is_some(),
         &format!("heartbeats {when}"),

@@ -8,10 +8,10 @@ use super::{
     Check, Evidence, LATENESS, Level, Mismatch, Need, QUIET_CORES, Subject, Suite, answers_as_ever,
     cores_used, ensure_kept, ready_companion,
 };
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::{BeatState, InferenceRequest};
-use crate::tasks::worker::subject::open_stream::{Departure, OpenStream, Progress};
-use crate::tasks::worker::subject::pace::Pace;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest};
+use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
+use crate::tasks::worker::target::pace::Pace;
 
 const CONTRACT: &str = "A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's.";
 
@@ -114,9 +114,9 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, name, ROOMY)?;
-    let idle = cores_used(&companion)?;
-    let mut streams = crowd(&companion, pace, &pace.long.request, true)?;
+    let (auxiliary, pace) = ready_companion(subject, name, ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
     let first = streams[0].read_tokens(1, pace.long.limit_beside(0))?;
     ensure_kept(
         matches!(first, Progress::Tokens(_) | Progress::Ended),
@@ -124,22 +124,22 @@ fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evid
         "a first token",
         format!("{first:?}"),
     )?;
-    let busy = cores_used(&companion)?;
+    let busy = cores_used(&auxiliary)?;
     for stream in streams {
         stream.leave(how)?;
     }
-    settle(&companion, pace, idle, busy)
+    settle(&auxiliary, pace, idle, busy)
 }
 
 fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "leave-prefill", ROOMY)?;
-    let idle = cores_used(&companion)?;
-    let request = slow_to_begin(&companion, pace)?;
-    super::wait_until_idle(&companion)?;
-    let mut streams = crowd(&companion, pace, &request, true)?;
+    let (auxiliary, pace) = ready_companion(subject, "leave-prefill", ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let request = slow_to_begin(&auxiliary, pace)?;
+    super::wait_until_idle(&auxiliary)?;
+    let mut streams = crowd(&auxiliary, pace, &request, true)?;
     let begun = streams[0].progress()?;
     leave_both_ways(streams)?;
-    let evidence = settle(&companion, pace, idle, None)?;
+    let evidence = settle(&auxiliary, pace, idle, None)?;
     Ok(match begun {
         Progress::Waiting | Progress::Tokens(0) => evidence,
         _ => format!("{evidence}; the first had its first token already"),
@@ -147,21 +147,21 @@ fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
 }
 
 fn leave_plain(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "leave-plain", ROOMY)?;
-    let idle = cores_used(&companion)?;
-    let requests = crowd(&companion, pace, &pace.long.request, false)?;
-    let busy = cores_used(&companion)?;
+    let (auxiliary, pace) = ready_companion(subject, "leave-plain", ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let requests = crowd(&auxiliary, pace, &pace.long.request, false)?;
+    let busy = cores_used(&auxiliary)?;
     leave_both_ways(requests)?;
-    settle(&companion, pace, idle, busy)
+    settle(&auxiliary, pace, idle, busy)
 }
 
 fn leave_queued(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "leave-queued", ROOMY)?;
-    let idle = cores_used(&companion)?;
+    let (auxiliary, pace) = ready_companion(subject, "leave-queued", ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
     let request = pace.lasting(Duration::from_secs(1));
     let mut streams = Vec::new();
     for _ in 0..QUEUE {
-        streams.push(companion.open_stream(&request)?);
+        streams.push(auxiliary.open_stream(&request)?);
     }
     streams[0].read_tokens(1, pace.long.limit_beside(0))?;
     let (mut waiting, mut running) = (Vec::new(), Vec::new());
@@ -176,23 +176,23 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
     for stream in running {
         let limit = pace.long.limit_beside(QUEUE as u32);
         let answer = stream.finish_stream(limit);
-        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         pace.expect_beginning("a stream beside those that left", &answer.text())?;
     }
-    let evidence = settle(&companion, pace, idle, None)?;
+    let evidence = settle(&auxiliary, pace, idle, None)?;
     Ok(format!("{waited} left the queue, {ran} ran on; {evidence}"))
 }
 
 fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "leave-others", ROOMY)?;
+    let (auxiliary, pace) = ready_companion(subject, "leave-others", ROOMY)?;
     let long = &pace.long;
-    let mut before = companion.open_stream(&long.request)?;
+    let mut before = auxiliary.open_stream(&long.request)?;
     before.read_tokens(1, long.limit_beside(0))?;
     let mut leavers = Vec::new();
     for _ in 0..4 {
-        leavers.push(companion.open_stream(&long.request)?);
+        leavers.push(auxiliary.open_stream(&long.request)?);
     }
-    let after = companion.open_stream(&pace.golden.request)?;
+    let after = auxiliary.open_stream(&pace.golden.request)?;
     leavers[0].read_tokens(1, SEEN_LIMIT)?;
     leave_both_ways(leavers)?;
     for (stream, known, place) in [
@@ -204,10 +204,10 @@ fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
         ),
     ] {
         let answer = stream.finish_stream(long.limit_beside(6));
-        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         known.expect_text(place, &answer.text())?;
     }
-    answers_as_ever(&companion, pace, "after others left")?;
+    answers_as_ever(&auxiliary, pace, "after others left")?;
     Ok(String::from(
         "two streams, whole and with the same text as alone",
     ))
@@ -215,7 +215,7 @@ fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
 
 /// Requests that come to a good deal of work together.
 fn crowd(
-    companion: &Companion,
+    auxiliary: &AuxiliaryWorker,
     pace: &Pace,
     request: &InferenceRequest,
     streamed: bool,
@@ -223,7 +223,7 @@ fn crowd(
     let each_s = pace.long.took.as_secs_f64().max(1e-3);
     let size = (WORK_LEFT.as_secs_f64() / each_s).ceil() as usize + 1;
     let request = request.to_request(streamed);
-    let open = |_| companion.open_on(companion.connect()?, &request);
+    let open = |_| auxiliary.open_on(auxiliary.connect()?, &request);
     (0..size.clamp(CROWD.0, CROWD.1)).map(open).collect()
 }
 
@@ -240,11 +240,11 @@ fn leave_both_ways(streams: Vec<OpenStream>) -> Result<()> {
 }
 
 /// A request with as long a prompt as leaves most of the context for tokens to generate after it.
-fn slow_to_begin(companion: &Companion, pace: &Pace) -> Result<InferenceRequest> {
+fn slow_to_begin(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<InferenceRequest> {
     let prompt = |words: u64| "word ".repeat(words as usize);
     let sample = InferenceRequest::greedy(&prompt(SAMPLE_WORDS), 1);
     let sent = Instant::now();
-    let answer = companion.infer(&sample, pace.long.limit_beside(0))?;
+    let answer = auxiliary.infer(&sample, pace.long.limit_beside(0))?;
     let took_s = sent.elapsed().as_secs_f64();
     // The whole context has room for the long request at least.
     let room = pace.long.tokens;
@@ -260,7 +260,7 @@ fn slow_to_begin(companion: &Companion, pace: &Pace) -> Result<InferenceRequest>
 
 /// From now on nothing is asked for: soon the worker says so, does nothing, and takes requests.
 fn settle(
-    companion: &Companion,
+    auxiliary: &AuxiliaryWorker,
     pace: &Pace,
     idle: Option<f64>,
     busy: Option<f64>,
@@ -270,12 +270,12 @@ fn settle(
     let share = busy.map_or(0.0, |busy| (busy - idle) * QUIET_SHARE);
     let quiet = idle + share.max(QUIET_CORES);
     loop {
-        let used = cores_used(companion)?;
+        let used = cores_used(auxiliary)?;
         let is_quiet = used.is_none_or(|used| used <= quiet);
-        let state = companion.last_state()?;
+        let state = auxiliary.last_state()?;
         let after_s = left.elapsed().as_secs_f64();
         if is_quiet && state == Some(BeatState::Ready) {
-            answers_as_ever(companion, pace, "after the clients left")?;
+            answers_as_ever(auxiliary, pace, "after the clients left")?;
             return Ok(format!("at rest after {after_s:.1} s"));
         }
         if left.elapsed() > STOP_LIMIT + LATENESS {

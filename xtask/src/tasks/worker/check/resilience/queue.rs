@@ -8,11 +8,11 @@ use super::{
     Check, Evidence, Level, Mismatch, Need, Subject, Suite, answers_as_ever, ensure_kept,
     ready_companion,
 };
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::read_refusal;
-use crate::tasks::worker::subject::open_stream::{OpenStream, Progress};
-use crate::tasks::worker::subject::pace::Pace;
-use crate::tasks::worker::subject::stream::read_whole;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
+use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::stream::read_whole;
 
 /// The smallest queue that a worker can be asked for.
 const ONE_WAITS: &[&str] = &["--max-queue", "1"];
@@ -53,11 +53,11 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "queue-refuses", ONE_WAITS)?;
+    let (auxiliary, pace) = ready_companion(subject, "queue-refuses", ONE_WAITS)?;
     let Flood {
         mut accepted,
         refused,
-    } = flood(&companion, pace)?;
+    } = flood(&auxiliary, pace)?;
     let mut unfinished = 0;
     for stream in &mut accepted {
         unfinished += usize::from(stream.progress()? != Progress::Ended);
@@ -76,20 +76,20 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
     }
     for stream in refused {
         let answer = stream.finish(pace.golden.limit_beside(0));
-        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         read_refusal(&answer, 429, "queue_full")?;
     }
     Ok(format!("{accepted} taken, {count} refused"))
 }
 
 fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (companion, pace) = ready_companion(subject, "queue-recovers", ONE_WAITS)?;
-    let Flood { accepted, refused } = flood(&companion, pace)?;
+    let (auxiliary, pace) = ready_companion(subject, "queue-recovers", ONE_WAITS)?;
+    let Flood { accepted, refused } = flood(&auxiliary, pace)?;
     let (mut finished, mut refused) = (0, refused.len());
     let others = accepted.len() as u32;
     for stream in accepted {
         let answer = stream.finish(pace.long.limit_beside(others));
-        let answer = answer.map_err(|error| companion.worker.blame(error))?;
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         // Its refusal may have been under way when we looked; how it looks is another check's matter.
         if answer.status >= 400 && answer.status != 500 {
             refused += 1;
@@ -102,7 +102,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
     let place = "a full queue";
     let expected = "at least one request that is served";
     ensure_kept(finished > 0, place, expected, "none")?;
-    answers_as_ever(&companion, pace, "after the queue was full")?;
+    answers_as_ever(&auxiliary, pace, "after the queue was full")?;
     Ok(format!("{finished} finished, {refused} were refused"))
 }
 
@@ -112,7 +112,7 @@ struct Flood {
 }
 
 /// Requests, more and more at once, until some are refused.
-fn flood(companion: &Companion, pace: &Pace) -> Result<Flood> {
+fn flood(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<Flood> {
     let request = pace.lasting(Duration::from_secs(1));
     let mut flood = Flood {
         accepted: Vec::new(),
@@ -120,9 +120,9 @@ fn flood(companion: &Companion, pace: &Pace) -> Result<Flood> {
     };
     while flood.refused.is_empty() && flood.accepted.len() < MOST_REQUESTS {
         for _ in 0..BATCH {
-            flood.accepted.push(companion.open_stream(&request)?);
+            flood.accepted.push(auxiliary.open_stream(&request)?);
         }
-        companion.wait_for("a refusal", REFUSAL_LIMIT, || flood.look())?;
+        auxiliary.wait_for("a refusal", REFUSAL_LIMIT, || flood.look())?;
     }
     Ok(flood)
 }

@@ -12,7 +12,7 @@ use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
 };
 use crate::tasks::worker::record::report::{RunReport, Verdict};
-use crate::tasks::worker::subject::Surroundings;
+use crate::tasks::worker::target::RunContext;
 
 /// The folder of baselines, beside the folders of runs.
 const FOLDER: &str = "baselines";
@@ -36,11 +36,11 @@ pub fn planned(config: &BenchmarkConfig) -> Option<PlannedCheck> {
 pub fn compare_and_save(
     config: &BenchmarkConfig,
     runs: &Path,
-    surroundings: Surroundings<'_>,
+    context: RunContext<'_>,
 ) -> Result<()> {
-    let journal = surroundings.journal;
+    let journal = context.journal;
     if let Some(name) = &config.baseline {
-        tried(surroundings, ID, || {
+        tried(context, ID, || {
             compare(&path_of(runs, name), name, config.floor, journal)
         })?;
     }

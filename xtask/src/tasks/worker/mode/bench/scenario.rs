@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::prompts::PromptSource;
 use super::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
+use crate::tasks::worker::load::drive::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::drive::{Budget, Requests};
+use crate::tasks::worker::target::Subject;
 
 /// Chance in open loops, the same in every run.
 const SEED: u64 = 20_260_101;
