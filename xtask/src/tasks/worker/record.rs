@@ -1,6 +1,7 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
 pub mod bench;
+pub mod check;
 pub mod compare;
 pub mod event;
 pub mod facts;
