@@ -68,13 +68,16 @@ fn row(page: &mut String, argument: &Arg) {
         page,
         "| `{}` | {defaults} | {} |",
         cell(&spelling(argument)),
-        cell(&help.unwrap_or_default())
+        cell(&help.unwrap_or_default()).replace('<', "&lt;")
     );
 }
 
 /// How the option is written: `-q, --quiet`, `--port <PORT>`, `[FILE]...`.
 fn spelling(argument: &Arg) -> String {
-    argument.to_string()
+    match argument.get_short().filter(|_| argument.get_long().is_some()) {
+        Some(short) => format!("-{short}, {argument}"),
+        None => argument.to_string(),
+    }
 }
 
 /// Text as it may stand in a table's cell.
