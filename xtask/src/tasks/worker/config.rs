@@ -15,8 +15,7 @@ use self::benchmark::BenchmarkConfig;
 use self::stress::StressConfig;
 use crate::tasks::worker::plan::Selection;
 use crate::tasks::worker::record::event::Purpose;
-use crate::tasks::worker::reporter::ReportKind;
-use crate::tasks::worker::reporter::human::Verbosity;
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 
 /// The model of the original script, from the workspace root.
 pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::judge::Evidence;
 use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::target::Subject;
@@ -167,7 +168,7 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
-            Need::Signals if cfg!(unix) => None,
+            Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{ReportKind, Reporter};
+use super::Reporter;
+use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::event::{Event, EventKind};
 use crate::tasks::worker::record::report::RunReport;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ReportKind;
+use crate::tasks::worker::record::output::ReportKind;
 use super::human::told;
 use crate::tasks::worker::record::replay;
 

@@ -1,9 +1,14 @@
 //! The rules of `ARCHITECTURE.md`, enforced: who may know whom, and what pure files may not do.
 
+mod floors;
+mod source;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use source::rust_files;
 
 /// A part of the tree, and words that no line of code in it may contain.
 struct Rule {
@@ -231,32 +236,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The file `path` (or `path.rs`), and all Rust files below the folder `path`.
-fn rust_files(path: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for candidate in [path.to_owned(), path.with_extension("rs")] {
-        if candidate.is_file() && !files.contains(&candidate) {
-            files.push(candidate);
-        }
-    }
-    if let Ok(entries) = fs::read_dir(path) {
-        for entry in entries.map(Result::unwrap) {
-            let path = entry.path();
-            if path.is_dir() {
-                files.extend(rust_files(&path));
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files
-}
-
-/// Lines before the tests that aren't comments.
+/// Lines that aren't comments.
 fn code_lines(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).unwrap();
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let numbered = code
+    let numbered = text
         .lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line.to_owned()));
