@@ -19,8 +19,9 @@ use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::drive;
 use crate::tasks::worker::load::drive::{Budget, LoadResult, RequestSample, Requests};
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
+use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
 use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Checks of this area come before the loads, the others after them.
