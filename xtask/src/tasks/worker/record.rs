@@ -1,5 +1,6 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
+pub mod baseline;
 pub mod bench;
 pub mod check;
 pub mod compare;
@@ -12,6 +13,7 @@ pub mod random;
 pub mod redact;
 pub mod replay;
 pub mod report;
+pub mod scenario;
 pub mod stats;
 pub mod stress;
 pub mod timeline;

@@ -20,9 +20,10 @@ use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::drive;
 use crate::tasks::worker::load::drive::{Budget, LoadResult, RequestSample, Requests};
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
+use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Fewer requests than these say next to nothing: a scenario goes on until it has them,
