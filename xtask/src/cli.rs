@@ -21,7 +21,7 @@ use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::mutants::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
-use crate::tasks::worker::reporter::human::Verbosity;
+use crate::tasks::worker::record::output::Verbosity;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::tasks::worker::config::{Format, ReportTarget, WorkerTestConfig};
 use crate::tasks::worker::mode::matrix::Step;
-use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::record::matrix::summary::RunSummary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 use crate::tasks::worker::record::replay;
 use crate::tasks::worker::reporter::file;
 use crate::tasks::worker::reporter::file::FileReport;

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Reporter;
-use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
 /// Means standard output where a path is asked for.
