@@ -120,7 +120,7 @@ impl Reader<'_> {
                 _ if at == 0 || tokens[at - 1] != "::" => {
                     let path = leading_path(rest);
                     if path.len() > 1
-                        && let Some(path) = self.from_root(&path)
+                        && let Some(path) = self.rooted(&path)
                     {
                         self.found.insert(path);
                     }
@@ -157,7 +157,7 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, path: &[String], name: Option<&String>) {
-        let Some(path) = self.from_root(path) else {
+        let Some(path) = self.rooted(path) else {
             return;
         };
         if self.krate.files.contains_key(&path)
@@ -169,7 +169,7 @@ impl Reader<'_> {
     }
 
     /// A path of this crate from its root; `None` for others.
-    fn from_root(&self, path: &[String]) -> Option<Vec<String>> {
+    fn rooted(&self, path: &[String]) -> Option<Vec<String>> {
         let first = path.first()?.as_str();
         let mut base = match first {
             "crate" => Vec::new(),
