@@ -258,7 +258,8 @@ fn run(
     };
     let other = other.transpose()?;
     let binary = match &config.worker_bin {
-        Some(binary) => binary.clone(),
+        // A bare name is a file here, not something in the search path.
+        Some(binary) => std::path::absolute(binary)?,
         None => build::build_worker(root, config.backend, journal, stop)?,
     };
     let worker_port = match config.port {
