@@ -122,4 +122,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Tokenizes the prompt, which takes time in proportion to its length: from async code, call
     /// it where blocking is allowed.
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError>;
+
+    /// Holds the reason once the engine can't go on; a sender that is gone says the same.
+    fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>>;
 }

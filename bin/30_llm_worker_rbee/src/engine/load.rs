@@ -88,6 +88,10 @@ impl Engine for LoadedEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
         self.runner.submit(request)
     }
+
+    fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.runner.failure()
+    }
 }
 
 /// Loads a model and starts the thread that serves it. Reads the whole file, so from async code

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use rayon::ThreadPool;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::tokenizer::Tokenizer;
 use super::{Engine, Generation, GenerationEvent, GenerationRequest, SubmitError};
@@ -58,6 +58,7 @@ pub struct Runner {
     tokenizer: Arc<Tokenizer>,
     context_length: u32,
     thread: Option<JoinHandle<()>>,
+    failure: watch::Receiver<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -99,12 +100,14 @@ impl Runner {
             wake: Condvar::new(),
             max_queue,
         });
+        let (failed, failure) = watch::channel(None);
         let engine = Serving {
             model,
             tokenizer: Arc::clone(&tokenizer),
             shared: Arc::clone(&shared),
             sequences: Vec::new(),
             next_prefill: 0,
+            failed,
         };
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
@@ -115,6 +118,7 @@ impl Runner {
             tokenizer,
             context_length,
             thread: Some(thread),
+            failure,
         })
     }
 }
@@ -140,6 +144,10 @@ impl Engine for Runner {
             submitted,
         })?;
         Ok(Generation { events: receiver })
+    }
+
+    fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
     }
 }
 
@@ -222,11 +230,14 @@ struct Serving<M: Model> {
     sequences: Vec<Sequence<M::Cache>>,
     /// Whose turn it is to read on in its prompt.
     next_prefill: usize,
+    failed: watch::Sender<Option<String>>,
 }
 
 impl<M: Model> Drop for Serving<M> {
     /// However the thread ends, nobody waits for it.
     fn drop(&mut self) {
+        let reason = "the engine's thread has ended".to_owned();
+        self.failed.send_replace(Some(reason));
         self.shared.stop();
     }
 }

@@ -13,7 +13,7 @@ use llm_worker_rbee::engine::{
     Timings,
 };
 use llm_worker_rbee::routes::app;
-use llm_worker_rbee::server::Server;
+use llm_worker_rbee::server::{Limits, Server};
 use llm_worker_rbee::state::{StateChanges, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,6 +33,8 @@ pub struct ScriptedEngine {
     pub capacity: usize,
     /// Generations that are neither finished nor cancelled.
     pub alive: watch::Sender<usize>,
+    /// Why it can't go on, once a test says so.
+    pub failure: watch::Sender<Option<String>>,
 }
 
 impl Default for ScriptedEngine {
@@ -43,6 +45,7 @@ impl Default for ScriptedEngine {
             context_length: 4096,
             capacity: 64,
             alive: watch::Sender::new(0),
+            failure: watch::Sender::new(None),
         }
     }
 }
@@ -97,6 +100,10 @@ impl Engine for ScriptedEngine {
         });
         Ok(Generation { events })
     }
+
+    fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
 }
 
 async fn speak(
@@ -108,8 +115,14 @@ async fn speak(
 ) {
     tokio::time::sleep(prefill).await;
     for index in 0..request.max_tokens {
-        tokio::time::sleep(pace).await;
-        let text = format!("w{index}\n");
+        // Even no time at all would be a tick of the timer.
+        if !pace.is_zero() {
+            tokio::time::sleep(pace).await;
+        }
+        let text = match request.prompt.as_str() {
+            "wordy" => "w".repeat(4096),
+            _ => format!("w{index}\n"),
+        };
         let _ = sender.send(GenerationEvent::Token { index, text }).await;
         match request.prompt.as_str() {
             "fail" => {
@@ -138,15 +151,33 @@ pub struct Served {
     pub server: Server,
 }
 
+impl Served {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.addresses()[0]
+    }
+}
+
 /// Serves the engine on a free port.
 pub async fn serve(engine: ScriptedEngine, token: Option<ApiToken>) -> Served {
+    serve_within(engine, token, Limits::of_this_process()).await
+}
+
+/// The same within limits that a test can wait for.
+pub async fn serve_within(
+    engine: ScriptedEngine,
+    token: Option<ApiToken>,
+    limits: Limits,
+) -> Served {
     let engine = Arc::new(engine);
     let (worker, changes) = Worker::new("test-worker");
     worker.serve_with(engine.clone());
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(address, app(worker.clone(), token))
+    let server = Server::start(&[address], app(worker.clone(), token), limits)
         .await
         .unwrap();
+    let watched = worker.clone();
+    tokio::spawn(async move { watched.watch_engine().await });
     Served {
         engine,
         worker,
@@ -158,7 +189,7 @@ pub async fn serve(engine: ScriptedEngine, token: Option<ApiToken>) -> Served {
 /// A request as it goes over the wire; the connection closes after the answer.
 pub fn inference(body: &str) -> String {
     format!(
-        "POST /v1/inference HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\
+        "POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
