@@ -11,11 +11,6 @@ use llm_worker_rbee::engine::{self, Engine, LoadOptions};
 use llm_worker_rbee::{life, log};
 
 fn main() -> ExitCode {
-    #[allow(unsafe_code, reason = "the engine explains")]
-    // SAFETY: this is the only thread yet.
-    unsafe {
-        engine::claim_threads();
-    }
     let config = match cli::parse(std::env::args_os(), std::env::var_os(TOKEN_VARIABLE)) {
         Ok(config) => config,
         Err(NoConfig::Answered(text)) => {

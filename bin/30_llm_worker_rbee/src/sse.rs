@@ -55,7 +55,7 @@ async fn forward(
             continue;
         };
         let (frame, is_last) = match event {
-            Ok(GenerationEvent::Token { index, text }) => {
+            Ok(GenerationEvent::Token { index, text, .. }) => {
                 (frame("token", &Token { index, text: &text }), false)
             }
             Ok(GenerationEvent::Finished(completion)) => {

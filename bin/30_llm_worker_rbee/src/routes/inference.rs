@@ -135,6 +135,19 @@ fn refused(refusal: SubmitError) -> ApiError {
             );
             ApiError::on_field(ErrorCode::ContextLengthExceeded, field, message)
         }
+        SubmitError::EmptyPrompt => ApiError::on_field(
+            ErrorCode::InvalidField,
+            "prompt",
+            "prompt: got a text without tokens, at least one is required",
+        ),
+        SubmitError::UnknownToken {
+            token,
+            vocabulary_size,
+        } => ApiError::on_field(
+            ErrorCode::InvalidField,
+            "prompt",
+            format!("prompt: got the token {token}, allowed are those below {vocabulary_size}"),
+        ),
         SubmitError::QueueFull { capacity } => ApiError::new(
             ErrorCode::QueueFull,
             format!("{capacity} requests wait already, no more are allowed to"),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use llm_worker_rbee::auth::ApiToken;
 use llm_worker_rbee::engine::{
-    Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, SubmitError,
-    Timings,
+    Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, Prompt,
+    SubmitError, Timings, TokenLogprob,
 };
 use llm_worker_rbee::routes::app;
 use llm_worker_rbee::server::{Limits, Server};
@@ -64,7 +64,8 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        let prompt_tokens = request.prompt.split(' ').count() as u32;
+        let prompt = text_of(&request);
+        let prompt_tokens = prompt.split(' ').count() as u32;
         if prompt_tokens + request.max_tokens > self.context_length {
             return Err(SubmitError::ContextLengthExceeded {
                 prompt_tokens,
@@ -72,7 +73,7 @@ impl Engine for ScriptedEngine {
                 context_length: self.context_length,
             });
         }
-        match request.prompt.as_str() {
+        match prompt {
             "panic" => panic!("the script says so"),
             "stopped" => return Err(SubmitError::Stopped),
             _ => {}
@@ -106,6 +107,26 @@ impl Engine for ScriptedEngine {
     }
 }
 
+/// The HTTP side only ever sends text.
+fn text_of(request: &GenerationRequest) -> &str {
+    match &request.prompt {
+        Prompt::Text(text) => text,
+        Prompt::Tokens(tokens) => panic!("{tokens:?} came instead of text"),
+    }
+}
+
+fn token_event(index: u32, text: String) -> GenerationEvent {
+    GenerationEvent::Token {
+        index,
+        text,
+        chosen: TokenLogprob {
+            token: index,
+            logprob: -0.5,
+        },
+        top: Vec::new(),
+    }
+}
+
 async fn speak(
     request: GenerationRequest,
     prompt_tokens: u32,
@@ -119,12 +140,12 @@ async fn speak(
         if !pace.is_zero() {
             tokio::time::sleep(pace).await;
         }
-        let text = match request.prompt.as_str() {
+        let text = match text_of(&request) {
             "wordy" => "w".repeat(4096),
             _ => format!("w{index}\n"),
         };
-        let _ = sender.send(GenerationEvent::Token { index, text }).await;
-        match request.prompt.as_str() {
+        let _ = sender.send(token_event(index, text)).await;
+        match text_of(&request) {
             "fail" => {
                 let failed = GenerationEvent::Failed("out of memory".to_owned());
                 let _ = sender.send(failed).await;
@@ -136,6 +157,7 @@ async fn speak(
     }
     let completion = Completion {
         prompt_tokens,
+        cached_tokens: 0,
         completion_tokens: request.max_tokens,
         finish_reason: FinishReason::Length,
         timings: Timings::default(),
