@@ -13,7 +13,7 @@ use llm_worker_rbee::engine::{
     SubmitError, Timings, TokenLogprob,
 };
 use llm_worker_rbee::routes::app;
-use llm_worker_rbee::server::Server;
+use llm_worker_rbee::server::{Limits, Server};
 use llm_worker_rbee::state::{StateChanges, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -136,8 +136,14 @@ async fn speak(
 ) {
     tokio::time::sleep(prefill).await;
     for index in 0..request.max_tokens {
-        tokio::time::sleep(pace).await;
-        let text = format!("w{index}\n");
+        // Even no time at all would be a tick of the timer.
+        if !pace.is_zero() {
+            tokio::time::sleep(pace).await;
+        }
+        let text = match text_of(&request) {
+            "wordy" => "w".repeat(4096),
+            _ => format!("w{index}\n"),
+        };
         let _ = sender.send(token_event(index, text)).await;
         match text_of(&request) {
             "fail" => {
@@ -167,15 +173,33 @@ pub struct Served {
     pub server: Server,
 }
 
+impl Served {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.addresses()[0]
+    }
+}
+
 /// Serves the engine on a free port.
 pub async fn serve(engine: ScriptedEngine, token: Option<ApiToken>) -> Served {
+    serve_within(engine, token, Limits::of_this_process()).await
+}
+
+/// The same within limits that a test can wait for.
+pub async fn serve_within(
+    engine: ScriptedEngine,
+    token: Option<ApiToken>,
+    limits: Limits,
+) -> Served {
     let engine = Arc::new(engine);
     let (worker, changes) = Worker::new("test-worker");
     worker.serve_with(engine.clone());
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(address, app(worker.clone(), token))
+    let server = Server::start(&[address], app(worker.clone(), token), limits)
         .await
         .unwrap();
+    let watched = worker.clone();
+    tokio::spawn(async move { watched.watch_engine().await });
     Served {
         engine,
         worker,
@@ -187,7 +211,7 @@ pub async fn serve(engine: ScriptedEngine, token: Option<ApiToken>) -> Served {
 /// A request as it goes over the wire; the connection closes after the answer.
 pub fn inference(body: &str) -> String {
     format!(
-        "POST /v1/inference HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\
+        "POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
