@@ -19,7 +19,7 @@ use crate::tasks::worker::config::{
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
-use crate::tasks::worker::mutants::MutantsConfig;
+use crate::tasks::worker::mutants::config::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 use crate::tasks::worker::record::output::Verbosity;
 
@@ -390,8 +390,7 @@ Examples:
 
 Each fault is tried in a run of its own over the isolation and contract suites, and over the check
 of the resilience suite that has to catch it. The table of faults is xtask/tests/faults.toml; its
-benign rows break no promise, and nobody may be blamed for them. A row that comes out wrong is tried
-once more with the machine to itself, and says so.
+benign rows break no promise, and nobody may be blamed for them.
 
 Exit codes:
   0  every fault was caught by the check that guards its promise, and no other check was blamed
@@ -406,7 +405,7 @@ pub struct MutantsArgs {
     /// Try only the faults whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     fault: Vec<String>,
-    /// How many runs at a time; they mostly wait [default: four for each core]
+    /// How many runs at a time; they mostly wait [default: three for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
     /// Try one fault for each check instead of all: every check shows that it can fail
