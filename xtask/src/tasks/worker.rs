@@ -161,7 +161,7 @@ pub fn test_all_backends(
 }
 
 /// Measures the load generator's own error and limits; gives the exit code.
-pub fn calibration() -> Result<ExitCode> {
+pub fn calibrate() -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
     let calibration = match mode::calibrate::measure(&stop) {
