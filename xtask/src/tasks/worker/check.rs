@@ -212,7 +212,7 @@ mod tests {
                 "{id}: {line}"
             );
             assert!(!line.contains('\n'), "{id}: one line");
-            assert!(line.contains("18081"), "{id}: {line}");
+            assert!(line.contains("127.0.0.1"), "{id}: {line}");
         }
     }
 
