@@ -267,6 +267,7 @@ fn run(
         port => port,
     };
     let launch = Launch {
+        dialect: target::dialect::native(),
         binary,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),

@@ -1,9 +1,11 @@
 //! What a benchmark judges of each of its loads. The loads are driven by the benchmark itself.
 
 use super::row::Check;
+use crate::tasks::worker::target::dialect::{ByHand, InferenceRequest};
 
 /// How a load by hand begins.
-const BY_HAND: &str = r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64,"temperature":0,"stream":true}'"#;
+const BY_HAND: fn(&ByHand) -> String =
+    |by| by.stream("-sN", &InferenceRequest::greedy("Hello", 64));
 
 /// What fails a load.
 const EXPLANATION: &str = "A request without an answer, or a stream that breaks a rule, fails it; the figures themselves do not.";

@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
 
@@ -14,7 +13,7 @@ pub const CHECKS: &[Check] = &[
         .promise("answers a prompt with text, true token counts and a finish reason")
         .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
         .explanation("No text, no tokens, counts that disagree, or `length` before max_tokens fails it.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0}'"#)
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello, how are you?", 20)))
         .needs(&[Need::Ready]),
 ];
 
@@ -24,7 +23,7 @@ fn answers(subject: &Subject) -> Result<Evidence> {
     let text = completion.text.clone().unwrap_or_default();
     ensure_kept(!text.is_empty(), "inference, `text`", "some text", "none")?;
     adds_up(&completion, &request)?;
-    Ok(format!("{} tokens", completion.tokens))
+    Ok(format!("{} tokens", completion.tokens()?))
 }
 
 /// The sample prompt, greedy, so that asking twice may be compared.
@@ -34,9 +33,10 @@ pub fn sample_request(subject: &Subject) -> InferenceRequest {
 }
 
 /// Counts agree with each other, with what was asked for, and with the reason of the end.
-pub fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<(), Mismatch> {
+pub fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<()> {
     let place = "inference, counts";
-    let (tokens, counted) = (completion.tokens, completion.completion_tokens);
+    let tokens = completion.tokens()?;
+    let counted = completion.completion_tokens.unwrap_or(tokens);
     let max_tokens = u64::from(request.max_tokens.unwrap_or(u32::MAX));
     ensure_kept(tokens >= 1, place, "at least one token", tokens.to_string())?;
     ensure_kept(
@@ -46,7 +46,7 @@ pub fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<()
         counted.to_string(),
     )?;
     ensure_kept(
-        completion.prompt_tokens >= 1,
+        completion.prompt_tokens()? >= 1,
         place,
         "at least one prompt token",
         "0",
@@ -63,5 +63,6 @@ pub fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<()
         "inference, `finish_reason`",
         format!("stop, for {tokens} of {max_tokens} tokens"),
         "length",
-    )
+    )?;
+    Ok(())
 }

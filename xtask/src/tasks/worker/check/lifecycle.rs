@@ -8,7 +8,7 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::Check;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::NO_SURVIVORS;
-use crate::tasks::worker::target::{Subject, dialect};
+use crate::tasks::worker::target::Subject;
 
 /// The check that a worker fails which ends unasked, whatever else it was asked.
 pub const LIVES: &str = "lifecycle.lives";
@@ -19,7 +19,7 @@ pub const TO_THE_END: &[Check] = &[
         .promise("lives and answers until it is asked to stop")
         .quote("200 as long as the process lives.")
         .explanation("After all other checks the process has to be there and answer health; an end of the process unasked, or silence, fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .by_hand(|by| by.health("-i"))
         .at(Phase::End),
 ];
 
@@ -29,7 +29,7 @@ pub const AFTERWARDS: &[Check] = &[
         .promise("leaves no process and no held port behind when it ends")
         .quote("The last heartbeat says `Draining`. Exit status 0.")
         .explanation("After the worker's end a process that it started, in its group or out of it, or a port that is still held fails it; whatever is found is ended.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
+        .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
         .at(Phase::End),
 ];
 
@@ -40,7 +40,7 @@ fn lives(subject: &Subject) -> Result<Evidence> {
     subject.worker.ensure_alive()?;
     // What keeps a worker from being ready, and what health says, are other checks' matters.
     if subject.not_ready.is_none() {
-        subject.ask(&dialect::health_request(), HEALTH_LIMIT)?;
+        subject.ask(&subject.dialect().health_request(), HEALTH_LIMIT)?;
     }
     Ok(format!(
         "for {:.1} s",

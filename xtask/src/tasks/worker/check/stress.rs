@@ -2,19 +2,20 @@
 
 use super::row::Check;
 use crate::tasks::worker::record::check::Phase;
+use crate::tasks::worker::target::dialect::{ByHand, InferenceRequest};
 
 /// How a health answer under load is looked at by hand.
-const HEALTH: &str = "curl -s -w '%{time_total}\\n' http://127.0.0.1:18081/v1/health";
+const HEALTH: fn(&ByHand) -> String = |by| by.health("-s -w '%{time_total}\\n'");
 
 /// How a load by hand begins.
-const STREAM: &str = r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stream":true}'"#;
+const STREAM: fn(&ByHand) -> String = |by| by.stream("-sN", &InferenceRequest::greedy("Hello", 20));
 
 /// What is seen of several workers under load.
 pub const CHECKS: &[Check] = &[
     Check::stress("stress.ready")
         .promise("becomes ready beside the others")
         .explanation("All workers are started together; one that isn't ready within --timeout, or ends, fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/ready"),
+        .by_hand(|by| by.ready("-i")),
     Check::stress("stress.alive")
         .promise("lives through the load")
         .quote("200 as long as the process lives.")
@@ -42,11 +43,11 @@ pub const CHECKS: &[Check] = &[
     Check::stress("stress.killed")
         .promise("comes back after it was killed, and no other worker minds")
         .explanation("One worker is killed under load and started again: not being ready, a wrong answer, no heartbeats from 1 on, or a failed request of another worker fails it; --kill-one only.")
-        .by_hand("kill -KILL PID"),
+        .by_hand(|_| String::from("kill -KILL PID")),
     Check::stress("stress.leaks")
         .promise("needs no more memory, files and threads the more it has done")
         .explanation("Samples over the load are held against the requests and tokens that were answered; a slope whose 99 % interval is above the floor fails it.")
-        .by_hand("grep -E 'VmRSS|Threads' /proc/PID/status; ls /proc/PID/fd | wc -l"),
+        .by_hand(|_| String::from("grep -E 'VmRSS|Threads' /proc/PID/status; ls /proc/PID/fd | wc -l")),
 ];
 
 /// The end of all workers, after the first has been found alive.
@@ -55,4 +56,4 @@ pub const AFTERWARDS: &[Check] = &[Check::stress("stress.gone")
     .promise("stops when it is asked to, exits with 0, and leaves nothing behind")
     .quote("Exit status 0.")
     .explanation("Each worker is asked to stop as an orchestrator would; another exit status, no end within the drain time, or a process left behind fails it.")
-    .by_hand("kill -TERM PID")];
+    .by_hand(|_| String::from("kill -TERM PID"))];
