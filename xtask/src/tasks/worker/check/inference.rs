@@ -10,9 +10,9 @@ use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceR
 /// The sample prompt, answered in one piece.
 pub const CHECKS: &[Check] = &[
     Check::isolation("inference.answers", answers)
-        .promise("answers a prompt with text, true token counts and a finish reason")
+        .promise("answers a prompt with text, correct token counts and a finish reason")
         .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
-        .explanation("No text, no tokens, counts that disagree, or `length` before max_tokens fails it.")
+        .explanation("Fails if there is no text, there are no tokens, counts disagree, or the reason is `length` before max_tokens.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello, how are you?", 20)))
         .needs(&[Need::Ready]),
 ];

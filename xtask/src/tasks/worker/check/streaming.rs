@@ -13,7 +13,7 @@ pub const CHECKS: &[Check] = &[
     Check::isolation("streaming.answers", streams)
         .promise("streams the same text token by token, with exactly one end")
         .quote("The last event is exactly one `event: end` (`data:` is the answer in one piece without its `text`) or one `event: error` (`data:` is an error). Concatenated, the texts equal what the same request answers in one piece.")
-        .explanation("A stream that breaks a rule of streams, or whose text differs from the plain answer's, fails it.")
+        .explanation("Fails if the stream is invalid, or its text differs from the plain answer's.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("Hello, how are you?", 20)))
         .needs(&[Need::Ready]),
 ];

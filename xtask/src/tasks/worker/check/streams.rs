@@ -59,21 +59,21 @@ const WATCHED: Duration = Duration::from_millis(150);
 /// Streams.
 pub const CHECKS: &[Check] = &[
     Check::contract("streams.equal_plain", equal_plain)
-        .promise("streams the text that it answers without streaming")
+        .promise("streams the same text that it returns without streaming")
         .quote("Concatenated, the texts equal what the same request answers in one piece.")
-        .explanation("Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.")
+        .explanation("Sends greedy and sampled requests, within and beyond ASCII, both ways; fails if text, count or reason differ.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest { seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("streams.whole_characters", whole_characters)
         .promise("never splits a character")
         .quote("Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.")
-        .explanation("A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.")
+        .explanation("Fails if a greedy text, plain or streamed, has a replacement character before its end, or isn't UTF-8.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("The emoji for a bee is", 16)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("streams.as_made", as_made)
         .promise("writes each token when it is sampled, not several at once")
         .quote("Each token is one event, written when it is sampled.")
-        .explanation("Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.")
+        .explanation("Compares arrivals with the worker's decode_ms and the measured time; fails if tokens repeatedly arrive all at once or in batches.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready, Need::Sound]),
 ];

@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_option_is_replaced_or_added() {
-        let mut arguments = vec![OsString::from("--port"), OsString::from("1")];
+        let mut arguments = vec!["--port".into(), "1".into()];
         set(&mut arguments, "--port", "2");
         set(&mut arguments, "--host", "h");
         assert_eq!(arguments, ["--port", "2", "--host", "h"]);
