@@ -138,7 +138,7 @@ fn state_changes(subject: &Subject) -> Result<Evidence> {
     for _ in 0..CHANGE_ATTEMPTS {
         late_ms = late_ms.min(lateness_of_changes(subject)?);
         if late_ms <= CHANGE_LIMIT_MS {
-            return Ok(format!("Busy and Ready {late_ms:.0} ms late at most"));
+            return Ok(format!("Busy and Ready, max lateness {late_ms:.0} ms"));
         }
     }
     let place = "heartbeats during a request";
@@ -202,7 +202,7 @@ fn periodic(subject: &Subject) -> Result<Evidence> {
     ensure_not_too_often(&beats, interval_ms)?;
     let Some(mismatch) = late_beat(subject, 0, ONCE_LATE)? else {
         return Ok(format!(
-            "{} beats, {:.0} ms late at most",
+            "{} heartbeats, max lateness {:.0} ms",
             beats.len(),
             latest_ms(subject)?
         ));
@@ -236,7 +236,7 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
         format!("none for {silent_ms:.0} ms"),
     )?;
     Ok(format!(
-        "{} beats, {latest_ms:.0} ms late at most",
+        "{} heartbeats, max lateness {latest_ms:.0} ms",
         beats.len()
     ))
 }
