@@ -325,6 +325,7 @@ FAULTS = (
 
     Fault("leave.fin_goes_on", "goes on generating for a client that closed", LEAVE),
     Fault("leave.rst_goes_on", "goes on generating for a client that reset", LEAVE),
+    Fault("leave.extra_bytes_go_on", "doesn't see that a client closed behind bytes that nobody read", LEAVE),
     Fault("leave.plain_goes_on", "goes on when the client of a request without streaming left", LEAVE),
     Fault("leave.prefill_goes_on", "goes on when the client left during prefill", LEAVE),
     Fault("leave.queued_goes_on", "generates for a client that left while it waited", LEAVE),

@@ -58,6 +58,12 @@ pub const CHECKS: &[Check] = &[
         .explanation("Resets a crowd of streams after the first token; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
+    Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
+        .promise("stops generating within a second when clients that sent extra bytes leave")
+        .quote(CONTRACT)
+        .explanation("Sends a line break after the body of each of a crowd of streams, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
+        .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
     Check::resilience("leave.prefill", leave_in_prefill)
         .promise("stops working within a second when clients leave before their first token")
         .quote(CONTRACT)
@@ -84,7 +90,25 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready]),
 ];
 
+/// A worker that waits for the end of the connection alone doesn't see it behind bytes that it hasn't
+/// read.
+fn leave_with_extra_bytes(subject: &Subject) -> Result<Evidence> {
+    leave_after(subject, "leave-extra-bytes", |mut stream| {
+        stream.send_more(b"\r\n")?;
+        stream.leave(Departure::Fin)
+    })
+}
+
 fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
+    leave_after(subject, name, |stream| stream.leave(how))
+}
+
+/// Lets each of a crowd of streams leave once the first of them has a token.
+fn leave_after(
+    subject: &Subject,
+    name: &str,
+    leave: impl Fn(OpenStream) -> Result<()>,
+) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
@@ -96,9 +120,7 @@ fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evid
         format!("{first:?}"),
     )?;
     let busy = cores_used(&auxiliary)?;
-    for stream in streams {
-        stream.leave(how)?;
-    }
+    streams.into_iter().try_for_each(leave)?;
     settle(&auxiliary, pace, idle, busy)
 }
 
