@@ -258,6 +258,7 @@ FAULTS = (
     Fault("error.method_status", "404 for a method that the path lacks", ERRORS),
     Fault("error.method_code", "bad_request for a method that the path lacks", ERRORS),
     Fault("error.method_no_allow", "405 without Allow", ERRORS),
+    Fault("error.options_taken", "OPTIONS is answered with 200", ERRORS),
     Fault("error.get_inference_taken", "GET /v1/inference is answered with 200", ERRORS),
     Fault("error.plain_text", "errors are plain text", ERRORS),
     Fault("error.html", "errors are HTML", ERRORS),
