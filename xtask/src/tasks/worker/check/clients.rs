@@ -8,12 +8,16 @@ use super::apart::{LATENESS, answers_as_ever, ready_companion};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::InferenceRequest;
 
 /// How many connections do nothing.
 const IDLE_CONNECTIONS: usize = 200;
+
+/// How many files a process needs besides its connections.
+const OTHER_FILES: u64 = 100;
 
 /// How many clients send slowly at once.
 const SLOW_SENDERS: usize = 8;
@@ -118,6 +122,13 @@ fn slow_sender(subject: &Subject) -> Result<Evidence> {
 }
 
 fn idle_connections(subject: &Subject) -> Result<Evidence> {
+    let needed = IDLE_CONNECTIONS as u64 + OTHER_FILES;
+    // The worker inherits this limit, and a worker can't do more than it allows.
+    let allowed = platform::allow_open_files(needed);
+    anyhow::ensure!(
+        allowed >= needed,
+        "a process here may open {allowed} files, and {needed} are needed\n  try: ulimit -n {needed}"
+    );
     let (auxiliary, pace) = ready_companion(subject, "idle-connections", &[])?;
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::inference::{adds_up, sample_request};
+use super::inference::{adds_up, telling_answer};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::target::Subject;
@@ -19,10 +19,10 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn streams(subject: &Subject) -> Result<Evidence> {
-    let request = sample_request(subject);
+    let (request, plain) = telling_answer(subject)?;
     let streamed = subject.infer_streamed(&request)?;
     adds_up(&streamed.completion, &request)?;
-    let plain = subject.infer(&request)?.text.unwrap_or_default();
+    let plain = plain.text.unwrap_or_default();
     let text = streamed.text();
     ensure_kept(
         text == plain,
