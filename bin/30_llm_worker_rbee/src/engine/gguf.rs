@@ -200,16 +200,24 @@ impl<R: Read + Seek> Gguf<R> {
             .map(|(name, info)| (name.as_str(), info))
     }
 
+    /// Fills `bytes` with a tensor's, from the one on that `from` counts.
+    pub fn read_part(&mut self, info: &TensorInfo, from: u64, bytes: &mut [u8]) -> Result<()> {
+        let end = from.checked_add(bytes.len() as u64);
+        ensure!(
+            end.is_some_and(|end| end <= info.bytes),
+            "a part beyond the tensor's end"
+        );
+        self.reader
+            .seek(SeekFrom::Start(info.start + from))
+            .context("cannot be read")?;
+        self.reader.read_exact(bytes).context("cannot be read")
+    }
+
     /// Reads one tensor's bytes.
     pub fn read_tensor(&mut self, info: &TensorInfo) -> Result<Vec<u8>> {
         // The place was found to be inside the file, so this is no more than the file has.
         let mut bytes = vec![0; usize::try_from(info.bytes)?];
-        self.reader
-            .seek(SeekFrom::Start(info.start))
-            .context("cannot be read")?;
-        self.reader
-            .read_exact(&mut bytes)
-            .context("cannot be read")?;
+        self.read_part(info, 0, &mut bytes)?;
         Ok(bytes)
     }
 }

@@ -79,43 +79,23 @@ pub fn load<R: Read + Seek + Send>(
     let rope = config.frequencies(config.rope, factors.as_deref())?;
     let local_rope = config.frequencies(config.local_rope, None)?;
 
-    // The largest first, so that nobody is left with it at the end.
-    let large = ["token_embd.weight", "output.weight"];
-    let mut matrices = Vec::new();
-    let mut blocks = Vec::new();
-    let tasks = large.len() + config.block_count();
-    for loaded in side_by_side(tasks, threads, |task| match large.get(task) {
-        Some(name) => {
-            let needed = task == 0 || loader.has(name);
-            let matrix = needed.then(|| loader.matrix(name, vocabulary_size, width));
-            Ok(Loaded::Matrix(matrix.transpose()?))
-        }
-        None => Ok(Loaded::Block(Box::new(
-            loader.block(config, task - large.len())?,
-        ))),
-    }) {
-        match loaded? {
-            Loaded::Matrix(matrix) => matrices.push(matrix),
-            Loaded::Block(block) => blocks.push(*block),
-        }
-    }
+    let large = |name: &str| loader.matrix(name, vocabulary_size, width, threads);
+    let embedding = large("token_embd.weight")?;
+    let output = loader.has("output.weight").then(|| large("output.weight"));
+    let blocks = side_by_side(config.block_count(), threads, |number| {
+        loader.block(config, number)
+    });
+    let blocks = blocks.collect::<Result<_>>()?;
     loader.refuse_unused(config)?;
-    let mut matrices = matrices.into_iter();
-    let embedding = matrices.next().flatten().context("there is no embedding")?;
     let style = config.architecture.rope_style;
     Ok(Weights {
         embedding,
-        output: matrices.next().flatten(),
+        output: output.transpose()?,
         blocks,
         norm,
         rope: Rope::with_frequencies(style, rope),
         local_rope: Rope::with_frequencies(style, local_rope),
     })
-}
-
-enum Loaded {
-    Matrix(Option<Matrix>),
-    Block(Box<Block>),
 }
 
 /// What the tasks with these numbers give, in their order. `threads` threads share them.
@@ -152,7 +132,7 @@ struct Loader<'a, R> {
     used: Mutex<BTreeSet<String>>,
 }
 
-impl<R: Read + Seek> Loader<'_, R> {
+impl<R: Read + Seek + Send> Loader<'_, R> {
     fn block(&self, config: &Config, number: usize) -> Result<Block> {
         let Config {
             architecture,
@@ -166,7 +146,7 @@ impl<R: Read + Seek> Loader<'_, R> {
         let (all, keys) = (heads * head_width, key_heads * head_width);
         let name = |part: &str| format!("blk.{number}.{part}");
         let matrix = |part: &str, rows, columns| {
-            self.matrix(&name(&format!("{part}.weight")), rows, columns)
+            self.matrix(&name(&format!("{part}.weight")), rows, columns, 1)
         };
         let vector = |part: &str, length| self.vector(&name(&format!("{part}.weight")), length);
         let bias = |part: &str, length, need| {
@@ -220,31 +200,34 @@ impl<R: Read + Seek> Loader<'_, R> {
 
     /// A norm's weights, or another short list of plain numbers.
     fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        let (info, bytes) = self.read(name, &[length])?;
+        let info = self.find(name, &[length])?;
+        let bytes = lock(&self.gguf).read_tensor(&info)?;
         let mut values = vec![0.0; length];
         dequantise(info.kind, &bytes, &mut values);
         Ok(values)
     }
 
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix> {
-        let (info, bytes) = self.read(name, &[rows, columns])?;
-        Matrix::pack(info.kind, rows, columns, &bytes).with_context(|| format!("tensor `{name}`"))
+    fn matrix(&self, name: &str, rows: usize, columns: usize, threads: usize) -> Result<Matrix> {
+        let info = self.find(name, &[rows, columns])?;
+        let read = |start: usize, part: &mut [u8]| {
+            lock(&self.gguf).read_part(&info, start as u64, part)
+        };
+        let matrix = Matrix::read(info.kind, rows, columns, threads, read);
+        matrix.with_context(|| format!("tensor `{name}`"))
     }
 
-    fn read(&self, name: &str, shape: &[usize]) -> Result<(TensorInfo, Vec<u8>)> {
-        let mut gguf = lock(&self.gguf);
+    fn find(&self, name: &str, shape: &[usize]) -> Result<TensorInfo> {
+        let gguf = lock(&self.gguf);
         let info = gguf
             .tensor(name)
-            .with_context(|| format!("tensor `{name}` is missing"))?
-            .clone();
+            .with_context(|| format!("tensor `{name}` is missing"))?;
         ensure!(
             info.shape == shape,
             "tensor `{name}` has the shape {:?}, the metadata asks for {shape:?}",
             info.shape
         );
-        let bytes = gguf.read_tensor(&info)?;
         lock(&self.used).insert(name.to_owned());
-        Ok((info, bytes))
+        Ok(info.clone())
     }
 
     /// A tensor that nobody looked at would have changed the text.

@@ -1,11 +1,17 @@
 //! Matrices of weights, and their product with rows of activations.
 
-use anyhow::{Result, ensure};
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
 
 use super::{Cpu, Workspace};
 use crate::engine::gguf::TensorType;
 use crate::engine::kernels::{self, Factor, LANES};
 use crate::engine::memory::Region;
+
+/// So much of a tensor is read at once.
+const STRIPE_BYTES: usize = 1 << 20;
 
 /// A matrix of weights, packed as kernels read it.
 pub struct Matrix {
@@ -18,26 +24,56 @@ pub struct Matrix {
 impl Matrix {
     /// Takes a tensor's bytes as they are in the file, row after row.
     pub fn pack(kind: TensorType, rows: usize, columns: usize, bytes: &[u8]) -> Result<Self> {
+        Self::read(kind, rows, columns, 1, |start, part| {
+            let bytes = bytes.get(start..start + part.len());
+            part.copy_from_slice(bytes.context("fewer bytes than the matrix has")?);
+            Ok(())
+        })
+    }
+
+    /// Takes a tensor in stripes of a few rows, so that it is never held twice. `read` fills its
+    /// second argument with the tensor's bytes from the place that the first one counts. `threads`
+    /// threads read and pack side by side.
+    pub fn read(
+        kind: TensorType,
+        rows: usize,
+        columns: usize,
+        threads: usize,
+        read: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
+    ) -> Result<Self> {
         let length = kind.block_length() as usize;
         ensure!(
-            columns.is_multiple_of(length),
+            columns.is_multiple_of(length) && rows > 0 && columns > 0,
             "{columns} columns are no whole number of {} blocks, which hold {length}",
             kind.name()
         );
         let row_bytes = columns / length * kind.block_bytes() as usize;
-        ensure!(
-            bytes.len() == rows * row_bytes && !bytes.is_empty(),
-            "{} bytes, not {}, for {rows} rows of {columns} {} numbers",
-            bytes.len(),
-            rows * row_bytes,
-            kind.name()
-        );
         let tile_bytes = kernels::tile_bytes(kind, columns);
         let mut tiles = Region::zeroed(rows.div_ceil(LANES) * tile_bytes);
-        let sixteen_rows = bytes.chunks(LANES * row_bytes);
-        for (rows, tile) in sixteen_rows.zip(tiles.chunks_exact_mut(tile_bytes)) {
-            kernels::pack_tile(kind, columns, rows, tile);
-        }
+        let stripe_tiles = (STRIPE_BYTES / (LANES * row_bytes)).max(1);
+        let stripes = Mutex::new(tiles.chunks_mut(stripe_tiles * tile_bytes).enumerate());
+        let next = || stripes.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || -> Result<()> {
+            let mut bytes = Vec::new();
+            while let Some((number, tiles)) = next() {
+                let first = number * stripe_tiles * LANES;
+                let count = rows.min(first + stripe_tiles * LANES) - first;
+                bytes.resize(count * row_bytes, 0);
+                read(first * row_bytes, &mut bytes)?;
+                let sixteen_rows = bytes.chunks(LANES * row_bytes);
+                for (rows, tile) in sixteen_rows.zip(tiles.chunks_exact_mut(tile_bytes)) {
+                    kernels::pack_tile(kind, columns, rows, tile);
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            others.into_iter().fold(own, |result, other| {
+                result.and(other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            })
+        })?;
         Ok(Self {
             kind,
             rows,
