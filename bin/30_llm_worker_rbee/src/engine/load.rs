@@ -210,7 +210,10 @@ fn kernels(name: Option<&str>) -> Result<&'static Kernels> {
     let named = usable.iter().find(|kernels| kernels.name == name);
     named.copied().with_context(|| {
         let names: Vec<_> = usable.iter().map(|kernels| kernels.name).collect();
-        format!("this processor has no kernels `{name}` but: {}", names.join(", "))
+        format!(
+            "this processor has no kernels `{name}` but: {}",
+            names.join(", ")
+        )
     })
 }
 

@@ -8,7 +8,7 @@ pub const GROUP: usize = 32;
 
 /// 32 consecutive activations of a row: `quants * scale`, nearly.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Activations {
     /// From -127 to 127.
     pub quants: [i8; GROUP],
