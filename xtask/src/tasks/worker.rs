@@ -35,13 +35,8 @@ use self::artifacts::RunFolder;
 use self::config::{Backend, Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
-<<<<<<< HEAD
 use self::model::download::{DownloadConfig, Refused};
-use self::mutants::MutantsConfig;
-=======
-use self::model::download::{DownloadConfig, UnknownModel};
 use self::mutants::config::MutantsConfig;
->>>>>>> main
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
 use self::process::{port, reaper, registry, secrets};
