@@ -345,7 +345,7 @@ was, if the server still has the same file.
 
 Exit codes:
   0  the model is there, and it is the right one
-  2  the command line is wrong
+  2  the command line is wrong, or the model's terms were not accepted
   3  it could not be downloaded
   130, 143  interrupted or terminated";
 
@@ -361,6 +361,9 @@ pub struct DownloadModelArgs {
     /// Download anew what is there, too
     #[arg(long)]
     force: bool,
+    /// You have read the terms of the model, where it has any, and agree to them
+    #[arg(long)]
+    accept_license: bool,
     /// The folder of the models [default: .test-models of this workspace]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -376,6 +379,7 @@ impl DownloadModelArgs {
             name: self.name,
             list: self.list,
             force: self.force,
+            accept_license: self.accept_license,
             dir: self.dir,
             python: self.python,
         }

