@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::testing::gguf_writer::{CONTEXT, F32, GgufWriter, Q4_0, llama};
 use crate::engine::scheduler::{Model as _, Span};
+use crate::engine::testing::gguf_writer::{CONTEXT, F32, GgufWriter, Q4_0, llama};
 use crate::engine::{FinishReason, GenerationEvent};
 
 /// Loads the bytes and, if that works, makes the model say something. Anything but a panic will do.
