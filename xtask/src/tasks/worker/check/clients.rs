@@ -56,7 +56,7 @@ pub const CHECKS: &[Check] = &[
 const CONTRACT_LEAVE: &str =
     "The same seed, prompt and options give the same text, alone or beside other requests.";
 
-const CONTRACT_HEALTH: &str = "200 as long as the process lives.";
+const CONTRACT_HEALTH: &str = "200 as long as the worker lives.";
 
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "slow-reader", &[])?;

@@ -278,7 +278,7 @@ fn payload(subject: &Subject) -> Result<Evidence> {
         before = Some((arrival.arrived_ms, beat));
     }
     clock_runs(&beats)?;
-    Ok(format!("{count} beats"))
+    Ok(format!("{count} heartbeats"))
 }
 
 /// Between the first beats and the last, the worker's clock has to go on as ours did.
@@ -307,7 +307,7 @@ fn clock_runs(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
         drift_ms.abs() <= CLOCK_DRIFT_MS,
         &format!("heartbeat #{}, `timestamp`", last.0.number),
         "a clock that goes on as ours does",
-        format!("one that fell behind by {drift_ms:.0} ms since the first beats"),
+        format!("one that fell behind by {drift_ms:.0} ms since the first heartbeats"),
     )
 }
 

@@ -60,7 +60,7 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready]),
     Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
         .promise("stops generating within a second when clients that sent extra bytes leave")
-        .quote(CONTRACT)
+        .quote("A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's; also if it had sent more than its request, such as a line break or the next request.")
         .explanation("Sends a line break after the body of each of a crowd of streams, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),

@@ -52,7 +52,7 @@ fn on_stderr(subject: &Subject) -> Result<Evidence> {
     }
     ensure_kept(
         run.quiet_lines <= MANY_LINES,
-        "log of a worker that nobody asks for anything",
+        "log of an idle worker",
         "a line for each event",
         format!("{} lines in {} ms", run.quiet_lines, QUIET.as_millis()),
     )?;

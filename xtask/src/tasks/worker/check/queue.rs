@@ -31,7 +31,7 @@ const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
 pub const CHECKS: &[Check] = &[
     Check::resilience("queue.refuses", refuses)
         .promise("answers 429 queue_full with Retry-After when its queue is full")
-        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .quote("queue full, or too many connections or bytes of bodies (*ours*): 429, with `Retry-After` `queue_full`.")
         .explanation("Sends more and more requests to a worker with --max-queue 1; fails if none is refused, or one is refused in another way.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),

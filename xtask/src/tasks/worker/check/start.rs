@@ -23,7 +23,7 @@ pub const CHECKS: &[Check] = &[
         .at(Phase::Start),
     Check::isolation("start.ready", becomes_ready)
         .promise("becomes ready in time, with correct answers on the way")
-        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
+        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`, `failed`) with `Retry-After`."#)
         .explanation("Fails if the worker isn't ready within --timeout, exits early, or gives a malformed answer on the way.")
         .by_hand(|by| by.ready("-i"))
         .at(Phase::Start),
