@@ -38,6 +38,12 @@ pub use self::windows::{
     point_to, prepare_leader, processes, tell_group, usage, write_launcher,
 };
 
+/// Whether processes can be sent signals.
+pub const HAS_SIGNALS: bool = cfg!(unix);
+
+/// Whether a script whose first line names its interpreter is a program.
+pub const STARTS_SCRIPTS: bool = cfg!(unix);
+
 /// What a group can be told besides its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupSignal {

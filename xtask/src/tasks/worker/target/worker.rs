@@ -1,5 +1,6 @@
 //! The worker's process: its command line, its guard, its start-up.
 
+use std::ffi::OsString;
 use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -119,23 +120,23 @@ impl Launch {
     }
 
     /// The contract's arguments.
-    pub fn arguments(&self) -> Vec<String> {
-        let mut arguments: Vec<String> = [
-            ("--worker-id", self.worker_id.clone()),
-            ("--model", self.model.display().to_string()),
-            ("--model-ref", self.model_ref.clone()),
-            ("--backend", self.backend.as_str().to_owned()),
-            ("--device", self.device.to_string()),
-            ("--port", self.port.to_string()),
-            ("--hive-url", self.hive_url.clone()),
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = [
+            ("--worker-id", OsString::from(&self.worker_id)),
+            ("--model", self.model.clone().into()),
+            ("--model-ref", self.model_ref.clone().into()),
+            ("--backend", self.backend.as_str().into()),
+            ("--device", self.device.to_string().into()),
+            ("--port", self.port.to_string().into()),
+            ("--hive-url", self.hive_url.clone().into()),
         ]
         .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
+        .flat_map(|(name, value)| [OsString::from(name), value])
         .collect();
         if let Some(interval_secs) = self.heartbeat_interval_secs {
             arguments.extend([
-                String::from("--heartbeat-interval"),
-                interval_secs.to_string(),
+                "--heartbeat-interval".into(),
+                interval_secs.to_string().into(),
             ]);
         }
         for (option, value) in &self.more {
@@ -460,10 +461,10 @@ fn pipe() -> Result<(PipeReader, PipeWriter)> {
 }
 
 /// Sets an option's value, or adds the option.
-fn set(arguments: &mut Vec<String>, option: &str, value: &str) {
+fn set(arguments: &mut Vec<OsString>, option: &str, value: &str) {
     match arguments.iter().position(|word| word == option) {
-        Some(at) => arguments[at + 1] = value.to_owned(),
-        None => arguments.extend([option.to_owned(), value.to_owned()]),
+        Some(at) => arguments[at + 1] = value.into(),
+        None => arguments.extend([option.into(), value.into()]),
     }
 }
 
@@ -498,7 +499,7 @@ mod tests {
 
     #[test]
     fn an_option_is_replaced_or_added() {
-        let mut arguments = vec![String::from("--port"), String::from("1")];
+        let mut arguments = vec!["--port".into(), "1".into()];
         set(&mut arguments, "--port", "2");
         set(&mut arguments, "--host", "h");
         assert_eq!(arguments, ["--port", "2", "--host", "h"]);
