@@ -13,15 +13,15 @@ use self::benchmark::BenchmarkArgs;
 use self::stress::StressArgs;
 use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::check::table;
-use crate::tasks::worker::config::{
-    Backend, Format, Mode, ReportTarget, Teacher, WorkerTestConfig,
-};
+use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::mutants::config::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::output::Verbosity;
+use crate::tasks::worker::reporter::human::Verbosity;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]

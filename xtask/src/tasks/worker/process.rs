@@ -1,6 +1,7 @@
 //! Processes and the machine: groups, their registry and reaper, logs, ports, what systems tell.
 //! Nothing in here knows of models or workers.
 
+pub mod gpu;
 pub mod group;
 pub mod jitter;
 pub mod log;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
+use super::other_start::OtherStart;
 use super::rhythm::{beats, ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
@@ -13,7 +14,6 @@ use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, HeartbeatPayload, InferenceRequest, Promise,
 };
-use crate::tasks::worker::target::other_start::OtherStart;
 
 /// Heartbeats of the worker under test, and the default of another.
 pub const CHECKS: &[Check] = &[

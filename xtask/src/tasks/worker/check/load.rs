@@ -50,7 +50,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
-    subject.seen.load.get(|| LoadObservation::make(subject))
+    subject.seen.of(|| LoadObservation::make(subject))
 }
 
 fn answers(subject: &Subject) -> Result<Evidence> {

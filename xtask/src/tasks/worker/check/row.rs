@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::judge::Evidence;
-use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::process::platform;
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::target::Subject;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
+use super::other_start::OtherStart;
 use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::{RawConnection, spell};
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::other_start::OtherStart;
 
 /// The start: first of all.
 pub const CHECKS: &[Check] = &[

@@ -15,9 +15,15 @@ mod unix;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub use self::linux::{identify, listeners, machine, marks, own_executable, processes, usage};
+pub use self::linux::{
+    GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
+    own_executable, processes, usage,
+};
 #[cfg(all(unix, not(target_os = "linux")))]
-pub use self::macos::{identify, listeners, machine, marks, own_executable, processes, usage};
+pub use self::macos::{
+    GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
+    own_executable, processes, usage,
+};
 #[cfg(unix)]
 pub use self::unix::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
@@ -26,10 +32,10 @@ pub use self::unix::{
 };
 #[cfg(windows)]
 pub use self::windows::{
-    Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
-    detach, exit_now, identify, is_member, kill_group, kill_process, listeners, machine, marks,
-    on_stop_signal, own_executable, peek_exit, point_to, prepare_leader, processes, tell_group,
-    usage, write_launcher,
+    GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS, allow_open_files,
+    ask_process_to_stop, become_reaper, describe_exit, detach, exit_now, identify, is_member,
+    kill_group, kill_process, listeners, machine, marks, on_stop_signal, own_executable, peek_exit,
+    point_to, prepare_leader, processes, tell_group, usage, write_launcher,
 };
 
 /// Whether processes can be sent signals.
