@@ -111,7 +111,7 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     journal.emit(EventKind::RunFinished {
         duration_ms: began.elapsed().as_millis() as u64,
     });
-    let verdict = match keeper.close(&journal, &stop) {
+    let verdict = match keeper.close(&journal, || stop.check().is_err()) {
         Some(report) => report.verdict(),
         // Nobody takes the output, and somebody wants us to end.
         None => match stop.check() {

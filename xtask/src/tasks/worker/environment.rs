@@ -96,13 +96,13 @@ fn environment(root: &Path) -> Environment {
         answer("git", &[&where_and_how, arguments].concat())
     };
     Environment {
-        host: machine::host(),
-        os: machine::os().unwrap_or_else(|| std::env::consts::OS.to_owned()),
-        kernel: machine::kernel(),
+        host: machine::host(answer),
+        os: machine::os(answer).unwrap_or_else(|| std::env::consts::OS.to_owned()),
+        kernel: machine::kernel(answer),
         architecture: std::env::consts::ARCH.to_owned(),
-        cpu: machine::cpu(),
+        cpu: machine::cpu(answer),
         cores: std::thread::available_parallelism().ok().map(usize::from),
-        memory_bytes: machine::memory_bytes(),
+        memory_bytes: machine::memory_bytes(answer),
         gpus: gpus(),
         xtask: env!("CARGO_PKG_VERSION").to_owned(),
         rustc: answer("rustc", &["--version"]),

@@ -3,6 +3,7 @@
 
 pub mod gpu;
 pub mod group;
+mod identity;
 pub mod jitter;
 pub mod log;
 pub mod panics;
@@ -14,5 +15,6 @@ pub mod registry;
 pub mod secrets;
 pub mod signals;
 pub mod stop;
+mod strays;
 pub mod tool;
 pub mod vitals;

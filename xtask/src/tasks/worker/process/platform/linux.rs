@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Listeners, Process};
+use super::kinds::{Listeners, Process};
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = false;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::{Listeners, Process};
+use super::kinds::{Listeners, Process};
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = true;

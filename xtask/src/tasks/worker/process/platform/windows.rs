@@ -24,7 +24,7 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::BOOL;
 
-use super::{GroupSignal, Listeners, Process};
+use super::kinds::{GroupSignal, Listeners, Process};
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = false;
