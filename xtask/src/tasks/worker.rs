@@ -175,7 +175,7 @@ pub fn calibration() -> Result<ExitCode> {
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        reporter::bench::calibration_table(&calibration).join("\n")
+        reporter::calibration(&calibration).join("\n")
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Which reporters a run has, and rendering a recorded run again.
 
-use std::io::{self, BufWriter, ErrorKind, stderr, stdout};
+use std::io::{self, BufWriter, ErrorKind, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,7 @@ use crate::tasks::worker::reporter::github::{Annotations, StepSummary};
 use crate::tasks::worker::reporter::human;
 use crate::tasks::worker::reporter::human::Human;
 use crate::tasks::worker::reporter::json::JsonLines;
-use crate::tasks::worker::reporter::{ReportKind, Reporter, document, matrix};
+use crate::tasks::worker::reporter::{ReportKind, Reporter, document};
 
 /// The recording in a run's folder.
 const EVENTS: &str = "events.jsonl";
@@ -135,7 +135,7 @@ pub fn merge(config: &MergeConfig) -> Result<()> {
 /// Refuses the reports that tell of one run only.
 pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
     for ReportTarget { kind, .. } in reports {
-        if !matrix::KINDS.contains(kind) {
+        if !ReportKind::of_matrices().contains(kind) {
             bail!("--report: many runs have no such report, but json, junit, markdown or html");
         }
     }
@@ -144,23 +144,23 @@ pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
 
 /// Tells people which backend comes next. Machines hear of it from the run itself.
 pub fn show_step(config: &WorkerTestConfig, step: &Step<'_>) {
-    let lines = match step {
-        Step::Begins(backend) => human::matrix::heading(backend.as_str()),
-        Step::Skipped(backend, reason) => human::matrix::skipped(backend.as_str(), reason),
-    };
-    if config.format == Format::Human && config.verbosity != human::Verbosity::Quiet {
-        // A terminal that is gone can't be told.
-        let _ = human::matrix::print(&lines);
+    if config.format == Format::Json || config.verbosity == human::Verbosity::Quiet {
+        return;
     }
+    // A terminal that is gone can't be told.
+    let _ = match step {
+        Step::Begins(backend) => human::show_backend(backend.as_str()),
+        Step::Skipped(backend, reason) => human::show_skipped_backend(backend.as_str(), reason),
+    };
 }
 
 /// Shows the matrix and writes its reports. What can't be written is said, and changes nothing.
 pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
     let shown = match config.format {
-        Format::Human => human::matrix::print(&human::matrix::lines(matrix)),
+        Format::Human => human::show_matrix(matrix),
         Format::Json => {
-            use std::io::Write;
-            writeln!(stdout(), "{}", matrix::line(matrix))
+            let line = serde_json::to_string(matrix).unwrap_or_default();
+            writeln!(stdout(), "{line}")
         }
     };
     if let Err(error) = shown
@@ -168,7 +168,7 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
     {
         eprintln!("warning: the matrix can't be shown: {error}");
     }
-    let own = matrix::KINDS.map(|kind| (kind, folder.join(kind.file_name())));
+    let own = ReportKind::of_matrices().map(|kind| (kind, folder.join(kind.file_name())));
     let asked_for = config.reports.iter();
     let asked_for = asked_for.filter_map(|target| Some((target.kind, target.path.clone()?)));
     for (kind, path) in own.into_iter().chain(asked_for) {
@@ -177,7 +177,9 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
         }
     }
     if let Some(path) = set("GITHUB_STEP_SUMMARY") {
-        let page = matrix::render(ReportKind::Markdown, matrix).unwrap_or_default();
+        let page = ReportKind::Markdown
+            .render_matrix(matrix)
+            .unwrap_or_default();
         if let Err(error) = github::append(Path::new(&path), &page) {
             eprintln!("warning: the job's summary is missing: {error}");
         }
@@ -185,7 +187,7 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
 }
 
 fn write_matrix(kind: ReportKind, path: &Path, matrix: &Matrix) -> io::Result<()> {
-    let text = matrix::render(kind, matrix).unwrap_or_default();
+    let text = kind.render_matrix(matrix).unwrap_or_default();
     file::write_text(kind, path, &text)
 }
 
@@ -195,8 +197,8 @@ fn columns_of(path: &Path) -> Result<Vec<RunSummary>> {
     let text = String::from_utf8_lossy(&bytes);
     match replay::fold(text.lines()) {
         Ok(report) => Ok(summary::read(&document::render(&report))?),
-        Err(newer @ replay::Unreadable::Newer { .. }) => Err(newer.into()),
-        Err(replay::Unreadable::NotARecording { .. }) => Ok(summary::read(&text)?),
+        Err(newer @ replay::UnreadableRecording::Newer { .. }) => Err(newer.into()),
+        Err(replay::UnreadableRecording::NotARecording { .. }) => Ok(summary::read(&text)?),
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::bench::{Calibration, RequestRecord};
 use super::compare::Comparison;
 use super::event::{
-    CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
-    Purpose, RunInfo, WorkerInfo,
+    CheckRecord, CheckSummary, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome,
+    PlannedCheck, Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
 use super::measure::{Measure, RunFacts};
@@ -107,6 +107,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// As reports spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Invalid => "invalid",
+            Verdict::Interrupted(_) => "interrupted",
+        }
+    }
+
     /// The process's exit code, as documented in the README.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -271,6 +281,26 @@ impl RunReport {
     pub fn level_of(&self, id: &str) -> Level {
         let planned = self.planned.iter().find(|planned| planned.id == id);
         planned.map_or(Level::Must, |planned| planned.level)
+    }
+
+    /// Every check that ran or was planned, as reports have it.
+    pub fn check_summaries(&self) -> Vec<CheckSummary> {
+        let ran = self.checks.iter().map(|record| {
+            let mut planned = self.planned.iter();
+            CheckSummary::ran(record, planned.find(|planned| planned.id == record.id))
+        });
+        let never_ran = self.never_ran();
+        let reason = self.why_checks_did_not_run();
+        ran.chain(never_ran.map(|planned| CheckSummary::not_run(planned, reason.clone())))
+            .collect()
+    }
+
+    fn why_checks_did_not_run(&self) -> String {
+        match (self.interrupted_by, self.troubles.first()) {
+            (Some(signal), _) => format!("the run was interrupted by signal {signal}"),
+            (None, Some(trouble)) => trouble.clone(),
+            (None, None) => String::from("the run ended before it"),
+        }
     }
 
     /// Planned checks without an outcome.

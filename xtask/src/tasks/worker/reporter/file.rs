@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{ReportKind, Reporter};
-use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::event::{Event, Stage};
 use crate::tasks::worker::record::report::RunReport;
 
 /// Means standard output where a path is asked for.
@@ -28,13 +28,13 @@ impl FileReport {
 
 impl Reporter for FileReport {
     fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
-        match event.kind {
-            EventKind::RunFinished { .. } => write(self.kind, &self.path, report),
+        match event.kind.stage() {
+            Stage::Over => write(self.kind, &self.path, report),
             // What reproduces the run is wanted most where nothing comes after the start.
-            EventKind::WorkerStarting(_) if self.kind == ReportKind::Repro => {
+            Stage::WorkerKnown if self.kind == ReportKind::Repro => {
                 write(self.kind, &self.path, report)
             }
-            _ => Ok(()),
+            Stage::WorkerKnown | Stage::UnderWay => Ok(()),
         }
     }
 

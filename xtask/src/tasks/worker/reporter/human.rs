@@ -1,11 +1,9 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
-mod bench;
 mod live;
-pub mod matrix;
+mod page;
 mod stress;
 mod style;
-mod summary;
 
 use std::io::{self, Write};
 
@@ -13,11 +11,12 @@ use serde_json::Value;
 
 use self::live::Live;
 use self::style::Style;
-use super::{Reporter, words};
+use super::{Reporter, matrix, run, words};
 use crate::tasks::worker::record::event::{
     Answer, CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::Question;
+use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::report::RunReport;
 
 /// How much is told on standard output.
@@ -179,7 +178,7 @@ impl<W: Write> Human<W> {
     }
 
     fn check_started(&mut self, id: &str, suite: Suite) -> io::Result<()> {
-        let area = summary::area_of(id);
+        let area = id.split('.').next().unwrap_or(id);
         self.answer = None;
         if suite != self.suite {
             self.suite = suite;
@@ -297,13 +296,10 @@ impl<W: Write> Human<W> {
         if std::mem::replace(&mut self.summarised, true) {
             return Ok(());
         }
-        for line in summary::lines(report) {
+        for line in page::lines(&run::page(report)) {
             self.always(&line)?;
         }
-        match &report.run {
-            Some(run) => self.always(&format!("   Evidence: {}", run.artifacts)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -390,7 +386,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::HeartbeatsWaiting { window_ms } => {
                 let window_s = window_ms / 1000;
                 self.line(&format!(
-                    "⏳ Waiting for heartbeats ({window_s} seconds at most)..."
+                    "⏳ Waiting up to {window_s} seconds for heartbeats..."
                 ))?;
                 self.live.begin("enough heartbeats", Some(*window_ms));
             }
@@ -405,9 +401,9 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::Noted { message } => self.line(&format!("  {message}"))?,
             EventKind::Troubled { message } => self.always(&format!("\nerror: {message}"))?,
             EventKind::Interrupted { signal } => {
-                let name = summary::signal_name(*signal);
+                let name = words::signal_name(*signal);
                 self.always(&format!(
-                    "\n⚠️ Interrupted by {name}: cleaning up (once more kills at once)"
+                    "\n⚠️ Interrupted by {name}: cleaning up (press again to kill immediately)"
                 ))?;
             }
             EventKind::CleanupStarted { limit_ms } => {
@@ -427,8 +423,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::RunFinished { .. } => {
                 self.live.end();
                 self.summary(report)?;
-                let line = summary::last_line(report);
-                self.always(&line)?;
+                self.always(&format!("\n{}", run::page(report).last_line))?;
             }
             EventKind::Planned { .. }
             | EventKind::Configured { .. }
@@ -456,6 +451,33 @@ impl<W: Write + Send> Reporter for Human<W> {
             let _ = writeln!(io::stderr(), "warning: the output ends here: {error}");
         }
     }
+}
+
+/// Shows many runs side by side on standard output, as plainly as it asks for.
+pub fn show_matrix(matrix: &Matrix) -> io::Result<()> {
+    let page = matrix::page(matrix);
+    let mut lines = page::lines(&page);
+    lines.push(format!("\n{}", page.last_line));
+    print(&lines)
+}
+
+/// What introduces the test of one backend.
+pub fn show_backend(backend: &str) -> io::Result<()> {
+    print(&[format!("\n🚀 Backend {backend}\n")])
+}
+
+/// Says of a backend that it isn't tested.
+pub fn show_skipped_backend(backend: &str, reason: &str) -> io::Result<()> {
+    print(&[format!("\n➖ Backend {backend} skipped: {reason}")])
+}
+
+fn print(lines: &[String]) -> io::Result<()> {
+    let style = Style::of_stdout();
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{}", style.show(&words::harmless(line)))?;
+    }
+    out.flush()
 }
 
 /// What people are told of a recorded run on a pipe.

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::ReportKind;
 use super::human::told;
+use super::{ReportKind, html, run};
 use crate::tasks::worker::record::replay;
 
 const RECORDING: &str = include_str!("../../../../tests/fixtures/failed-run/events.jsonl");
@@ -46,16 +46,40 @@ fn check(run: &str, name: &str, actual: &str) {
 
 #[test]
 fn every_report_of_a_recorded_run_is_as_it_was() {
-    for (run, recording) in RUNS {
+    for (name, recording) in RUNS {
         let report = replay::fold(recording.lines()).unwrap();
-        for kind in ReportKind::always() {
-            check(run, kind.file_name(), &kind.render(&report));
+        for kind in ReportKind::always().filter(|kind| *kind != ReportKind::Html) {
+            check(name, kind.file_name(), &kind.render(&report));
         }
+        // The head is the same on every page, and each section is looked at once.
+        let mut page = run::page(&report);
+        if name == "benchmark" {
+            page.sections.retain(|section| section.id == "figures");
+        }
+        check(name, "report-body.html", &html::body(&page));
     }
     let report = replay::fold(RUNS[1].1.lines()).unwrap();
     for kind in [ReportKind::GithubBenchmark, ReportKind::Bencher] {
         check("benchmark", kind.file_name(), &kind.render(&report));
     }
+}
+
+#[test]
+fn a_page_is_its_head_with_the_style_once_and_its_body() {
+    let report = replay::fold(RECORDING.lines()).unwrap();
+    let page = ReportKind::Html.render(&report);
+    let body = html::body(&run::page(&report));
+    let head = page
+        .strip_suffix("</html>\n")
+        .unwrap()
+        .strip_suffix(&body)
+        .unwrap();
+    assert_eq!(head.matches(html::STYLE).count(), 1);
+    assert!(
+        head.contains("default-src 'none'"),
+        "nothing may be fetched"
+    );
+    assert!(!body.contains("style="), "the policy allows no other style");
 }
 
 #[test]
