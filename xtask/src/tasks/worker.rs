@@ -3,7 +3,7 @@
 
 mod artifacts;
 mod build;
-mod check;
+pub mod check;
 pub mod config;
 mod environment;
 pub mod evidence;
@@ -161,7 +161,7 @@ pub fn test_all_backends(
 }
 
 /// Measures the load generator's own error and limits; gives the exit code.
-pub fn calibration() -> Result<ExitCode> {
+pub fn calibrate() -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
     let calibration = match mode::calibrate::measure(&stop) {
@@ -235,7 +235,7 @@ fn run(
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
-    let plan = plan::plan(&config.selection)?;
+    let plan = plan::plan(&check::table::rows(), &config.selection)?;
     journal.emit(match &config.mode {
         Mode::Suite => mode::suite::planned(&plan),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
@@ -258,7 +258,8 @@ fn run(
     };
     let other = other.transpose()?;
     let binary = match &config.worker_bin {
-        Some(binary) => binary.clone(),
+        // A bare name is a file here, not something in the search path.
+        Some(binary) => std::path::absolute(binary)?,
         None => build::build_worker(root, config.backend, journal, stop)?,
     };
     let worker_port = match config.port {

@@ -10,7 +10,9 @@ use crate::tasks::worker::mode::matrix::Step;
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::record::matrix::summary::RunSummary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 use crate::tasks::worker::record::replay;
+use crate::tasks::worker::reporter::detached::{self, Detached};
 use crate::tasks::worker::reporter::file;
 use crate::tasks::worker::reporter::file::FileReport;
 use crate::tasks::worker::reporter::github;
@@ -18,12 +20,13 @@ use crate::tasks::worker::reporter::github::{Annotations, StepSummary};
 use crate::tasks::worker::reporter::human;
 use crate::tasks::worker::reporter::human::Human;
 use crate::tasks::worker::reporter::json::JsonLines;
-use crate::tasks::worker::reporter::{ReportKind, Reporter, document};
+use crate::tasks::worker::reporter::{self, Reporter, document};
 
 /// The recording in a run's folder.
 const EVENTS: &str = "events.jsonl";
 
-/// Everybody who hears of a run: the recording first, people next, then the files.
+/// Everybody who hears of a run: the recording first, then the files, then whoever may keep us
+/// waiting, people last.
 pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Reporter>> {
     let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
     let events = folder.join(EVENTS);
@@ -32,16 +35,14 @@ pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Report
         // The run goes on: its verdict doesn't hang on its recording.
         Err(error) => eprintln!("warning: {} is missing: {error}", events.display()),
     }
-    reporters.push(match config.format {
-        Format::Human => Box::new(Human::on_stdout(config.verbosity)),
-        Format::Json => Box::new(JsonLines::new(stdout())),
-    });
     for kind in ReportKind::always() {
-        reporters.push(Box::new(FileReport::new(
-            kind,
-            folder.join(kind.file_name()),
-        )));
+        let path = folder.join(kind.file_name());
+        reporters.push(Box::new(FileReport::new(kind, path)));
     }
+    if let Some(path) = set("GITHUB_STEP_SUMMARY") {
+        reporters.push(Box::new(StepSummary::new(PathBuf::from(path))));
+    }
+    let mut detached = |name, reporter| reporters.push(Box::new(Detached::start(name, reporter)));
     for ReportTarget { kind, path } in &config.reports {
         let path = match path {
             Some(path) => path.clone(),
@@ -49,15 +50,20 @@ pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Report
             None if ReportKind::always().any(|written| written == *kind) => continue,
             None => folder.join(kind.file_name()),
         };
-        reporters.push(Box::new(FileReport::new(*kind, path)));
-    }
-    if let Some(path) = set("GITHUB_STEP_SUMMARY") {
-        reporters.push(Box::new(StepSummary::new(PathBuf::from(path))));
+        // Somebody's path may be a pipe.
+        detached("a report", Box::new(FileReport::new(*kind, path)));
     }
     if set("GITHUB_ACTIONS").is_some() {
         // Not on standard output, which may carry events for a machine; GitHub reads both.
-        reporters.push(Box::new(Annotations::new(stderr())));
+        detached("the annotations", Box::new(Annotations::new(stderr())));
     }
+    detached(
+        "standard output",
+        match config.format {
+            Format::Human => Box::new(Human::on_stdout(config.verbosity)),
+            Format::Json => Box::new(JsonLines::new(stdout())),
+        },
+    );
     reporters
 }
 
@@ -144,25 +150,28 @@ pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
 
 /// Tells people which backend comes next. Machines hear of it from the run itself.
 pub fn show_step(config: &WorkerTestConfig, step: &Step<'_>) {
-    if config.format == Format::Json || config.verbosity == human::Verbosity::Quiet {
+    if config.format == Format::Json || config.verbosity == Verbosity::Quiet {
         return;
     }
-    // A terminal that is gone can't be told.
-    let _ = match step {
-        Step::Begins(backend) => human::show_backend(backend.as_str()),
-        Step::Skipped(backend, reason) => human::show_skipped_backend(backend.as_str(), reason),
+    let lines = match step {
+        Step::Begins(backend) => human::backend_lines(backend.as_str()),
+        Step::Skipped(backend, reason) => human::skipped_backend_lines(backend.as_str(), reason),
     };
+    // A terminal that is gone can't be told.
+    let _ = detached::within_limit(move || human::print(&lines));
 }
 
 /// Shows the matrix and writes its reports. What can't be written is said, and changes nothing.
 pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
-    let shown = match config.format {
-        Format::Human => human::show_matrix(matrix),
-        Format::Json => {
-            let line = serde_json::to_string(matrix).unwrap_or_default();
-            writeln!(stdout(), "{line}")
-        }
+    let lines = match config.format {
+        Format::Human => human::matrix_lines(matrix),
+        Format::Json => vec![serde_json::to_string(matrix).unwrap_or_default()],
     };
+    let is_json = config.format == Format::Json;
+    let shown = detached::within_limit(move || match is_json {
+        true => writeln!(stdout(), "{}", lines.concat()),
+        false => human::print(&lines),
+    });
     if let Err(error) = shown
         && error.kind() != io::ErrorKind::BrokenPipe
     {
@@ -187,7 +196,7 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
 }
 
 fn write_matrix(kind: ReportKind, path: &Path, matrix: &Matrix) -> io::Result<()> {
-    let text = kind.render_matrix(matrix).unwrap_or_default();
+    let text = reporter::render_matrix(kind, matrix).unwrap_or_default();
     file::write_text(kind, path, &text)
 }
 

@@ -2,11 +2,13 @@
 
 pub mod baseline;
 pub mod bench;
+pub mod check;
 pub mod compare;
 pub mod event;
 pub mod facts;
 pub mod matrix;
 pub mod measure;
+pub mod output;
 pub mod random;
 pub mod redact;
 pub mod replay;

@@ -15,10 +15,13 @@ use super::facts::{Environment, Greedy, cut};
 use super::measure::{Measure, RunFacts};
 use super::scenario::ScenarioRecord;
 use super::stress::WorkerUnderStress;
-use super::timeline::Timeline;
+use super::timeline::{CHECKS_KEPT, Timeline};
 
 /// More heartbeats than these are counted and not kept.
 const HEARTBEATS_KEPT: usize = 2000;
+
+/// What is said of a recording with more checks than any run has.
+const TOO_MANY_CHECKS: &str = "there are more checks than any run has";
 
 /// How much is kept of a heartbeat's body and of each sentence about a check.
 const TEXT_BYTES: usize = 8 << 10;
@@ -138,11 +141,13 @@ impl RunReport {
             EventKind::Configured { options } => self.options = options.clone(),
             EventKind::EnvironmentFound(found) => self.environment = Some(found.clone()),
             EventKind::ModelHashed { sha256 } => self.model_sha256 = Some(sha256.clone()),
-            EventKind::Planned { checks } => self.planned = checks.clone(),
+            EventKind::Planned { checks } => {
+                self.planned = checks.iter().take(CHECKS_KEPT).cloned().collect();
+            }
             EventKind::ModelFound(info) => self.model = Some(info.clone()),
             EventKind::WorkerStarting(info) => self.worker = Some(info.clone()),
             EventKind::WorkerReady { after_ms } => self.ready_ms = Some(*after_ms),
-            EventKind::CheckFinished(record) => self.checks.push(bounded(record)),
+            EventKind::CheckFinished(record) => self.check_finished(record),
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
             EventKind::Tared(tare) => self.tare = Some(tare.clone()),
@@ -196,6 +201,19 @@ impl RunReport {
             | EventKind::HeartbeatsWaiting { .. }
             | EventKind::LogTail { .. }
             | EventKind::CleanupStarted { .. } => {}
+        }
+    }
+
+    /// A run with more checks than any has isn't judged by the first of them.
+    fn check_finished(&mut self, record: &CheckRecord) {
+        if self.checks.len() < CHECKS_KEPT {
+            self.checks.push(bounded(record));
+        } else if self
+            .troubles
+            .last()
+            .is_none_or(|last| last != TOO_MANY_CHECKS)
+        {
+            self.troubles.push(TOO_MANY_CHECKS.to_owned());
         }
     }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::event::{Answer, CheckRecord, Event, EventKind};
 use super::facts::{Phases, Question, Vitals, cut};
 
+/// More checks than these no run has.
+pub const CHECKS_KEPT: usize = 2000;
+
 /// More requests than these are counted and not kept.
 const REQUESTS_KEPT: usize = 2000;
 
@@ -129,11 +132,13 @@ impl Timeline {
             EventKind::WorkerStarted { .. } => self.worker_started_ms = Some(now_ms),
             EventKind::WorkerReady { .. } => self.worker_ready_ms = Some(now_ms),
             EventKind::WorkerExited { .. } => self.worker_exited_ms = Some(now_ms),
-            EventKind::CheckStarted { id } => self.checks.push(CheckSpan {
-                id: id.clone(),
-                began_ms: now_ms,
-                ended_ms: None,
-            }),
+            EventKind::CheckStarted { id } if self.checks.len() < CHECKS_KEPT => {
+                self.checks.push(CheckSpan {
+                    id: id.clone(),
+                    began_ms: now_ms,
+                    ended_ms: None,
+                });
+            }
             EventKind::CheckFinished(record) => self.check_finished(record, now_ms),
             EventKind::Asked(question) => self.asked(question, now_ms),
             EventKind::Answered(answer) => self.answered(answer, now_ms),
@@ -150,7 +155,8 @@ impl Timeline {
             }
             EventKind::TokenReceived { id, text } => self.token(id, text),
             EventKind::Sampled(vitals) => self.sampled(*vitals, now_ms),
-            EventKind::RunStarted(_)
+            EventKind::CheckStarted { .. }
+            | EventKind::RunStarted(_)
             | EventKind::Configured { .. }
             | EventKind::EnvironmentFound(_)
             | EventKind::ModelHashed { .. }

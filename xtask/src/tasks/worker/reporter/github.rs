@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{ReportKind, Reporter, words};
+use super::{Reporter, render, words};
 use crate::tasks::worker::record::event::{Event, Level, Outcome, Stage};
+use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
 /// GitHub shows nothing at all of a step's summary beyond 1 MiB, so we stay below it.
@@ -33,7 +34,7 @@ impl StepSummary {
 impl Reporter for StepSummary {
     fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
         match event.kind.stage() {
-            Stage::Over => append(&self.path, &ReportKind::Markdown.render(report)),
+            Stage::Over => append(&self.path, &render(ReportKind::Markdown, report)),
             Stage::UnderWay | Stage::WorkerKnown => Ok(()),
         }
     }

@@ -17,19 +17,8 @@ use crate::tasks::worker::record::event::{
 };
 use crate::tasks::worker::record::facts::Question;
 use crate::tasks::worker::record::matrix::Matrix;
+use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
-
-/// How much is told on standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verbosity {
-    /// Only the summary.
-    Quiet,
-    /// What happens, as it happens.
-    #[default]
-    Normal,
-    /// Also requests and answers, with their headers.
-    Verbose,
-}
 
 /// Tells people about a run.
 pub struct Human<W> {
@@ -188,7 +177,7 @@ impl<W: Write> Human<W> {
                 Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
                 Suite::Benchmark => self.line("\n📈 Measuring...")?,
                 // The load introduces itself.
-                Suite::Stress => {}
+                Suite::Stress | Suite::Matrix => {}
             }
         }
         if area == self.area {
@@ -453,25 +442,26 @@ impl<W: Write + Send> Reporter for Human<W> {
     }
 }
 
-/// Shows many runs side by side on standard output, as plainly as it asks for.
-pub fn show_matrix(matrix: &Matrix) -> io::Result<()> {
+/// Many runs side by side.
+pub fn matrix_lines(matrix: &Matrix) -> Vec<String> {
     let page = matrix::page(matrix);
     let mut lines = page::lines(&page);
     lines.push(format!("\n{}", page.last_line));
-    print(&lines)
+    lines
 }
 
 /// What introduces the test of one backend.
-pub fn show_backend(backend: &str) -> io::Result<()> {
-    print(&[format!("\n🚀 Backend {backend}\n")])
+pub fn backend_lines(backend: &str) -> Vec<String> {
+    vec![format!("\n🚀 Backend {backend}\n")]
 }
 
-/// Says of a backend that it isn't tested.
-pub fn show_skipped_backend(backend: &str, reason: &str) -> io::Result<()> {
-    print(&[format!("\n➖ Backend {backend} skipped: {reason}")])
+/// What is said of a backend that isn't tested.
+pub fn skipped_backend_lines(backend: &str, reason: &str) -> Vec<String> {
+    vec![format!("\n➖ Backend {backend} skipped: {reason}")]
 }
 
-fn print(lines: &[String]) -> io::Result<()> {
+/// Prints to standard output, as plainly as it asks for.
+pub fn print(lines: &[String]) -> io::Result<()> {
     let style = Style::of_stdout();
     let mut out = io::stdout().lock();
     for line in lines {

@@ -7,11 +7,14 @@ mod observed;
 mod stress;
 mod surroundings;
 
+use std::collections::HashMap;
+
 pub use self::load::calibration;
 use super::page::{Alert, AlertKind, Block, CheckRow, Column, Page, Section, Shown, Tone};
 use super::{drawing, words};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
+use crate::tasks::worker::record::timeline::RequestSpan;
 
 /// The sections, in their order. One that has nothing to say isn't there.
 const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
@@ -55,7 +58,7 @@ pub fn page(report: &RunReport) -> Page {
             properties: surroundings::properties(report),
             log: report.worker_log.clone(),
         }],
-        checks: checks.into_iter().map(|check| row(check, report)).collect(),
+        checks: rows(checks, report),
         sections: SECTIONS
             .iter()
             .filter_map(|section| section(report))
@@ -157,20 +160,27 @@ fn alerts(report: &RunReport, checks: &[CheckSummary]) -> Vec<Alert> {
     alerts
 }
 
-fn row(check: CheckSummary, report: &RunReport) -> CheckRow {
-    let requests = report.timeline.requests.iter();
-    let of_check: Vec<_> = requests.filter(|request| request.id == check.id).collect();
-    let shown = of_check.len().min(REQUESTS_SHOWN);
-    CheckRow {
-        id: check.id.clone(),
-        promise: check.promise.clone(),
-        cells: vec![Some(check)],
-        requests: of_check[..shown]
-            .iter()
-            .map(|&request| request.clone())
-            .collect(),
-        requests_left_out: of_check.len() - shown,
+/// A row for each check. The requests of a check that ran twice stand in the first of its rows.
+fn rows(checks: Vec<CheckSummary>, report: &RunReport) -> Vec<CheckRow> {
+    let mut requests: HashMap<&str, Vec<&RequestSpan>> = HashMap::new();
+    for request in &report.timeline.requests {
+        requests.entry(&request.id).or_default().push(request);
     }
+    let row = |check: CheckSummary| {
+        let of_check = requests.remove(check.id.as_str()).unwrap_or_default();
+        let shown = of_check.len().min(REQUESTS_SHOWN);
+        CheckRow {
+            id: check.id.clone(),
+            promise: check.promise.clone(),
+            cells: vec![Some(check)],
+            requests: of_check[..shown]
+                .iter()
+                .map(|&request| request.clone())
+                .collect(),
+            requests_left_out: of_check.len() - shown,
+        }
+    };
+    checks.into_iter().map(row).collect()
 }
 
 fn checks_section(report: &RunReport) -> Option<Section> {

@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail};
 use super::baseline::tell;
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
-use super::{REQUEST_LIMIT, record_of};
+use super::{REQUEST_LIMIT, planned_as, record_of};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::load::drive;
 use crate::tasks::worker::load::drive::{Budget, Requests};
 use crate::tasks::worker::mode::tried::tried;
 use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan};
 use crate::tasks::worker::record::compare::Comparison;
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
 use crate::tasks::worker::record::measure::{Comparable, MEASURES, MeasureSpec};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::Subject;
@@ -54,16 +54,8 @@ fn loads(config: &BenchmarkConfig) -> Vec<Scenario> {
 
 /// What is planned where another worker is to be compared with.
 pub fn planned(config: &BenchmarkConfig) -> impl Iterator<Item = PlannedCheck> {
-    let other = config.against.clone().unwrap_or_default();
-    loads(config).into_iter().map(move |scenario| PlannedCheck {
-        id: id(&scenario),
-        promise: format!(
-            "is no slower than {other} under the load {}",
-            scenario.name()
-        ),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    })
+    let loads = loads(config).into_iter();
+    loads.filter_map(|scenario| planned_as(&id(&scenario), &scenario.name()))
 }
 
 fn id(scenario: &Scenario) -> String {

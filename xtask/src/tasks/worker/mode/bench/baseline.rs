@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::planned_as;
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::mode::tried::tried;
 use crate::tasks::worker::record::baseline::{BASELINE_VERSION, Baseline};
 use crate::tasks::worker::record::compare::{Change, Comparison};
-use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
-};
+use crate::tasks::worker::record::event::{CheckRecord, EventKind, Mismatch, PlannedCheck};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
 use crate::tasks::worker::target::RunContext;
 
@@ -23,12 +22,8 @@ const ID: &str = "bench.baseline";
 
 /// What is planned where a baseline is asked for.
 pub fn planned(config: &BenchmarkConfig) -> Option<PlannedCheck> {
-    config.baseline.as_ref().map(|name| PlannedCheck {
-        id: ID.to_owned(),
-        promise: format!("is no slower than the baseline {name}"),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    })
+    config.baseline.as_ref()?;
+    planned_as(ID, "")
 }
 
 /// Compares the run with the baseline that is asked for, then keeps it where that is asked for.

@@ -118,9 +118,9 @@ impl Fetcher {
 
     /// One request on a connection of its own.
     fn ask(&self, url: &Uri, headers: &[(String, String)]) -> Result<Answer> {
-        let mut command = self.python.command();
+        let mut command = self.python.isolated();
         command
-            .args(["-I", "-c", FETCH])
+            .args(["-c", FETCH])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -242,24 +242,28 @@ fn strong_etag(answer: &Answer) -> Option<&str> {
         .filter(|etag| etag.starts_with('"') && etag.len() > 2)
 }
 
-/// What a status other than success means for the user. Only 5xx may pass.
+/// What a status other than success means for the user. Only 5xx and a short 429 may pass.
 fn refusal(answer: &Answer) -> anyhow::Error {
     let status = answer.status;
     let asked_to_wait = answer.header("retry-after");
+    let asked_to_wait = asked_to_wait.and_then(|text| text.parse().ok());
+    let asked_to_wait = asked_to_wait.map(Duration::from_secs);
     let said = match answer.header("x-error-message") {
         Some(message) => format!("the server answered {status}: {message}"),
         None => format!("the server answered {status}"),
     };
     match status {
-        500..=599 => {
-            let seconds = asked_to_wait.and_then(|text| text.parse().ok());
-            let retry_after = seconds.map(Duration::from_secs);
-            Passing {
-                cause: said,
-                retry_after,
-            }
-            .into()
+        500..=599 => Passing {
+            cause: said,
+            retry_after: asked_to_wait,
         }
+        .into(),
+        // A server that says when it will answer again is waited for, unless that is too long.
+        429 if asked_to_wait.is_some_and(|wait| wait <= LONGEST_PAUSE) => Passing {
+            cause: said,
+            retry_after: asked_to_wait,
+        }
+        .into(),
         401 | 403 => anyhow!(
             "{said}: it asks for permission\n  try: set HF_TOKEN to a token that may read this repository"
         ),
@@ -268,7 +272,8 @@ fn refusal(answer: &Answer) -> anyhow::Error {
         ),
         429 => match asked_to_wait {
             Some(wait) => anyhow!(
-                "{said}: too many requests\n  try: again after {wait} (its Retry-After, in seconds or as a date)"
+                "{said}: too many requests\n  try: again after {} s, as its Retry-After says",
+                wait.as_secs()
             ),
             None => anyhow!(
                 "{said}: too many requests\n  try: again later, or set HF_TOKEN for a higher limit"

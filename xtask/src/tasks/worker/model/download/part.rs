@@ -5,12 +5,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::progress::Progress;
-use crate::tasks::worker::model::catalog::Entry;
+use crate::tasks::worker::model::catalog::CatalogEntry;
+use crate::tasks::worker::process::platform::FLUSHES_FOLDERS;
 use crate::tasks::worker::process::stop::StopFlag;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -41,14 +42,10 @@ pub struct Entity {
 
 impl Part {
     /// Opens what an earlier try left behind, or begins anew.
-    pub fn open(target: &Path, entry: &Entry) -> Result<Part> {
+    pub fn open(target: &Path, entry: &CatalogEntry) -> Result<Part> {
         let path = with_suffix(target, ".part");
         let note = with_suffix(target, ".part.json");
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let file = open_itself(&path)?;
         let len = file.metadata()?.len();
         let entity = std::fs::read(&note)
             .ok()
@@ -108,7 +105,12 @@ impl Part {
                 etag: etag.to_owned(),
                 sha256: self.sha256.clone(),
             };
-            std::fs::write(&self.note, serde_json::to_vec(&entity)?)
+            // It was removed, so it is new: nothing that somebody put there is followed.
+            OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .open(&self.note)
+                .and_then(|mut note| note.write_all(&serde_json::to_vec(&entity)?))
                 .with_context(|| format!("cannot write {}", self.note.display()))?;
             self.entity = Some(entity);
         }
@@ -173,6 +175,27 @@ impl Drop for Part {
     }
 }
 
+/// Opens a file of our own to append to it, and never what a link in its place leads to.
+pub fn open_itself(path: &Path) -> Result<File> {
+    let is_link = || std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let refuse = || {
+        anyhow!(
+            "{} is a symbolic link, which a download does not follow\n  try: remove it",
+            path.display()
+        )
+    };
+    if is_link() {
+        return Err(refuse());
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    // Somebody may have been quicker.
+    if is_link() { Err(refuse()) } else { Ok(file) }
+}
+
 /// Removes an unfinished download of `target`.
 pub fn discard(target: &Path) -> Result<()> {
     remove_if_there(&with_suffix(target, ".part"))?;
@@ -227,9 +250,9 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// After this the new name survives a power cut. Windows has no such call, and needs none.
+/// After this the new name survives a power cut.
 fn sync_folder_of(path: &Path) -> Result<()> {
-    if cfg!(unix) {
+    if FLUSHES_FOLDERS {
         let folder = path.parent().unwrap_or(Path::new("."));
         File::open(folder)
             .and_then(|folder| folder.sync_all())

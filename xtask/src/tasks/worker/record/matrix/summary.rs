@@ -9,6 +9,12 @@ use crate::tasks::worker::record::facts::{Environment, Greedy};
 /// What `kind` says in a matrix's `report.json`; the report of a single run has none.
 pub const KIND: &str = "matrix";
 
+/// More runs than these nobody puts side by side.
+const COLUMNS_KEPT: usize = 100;
+
+/// More checks or measures than these no run has.
+const PARTS_KEPT: usize = 1000;
+
 /// One run in a matrix, or why there was none.
 ///
 /// Fields that a report lacks stay empty, and fields that nobody here knows are passed over, so that
@@ -250,13 +256,26 @@ pub fn read(text: &str) -> Result<Vec<RunSummary>, UnreadableReport> {
         Some(KIND) => {
             let matrix: MatrixPart =
                 serde_json::from_value(document).map_err(|error| not_a_report(&error))?;
-            Ok(matrix.columns)
+            if matrix.columns.len() > COLUMNS_KEPT {
+                let cause = format!("it has more than {COLUMNS_KEPT} columns");
+                return Err(UnreadableReport::NotAReport { cause });
+            }
+            matrix.columns.into_iter().map(bounded).collect()
         }
         Some(kind) => Err(UnreadableReport::NotAReport {
             cause: format!("it is of the kind `{kind}`"),
         }),
-        None => Ok(vec![read_run(document)?]),
+        None => Ok(vec![bounded(read_run(document)?)?]),
     }
+}
+
+/// Refuses what no run has so many of.
+fn bounded(run: RunSummary) -> Result<RunSummary, UnreadableReport> {
+    if run.checks.len().max(run.measures.len()) > PARTS_KEPT {
+        let cause = format!("it has more than {PARTS_KEPT} checks or measures");
+        return Err(UnreadableReport::NotAReport { cause });
+    }
+    Ok(run)
 }
 
 fn read_run(mut document: Value) -> Result<RunSummary, UnreadableReport> {

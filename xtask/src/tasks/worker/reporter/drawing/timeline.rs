@@ -21,6 +21,9 @@ const ROWS: usize = 6;
 /// Marks that are closer than this can't be told apart: one of them is drawn.
 const APART: f64 = 1.5;
 
+/// More lines than these are no axis.
+const STEPS: u32 = 20;
+
 /// A beat that is later than this shows as late.
 const LATE_MS: f64 = 100.0;
 
@@ -90,7 +93,7 @@ pub fn draw(report: &RunReport) -> Option<Drawing> {
 
 impl Canvas {
     fn x(&self, at_ms: f64) -> f64 {
-        let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
+        let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms).max(1.0);
         LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
 
@@ -306,8 +309,10 @@ impl Canvas {
     fn axis(&self) -> String {
         let mut svg = String::new();
         let step_ms = round_step(self.to_ms - self.from_ms);
-        let mut at_ms = (self.from_ms / step_ms).ceil() * step_ms;
-        while at_ms <= self.to_ms {
+        let first_ms = (self.from_ms / step_ms).ceil() * step_ms;
+        // Counted: where times are huge, a step may change nothing.
+        let steps = (0..STEPS).map(|step| first_ms + f64::from(step) * step_ms);
+        for at_ms in steps.take_while(|at_ms| *at_ms <= self.to_ms) {
             let x = self.x(at_ms);
             let bottom = self.y;
             let seconds = at_ms / 1e3;
@@ -317,7 +322,6 @@ impl Canvas {
                 "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{seconds:.digits$} s</text>",
                 bottom + 14.0
             );
-            at_ms += step_ms;
         }
         svg
     }

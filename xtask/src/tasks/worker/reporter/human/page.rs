@@ -102,7 +102,8 @@ fn area_line(area: &str, checks: &[&CheckSummary]) -> String {
     if let Some(first) = name.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    let duration_ms: u64 = checks.iter().filter_map(|check| check.duration_ms).sum();
+    let durations = checks.iter().filter_map(|check| check.duration_ms);
+    let duration_ms: f64 = durations.map(|ms| ms as f64).sum();
     let any = |status| checks.iter().any(|check| check.outcome == status);
     let (tone, word) = if any(CheckStatus::Failed) {
         (Tone::Bad, "failed")
@@ -122,7 +123,7 @@ fn area_line(area: &str, checks: &[&CheckSummary]) -> String {
     let symbol = tone.symbol();
     format!(
         "{symbol} {name} test {word} ({count}{:.2}s)",
-        duration_ms as f64 / 1e3
+        duration_ms / 1e3
     )
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::check::heartbeat::{lateness, tolerance_ms};
+use super::judge::{Evidence, ensure_kept};
+use super::rhythm::{lateness, tolerance_ms};
+use super::row::{Check, Need};
 use crate::tasks::worker::load::polling::{LoadObservation, Question};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect;
 use crate::tasks::worker::target::dialect::Readiness;
@@ -23,50 +24,30 @@ const ACCIDENTS: f64 = 0.1;
 
 /// Under full load.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "load.answers",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "answers eight clients at a time, or tells them that its queue is full",
-        contract: "queue full: 429, with `Retry-After` `queue_full`.",
-        explanation: "Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.",
-        curl: r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64}'"#,
-        needs: &[Need::Ready],
-        run: answers,
-    },
-    Check {
-        id: "load.health",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "says within 250 ms that it is healthy while it generates at full load",
-        contract: "In under 250 ms while generation runs at full load.",
-        explanation: "Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.",
-        curl: "curl -i -m 1 http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready],
-        run: health,
-    },
-    Check {
-        id: "load.ready",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "says that it is ready while it generates and would take more",
-        contract: "A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.",
-        explanation: "Not ready although every request was taken, or no answer in time, fails it.",
-        curl: "curl -i -m 1 http://127.0.0.1:18081/v1/ready",
-        needs: &[Need::Ready],
-        run: ready,
-    },
-    Check {
-        id: "load.heartbeats",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "beats on time while it generates at full load",
-        contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
-        explanation: "A beat under load that is later than that, and that no lateness of our own excuses, fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
-        run: heartbeats,
-    },
+    Check::contract("load.answers", answers)
+        .promise("answers eight clients at a time, or tells them that its queue is full")
+        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .explanation("Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.")
+        .by_hand(r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64}'"#)
+        .needs(&[Need::Ready]),
+    Check::contract("load.health", health)
+        .promise("says within 250 ms that it is healthy while it generates at full load")
+        .quote("In under 250 ms while generation runs at full load.")
+        .explanation("Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.")
+        .by_hand("curl -i -m 1 http://127.0.0.1:18081/v1/health")
+        .needs(&[Need::Ready]),
+    Check::contract("load.ready", ready)
+        .promise("says that it is ready while it generates and would take more")
+        .quote("A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.")
+        .explanation("Not ready although every request was taken, or no answer in time, fails it.")
+        .by_hand("curl -i -m 1 http://127.0.0.1:18081/v1/ready")
+        .needs(&[Need::Ready]),
+    Check::contract("load.heartbeats", heartbeats)
+        .promise("beats on time while it generates at full load")
+        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .explanation("A beat under load that is later than that, and that no lateness of our own excuses, fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready]),
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::judge::{Evidence, ensure_kept};
 use super::options::{ensure_same, sampled};
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, InferenceRequest};
 use crate::tasks::worker::target::stream::StreamedAnswer;
@@ -57,39 +58,24 @@ const WATCHED: Duration = Duration::from_millis(150);
 
 /// Streams.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "streams.equal_plain",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "streams the text that it answers without streaming",
-        contract: "Concatenated, the texts equal what the same request answers in one piece.",
-        explanation: "Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":42,"stream":true}'"#,
-        needs: &[Need::Ready, Need::Sound],
-        run: equal_plain,
-    },
-    Check {
-        id: "streams.whole_characters",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "never splits a character",
-        contract: "Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.",
-        explanation: "A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"The emoji for a bee is","max_tokens":16,"temperature":0,"stream":true}'"#,
-        needs: &[Need::Ready, Need::Sound],
-        run: whole_characters,
-    },
-    Check {
-        id: "streams.as_made",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "writes each token when it is sampled, not several at once",
-        contract: "Each token is one event, written when it is sampled.",
-        explanation: "Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64,"stream":true}'"#,
-        needs: &[Need::Ready, Need::Sound],
-        run: as_made,
-    },
+    Check::contract("streams.equal_plain", equal_plain)
+        .promise("streams the text that it answers without streaming")
+        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .explanation("Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.")
+        .by_hand(r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":42,"stream":true}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("streams.whole_characters", whole_characters)
+        .promise("never splits a character")
+        .quote("Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.")
+        .explanation("A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.")
+        .by_hand(r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"The emoji for a bee is","max_tokens":16,"temperature":0,"stream":true}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("streams.as_made", as_made)
+        .promise("writes each token when it is sampled, not several at once")
+        .quote("Each token is one event, written when it is sampled.")
+        .explanation("Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.")
+        .by_hand(r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64,"stream":true}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
 ];
 
 fn equal_plain(subject: &Subject) -> Result<Evidence> {
