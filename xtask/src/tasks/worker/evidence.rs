@@ -186,9 +186,7 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
         }
     }
     if let Some(path) = set("GITHUB_STEP_SUMMARY") {
-        let page = ReportKind::Markdown
-            .render_matrix(matrix)
-            .unwrap_or_default();
+        let page = reporter::render_matrix(ReportKind::Markdown, matrix).unwrap_or_default();
         if let Err(error) = github::append(Path::new(&path), &page) {
             eprintln!("warning: the job's summary is missing: {error}");
         }

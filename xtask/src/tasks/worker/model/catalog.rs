@@ -200,9 +200,13 @@ impl Source {
                 .collect(),
             Source::Pypi { members } => {
                 ensure!(!members.is_empty(), "a source of packages names none");
-                let of_member = |member: &'_ WheelMember| {
-                    let path = member.path.split('/');
-                    path.chain([member.package.as_str(), member.version.as_str()])
+                let of_member = |member| {
+                    let WheelMember {
+                        package,
+                        version,
+                        path,
+                    } = member;
+                    path.split('/').chain([package.as_str(), version.as_str()])
                 };
                 members.iter().flat_map(of_member).collect()
             }

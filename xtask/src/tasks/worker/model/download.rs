@@ -1,7 +1,7 @@
 //! `worker:download-model`: one model from its sources into the folder of the models, whole and
 //! checked, or a clear error. The story of a download, top-down.
 
-mod http;
+mod fetch;
 mod hub;
 mod part;
 mod progress;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use self::http::Fetcher;
+use self::fetch::Fetcher;
 pub use self::hub::Hub;
 use self::hub::HubFile;
 use self::part::Part;
@@ -221,7 +221,7 @@ impl Download<'_> {
             self.entry.name,
             self.entry.file
         );
-        part.restart("", None)?;
+        part.restart()?;
         part.append(&std::fs::read(&committed)?)
     }
 

@@ -12,8 +12,8 @@ pub use self::verdict::{
 };
 use super::bench::{Calibration, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
-use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
-use super::stress::{PoolChange, Pulse, StressPlan, WorkerUnderStress};
+use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, Vitals};
+use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -116,9 +116,9 @@ pub enum EventKind {
         id: String,
     },
     /// A request is about to be sent.
-    Asked(Question),
+    Asked(RequestSent),
     /// The worker answered a request of a check.
-    Answered(Answer),
+    Answered(ResponseReceived),
     /// A request had no answer, or not a whole one.
     Unanswered {
         /// Which request.
@@ -167,7 +167,7 @@ pub enum EventKind {
     /// Several workers are put under load at once.
     StressStarted(StressPlan),
     /// How that goes, every minute.
-    StressGoesOn(Pulse),
+    StressGoesOn(StressProgress),
     /// What became of one of them.
     StressFinished(Box<WorkerUnderStress>),
     /// A heartbeat reached the hive.
@@ -399,7 +399,7 @@ pub struct WorkerInfo {
 
 /// An answer to one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct ResponseReceived {
     /// The check that asked.
     pub id: String,
     /// "GET /v1/health".

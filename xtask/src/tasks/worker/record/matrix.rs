@@ -35,7 +35,7 @@ pub struct Matrix {
     /// The runs.
     pub columns: Vec<RunSummary>,
     /// Every check of any of them.
-    pub rows: Vec<CheckRow>,
+    pub rows: Vec<MatrixRow>,
     /// Every measure of any of them.
     pub measures: Vec<MeasureRow>,
     /// Whether the backends continue the same texts in the same way.
@@ -44,7 +44,7 @@ pub struct Matrix {
 
 /// One check in every column.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CheckRow {
+pub struct MatrixRow {
     /// The check's stable name.
     pub id: String,
     /// What it belongs to.
@@ -183,8 +183,8 @@ fn names(columns: &[RunSummary]) -> Vec<String> {
 }
 
 /// Rows in the order of the first column that has them; what others add comes where they have it.
-fn rows(columns: &[RunSummary]) -> Vec<CheckRow> {
-    let mut rows: Vec<CheckRow> = Vec::new();
+fn rows(columns: &[RunSummary]) -> Vec<MatrixRow> {
+    let mut rows: Vec<MatrixRow> = Vec::new();
     for column in columns {
         let mut at = 0;
         for check in &column.checks {
@@ -192,7 +192,7 @@ fn rows(columns: &[RunSummary]) -> Vec<CheckRow> {
                 at = known + 1;
                 continue;
             }
-            let row = CheckRow {
+            let row = MatrixRow {
                 id: check.id.clone(),
                 suite: check.suite.clone(),
                 level: check.level,

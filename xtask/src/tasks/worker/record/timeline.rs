@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Answer, CheckRecord, Event, EventKind};
-use super::facts::{Phases, Question, Vitals, cut};
+use super::event::{CheckRecord, Event, EventKind, ResponseReceived};
+use super::facts::{Phases, RequestSent, Vitals, cut};
 
 /// More checks than these no run has.
 pub const CHECKS_KEPT: usize = 2000;
@@ -197,7 +197,7 @@ impl Timeline {
         }
     }
 
-    fn asked(&mut self, question: &Question, now_ms: u64) {
+    fn asked(&mut self, question: &RequestSent, now_ms: u64) {
         if self.requests.len() >= REQUESTS_KEPT {
             self.requests_left_out += 1;
             return;
@@ -230,7 +230,7 @@ impl Timeline {
         });
     }
 
-    fn answered(&mut self, answer: &Answer, now_ms: u64) {
+    fn answered(&mut self, answer: &ResponseReceived, now_ms: u64) {
         let meta = answer.meta.clone().unwrap_or_default();
         if meta.number == 0 {
             // A recording of an older version: the request is known by its answer alone.
@@ -294,8 +294,8 @@ impl Timeline {
     }
 }
 
-fn unseen_question(answer: &Answer, number: u64) -> Question {
-    Question {
+fn unseen_question(answer: &ResponseReceived, number: u64) -> RequestSent {
+    RequestSent {
         number,
         id: answer.id.clone(),
         companion: None,
@@ -343,7 +343,7 @@ mod tests {
     fn floods_of_text_and_requests_are_bounded_and_say_so() {
         let mut timeline = Timeline::default();
         for number in 0..3000 {
-            let question = Question {
+            let question = RequestSent {
                 number: number + 1,
                 id: String::from("a.b"),
                 companion: None,

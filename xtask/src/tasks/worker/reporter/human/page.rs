@@ -1,7 +1,7 @@
 //! A page for people at a terminal. Pure.
 
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, Level};
-use crate::tasks::worker::reporter::page::{Block, CheckRow, Column, Page, Table, Tone};
+use crate::tasks::worker::reporter::page::{Block, CheckRow, Column, ReportPage, Table, Tone};
 
 /// What underlines a heading.
 const RULE: &str = "==================================";
@@ -10,7 +10,7 @@ const RULE: &str = "==================================";
 const BAR: f64 = 16.0;
 
 /// The lines of a page, but for its last one: the clean-up comes in between.
-pub fn lines(page: &Page) -> Vec<String> {
+pub fn lines(page: &ReportPage) -> Vec<String> {
     let mut lines = Vec::new();
     for section in page
         .sections
@@ -73,7 +73,7 @@ fn areas(checks: &[CheckRow]) -> Vec<&str> {
 }
 
 /// A line for each area, and every check that isn't green in full.
-fn by_area(page: &Page) -> Vec<String> {
+fn by_area(page: &ReportPage) -> Vec<String> {
     let ran = |row: &&CheckRow| row.worst() != CheckStatus::NotRun;
     let mut lines = Vec::new();
     for area in areas(&page.checks) {
@@ -152,7 +152,7 @@ fn in_full(check: &CheckSummary) -> Option<String> {
 }
 
 /// A column for each run; checks that passed in all of them are one line for each area.
-fn side_by_side(page: &Page) -> Vec<String> {
+fn side_by_side(page: &ReportPage) -> Vec<String> {
     let names = page
         .columns
         .iter()
@@ -197,7 +197,7 @@ fn side_by_side(page: &Page) -> Vec<String> {
 }
 
 /// Whether it passed in every column that ran.
-fn is_green(row: &CheckRow, page: &Page) -> bool {
+fn is_green(row: &CheckRow, page: &ReportPage) -> bool {
     let ran = row
         .cells
         .iter()

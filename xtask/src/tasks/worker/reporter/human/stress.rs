@@ -1,6 +1,6 @@
 //! Several workers under load for people at a terminal: how it goes. Pure.
 
-use crate::tasks::worker::record::stress::{PoolChange, PoolEvent, Pulse, StressPlan};
+use crate::tasks::worker::record::stress::{PoolChange, PoolEvent, StressPlan, StressProgress};
 use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
 
 /// The load that begins.
@@ -35,7 +35,7 @@ pub fn change(change: &PoolChange) -> String {
 }
 
 /// How it goes, every minute.
-pub fn pulse(pulse: &Pulse) -> String {
+pub fn pulse(pulse: &StressProgress) -> String {
     let memory = pulse.memory_bytes.iter().map(|bytes| match bytes {
         Some(bytes) => format!("{:.1}", *bytes as f64 / 1e6),
         None => NO_FIGURE.to_owned(),
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_minute_is_one_line() {
-        let told = pulse(&Pulse {
+        let told = pulse(&StressProgress {
             since_ms: 60_000,
             requests: 1234,
             failures: 0,
