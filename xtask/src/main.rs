@@ -40,7 +40,7 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         return tasks::worker::calibrate();
     }
     if let Some(question) = args.question() {
-        return match question.answer(&table::rows()) {
+        return match question.answer(&table::rows(), table::by_hand) {
             Ok(text) => print_text(&text),
             Err(error) => Ok(fail(&error, USAGE)),
         };

@@ -36,7 +36,7 @@ use self::config::{Backend, Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
-use self::mutants::MutantsConfig;
+use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
 use self::process::{port, reaper, registry, secrets};
@@ -267,6 +267,7 @@ fn run(
         port => port,
     };
     let launch = Launch {
+        dialect: target::dialect::native(),
         binary,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),

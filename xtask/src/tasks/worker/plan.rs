@@ -174,7 +174,6 @@ mod tests {
             promise: "",
             contract: "",
             explanation: "",
-            by_hand: "",
         }
     }
 

@@ -13,7 +13,7 @@ use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{
-    BeatState, Readiness, health_request, read_health, read_refusal,
+    BeatState, InferenceRequest, Promise, Readiness, Reason,
 };
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress, read_last_event};
 use crate::tasks::worker::target::pace::Pace;
@@ -37,41 +37,41 @@ const BETWEEN_SIGNALS: Duration = Duration::from_millis(300);
 /// Ways to stop.
 pub const CHECKS: &[Check] = &[
     Check::resilience("drain.finishes", finishes)
-        .promise("finishes the stream that runs when it is asked to stop, and exits with 0")
+        .promise("finishes a running stream when it is asked to stop, and exits with 0")
         .quote(STOPPING)
-        .explanation("SIGTERM comes after the first token; a stream that isn't whole, another exit status or a last beat other than Draining fails it.")
-        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#)
+        .explanation("Sends SIGTERM after the first token; fails if the stream is incomplete, the exit status isn't 0, or the last heartbeat isn't Draining.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.refuses", refuses)
-        .promise("says that it is draining, and takes nothing new, while it finishes what runs")
+        .promise("reports that it is draining, and accepts nothing new, while it finishes what is running")
         .quote(STOPPING)
-        .explanation("SIGTERM comes while a stream runs; ready other than 503 draining, health other than draining or an inference that isn't refused with 503 not_ready fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/ready")
-        .needs(&[Need::Ready, Need::Signals]),
+        .explanation("Sends SIGTERM during a stream; fails unless ready says 503 draining, health says draining and new inference is refused with 503 not_ready.")
+        .by_hand(|by| by.ready("-i"))
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
     Check::resilience("drain.deadline", deadline)
-        .promise("ends when --drain-timeout is over, and tells its clients")
+        .promise("ends when --drain-timeout is over, and tells its clients so")
         .quote(STOPPING)
-        .explanation("With --drain-timeout 1 and long streams a process that lives on, another exit status than 0 or a stream without a last event fails it.")
-        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#)
+        .explanation("Stops a worker with --drain-timeout 1 during long streams; fails if the process lives on, its exit status isn't 0, or a stream has no last event.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.second_signal", second_signal)
         .promise("ends at once when it is asked to stop a second time")
         .quote("A second signal ends the worker at once.")
-        .explanation("SIGTERM comes twice while long streams run; a process that lives on fails it.")
-        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#)
+        .explanation("Sends SIGTERM twice during long streams; fails if the process lives on.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.interrupt", interrupt)
-        .promise("stops in the same orderly way when Ctrl-C asks it to")
+        .promise("stops in the same orderly way on Ctrl-C")
         .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
-        .explanation("SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/ready")
+        .explanation("Sends SIGINT to an idle worker; fails if the exit status isn't 0 or the last heartbeat isn't Draining.")
+        .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.while_loading", while_loading)
-        .promise("stops in the same orderly way while its model is loading")
+        .promise("stops in the same orderly way while it is loading its model")
         .quote(STOPPING)
-        .explanation("SIGTERM comes as soon as the port answers; a process that lives on or another exit status than 0 fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
-        .needs(&[Need::Ready, Need::Signals]),
+        .explanation("Sends SIGTERM as soon as the port answers; fails if the process lives on or its exit status isn't 0.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
 ];
 
 fn finishes(subject: &Subject) -> Result<Evidence> {
@@ -121,7 +121,7 @@ fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<
         "503 with reason draining",
         got,
     )?;
-    let health = read_health(&auxiliary.ask(&health_request(), QUESTION_LIMIT)?)?;
+    let health = auxiliary.health()?;
     let got = health.status;
     ensure_kept(
         got == "draining",
@@ -129,9 +129,12 @@ fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<
         "status draining",
         got,
     )?;
-    let request = pace.golden.request.to_request(false);
+    let dialect = auxiliary.dialect();
+    let request = dialect.inference_request(&pace.golden.request, false);
     let answer = auxiliary.ask(&request, pace.golden.limit_beside(1))?;
-    read_refusal(&answer, 503, "not_ready")?;
+    auxiliary
+        .dialect()
+        .read_refusal(&answer, Reason::NotReady)?;
     Ok(())
 }
 
@@ -166,9 +169,11 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
             )
         })?;
         if answer.status != 200 {
-            read_refusal(&answer, 503, "not_ready")?;
+            auxiliary
+                .dialect()
+                .read_refusal(&answer, Reason::NotReady)?;
             refused += 1;
-        } else if read_last_event(&answer)? {
+        } else if read_last_event(auxiliary.dialect(), &answer)? {
             ended += 1;
         } else {
             cut += 1;
@@ -212,7 +217,7 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         let answer = auxiliary
             .worker
             .client()
-            .send(&health_request(), QUESTION_LIMIT);
+            .send(&auxiliary.dialect().health_request(), QUESTION_LIMIT);
         auxiliary.stop.check()?;
         Ok(answer.ok())
     })?;
@@ -220,7 +225,7 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         let place = "a worker that is to be stopped while it loads";
         return Err(Mismatch::new(place, "an answer on its port", "none").into());
     };
-    let status = read_health(&answer)?.status;
+    let status = auxiliary.dialect().read_health(&answer)?.status;
     auxiliary.worker.tell(GroupSignal::Terminate);
     let exit = exit_within(&auxiliary, SHORT_LIMIT + 2 * LATENESS)?;
     Ok(format!("{exit}, asked when it said `{status}`"))

@@ -11,7 +11,6 @@ use crate::tasks::worker::process::group::GroupSignal;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::health_request;
 
 /// How many intervals the worker stands still: enough that making up for all of them would show.
 const STANDSTILL: u32 = 4;
@@ -24,10 +23,10 @@ const AT_ONCE: usize = 2;
 
 /// A worker that stands still.
 pub const CHECKS: &[Check] = &[Check::resilience("freeze.recovers", recovers)
-        .promise("goes on after SIGSTOP and SIGCONT: streams, answers, and beats without a burst")
+        .promise("resumes after SIGSTOP and SIGCONT: streams, answers, and heartbeats without a burst")
         .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
-        .explanation("A worker with a running stream stands still for four intervals; an end of the process, a broken stream, another answer or more than two beats at once afterwards fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .explanation("Freezes a worker with a running stream for four intervals; fails if the process ends, the stream breaks, a later answer differs, or more than two heartbeats arrive at once.")
+        .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Signals])];
 
 /// Sees to it that nothing is left standing still, whatever happens.
@@ -83,7 +82,7 @@ fn stands_still(auxiliary: &AuxiliaryWorker) -> Result<bool> {
         let answer = auxiliary
             .worker
             .client()
-            .send(&health_request(), HUNG_LIMIT);
+            .send(&auxiliary.dialect().health_request(), HUNG_LIMIT);
         auxiliary.stop.check()?;
         if answer.is_err() {
             return Ok(true);

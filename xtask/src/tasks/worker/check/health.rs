@@ -11,8 +11,8 @@ pub const CHECKS: &[Check] = &[
     Check::isolation("health.answers", answers)
         .promise("says that it is healthy, that its model is loaded, and who it is")
         .quote(r#"200 as long as the process lives: `{"status":"healthy","model_loaded":true,"worker_id":"..."}`."#)
-        .explanation("A status other than healthy, a model that isn't loaded or another worker_id than it was given fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .explanation("Fails unless status is healthy, model_loaded is true and worker_id is the one that the worker was given.")
+        .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready]),
 ];
 
@@ -27,11 +27,7 @@ fn answers(subject: &Subject) -> Result<Evidence> {
         &health.status,
     )?;
     ensure_kept(health.model_loaded, place, "model_loaded true", "false")?;
-    ensure_kept(
-        &health.worker_id == worker_id,
-        place,
-        worker_id,
-        &health.worker_id,
-    )?;
+    let named = health.worker_id.unwrap_or_default();
+    ensure_kept(&named == worker_id, place, worker_id, &named)?;
     Ok(Evidence::new())
 }

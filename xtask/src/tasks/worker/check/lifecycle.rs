@@ -8,28 +8,28 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::Check;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::NO_SURVIVORS;
-use crate::tasks::worker::target::{Subject, dialect};
+use crate::tasks::worker::target::Subject;
 
 /// The check that a worker fails which ends unasked, whatever else it was asked.
 pub const LIVES: &str = "lifecycle.lives";
 
 /// After everything that is asked of a worker.
-pub const TO_THE_END: &[Check] = &[
-    Check::isolation(LIVES, lives)
-        .promise("lives and answers until it is asked to stop")
-        .quote("200 as long as the process lives.")
-        .explanation("After all other checks the process has to be there and answer health; an end of the process unasked, or silence, fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
-        .at(Phase::End),
-];
+pub const TO_THE_END: &[Check] = &[Check::isolation(LIVES, lives)
+    .promise("lives and answers until it is asked to stop")
+    .quote("200 as long as the process lives.")
+    .explanation(
+        "After all other checks, fails if the process has ended unasked or doesn't answer health.",
+    )
+    .by_hand(|by| by.health("-i"))
+    .at(Phase::End)];
 
 /// Last of all.
 pub const AFTERWARDS: &[Check] = &[
     Check::isolation(NO_SURVIVORS, leaves_nobody)
-        .promise("leaves no process and no held port behind when it ends")
+        .promise("leaves no process behind and no port occupied when it ends")
         .quote("The last heartbeat says `Draining`. Exit status 0.")
-        .explanation("After the worker's end a process that it started, in its group or out of it, or a port that is still held fails it; whatever is found is ended.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
+        .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed.")
+        .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
         .at(Phase::End),
 ];
 
@@ -40,7 +40,7 @@ fn lives(subject: &Subject) -> Result<Evidence> {
     subject.worker.ensure_alive()?;
     // What keeps a worker from being ready, and what health says, are other checks' matters.
     if subject.not_ready.is_none() {
-        subject.ask(&dialect::health_request(), HEALTH_LIMIT)?;
+        subject.ask(&subject.dialect().health_request(), HEALTH_LIMIT)?;
     }
     Ok(format!(
         "for {:.1} s",

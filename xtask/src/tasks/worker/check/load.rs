@@ -10,8 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::load::polling::{LoadObservation, Question};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::Readiness;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Promise, Readiness};
 
 /// How long health may take.
 const HEALTH_LIMIT: Duration = Duration::from_millis(250);
@@ -25,29 +24,29 @@ const ACCIDENTS: f64 = 0.1;
 /// Under full load.
 pub const CHECKS: &[Check] = &[
     Check::contract("load.answers", answers)
-        .promise("answers eight clients at a time, or tells them that its queue is full")
+        .promise("answers eight clients at once, or tells them that its queue is full")
         .quote("queue full: 429, with `Retry-After` `queue_full`.")
-        .explanation("Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.")
-        .by_hand(r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64}'"#)
+        .explanation("Eight clients send requests in a loop; fails on anything but a correct answer or a well-formed 429.")
+        .by_hand(|by| by.infer_beside(&InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready]),
     Check::contract("load.health", health)
-        .promise("says within 250 ms that it is healthy while it generates at full load")
+        .promise("answers health within 250 ms under full generation load")
         .quote("In under 250 ms while generation runs at full load.")
-        .explanation("Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.")
-        .by_hand("curl -i -m 1 http://127.0.0.1:18081/v1/health")
+        .explanation("Polls health 25 times a second under load; fails if an answer is wrong, or if more than a few are slow.")
+        .by_hand(|by| by.health("-i -m 1"))
         .needs(&[Need::Ready]),
     Check::contract("load.ready", ready)
-        .promise("says that it is ready while it generates and would take more")
+        .promise("stays ready under load as long as it accepts requests")
         .quote("A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.")
-        .explanation("Not ready although every request was taken, or no answer in time, fails it.")
-        .by_hand("curl -i -m 1 http://127.0.0.1:18081/v1/ready")
+        .explanation("Fails if it says that it isn't ready although every request was accepted, or if an answer is late.")
+        .by_hand(|by| by.ready("-i -m 1"))
         .needs(&[Need::Ready]),
     Check::contract("load.heartbeats", heartbeats)
-        .promise("beats on time while it generates at full load")
+        .promise("sends heartbeats on time under full generation load")
         .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
-        .explanation("A beat under load that is later than that, and that no lateness of our own excuses, fails it.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
-        .needs(&[Need::Ready]),
+        .explanation("Fails if a heartbeat under load is later than that and our own scheduling jitter doesn't explain it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
@@ -74,7 +73,7 @@ fn health(subject: &Subject) -> Result<Evidence> {
     let worker_id = &subject.worker.launch().worker_id;
     for question in &load.health {
         if let Ok(response) = &question.response {
-            let health = dialect::read_health(response)?;
+            let health = subject.dialect().read_health(response)?;
             let is_well = health.status == "healthy" && health.model_loaded;
             let got = format!("{}, model_loaded {}", health.status, health.model_loaded);
             ensure_kept(
@@ -83,12 +82,9 @@ fn health(subject: &Subject) -> Result<Evidence> {
                 "healthy, model_loaded true",
                 got,
             )?;
-            ensure_kept(
-                &health.worker_id == worker_id,
-                "health under load, `worker_id`",
-                worker_id,
-                &health.worker_id,
-            )?;
+            let named = health.worker_id.unwrap_or_default();
+            let place = "health under load, `worker_id`";
+            ensure_kept(&named == worker_id, place, worker_id, &named)?;
         }
     }
     let slowest = ensure_quick(subject, &load.health, "health under load")?;
@@ -105,7 +101,7 @@ fn ready(subject: &Subject) -> Result<Evidence> {
         let Ok(response) = &question.response else {
             continue;
         };
-        if let Readiness::NotReady(reason) = dialect::read_ready(response)?
+        if let Readiness::NotReady(reason) = subject.dialect().read_ready(response)?
             && load.queue_full == 0
         {
             let expected = "ready, as every request was taken";

@@ -7,6 +7,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 use crate::tasks::worker::target::launch_failures::{BareRun, QUIET, run_until_ready};
 
 const LEVELS: [&str; 8] = [
@@ -18,29 +19,27 @@ const LEVELS: [&str; 8] = [
 const MANY_LINES: usize = 40;
 
 /// The log of the worker under test.
-pub const TO_THE_END: &[Check] = &[
-    Check::isolation("logs.lines", of_the_worker)
-        .promise("logs one line an event, level first")
-        .quote("Standard error, one line an event, level first.")
-        .explanation("A line that begins with no level and is no JSON object with one fails it.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200")
-        .at(Phase::End),
-];
+pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
+    .promise("logs one line per event, level first")
+    .quote("Standard error, one line an event, level first.")
+    .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
+    .by_hand(|by| by.worker(&[]))
+    .at(Phase::End)];
 
 /// Where logs go, and in which form.
 pub const CHECKS: &[Check] = &[
     Check::contract("logs.on_stderr", on_stderr)
-        .promise("logs on standard error, a line for each event and no more")
+        .promise("logs to standard error, one line per event and no more")
         .quote("Standard error, one line an event, level first.")
-        .explanation("No line on standard error, a log line on standard output, or line after line from a worker that nobody asks for anything fails it.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 2>/dev/null")
-        .needs(&[Need::Ready]),
+        .explanation("Fails if standard error is empty, standard output has log lines, or an idle worker keeps logging.")
+        .by_hand(|by| by.worker(&[]) + " 2>/dev/null")
+        .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("logs.json", json)
         .promise("logs JSON lines when it is asked to")
         .quote("With `--log-format json` each event is a JSON object with `timestamp`, `level` and `message`.")
-        .explanation("A line on standard error that isn't a JSON object with a level fails it.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --log-format json")
-        .needs(&[Need::Ready]),
+        .explanation("Fails if a line on standard error isn't a JSON object with a level.")
+        .by_hand(|by| by.worker(&[("--log-format", "json")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
 ];
 
 fn on_stderr(subject: &Subject) -> Result<Evidence> {

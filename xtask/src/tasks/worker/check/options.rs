@@ -25,52 +25,52 @@ const BESIDE: u32 = 8;
 /// Options of a request.
 pub const CHECKS: &[Check] = &[
     Check::contract("options.greedy", greedy)
-        .promise("gives the same text for temperature 0 every time, whatever the seed")
+        .promise("gives the same text at temperature 0 every time, whatever the seed")
         .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
-        .explanation("The same greedy request three times, with and without seeds; another text fails it.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":0,"seed":1}'"#)
+        .explanation("Sends a greedy request three times, with and without seeds; fails if a text differs.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(1), ..InferenceRequest::greedy("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.seed", seed)
         .promise("gives the same text for the same seed")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("A sampled request with a seed, twice with other requests between; another text fails it.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#)
+        .explanation("Sends a sampled request with a seed twice, with other requests in between; fails if the texts differ.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.seeds_differ", seeds_differ).should()
         .promise("gives different texts for different seeds at a high temperature")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("The same text for six seeds at temperature 2 is a warning: sampling doesn't happen, or the model is very sure.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":2,"seed":1}'"#)
+        .explanation("Warns if six seeds at temperature 2 give one text: sampling is off, or the model is very sure.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some(1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.likeliest", likeliest).should()
-        .promise("draws from the likeliest token alone for top_k 1, and for a top_p next to nothing")
+        .promise("picks the likeliest token for top_k 1, and for a top_p close to 0")
         .quote("`top_k`: integer from 1: off.")
-        .explanation("Sampled at temperature 1 with top_k 1, and with top_p 0.000001; a text other than the greedy one is a warning: the option is ignored.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":1,"top_k":1}'"#)
+        .explanation("Samples at temperature 1 with top_k 1, and with top_p 0.000001; warns if the text isn't the greedy one: the option is ignored.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(1), top_k: Some(1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.beside_others", beside_others)
         .promise("gives the same text alone and beside seven other requests")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("Eight different requests one by one, then all at once; a text that differs, or a request that fails, fails it.")
-        .by_hand(r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#)
+        .explanation("Sends eight different requests one by one, then all at once; fails if a text differs or a request fails.")
+        .by_hand(|by| by.infer_beside(&InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.max_tokens", max_tokens)
-        .promise("generates exactly as many tokens as it was asked for")
+        .promise("generates exactly as many tokens as requested")
         .quote("`max_tokens`: integer from 1: 128.")
-        .explanation("A known answer is cut to 1, 2, 5 and more tokens; another number of tokens, or a text that isn't its beginning, fails it.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#)
+        .explanation("Limits a known answer to 1, 2, 5 and more tokens; fails if the count differs, or the text isn't a prefix of it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.default_max_tokens", default_max_tokens)
-        .promise("generates up to 128 tokens where it wasn't told how many")
+        .promise("generates up to 128 tokens by default")
         .quote("`max_tokens`: integer from 1: 128.")
-        .explanation("Without max_tokens and with 128 the answers have to be the same; another length fails it.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":0}'"#)
+        .explanation("Fails unless the answers without max_tokens and with 128 are the same.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { prompt: String::from("Hello"), temperature: Some(0.0), ..InferenceRequest::default() }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.default_temperature", default_temperature)
-        .promise("samples at temperature 0.7 where it wasn't told at which")
+        .promise("samples at temperature 0.7 by default")
         .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
-        .explanation("With the same seed, an answer without temperature has to be the one with 0.7.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":3}'"#)
+        .explanation("Fails unless, with the same seed, the answers without temperature and with 0.7 are the same.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(3), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
 ];
 
@@ -92,7 +92,10 @@ pub(super) fn ensure_same(
     let show = |answer: &Completion| {
         let text = answer.text.as_deref().unwrap_or_default();
         let reason = answer.finish_reason;
-        format!("`{text}`, {} tokens, {reason:?}", answer.tokens)
+        format!(
+            "`{text}`, {} tokens, {reason:?}",
+            answer.tokens.unwrap_or_default()
+        )
     };
     ensure_kept(
         show(expected) == show(got),
@@ -192,7 +195,7 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
     let alone = requests.iter().map(|request| subject.infer(request));
     let alone = alone.collect::<Result<Vec<_>>>()?;
     let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
-    let beside = at_once(&subject.client(), &requests, limit);
+    let beside = at_once(subject.dialect(), &subject.client(), &requests, limit);
     for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
         let beside = beside.map_err(|error| subject.worker.blame(error))?;
         let place = format!("request {} of {BESIDE} at once", number + 1);
@@ -218,7 +221,7 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
         let request = InferenceRequest::greedy(&golden.request.prompt, cut);
         let answer = subject.infer(&request)?;
         let place = format!("inference with max_tokens {cut}");
-        let tokens = answer.tokens;
+        let tokens = answer.tokens()?;
         ensure_kept(
             tokens == u64::from(cut),
             &place,
@@ -237,13 +240,9 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
         )?;
     }
     let answer = subject.infer(&InferenceRequest::greedy(&golden.request.prompt, 1))?;
-    let got = format!("{} tokens", answer.tokens);
-    ensure_kept(
-        answer.tokens == 1,
-        "inference with max_tokens 1",
-        "1 token",
-        got,
-    )?;
+    let tokens = answer.tokens()?;
+    let got = format!("{tokens} tokens");
+    ensure_kept(tokens == 1, "inference with max_tokens 1", "1 token", got)?;
     Ok(format!("{} lengths", cuts.len().max(1)))
 }
 
@@ -266,10 +265,11 @@ fn default_max_tokens(subject: &Subject) -> Result<Evidence> {
             ..request.clone()
         };
         let answer = subject.infer_within(&without, limit)?;
-        longest = longest.max(answer.tokens);
-        let is_full = answer.tokens == u64::from(DEFAULT_MAX_TOKENS);
+        let tokens = answer.tokens()?;
+        longest = longest.max(tokens);
+        let is_full = tokens == u64::from(DEFAULT_MAX_TOKENS);
         let has_stopped = answer.finish_reason == FinishReason::Stop;
-        let got = format!("{} tokens, {:?}", answer.tokens, answer.finish_reason);
+        let got = format!("{tokens} tokens, {:?}", answer.finish_reason);
         ensure_kept(is_full || has_stopped, place, "128 tokens", got)?;
         if !is_slow {
             let with = InferenceRequest {

@@ -10,7 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
 use crate::tasks::worker::target::pace::Pace;
 use crate::tasks::worker::target::stream::read_whole;
@@ -32,14 +32,14 @@ pub const CHECKS: &[Check] = &[
     Check::resilience("queue.refuses", refuses)
         .promise("answers 429 queue_full with Retry-After when its queue is full")
         .quote("queue full: 429, with `Retry-After` `queue_full`.")
-        .explanation("A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#)
+        .explanation("Sends more and more requests to a worker with --max-queue 1; fails if none is refused, or one is refused in another way.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("queue.recovers", recovers)
-        .promise("finishes what it took when its queue was full, and then takes requests again")
+        .promise("finishes what it accepted when its queue was full, and then accepts requests again")
         .quote("After any refused request the same process answers the next good one.")
-        .explanation("After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":20}'"#)
+        .explanation("After a refusal, reads every accepted stream to its end; fails if one is incomplete, or a later request is refused.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 20)))
         .needs(&[Need::Ready]),
 ];
 
@@ -68,7 +68,9 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
     for stream in refused {
         let answer = stream.finish(pace.golden.limit_beside(0));
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-        read_refusal(&answer, 429, "queue_full")?;
+        auxiliary
+            .dialect()
+            .read_refusal(&answer, Reason::QueueFull)?;
     }
     Ok(format!("{accepted} taken, {count} refused"))
 }
@@ -86,7 +88,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
             refused += 1;
             continue;
         }
-        let answer = read_whole(answer)?;
+        let answer = read_whole(auxiliary.dialect(), answer)?;
         pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
         finished += 1;
     }

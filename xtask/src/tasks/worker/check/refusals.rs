@@ -10,8 +10,9 @@ use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{BadRequest, Refusal};
+use crate::tasks::worker::target::dialect::{
+    BadInput, BadRequest, Dialect, InferenceRequest, Promise, Reason, Refusal,
+};
 
 /// How long a refusal may take: nothing is generated for it.
 pub const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
@@ -24,87 +25,88 @@ const HELD: Duration = Duration::from_millis(300);
 
 /// The error table, row by row.
 pub const CHECKS: &[Check] = &[
-    Check::contract("refusals.malformed_json", |subject| refuse(subject, dialect::malformed()))
-        .promise("refuses what isn't JSON, and answers the next good request as before")
+    Check::contract("refusals.malformed_json", |subject| refuse(subject, BadInput::Malformed))
+        .promise("refuses what isn't JSON, and answers the next valid request as before")
         .quote("not JSON, or not whole: 400 `malformed_json`.")
-        .explanation("Empty, cut, garbled, NaN, invalid UTF-8, trailing text and more; another status or code fails it, and so does a canary that sings another text or late.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello",}'"#)
+        .explanation("Sends empty, cut and garbled bodies, NaN, invalid UTF-8, trailing text and more; fails on another status or code, or if the next valid request is answered late or differently.")
+        .by_hand(|by| by.bad(BadInput::Malformed, "a comma too many"))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("refusals.media_type", |subject| refuse(subject, dialect::media_types()))
-        .promise("refuses a body under a wrong content type, or under none")
+    Check::contract("refusals.media_type", |subject| refuse(subject, BadInput::MediaType))
+        .promise("refuses a wrong or missing content type")
         .quote("wrong or no content type: 415 `unsupported_media_type`.")
-        .explanation("A good body as text, form, bytes or nothing; another status or code fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: text/plain' -d '{"prompt":"Hello"}'"#)
+        .explanation("Sends a valid body as text, form, bytes and without a type; fails on another status or code.")
+        .by_hand(|by| by.bad(BadInput::MediaType, "content type text/plain"))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("refusals.invalid_field", |subject| refuse(subject, dialect::invalid_fields()))
-        .promise("refuses fields that are missing, unknown, of the wrong type or out of range, by name")
+    Check::contract("refusals.invalid_field", |subject| refuse(subject, BadInput::Field))
+        .promise("refuses fields that are missing, unknown, of the wrong type or out of range, and names them")
         .quote("a field missing, unknown, given twice, of the wrong type or out of range: 422 `invalid_field`. A field that is not in the table is refused by name: a misspelt option must not be ignored.")
-        .explanation("Every field with every wrong type and both bounds; taking one, another status or code, or the wrong `field` fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temprature":0}'"#)
+        .explanation("Sends every field with every wrong type and beyond both bounds; fails if one is accepted, or on another status, code or `field`.")
+        .by_hand(|by| by.bad(BadInput::Field, "an unknown field `temprature`"))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("refusals.context_length", |subject| refuse(subject, dialect::beyond_context()))
-        .promise("refuses what is beyond its context instead of cutting it")
+    Check::contract("refusals.context_length", |subject| refuse(subject, BadInput::BeyondContext))
+        .promise("refuses what doesn't fit its context instead of cutting it")
         .quote("prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.")
-        .explanation("max_tokens beyond every context; an answer, or another status or code, fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":100000000}'"#)
+        .explanation("Sends max_tokens beyond every context; fails on an answer, or on another status or code.")
+        .by_hand(|by| by.bad(BadInput::BeyondContext, "max_tokens 100000000"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.context_border", context_border)
-        .promise("takes what just fits into its context, and refuses one token more")
+        .promise("accepts what just fits its context, and refuses one token more")
         .quote("prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.")
-        .explanation("A worker with --ctx-size 64 is asked for exactly what is left beside the prompt, and for one more; refusing the one or taking the other fails it.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --ctx-size 64")
-        .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("refusals.body_size", |subject| refuse(subject, dialect::too_large()))
+        .explanation("Asks a worker with --ctx-size 64 for exactly the tokens that are left, and for one more; fails if the first is refused or the second accepted.")
+        .by_hand(|by| by.worker(&[("--ctx-size", "64")]))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::CommandLine)]),
+    Check::contract("refusals.body_size", |subject| refuse(subject, BadInput::TooLarge))
         .promise("refuses bodies over 1 MiB, whole or in chunks")
         .quote("body over 1 MiB: 413 `body_too_large`.")
-        .explanation("1 MiB and a byte, more, and the same in chunks; taking it, hanging up, or another status or code fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Expect:' -d "{\"prompt\":\"Hello\"}$(printf '%1048576s')""#)
+        .explanation("Sends 1 MiB and one byte, more, and the same in chunks; fails if it is accepted, on a hang-up, or on another status or code.")
+        .by_hand(|by| by.bad(BadInput::TooLarge, "a body of 1 MiB and a byte"))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("refusals.not_found", |subject| refuse(subject, dialect::unknown_paths()))
-        .promise("says of a path that it doesn't have that there is none")
+    Check::contract("refusals.not_found", |subject| refuse(subject, BadInput::UnknownPath))
+        .promise("answers 404 for unknown paths")
         .quote("no such path (a slash at its end makes another path): 404 `not_found`.")
-        .explanation("Several paths near and far; another status, code or form fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/nothing")
+        .explanation("Requests several unknown paths; fails on another status, code or form.")
+        .by_hand(|by| by.bad(BadInput::UnknownPath, "GET /v1/nothing"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.method", methods)
-        .promise("refuses a method that the path lacks, and names the one that it has")
+        .promise("refuses wrong methods, and names the right one")
         .quote("a method that the path lacks; HEAD and OPTIONS are lacking too: 405, with `Allow` `method_not_allowed`.")
-        .explanation("Every path with every wrong method; another status or code, or an `Allow` without the right method, fails it.")
-        .by_hand("curl -i -X DELETE http://127.0.0.1:18081/v1/inference")
+        .explanation("Tries every path with every wrong method; fails on another status or code, or if `Allow` lacks the right method.")
+        .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("refusals.absurd", |subject| refuse(subject, dialect::absurd()))
-        .promise("survives what no client sends: endless nesting and digits, twins, lone surrogates")
+    Check::contract("refusals.absurd", |subject| refuse(subject, BadInput::Absurd))
+        .promise("survives absurd JSON: deep nesting, endless digits, duplicate keys, lone surrogates")
         .quote("After any refused request the same process answers the next good one.")
-        .explanation("What is hardly JSON; anything but an orderly answer, or a canary that sings another text or late, fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":1e400}'"#)
+        .explanation("Fails on anything but an answer or a well-formed refusal, or if the next valid request is answered late or differently.")
+        .by_hand(|by| by.bad(BadInput::Absurd, "max_tokens 1e400"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.framing", framing)
-        .promise("survives bodies without a length, with a wrong one, and what isn't HTTP")
+        .promise("survives bodies without a length or with a wrong one, and what isn't HTTP")
         .quote("After any refused request the same process answers the next good one.")
-        .explanation("Missing and lying Content-Length, broken chunks, noise; taking it, a 5xx, silence or a canary that sings another text or late fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Content-Length: -5' -d '{}'")
+        .explanation("Sends missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
+        .by_hand(|by| by.framing("a negative Content-Length"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.unfinished_body", unfinished_body)
-        .promise("answers others while a body is shorter than its length says")
+        .promise("answers others while it waits for the rest of a body")
         .quote("After any refused request the same process answers the next good one.")
-        .explanation("Half a body is sent and held; a canary that sings another text, late or not at all meanwhile fails it.")
-        .by_hand(r#"curl -m 3 http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Content-Length: 99' -d '{"prompt"'"#)
+        .explanation("Sends half a body and waits; fails if a valid request is answered late, differently or not at all meanwhile.")
+        .by_hand(|by| by.half_a_request())
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.message", messages)
-        .promise("says in each refusal of a field what it is about")
+        .promise("names the field, or what was wrong with it, in each refusal")
         .quote("The message names what was got and what is allowed; `field` is there where a field is to blame.")
-        .explanation("A message that names neither the field nor what was got fails it.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":0}'"#)
-        .needs(&[Need::Ready, Need::Sound]),
+        .explanation("Fails if a message names neither the field nor what was received.")
+        .by_hand(|by| by.bad(BadInput::Field, "max_tokens 0"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::NamedErrors)]),
     Check::contract("refusals.helpful_message", helpful_messages).should()
-        .promise("names both what was got and what is allowed in its refusals")
+        .promise("names both what was received and what is allowed in its refusals")
         .quote("The message names what was got and what is allowed; `field` is there where a field is to blame.")
-        .explanation("Judged by words, so it only warns: a message without the value or its type, or without a word of what is allowed.")
-        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":3}'"#)
-        .needs(&[Need::Ready, Need::Sound]),
+        .explanation("Warns if a message lacks the value or its type, or doesn't say what is allowed.")
+        .by_hand(|by| by.bad(BadInput::Field, "temperature 3"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::NamedErrors)]),
 ];
 
-fn refuse(subject: &Subject, bad_requests: Vec<BadRequest>) -> Result<Evidence> {
+fn refuse(subject: &Subject, kind: BadInput) -> Result<Evidence> {
+    let bad_requests = subject.dialect().bad_requests(kind);
     let mut canary = Canary::new(subject)?;
     for bad in &bad_requests {
         refusal_of(subject, bad)?;
@@ -117,17 +119,17 @@ fn refuse(subject: &Subject, bad_requests: Vec<BadRequest>) -> Result<Evidence> 
 fn refusal_of(subject: &Subject, bad: &BadRequest) -> Result<Option<Refusal>> {
     let limit = REFUSAL_LIMIT.max(subject.golden()?.canary.limit());
     let response = subject.ask_raw(&bad.name, &bad.bytes, limit)?;
-    Ok(bad.judge(&response)?)
+    Ok(bad.judge(subject.dialect(), &response)?)
 }
 
 fn methods(subject: &Subject) -> Result<Evidence> {
-    let bad_requests = dialect::wrong_methods();
+    let bad_requests = subject.dialect().bad_requests(BadInput::WrongMethod);
     let mut canary = Canary::new(subject)?;
     for bad in &bad_requests {
         let response = subject.ask_raw(&bad.name, &bad.bytes, REFUSAL_LIMIT)?;
-        bad.judge(&response)?;
+        bad.judge(subject.dialect(), &response)?;
         let allow = response.header("allow").unwrap_or("none");
-        let method = bad.method_to_allow().unwrap_or_default();
+        let method = bad.allow.unwrap_or_default();
         let named = allow.split(',').any(|word| word.trim() == method);
         let place = format!("{}, `Allow`", bad.name);
         ensure_kept(named, &place, method, allow)?;
@@ -138,7 +140,7 @@ fn methods(subject: &Subject) -> Result<Evidence> {
 }
 
 fn framing(subject: &Subject) -> Result<Evidence> {
-    let bad_requests = dialect::framing();
+    let bad_requests = subject.dialect().broken_framing();
     let mut canary = Canary::new(subject)?;
     let mut hung_up = 0;
     for (name, bytes) in &bad_requests {
@@ -189,20 +191,20 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
 fn half_a_body(subject: &Subject) -> Result<RawConnection> {
     let port = subject.worker.launch().port;
     let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.context.stop)?;
-    connection.send(&dialect::half_a_request(), REFUSAL_LIMIT)?;
+    connection.send(&subject.dialect().half_a_request(), REFUSAL_LIMIT)?;
     Ok(connection)
 }
 
 /// One bad request for each field, and those that blame none.
-fn telling_requests() -> Vec<BadRequest> {
+fn telling_requests(dialect: &dyn Dialect) -> Vec<BadRequest> {
     let mut telling: Vec<BadRequest> = Vec::new();
-    for bad in dialect::invalid_fields() {
+    for bad in dialect.bad_requests(BadInput::Field) {
         let known = telling.iter().filter(|known| known.field == bad.field);
         if known.count() < 3 {
             telling.push(bad);
         }
     }
-    telling.extend(dialect::beyond_context());
+    telling.extend(dialect.bad_requests(BadInput::BeyondContext));
     telling
 }
 
@@ -210,15 +212,15 @@ fn messages(subject: &Subject) -> Result<Evidence> {
     let expected = "a message that names the field, or what was got";
     judge_messages(
         subject,
-        telling_requests(),
+        telling_requests(subject.dialect()),
         expected,
         BadRequest::is_named_by,
     )
 }
 
 fn helpful_messages(subject: &Subject) -> Result<Evidence> {
-    let mut telling = telling_requests();
-    telling.extend(dialect::media_types());
+    let mut telling = telling_requests(subject.dialect());
+    telling.extend(subject.dialect().bad_requests(BadInput::MediaType));
     let expected = "a message that names what was got and what is allowed";
     judge_messages(subject, telling, expected, BadRequest::is_explained_by)
 }
@@ -257,8 +259,8 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
     auxiliary.wait_until_ready()?;
     let golden = subject.golden()?;
     let limit = golden.limit(CONTEXT, 0);
-    let mut request = dialect::InferenceRequest::greedy("Hello", 1);
-    let prompt_tokens = auxiliary.infer(&request, limit)?.prompt_tokens as u32;
+    let mut request = InferenceRequest::greedy("Hello", 1);
+    let prompt_tokens = auxiliary.infer(&request, limit)?.prompt_tokens()? as u32;
     let place = "a worker with --ctx-size 64";
     let room = CONTEXT.saturating_sub(prompt_tokens);
     let got = format!("`prompt_tokens` {prompt_tokens}");
@@ -266,8 +268,9 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
     request.max_tokens = Some(room);
     auxiliary.infer(&request, limit)?;
     request.max_tokens = Some(room + 1);
-    let response = auxiliary.ask(&request.to_request(false), limit)?;
-    let refused = dialect::read_refusal(&response, 422, "context_length_exceeded");
+    let dialect = auxiliary.dialect();
+    let response = auxiliary.ask(&dialect.inference_request(&request, false), limit)?;
+    let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
     refused.map_err(|mismatch| Mismatch {
         place: format!(
             "{place}, {prompt_tokens} prompt tokens and {} more",

@@ -5,9 +5,7 @@ use anyhow::Result;
 use super::judge::ensure_kept;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{
-    HeartbeatPayload, is_heartbeat_request, read_heartbeat,
-};
+use crate::tasks::worker::target::dialect::HeartbeatPayload;
 
 /// How late a beat may be.
 pub fn tolerance_ms(interval_ms: f64) -> f64 {
@@ -45,7 +43,7 @@ pub fn late_beat(subject: &Subject, seen: usize, excused: f64) -> Result<Option<
     Ok(first.map(|(_, number, late_ms)| {
         Mismatch::new(
             format!("heartbeat #{number}"),
-            format!("{interval_ms:.0} ms after the one before, {tolerance_ms:.0} ms late at most"),
+            format!("{interval_ms:.0} ms after the one before, at most {tolerance_ms:.0} ms late"),
             format!("late by {late_ms:.0} ms"),
         )
     }))
@@ -110,8 +108,7 @@ pub fn lag_ms(subject: &Subject, from_ms: f64, to_ms: f64) -> f64 {
 pub fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
     subject.hive.ensure_alive()?;
     let read = |request: Heartbeat| -> Result<_, Mismatch> {
-        is_heartbeat_request(&request)?;
-        let payload = read_heartbeat(&request)?;
+        let payload = subject.dialect().read_heartbeat(&request)?;
         Ok((request, payload))
     };
     let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();

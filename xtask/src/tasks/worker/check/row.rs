@@ -8,6 +8,7 @@ use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{ByHand, Promise};
 
 /// A promise, and how it is tried. Built by [`Check::isolation`] and its siblings, which give each
 /// row the defaults of its suite.
@@ -15,6 +16,8 @@ use crate::tasks::worker::target::Subject;
 pub struct Check {
     /// What is known without running it.
     pub info: CheckInfo,
+    /// A line for a shell that shows it by hand.
+    pub by_hand: fn(&ByHand) -> String,
     /// What must hold before it makes sense: an unmet need skips the check, with the reason; a body
     /// never skips itself.
     pub needs: &'static [Need],
@@ -44,6 +47,8 @@ pub enum Need {
     Signals,
     /// The backend has a device whose driver tells who uses it.
     Device,
+    /// The worker's protocol promises this.
+    Promised(Promise),
 }
 
 impl Check {
@@ -87,8 +92,8 @@ impl Check {
                 promise: "",
                 contract: "",
                 explanation: "",
-                by_hand: "",
             },
+            by_hand: |_| String::new(),
             needs: &[],
             trial,
         }
@@ -112,9 +117,9 @@ impl Check {
         self
     }
 
-    /// A command that shows it by hand.
-    pub const fn by_hand(mut self, command: &'static str) -> Self {
-        self.info.by_hand = command;
+    /// A line for a shell that shows it by hand.
+    pub const fn by_hand(mut self, line: fn(&ByHand) -> String) -> Self {
+        self.by_hand = line;
         self
     }
 
@@ -168,6 +173,8 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
+            Need::Promised(promise) if subject.dialect().promises(promise) => None,
+            Need::Promised(promise) => Some(format!("the protocol has no {}", promise.name())),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }

@@ -10,15 +10,15 @@ use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{BeatState, read_heartbeat};
+use crate::tasks::worker::target::dialect::BeatState;
 
 /// The stop.
 pub const CHECKS: &[Check] = &[
     Check::isolation("shutdown.orderly", stops_orderly)
-        .promise("stops when it is asked to: a last heartbeat says so, and it exits with 0")
+        .promise("stops when it is asked to: it sends a last heartbeat and exits with 0")
         .quote("The last heartbeat says `Draining`. Exit status 0.")
-        .explanation("Another exit status, no end within the drain time, or no last heartbeat with state Draining fails it.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; echo $?")
+        .explanation("Fails if the exit status isn't 0, the process outlives the drain time, or the last heartbeat isn't Draining.")
+        .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; echo $?")
         .needs(&[Need::Ready])
         .at(Phase::End),
 ];
@@ -47,7 +47,9 @@ fn stops_orderly(subject: &Subject) -> Result<Evidence> {
     // one that arrived last, or the one that was sent last.
     let last_states = || -> Result<Vec<BeatState>> {
         let heartbeats = subject.hive.heartbeats();
-        let beats = heartbeats.iter().map(read_heartbeat);
+        let beats = heartbeats
+            .iter()
+            .map(|beat| subject.dialect().read_heartbeat(beat));
         let beats = beats.collect::<Result<Vec<_>, _>>()?;
         let sent_last = beats.iter().max_by_key(|beat| beat.sequence);
         let last = beats.last().into_iter().chain(sent_last);
@@ -73,7 +75,9 @@ fn stops_orderly(subject: &Subject) -> Result<Evidence> {
 /// The beats of the stop, too, say whose they are, and that they come after all others.
 fn say_who_and_in_order(subject: &Subject) -> Result<()> {
     let heartbeats = subject.hive.heartbeats();
-    let beats = heartbeats.iter().map(read_heartbeat);
+    let beats = heartbeats
+        .iter()
+        .map(|beat| subject.dialect().read_heartbeat(beat));
     let beats = beats.collect::<Result<Vec<_>, _>>()?;
     let worker_id = &subject.worker.launch().worker_id;
     let sent_last = beats.iter().max_by_key(|beat| beat.sequence);

@@ -10,28 +10,28 @@ use crate::tasks::worker::net::raw::{RawConnection, spell};
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::other_start::OtherStart;
-use crate::tasks::worker::target::{Subject, dialect};
 
 /// The start: first of all.
 pub const CHECKS: &[Check] = &[
     Check::isolation("start.answers", answers_soon)
-        .promise("answers HTTP within a second of its start, while the model is still loading")
+        .promise("answers HTTP within a second of its start, even while the model is loading")
         .quote("The port answers within 1 s of the start, while the model is still loading.")
-        .explanation("Health is asked for every few milliseconds from the start on; a first answer after more than a second fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .explanation("Polls health every few milliseconds from the start; fails if the first answer takes more than a second.")
+        .by_hand(|by| by.health("-i"))
         .at(Phase::Start),
     Check::isolation("start.ready", becomes_ready)
-        .promise("becomes ready in time and says nothing wrong on the way")
+        .promise("becomes ready in time, with correct answers on the way")
         .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
-        .explanation("Not being ready within --timeout, an early exit, or a malformed answer on the way fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/ready")
+        .explanation("Fails if the worker isn't ready within --timeout, exits early, or gives a malformed answer on the way.")
+        .by_hand(|by| by.ready("-i"))
         .at(Phase::Start),
     Check::isolation("start.loopback_only", loopback_only)
-        .promise("can't be reached from other machines unless it was told to")
+        .promise("listens on loopback only unless it was told otherwise")
         .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
-        .explanation("Without --host the worker is asked for health at this machine's other addresses; an answer there fails it.")
-        .by_hand("curl -i -m 1 http://127.0.0.1:18081/v1/health --connect-to 127.0.0.1:18081:127.0.0.2:18081")
+        .explanation("Requests health at this machine's other addresses from a worker without --host; fails if it answers there.")
+        .by_hand(|by| by.health("-i -m 1 --connect-to 127.0.0.1:18081:127.0.0.2:18081"))
         .needs(&[Need::Ready])
         .at(Phase::Start),
 ];
@@ -92,11 +92,13 @@ fn loopback_only(subject: &Subject) -> Result<Evidence> {
             stop.check()?;
             continue;
         };
-        connection.send(&spell(&dialect::health_request()), HEALTH_LIMIT)?;
+        connection.send(&spell(&subject.dialect().health_request()), HEALTH_LIMIT)?;
         let answer = connection.read_answer("health", HEALTH_LIMIT);
         let is_ours = answer
-            .and_then(|answer| Ok(dialect::read_health(&answer)?))
-            .is_ok_and(|health| health.worker_id == subject.worker.launch().worker_id);
+            .and_then(|answer| Ok(subject.dialect().read_health(&answer)?))
+            .is_ok_and(|health| {
+                health.worker_id.as_ref() == Some(&subject.worker.launch().worker_id)
+            });
         ensure_kept(
             !is_ours,
             &format!("health at {address}"),

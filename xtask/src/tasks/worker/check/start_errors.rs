@@ -4,14 +4,15 @@ use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::logs::has_level;
-use super::row::Check;
+use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
 
 const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
 
-const EXPLANATION: &str = "Serving anyway, exit status 0 or a crash, staying, or anything on stderr but log lines and one line `error: what: cause` fails it.";
+const EXPLANATION: &str = "Fails if it serves anyway, exits with 0, crashes, stays, or writes anything to standard error but log lines and one line `error: what: cause`.";
 
 /// Starts that can't work.
 pub const CHECKS: &[Check] = &[
@@ -19,47 +20,56 @@ pub const CHECKS: &[Check] = &[
         .promise("refuses to start without its model")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model missing.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--model", "missing.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.not_a_model", |subject| judge(subject, &["text file as model", "empty file as model"]))
         .promise("refuses to start with a text file or an empty file as its model")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model README.md --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--model", "README.md")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.truncated_model", |subject| judge(subject, &["half a model", "a model without its end"]))
         .promise("refuses to start with a model whose end is missing")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model half.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.unsupported_model", |subject| judge(subject, &["unknown architecture", "unknown quantisation"]))
-        .promise("refuses to start with an architecture or a quantisation that nobody knows")
+        .promise("refuses to start with an unknown architecture or quantisation")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model unknown.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--model", "unknown.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.taken_port", |subject| judge(subject, &["taken port"]))
-        .promise("refuses to start on a port that is taken")
+        .promise("refuses to start on a port that is in use")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 19200 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--port", "19200")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.unknown_backend", |subject| judge(subject, &["unknown backend"]))
-        .promise("refuses to start on a backend that there is not")
+        .promise("refuses to start on an unknown backend")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend abacus --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--backend", "abacus")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.absent_backend", |subject| judge(subject, &["metal", "cuda"]))
-        .promise("never computes on the cpu when it was asked for a backend that isn't there")
+        .promise("never falls back to the CPU when the requested backend is missing")
         .quote("It never falls back from one backend to another.")
-        .explanation("--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.")
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend metal --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .explanation("Tries --backend metal off macOS, and cuda without an NVIDIA device; fails if it serves anyway, or like the other start errors.")
+        .by_hand(|by| by.worker(&[("--backend", "metal")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device"]))
         .promise("refuses to start on a device that this machine lacks")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 4242 --port 18081 --hive-url http://127.0.0.1:19200"),
+        .by_hand(|by| by.worker(&[("--device", "4242")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.open_host", |subject| judge(subject, &["open host without a token"]))
-        .promise("refuses to open itself to other machines without a token")
+        .promise("refuses to listen beyond loopback without a token")
         .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
         .explanation(EXPLANATION)
-        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0"),
+        .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
 ];
 
 fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {

@@ -6,7 +6,7 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::dialect::{Promise, Reason};
 use crate::tasks::worker::target::token::TokenObservation;
 
 /// A worker with a token.
@@ -14,21 +14,21 @@ pub const CHECKS: &[Check] = &[
     Check::contract("token.required", required)
         .promise("refuses every request without its token")
         .quote("no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.")
-        .explanation("Health, ready and inference of an open worker without a token, with half of it, more than it, another one, another scheme; anything but 401 fails it.")
-        .by_hand("curl -i http://127.0.0.1:18081/v1/health -H 'Authorization: Bearer nonsense'")
-        .needs(&[Need::Ready]),
+        .explanation("Sends health, ready and inference without the token, with part of it, with more than it, with another one and another scheme; fails on anything but 401.")
+        .by_hand(|by| by.health("-i -H 'Authorization: Bearer nonsense'"))
+        .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.accepted", accepted)
-        .promise("serves those who have its token")
+        .promise("serves requests with its token")
         .quote("Whenever the variable is set, on loopback too, every request must carry `Authorization: Bearer TOKEN`; health and paths that don't exist are no exceptions.")
-        .explanation("Health, ready and inference with the right token, before and after wrong ones; a refusal fails it.")
-        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/health -H "Authorization: Bearer $WORKER_API_TOKEN""#)
-        .needs(&[Need::Ready]),
+        .explanation("Sends health, ready and inference with the right token, before and after wrong ones; fails if one is refused.")
+        .by_hand(|by| by.health("-i -H \"Authorization: Bearer $WORKER_API_TOKEN\""))
+        .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.never_logged", never_logged)
-        .promise("never writes its token into its log")
+        .promise("never logs its token")
         .quote("The comparison takes constant time and the token is never logged.")
-        .explanation("A line of the log with the token in it fails it.")
-        .by_hand("WORKER_API_TOKEN=secret llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0")
-        .needs(&[Need::Ready]),
+        .explanation("Fails if a line of the log contains the token.")
+        .by_hand(|by| String::from("WORKER_API_TOKEN=secret ") + &by.worker(&[("--host", "0.0.0.0")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
@@ -38,7 +38,10 @@ fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
 fn required(subject: &Subject) -> Result<Evidence> {
     let token = observed(subject)?;
     for (how, response) in &token.without_token {
-        read_refusal(response, 401, "unauthorized").map_err(|mismatch| Mismatch {
+        let refused = subject
+            .dialect()
+            .read_refusal(response, Reason::Unauthorized);
+        refused.map_err(|mismatch| Mismatch {
             place: format!("{} with {how}", mismatch.place),
             ..mismatch
         })?;

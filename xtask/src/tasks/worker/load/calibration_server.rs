@@ -11,7 +11,6 @@ use anyhow::{Context, Result};
 
 use crate::tasks::worker::net::client::Request;
 use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{known_end, known_token};
 
 /// A thread for each connection, with next to no stack.
 const STACK_BYTES: usize = 256 << 10;
@@ -69,7 +68,8 @@ impl CalibrationServer {
 
     /// A request that carries a number.
     pub fn request(number: usize) -> Request {
-        dialect::InferenceRequest::greedy(&number.to_string(), 1).to_request(true)
+        let request = dialect::InferenceRequest::greedy(&number.to_string(), 1);
+        dialect::native().inference_request(&request, true)
     }
 }
 
@@ -101,7 +101,7 @@ fn answer(
             index + 1
         };
         let bytes: Vec<u8> = (index..until)
-            .flat_map(|at| chunk(&known_token(at)))
+            .flat_map(|at| chunk(&dialect::native().spell_token(at)))
             .collect();
         due += script.gap;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -115,7 +115,7 @@ fn answer(
         sent.resize(length, Vec::new());
         sent[number] = stamps;
     }
-    stream.write_all(&chunk(&known_end(script.tokens)))?;
+    stream.write_all(&chunk(&dialect::native().spell_end(script.tokens)))?;
     stream.write_all(b"0\r\n\r\n")
 }
 
@@ -139,5 +139,5 @@ fn read_number(stream: &TcpStream) -> std::io::Result<usize> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(dialect::known_prompt(&body).parse().unwrap_or(0))
+    Ok(dialect::native().prompt_in(&body).parse().unwrap_or(0))
 }

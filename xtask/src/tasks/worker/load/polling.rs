@@ -8,10 +8,7 @@ use anyhow::{Context, Result};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{
-    Completion, InferenceRequest, is_busy_refusal, read_heartbeat,
-};
+use crate::tasks::worker::target::dialect::{Completion, Dialect, InferenceRequest, Reason};
 
 /// How many requests are under way at any time.
 const STREAMS: u32 = 8;
@@ -72,7 +69,7 @@ impl LoadObservation {
         let golden = subject.golden()?;
         let tokens = golden.tokens_in(REQUEST_TIME, 4, 64);
         let limit = golden.limit(tokens, STREAMS);
-        let client = &subject.client();
+        let (client, dialect) = (&subject.client(), subject.dialect());
         let over = AtomicBool::new(false);
         // Just after a periodic beat, so that the next one is due under load, a whole interval later.
         await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
@@ -81,12 +78,13 @@ impl LoadObservation {
             let over = &over;
             let streams = (0..STREAMS).map(|number| {
                 let request = load_request(number, tokens);
-                scope.spawn(move || keep_busy(client, &request, limit, over))
+                let request = dialect.inference_request(&request, false);
+                scope.spawn(move || keep_busy(dialect, client, &request, limit, over))
             });
             let streams: Vec<_> = streams.collect();
             let ask = |request: Request| move || ask_until(client, &request, over);
-            let health = scope.spawn(ask(dialect::health_request()));
-            let ready = scope.spawn(ask(dialect::ready_request()));
+            let health = scope.spawn(ask(dialect.health_request()));
+            let ready = scope.spawn(ask(dialect.ready_request()));
             let waited = wait(subject, window);
             over.store(true, Ordering::Relaxed);
             let streams: Vec<Busy> = streams
@@ -112,6 +110,7 @@ impl LoadObservation {
 
 /// Sends all requests at once, and gives the answers in their order. A full queue is waited for.
 pub fn at_once(
+    dialect: &'static dyn Dialect,
     client: &Client,
     requests: &[InferenceRequest],
     limit: Duration,
@@ -119,7 +118,7 @@ pub fn at_once(
     std::thread::scope(|scope| {
         let threads: Vec<_> = requests
             .iter()
-            .map(|request| scope.spawn(move || insist(client, request, limit)))
+            .map(|request| scope.spawn(move || insist(dialect, client, request, limit)))
             .collect();
         let joined = threads.into_iter().map(|thread| thread.join());
         joined
@@ -145,20 +144,21 @@ fn load_request(number: u32, tokens: u32) -> InferenceRequest {
 
 /// Sends the request again and again.
 fn keep_busy(
+    dialect: &dyn Dialect,
     client: &Client,
-    request: &InferenceRequest,
+    request: &Request,
     limit: Duration,
     over: &AtomicBool,
 ) -> Busy {
     let mut busy = Busy::default();
     while !over.load(Ordering::Relaxed) && busy.trouble.is_none() {
-        let sent = client.send(&request.to_request(false), limit);
+        let sent = client.send(request, limit);
         match sent {
-            Ok(response) if is_busy_refusal(&response) => {
+            Ok(response) if is_busy(dialect, &response) => {
                 busy.queue_full += 1;
                 std::thread::sleep(RETRY_INTERVAL);
             }
-            Ok(response) => match dialect::read_completion(&response) {
+            Ok(response) => match dialect.read_completion(&response) {
                 Ok(_) => busy.answered += 1,
                 Err(mismatch) => busy.trouble = Some(mismatch.to_string()),
             },
@@ -169,16 +169,27 @@ fn keep_busy(
     busy
 }
 
-fn insist(client: &Client, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+/// Whether the queue is full: then the request may come again.
+fn is_busy(dialect: &dyn Dialect, response: &Response) -> bool {
+    dialect.read_refusal(response, Reason::QueueFull).is_ok()
+}
+
+fn insist(
+    dialect: &dyn Dialect,
+    client: &Client,
+    request: &InferenceRequest,
+    limit: Duration,
+) -> Result<Completion> {
+    let request = dialect.inference_request(request, false);
     let began = Instant::now();
     loop {
         let left = limit.saturating_sub(began.elapsed());
-        let response = client.send(&request.to_request(false), left)?;
-        if is_busy_refusal(&response) && !left.is_zero() {
+        let response = client.send(&request, left)?;
+        if is_busy(dialect, &response) && !left.is_zero() {
             std::thread::sleep(RETRY_INTERVAL);
             continue;
         }
-        return Ok(dialect::read_completion(&response)?);
+        return Ok(dialect.read_completion(&response)?);
     }
 }
 
@@ -213,7 +224,10 @@ fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
     let seen = subject.hive.heartbeats().len();
     let is_periodic = || {
         let beats = subject.hive.heartbeats();
-        let state = |at: usize| read_heartbeat(&beats[at]).ok().map(|beat| beat.state);
+        let state = |at: usize| {
+            let beat = subject.dialect().read_heartbeat(&beats[at]);
+            beat.ok().map(|beat| beat.state)
+        };
         let last = beats.len().saturating_sub(1);
         last >= seen.max(1) && state(last) == state(last - 1)
     };

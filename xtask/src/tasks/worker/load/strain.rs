@@ -107,7 +107,7 @@ struct Shared {
 
 /// Asks whatever listens on the port, once. Fails with a [`Mismatch`] unless the answer keeps the rules.
 pub fn ask_once(port: u16, request: &InferenceRequest, limit: Duration) -> Result<Timed> {
-    let bytes = timed::spell(&request.to_request(true));
+    let bytes = timed::spell(&dialect::native().inference_request(request, true));
     let timed = timed::record(port, &bytes, limit).digest();
     match &timed.outcome {
         RequestOutcome::Valid => Ok(timed),
@@ -147,7 +147,7 @@ impl Strain {
         (limit, health_limit): (Duration, Duration),
     ) -> Result<Self> {
         let spell = |order: &Order| {
-            let bytes = timed::spell(&order.request.to_request(true));
+            let bytes = timed::spell(&dialect::native().inference_request(&order.request, true));
             (bytes, order.clone())
         };
         let shared = Arc::new(Shared {
@@ -316,7 +316,7 @@ impl Shared {
     /// Asks whether the worker lives, and whether it is the one that was meant.
     fn health(&self) -> Result<()> {
         let client = lock(&self.client).clone();
-        let response = match client.send(&dialect::health_request(), HEALTH_PATIENCE) {
+        let response = match client.send(&dialect::native().health_request(), HEALTH_PATIENCE) {
             Ok(response) => response,
             Err(error) => {
                 let no_answer = error.downcast::<NoAnswer>()?;
@@ -327,8 +327,9 @@ impl Shared {
                 ));
             }
         };
-        let health = dialect::read_health(&response)?;
-        let got = (health.status.as_str(), health.worker_id.as_str());
+        let health = dialect::native().read_health(&response)?;
+        let worker_id = health.worker_id.unwrap_or_default();
+        let got = (health.status.as_str(), worker_id.as_str());
         if got != ("healthy", self.worker_id.as_str()) {
             let expected = format!("healthy, from {}", self.worker_id);
             let got = format!("{}, from {}", got.0, got.1);

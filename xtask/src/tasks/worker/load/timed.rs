@@ -170,7 +170,7 @@ impl Recording {
             None => return Err(failed(self.cause("hung up without an answer"))),
             Some((200, _)) => {}
             Some((status, body)) => {
-                let said = dialect::refusal_in_short(&body);
+                let said = dialect::native().error_in_short(&body);
                 return Err(failed(format!("status {status}{said}")));
             }
         }
@@ -196,6 +196,7 @@ impl Recording {
             return Ok(None);
         };
         let mut parser = SseParser::default();
+        let mut decoder = dialect::native().decoder();
         let mut end = None;
         let mut broken = None;
         let mut from = pieces.begin;
@@ -204,8 +205,9 @@ impl Recording {
             let mut tokens = 0;
             for piece in pieces.between(from, *to) {
                 parser.push(&self.bytes[piece], &mut |event| {
-                    let event = match dialect::read_stream_event(&event) {
-                        Ok(event) => event,
+                    let event = match decoder.read(&event) {
+                        Ok(Some(event)) => event,
+                        Ok(None) => return,
                         Err(mismatch) => {
                             broken.get_or_insert(mismatch.to_string());
                             return;
@@ -215,9 +217,9 @@ impl Recording {
                         broken.get_or_insert(String::from("an event after the end"));
                     }
                     match event {
-                        StreamEvent::Token { index, text } => {
+                        StreamEvent::Text { index, text, .. } => {
                             let expected = count(timed) + u64::from(tokens);
-                            if index != expected {
+                            if let Some(index) = index.filter(|index| *index != expected) {
                                 let reason = format!("index {index} instead of {expected}");
                                 broken.get_or_insert(reason);
                             }
@@ -226,8 +228,8 @@ impl Recording {
                         }
                         StreamEvent::End(completion) => {
                             timed.took = since;
-                            timed.prompt_tokens = completion.prompt_tokens;
-                            end = Some(completion.tokens);
+                            timed.prompt_tokens = completion.prompt_tokens.unwrap_or_default();
+                            end = completion.tokens;
                         }
                         StreamEvent::Error(message) => {
                             broken.get_or_insert(format!("error {message}"));

@@ -21,8 +21,6 @@ pub struct CheckInfo {
     pub contract: &'static str,
     /// One line: what is done, and what fails it.
     pub explanation: &'static str,
-    /// A command that shows it by hand: `curl` against the default port, or the worker's own.
-    pub by_hand: &'static str,
 }
 
 /// When in a run a check is tried. In their order.
@@ -111,7 +109,6 @@ mod tests {
             promise: "answers * streams",
             contract: "",
             explanation: "",
-            by_hand: "",
         };
         assert!(row.covers("bench.sweep_8") && row.covers(row.id));
         assert!(!row.covers("bench.sweep_") && !row.covers("bench.cold"));

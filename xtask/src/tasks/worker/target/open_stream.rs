@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::dialect;
-use super::dialect::StreamEvent;
+use super::dialect::{Dialect, StreamEvent};
 use super::recorder::Recorder;
 use super::stream;
 use super::stream::StreamedAnswer;
@@ -35,6 +34,7 @@ pub struct OpenStream {
     name: String,
     sent: Instant,
     recorder: Recorder,
+    dialect: &'static dyn Dialect,
     /// Whether what became of it is recorded.
     is_over: bool,
 }
@@ -54,17 +54,28 @@ pub enum Progress {
 
 impl OpenStream {
     /// Sends a request on a connection that is already there, as `recorder` has recorded it.
-    pub fn send(connection: RawConnection, request: &Request, recorder: Recorder) -> Result<Self> {
+    pub fn send(
+        dialect: &'static dyn Dialect,
+        connection: RawConnection,
+        request: &Request,
+        recorder: Recorder,
+    ) -> Result<Self> {
         let mut stream = Self {
             connection,
             name: request.name(),
             sent: Instant::now(),
             recorder,
+            dialect,
             is_over: false,
         };
         let sent = stream.connection.send(&raw::spell(request), SEND_LIMIT);
         sent.inspect_err(|error| stream.is_lost(error))?;
         Ok(stream)
+    }
+
+    /// Sends bytes that don't belong to the request.
+    pub fn send_more(&mut self, bytes: &[u8]) -> Result<()> {
+        self.connection.send(bytes, SEND_LIMIT)
     }
 
     /// Takes what has arrived, without waiting for more, and says how far that is.
@@ -109,7 +120,7 @@ impl OpenStream {
 
     /// The whole stream, which has to keep the rules of streams.
     pub fn finish_stream(self, limit: Duration) -> Result<StreamedAnswer> {
-        Ok(stream::read_whole(self.finish(limit)?)?)
+        Ok(stream::read_whole(self.dialect, self.finish(limit)?)?)
     }
 
     /// Goes away.
@@ -133,11 +144,13 @@ impl OpenStream {
             return Progress::Refused(status);
         }
         let (mut tokens, mut ended) = (0, false);
+        let mut decoder = self.dialect.decoder();
         SseParser::default().push(&body, &mut |event| {
-            match dialect::read_stream_event(&event) {
-                Ok(StreamEvent::Token { .. }) => tokens += 1,
+            match decoder.read(&event) {
+                Ok(None) => {}
+                Ok(Some(StreamEvent::Text { .. })) => tokens += 1,
                 // What can't be read ends the stream as far as we are concerned.
-                Ok(StreamEvent::End(_) | StreamEvent::Error(_)) | Err(_) => ended = true,
+                Ok(Some(StreamEvent::End(_) | StreamEvent::Error(_))) | Err(_) => ended = true,
             }
         });
         if ended {
@@ -164,20 +177,19 @@ impl Drop for OpenStream {
 /// How a stream ended that may end with an error: true for `end`, false for `error`.
 ///
 /// Fails with a [`Mismatch`] where it ended with neither, or with more than one.
-pub fn read_last_event(answer: &Response) -> Result<bool, Mismatch> {
+pub fn read_last_event(dialect: &dyn Dialect, answer: &Response) -> Result<bool, Mismatch> {
+    let mut decoder = dialect.decoder();
     let mut ends = Vec::new();
     let mut tokens = 0;
     let mut broken = None;
     let mut parser = SseParser::default();
-    parser.push(
-        &answer.body,
-        &mut |event| match dialect::read_stream_event(&event) {
-            Ok(StreamEvent::Token { .. }) => tokens += 1,
-            Ok(StreamEvent::End(_)) => ends.push(true),
-            Ok(StreamEvent::Error(_)) => ends.push(false),
-            Err(mismatch) => broken = Some(mismatch),
-        },
-    );
+    parser.push(&answer.body, &mut |event| match decoder.read(&event) {
+        Ok(None) => {}
+        Ok(Some(StreamEvent::Text { .. })) => tokens += 1,
+        Ok(Some(StreamEvent::End(_))) => ends.push(true),
+        Ok(Some(StreamEvent::Error(_))) => ends.push(false),
+        Err(mismatch) => broken = Some(mismatch),
+    });
     match (broken, ends.as_slice()) {
         (Some(mismatch), _) => Err(mismatch),
         (None, [is_end]) if !parser.has_remainder() => Ok(*is_end),

@@ -104,7 +104,7 @@ pub fn watch<'run>(
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let names = pool.launches().iter();
     let names = names.map(|launch| (launch.worker_id.clone(), launch.port));
-    let mut book = Book::new(names, interval_ms);
+    let mut book = Book::new(subject.dialect(), names, interval_ms);
     let journal = subject.context.journal;
     journal.emit(EventKind::StressStarted(StressPlan {
         workers: config.workers,

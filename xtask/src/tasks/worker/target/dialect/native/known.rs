@@ -3,19 +3,19 @@
 use serde_json::{Value, json};
 
 /// The prompt of a request; empty where there is none.
-pub fn known_prompt(body: &[u8]) -> String {
+pub fn prompt(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     body["prompt"].as_str().unwrap_or_default().to_owned()
 }
 
 /// A token event.
-pub fn known_token(index: u64) -> String {
+pub fn token(index: u64) -> String {
     let data = json!({"index": index, "text": " word"});
     format!("event: token\ndata: {data}\n\n")
 }
 
 /// The last event.
-pub fn known_end(tokens: u64) -> String {
+pub fn end(tokens: u64) -> String {
     let data = json!({
         "tokens": tokens,
         "finish_reason": "length",
