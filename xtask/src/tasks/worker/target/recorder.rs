@@ -10,8 +10,8 @@ use super::dialect::Dialect;
 use super::stream::StreamedAnswer;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Request, Response};
-use crate::tasks::worker::record::event::{Answer, EventKind};
-use crate::tasks::worker::record::facts::{AnswerMeta, Question, cut};
+use crate::tasks::worker::record::event::{EventKind, ResponseReceived};
+use crate::tasks::worker::record::facts::{AnswerMeta, RequestSent, cut};
 
 /// How much of a body is recorded.
 const BODY_BYTES: usize = 64 << 10;
@@ -53,7 +53,7 @@ impl Recorder {
         let body = request.body.as_ref().map(|(_, body)| body.as_slice());
         Self::begin(
             line,
-            Question {
+            RequestSent {
                 number: line.journal.next_number(),
                 id: line.check_id.to_owned(),
                 companion: line.auxiliary.clone(),
@@ -71,7 +71,7 @@ impl Recorder {
     pub fn of_bytes(line: &Line, name: &str, bytes: &[u8], limit: Duration) -> Self {
         Self::begin(
             line,
-            Question {
+            RequestSent {
                 number: line.journal.next_number(),
                 id: line.check_id.to_owned(),
                 companion: line.auxiliary.clone(),
@@ -85,7 +85,7 @@ impl Recorder {
         )
     }
 
-    fn begin(line: &Line, question: Question) -> Self {
+    fn begin(line: &Line, question: RequestSent) -> Self {
         let number = question.number;
         line.journal.emit(EventKind::Asked(question));
         Self {
@@ -127,7 +127,7 @@ impl Recorder {
         } else {
             body
         };
-        self.journal.emit(EventKind::Answered(Answer {
+        self.journal.emit(EventKind::Answered(ResponseReceived {
             id: self.id.to_owned(),
             request: response.request.clone(),
             status: response.status,
@@ -164,7 +164,7 @@ impl Recorder {
     pub fn streamed(&self, request: &Request, answer: &StreamedAnswer) {
         let since_sent = |at: Instant| between_ms(answer.sent, at);
         let arrivals = answer.tokens.iter().take(TOKENS as usize);
-        self.journal.emit(EventKind::Answered(Answer {
+        self.journal.emit(EventKind::Answered(ResponseReceived {
             id: self.id.to_owned(),
             request: request.name(),
             status: 200,

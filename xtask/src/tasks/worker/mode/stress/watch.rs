@@ -12,7 +12,7 @@ use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::load::strain::{Order, Strain};
 use crate::tasks::worker::process::platform::usage;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
-use crate::tasks::worker::record::stress::{Pulse, StressPlan, UsageSample};
+use crate::tasks::worker::record::stress::{StressPlan, StressProgress, UsageSample};
 use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
 
@@ -290,7 +290,7 @@ impl<'run> Watch<'run, '_, '_> {
             let last = member.samples.last().map(|sample| sample.memory_bytes);
             last.filter(|_| !member.strain.is_gone())
         });
-        let pulse = Pulse {
+        let pulse = StressProgress {
             since_ms: self.began.elapsed().as_millis() as u64,
             requests: tallies.iter().map(|tally| tally.requests).sum(),
             failures: tallies.iter().map(|tally| tally.failures).sum(),
