@@ -2,5 +2,10 @@
 
 pub mod client;
 pub mod framing;
+pub mod http;
 pub mod raw;
+pub mod recording;
+mod socket;
 pub mod sse;
+pub mod stream;
+mod transport;

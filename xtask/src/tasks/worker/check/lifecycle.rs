@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
@@ -160,7 +160,7 @@ pub fn loopback_only(subject: &Subject) -> Result<Evidence> {
             stop.check()?;
             continue;
         };
-        connection.send(&spell(&dialect::health_request()), HEALTH_LIMIT)?;
+        connection.send_request(&dialect::health_request(), HEALTH_LIMIT)?;
         let answer = connection.read_answer("health", HEALTH_LIMIT);
         let is_ours = answer
             .and_then(|answer| Ok(dialect::read_health(&answer)?))

@@ -15,11 +15,11 @@ use super::hive::MockHiveServer;
 use super::open_stream::OpenStream;
 use super::recorder::{Line, Recorder};
 use super::stream;
-use super::stream::StreamedAnswer;
 use super::worker::{Exit, Launch, PortLost, StartUp, WorkerProcess};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Request, Response};
 use crate::tasks::worker::net::raw::RawConnection;
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::event::{EventKind, Heartbeat};
@@ -144,7 +144,7 @@ impl AuxiliaryWorker {
     ) -> Result<StreamedAnswer> {
         let request = request.to_request(true);
         let recorder = Recorder::of(&self.line, &self.client, &request, limit);
-        match stream::receive(&self.client, &request, limit, |_| {}) {
+        match stream::receive(&dialect::Native, &self.client, &request, limit, |_| {}) {
             Ok(answer) => {
                 recorder.streamed(&request, &answer);
                 Ok(answer)
@@ -184,7 +184,7 @@ impl AuxiliaryWorker {
     /// A request on this connection, whose answer is read as far as somebody asks for it.
     pub fn open_on(&self, connection: RawConnection, request: &Request) -> Result<OpenStream> {
         let recorder = Recorder::of(&self.line, &self.client, request, self.ready_limit);
-        let stream = OpenStream::send(connection, request, recorder);
+        let stream = OpenStream::send(&dialect::Native, connection, request, recorder);
         stream.map_err(|error| self.worker.blame(error))
     }
 

@@ -8,7 +8,6 @@ mod bad;
 mod fields;
 mod heartbeat;
 mod inference;
-mod known;
 mod refusal;
 
 pub use bad::{
@@ -18,11 +17,9 @@ pub use bad::{
 pub use fields::{Fields, is_media_type};
 pub use heartbeat::{BeatState, HeartbeatPayload, is_heartbeat_request, read_heartbeat};
 pub use inference::{
-    Completion, FinishReason, InferenceRequest, StreamEvent, read_completion, read_phases,
-    read_stream_event,
+    Completion, FinishReason, InferenceRequest, Native, read_completion, read_phases,
 };
 
-pub use known::{known_end, known_prompt, known_token};
 pub use refusal::{Refusal, is_busy_refusal, read_refusal, refusal_in_short};
 
 use crate::tasks::worker::net::client::{Request, Response};

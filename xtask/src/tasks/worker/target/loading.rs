@@ -1,14 +1,14 @@
 //! A worker from its first millisecond until it is ready: what it says while it loads.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::Subject;
 use super::dialect;
 use super::dialect::{InferenceRequest, Readiness};
-use crate::tasks::worker::load::polling::Question;
-use crate::tasks::worker::net::client::{Client, NoAnswer, Response};
+use crate::tasks::worker::load::polling::{Question, ask};
+use crate::tasks::worker::net::client::{Client, Response};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::Mismatch;
 
@@ -79,20 +79,6 @@ impl LoadingObservation {
     }
 }
 
-fn ask(
-    client: &Client,
-    request: &crate::tasks::worker::net::client::Request,
-    limit: Duration,
-) -> Question {
-    let asked = Instant::now();
-    let response = client.send(request, limit);
-    Question {
-        asked,
-        answered: Instant::now(),
-        response: response.map_err(describe),
-    }
-}
-
 fn ask_health(client: &Client) -> Question {
     ask(client, &dialect::health_request(), QUESTION_LIMIT)
 }
@@ -105,13 +91,6 @@ fn says_ready(question: &Question) -> bool {
     let read = |response: &Response| dialect::read_ready(response).ok();
     let said = question.response.as_ref().ok().and_then(read);
     said == Some(Readiness::Ready)
-}
-
-fn describe(error: anyhow::Error) -> String {
-    match error.downcast::<NoAnswer>() {
-        Ok(no_answer) => no_answer.cause,
-        Err(error) => error.to_string(),
-    }
 }
 
 fn late(error: anyhow::Error) -> anyhow::Error {

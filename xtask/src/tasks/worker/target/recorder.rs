@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::dialect;
-use super::stream::StreamedAnswer;
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::net::client::{Client, Request, Response};
+use crate::tasks::worker::net::client::{Client, Note, Request, Response, Witness};
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::{Answer, EventKind};
 use crate::tasks::worker::record::facts::{AnswerMeta, Question, cut};
 
@@ -28,6 +28,13 @@ pub struct Line {
     pub check_id: &'static str,
     /// The name of the worker that is asked, where it isn't the one under test.
     pub auxiliary: Option<String>,
+}
+
+impl Witness for Line {
+    fn asked(&self, client: &Client, request: &Request, limit: Duration) -> Note {
+        let recorder = Recorder::of(self, client, request, limit);
+        Box::new(move |response| recorder.note(response))
+    }
 }
 
 /// How many tokens of one stream become events, and how much of their text.
@@ -103,12 +110,11 @@ impl Recorder {
     }
 
     /// Records what came of it.
-    pub fn note(&self, response: anyhow::Result<Response>) -> anyhow::Result<Response> {
-        match &response {
+    pub fn note(&self, response: &anyhow::Result<Response>) {
+        match response {
             Ok(answer) => self.answered(answer),
             Err(error) => self.unanswered(error),
         }
-        response
     }
 
     fn answered(&self, response: &Response) {
@@ -159,7 +165,7 @@ impl Recorder {
     /// Records the end of a streamed answer.
     pub fn streamed(&self, request: &Request, answer: &StreamedAnswer) {
         let since_sent = |at: Instant| between_ms(answer.sent, at);
-        let arrivals = answer.tokens.iter().take(TOKENS as usize);
+        let arrivals = answer.pieces.iter().take(TOKENS as usize);
         self.journal.emit(EventKind::Answered(Answer {
             id: self.id.to_owned(),
             request: request.name(),
@@ -170,8 +176,8 @@ impl Recorder {
                 number: self.number,
                 sent_ms: self.journal.elapsed_ms(answer.sent),
                 headers: Vec::new(),
-                phases: Some(answer.completion.phases()),
-                tokens_ms: arrivals.map(|(at, _)| since_sent(*at)).collect(),
+                phases: answer.completion.phases,
+                tokens_ms: arrivals.map(|piece| since_sent(piece.at)).collect(),
             }),
         }));
     }

@@ -1,16 +1,23 @@
 //! Under full load: health, readiness, heartbeats and answers.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::check::heartbeat::{lateness, tolerance_ms};
-use crate::tasks::worker::load::polling::{LoadObservation, Question};
+use crate::tasks::worker::load::generator::{LoadGenerator, Next, Turn, lock};
+use crate::tasks::worker::load::polling::{Poll, Question};
+use crate::tasks::worker::net::client::{Client, NoAnswer, Request};
+use crate::tasks::worker::process::stop::TimedOut;
+use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::Readiness;
+use crate::tasks::worker::target::dialect::{
+    InferenceRequest, Readiness, is_busy_refusal, read_heartbeat,
+};
 
 /// How long health may take.
 const HEALTH_LIMIT: Duration = Duration::from_millis(250);
@@ -20,6 +27,53 @@ const FAR_BEYOND: Duration = Duration::from_secs(1);
 
 /// The part of slow answers that a busy machine may be to blame for.
 const ACCIDENTS: f64 = 0.1;
+
+/// How many requests are under way at any time.
+const STREAMS: u32 = 8;
+
+/// The least time that is watched.
+const LEAST_WINDOW: Duration = Duration::from_millis(1500);
+
+/// Intervals of heartbeats that are watched, and a little.
+const INTERVALS: f64 = 2.3;
+
+/// How often health and readiness are asked for.
+const QUESTION_INTERVAL: Duration = Duration::from_millis(40);
+
+/// How long an answer about health may take before it counts as none.
+const QUESTION_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long one request of the load should take alone.
+const REQUEST_TIME: Duration = Duration::from_millis(120);
+
+/// How soon a request that found the queue full is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What was seen of a worker that works as hard as it can.
+#[derive(Debug)]
+struct LoadObservation {
+    /// When the load was full.
+    began: Instant,
+    /// When it ended.
+    ended: Instant,
+    /// Questions for health.
+    health: Vec<Question>,
+    /// Questions for readiness.
+    ready: Vec<Question>,
+    /// What came of the requests.
+    work: Work,
+}
+
+/// What came of the requests of a load.
+#[derive(Debug, Default)]
+struct Work {
+    /// How many were answered well.
+    answered: usize,
+    /// How many found the queue full.
+    queue_full: usize,
+    /// The first that went wrong.
+    trouble: Option<String>,
+}
 
 /// Under full load.
 pub const CHECKS: &[Check] = &[
@@ -70,22 +124,119 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
-    subject.seen.load.get(|| LoadObservation::make(subject))
+    subject.seen.of(|| LoadObservation::make(subject))
+}
+
+impl LoadObservation {
+    /// Keeps the worker busy for a while, and asks it questions meanwhile.
+    fn make(subject: &Subject) -> Result<LoadObservation> {
+        let interval_s = subject.context.config.heartbeat_interval_secs as f64;
+        let window = Duration::from_secs_f64(interval_s * INTERVALS).max(LEAST_WINDOW);
+        let golden = subject.golden()?;
+        let tokens = golden.tokens_in(REQUEST_TIME, 4, 64);
+        let limit = golden.limit(tokens, STREAMS);
+        let (client, stop) = (subject.client(), subject.context.stop);
+        // Just after a periodic beat, so that the next one is due under load, a whole interval later.
+        await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
+        let began = Instant::now();
+        let work = Arc::new(Mutex::new(Work::default()));
+        let (worker, seen) = (client.clone(), Arc::clone(&work));
+        let job = move |turn: Turn| work_once(&worker, turn.stream, tokens, limit, &seen);
+        let load = LoadGenerator::start(Load::Closed { streams: STREAMS }, &Arc::new(job))?;
+        let poll = |request: Request| {
+            Poll::start(&client, request, QUESTION_INTERVAL, QUESTION_LIMIT)
+        };
+        let health = poll(dialect::health_request())?;
+        let ready = poll(dialect::ready_request())?;
+        wait(subject, window)?;
+        load.end();
+        let (health, ready) = (health.end(stop)?, ready.end(stop)?);
+        load.settle(limit * 2, stop, || Ok(()))?;
+        Ok(LoadObservation {
+            began,
+            ended: began + window,
+            health,
+            ready,
+            work: std::mem::take(&mut *lock(&work)),
+        })
+    }
+}
+
+/// One request of a stream. The first that goes wrong ends its stream.
+fn work_once(
+    client: &Client,
+    stream: u32,
+    tokens: u32,
+    limit: Duration,
+    work: &Mutex<Work>,
+) -> Next {
+    let request = InferenceRequest {
+        temperature: Some(1.0),
+        seed: Some(u64::from(stream)),
+        ..InferenceRequest::greedy(&format!("Tell me more about number {stream}."), tokens)
+    };
+    let sent = client.send(&request.to_request(false), limit);
+    let mut work = lock(work);
+    let trouble = match sent {
+        Ok(response) if is_busy_refusal(&response) => {
+            work.queue_full += 1;
+            return Next::After(RETRY_INTERVAL);
+        }
+        Ok(response) => match dialect::read_completion(&response) {
+            Ok(_) => {
+                work.answered += 1;
+                return Next::Again;
+            }
+            Err(mismatch) => mismatch.to_string(),
+        },
+        Err(error) if error.is::<NoAnswer>() => error.to_string(),
+        // The run was interrupted.
+        Err(_) => return Next::Stop,
+    };
+    work.trouble.get_or_insert(trouble);
+    Next::Stop
+}
+
+/// Lets the window pass. Ends early when the worker or the run does.
+fn wait(subject: &Subject, window: Duration) -> Result<()> {
+    let began = Instant::now();
+    let name = "the end of the load";
+    subject.context.stop.wait_for(name, window * 2, || {
+        subject.worker.ensure_alive()?;
+        Ok((began.elapsed() >= window).then_some(()))
+    })
+}
+
+/// Waits for the next beat that brings no new state, or for `limit`: a worker that doesn't beat is
+/// judged elsewhere.
+fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
+    let seen = subject.hive.heartbeats().len();
+    let is_periodic = || {
+        let beats = subject.hive.heartbeats();
+        let state = |at: usize| read_heartbeat(&beats[at]).ok().map(|beat| beat.state);
+        let last = beats.len().saturating_sub(1);
+        last >= seen.max(1) && state(last) == state(last - 1)
+    };
+    let stop = subject.context.stop;
+    match stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(()))) {
+        Ok(()) => Ok(()),
+        Err(error) => error.downcast::<TimedOut>().map(drop),
+    }
 }
 
 fn answers(subject: &Subject) -> Result<Evidence> {
     let load = observed(subject)?;
-    if let Some(trouble) = &load.trouble {
+    if let Some(trouble) = &load.work.trouble {
         let expected = "a good answer, or 429 `queue_full`";
         return Err(Mismatch::new("one of eight clients", expected, trouble).into());
     }
     let got = "none";
-    ensure_kept(load.answered > 0, "eight clients", "answers", got)?;
-    let full = match load.queue_full {
+    ensure_kept(load.work.answered > 0, "eight clients", "answers", got)?;
+    let full = match load.work.queue_full {
         0 => String::new(),
         count => format!(", {count} times a full queue"),
     };
-    Ok(format!("{} answers{full}", load.answered))
+    Ok(format!("{} answers{full}", load.work.answered))
 }
 
 fn health(subject: &Subject) -> Result<Evidence> {
@@ -125,7 +276,7 @@ fn ready(subject: &Subject) -> Result<Evidence> {
             continue;
         };
         if let Readiness::NotReady(reason) = dialect::read_ready(response)?
-            && load.queue_full == 0
+            && load.work.queue_full == 0
         {
             let expected = "ready, as every request was taken";
             return Err(Mismatch::new(

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::load::polling::at_once;
+use crate::tasks::worker::load::generator::at_once;
+use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
@@ -231,13 +232,30 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
     let alone = requests.iter().map(|request| subject.infer(request));
     let alone = alone.collect::<Result<Vec<_>>>()?;
     let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
-    let beside = at_once(&subject.client(), &requests, limit);
+    let (client, stop) = (subject.client(), subject.context.stop);
+    let asked = requests.clone();
+    let ask = move |number: u32| insist(&client, &asked[number as usize], limit);
+    let beside = at_once(requests.len() as u32, limit * 2, stop, ask)?;
     for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
         let beside = beside.map_err(|error| subject.worker.blame(error))?;
         let place = format!("request {} of {BESIDE} at once", number + 1);
         ensure_same(&place, alone, &beside)?;
     }
     Ok(format!("{BESIDE} requests at once"))
+}
+
+/// Asks until the queue has room.
+fn insist(client: &Client, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+    let began = Instant::now();
+    loop {
+        let left = limit.saturating_sub(began.elapsed());
+        let response = client.send(&request.to_request(false), left)?;
+        if is_busy_refusal(&response) && !left.is_zero() {
+            std::thread::sleep(RETRY_INTERVAL);
+            continue;
+        }
+        return Ok(dialect::read_completion(&response)?);
+    }
 }
 
 /// Lengths to which the golden answer can be cut.

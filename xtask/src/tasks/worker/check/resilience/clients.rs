@@ -8,7 +8,7 @@ use super::{
     Check, Evidence, LATENESS, Level, Need, Subject, Suite, answers_as_ever, ensure_kept,
     ready_companion,
 };
-use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::read_completion;
 
@@ -95,12 +95,12 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     pace.long
         .expect_text("the stream of the slow reader", &answer.text())?;
-    Ok(format!("{} tokens, whole in the end", answer.tokens.len()))
+    Ok(format!("{} tokens, whole in the end", answer.tokens()))
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "slow-sender", &[])?;
-    let bytes = spell(&pace.golden.request.to_request(false));
+    let bytes = pace.golden.request.to_request(false).to_bytes(auxiliary.worker.launch().port);
     let mut senders = Vec::new();
     for _ in 0..SLOW_SENDERS {
         senders.push(auxiliary.connect()?);
@@ -149,7 +149,7 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
 
 fn half_requests(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "half-requests", &[])?;
-    let whole = spell(&pace.golden.request.to_request(true));
+    let whole = pace.golden.request.to_request(true).to_bytes(auxiliary.worker.launch().port);
     let text = String::from_utf8_lossy(&whole).into_owned();
     let head_length = text.find("\r\n\r\n").map_or(whole.len(), |at| at + 4);
     let (head, _) = text.split_at(head_length);

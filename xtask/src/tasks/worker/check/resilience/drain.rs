@@ -113,7 +113,7 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
     exits_orderly(&auxiliary, 2 * LATENESS)?;
     Ok(format!(
         "{} tokens, then exit status 0",
-        answer.tokens.len()
+        answer.tokens()
     ))
 }
 
@@ -196,7 +196,7 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
         if answer.status != 200 {
             read_refusal(&answer, 503, "not_ready")?;
             refused += 1;
-        } else if read_last_event(&answer)? {
+        } else if read_last_event(&dialect::Native, &answer)? {
             ended += 1;
         } else {
             cut += 1;

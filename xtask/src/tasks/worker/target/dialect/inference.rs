@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Fields, expect_status};
 use crate::tasks::worker::net::client::{Request, Response};
 use crate::tasks::worker::net::sse::SseEvent;
+use crate::tasks::worker::net::stream;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::facts::Phases;
 
@@ -206,4 +207,46 @@ fn read_end(fields: &Fields) -> Result<Completion, Mismatch> {
         prefill_ms: timings.duration_ms("prefill_ms")?,
         decode_ms: timings.duration_ms("decode_ms")?,
     })
+}
+
+/// The contract's streams, as the reader of streams wants them.
+#[derive(Debug)]
+pub struct Native;
+
+impl stream::StreamSpelling for Native {
+    fn decoder(&self) -> Box<dyn stream::StreamDecoder> {
+        Box::new(Native)
+    }
+
+    fn has_event_per_token(&self) -> bool {
+        true
+    }
+
+    fn error_in_short(&self, body: &[u8]) -> String {
+        super::refusal_in_short(body)
+    }
+}
+
+impl stream::StreamDecoder for Native {
+    fn read(&mut self, event: &SseEvent) -> Result<Option<stream::StreamEvent>, Mismatch> {
+        Ok(Some(match read_stream_event(event)? {
+            StreamEvent::Token { index, text } => stream::StreamEvent::Text {
+                index: Some(index),
+                text,
+                tokens: None,
+            },
+            StreamEvent::Error(message) => stream::StreamEvent::Error(message),
+            StreamEvent::End(end) => stream::StreamEvent::End(stream::Completion {
+                text: None,
+                finish_reason: match end.finish_reason {
+                    FinishReason::Stop => stream::FinishReason::Stop,
+                    FinishReason::Length => stream::FinishReason::Length,
+                },
+                tokens: Some(end.tokens),
+                completion_tokens: Some(end.completion_tokens),
+                prompt_tokens: Some(end.prompt_tokens),
+                phases: Some(end.phases()),
+            }),
+        }))
+    }
 }
