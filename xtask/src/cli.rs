@@ -1,6 +1,8 @@
 //! The command line, as types. Reads arguments and nothing else.
 
 mod benchmark;
+#[cfg(test)]
+mod reference;
 mod stress;
 
 use std::path::{Path, PathBuf};
@@ -180,8 +182,8 @@ impl WorkerTestArgs {
     }
 
     /// Whether only the client is to be measured.
-    pub fn is_tare(&self) -> bool {
-        self.benchmark.calibration
+    pub fn is_calibration(&self) -> bool {
+        self.benchmark.calibrate
     }
 
     /// What is to be answered from the table of checks instead of running anything.

@@ -35,8 +35,8 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
     if let Some(python) = args.self_test() {
         return tasks::worker::self_test(python);
     }
-    if args.is_tare() {
-        return tasks::worker::calibration();
+    if args.is_calibration() {
+        return tasks::worker::calibrate();
     }
     if let Some(question) = args.question() {
         return match question.answer() {

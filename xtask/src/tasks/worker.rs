@@ -161,7 +161,7 @@ pub fn test_all_backends(
 }
 
 /// Measures the load generator's own error and limits; gives the exit code.
-pub fn calibration() -> Result<ExitCode> {
+pub fn calibrate() -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
     let calibration = match mode::calibrate::measure(&stop) {
@@ -266,6 +266,7 @@ fn run(
         port => port,
     };
     let launch = Launch {
+        dialect: target::dialect::native(),
         binary,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),

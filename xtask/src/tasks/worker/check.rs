@@ -14,9 +14,10 @@ use anyhow::Result;
 pub use self::heartbeat::tolerance_ms;
 pub use self::lifecycle::LIVES;
 
-use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::config::{Backend, WorkerTestConfig};
 use crate::tasks::worker::record::event::{Level, Mismatch, Outcome, Suite};
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{ByHand, Promise, native};
 
 /// What the evidence was, in a few words; empty where the verdict says it all.
 pub type Evidence = String;
@@ -36,12 +37,24 @@ pub struct Check {
     pub contract: &'static str,
     /// One line: what is done, and what fails it.
     pub explanation: &'static str,
-    /// A command that shows it by hand: `curl` against the default port, or the worker's own.
-    pub curl: &'static str,
+    /// A line for a shell that shows it by hand.
+    pub by_hand: fn(&ByHand) -> String,
     /// An unmet need skips the check, with the reason; a body never skips itself.
     pub needs: &'static [Need],
     /// Tries the promise. A [`Mismatch`] means that it is broken, any other error that we can't tell.
     pub run: fn(&Subject) -> Result<Evidence>,
+}
+
+impl Check {
+    /// The line that shows it by hand, against a worker and a hive in their usual places.
+    pub fn by_hand(&self) -> String {
+        let usual = WorkerTestConfig::default();
+        (self.by_hand)(&ByHand {
+            dialect: native(),
+            port: usual.port,
+            hive_port: usual.hive_port,
+        })
+    }
 }
 
 /// What must hold before a check makes sense.
@@ -56,6 +69,8 @@ pub enum Need {
     Signals,
     /// The backend has a device whose driver tells who uses it.
     Device,
+    /// The worker's protocol promises this.
+    Promised(Promise),
 }
 
 /// The tables of the areas, in the order in which their checks run.
@@ -115,6 +130,8 @@ impl Need {
                     "Metal tells nobody how much of a device's memory a process has",
                 )),
             },
+            Need::Promised(promise) if subject.dialect().promises(promise) => None,
+            Need::Promised(promise) => Some(format!("the protocol has no {}", promise.name())),
             Need::Signals if cfg!(unix) => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }
@@ -155,7 +172,6 @@ fn ensure_kept(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::config::WorkerTestConfig;
     use std::collections::HashSet;
 
     #[test]
@@ -189,19 +205,14 @@ mod tests {
                 check.explanation
             );
             assert!(!check.explanation.contains('\n'), "{id}");
-            let by_hand = ["curl ", "llm-worker-rbee ", "printf "];
+            let line = check.by_hand();
+            let programs = ["curl ", "llm-worker-rbee ", "printf ", "WORKER_API_TOKEN="];
             assert!(
-                by_hand.iter().any(|word| check.curl.starts_with(word))
-                    || check.curl.starts_with("WORKER_API_TOKEN="),
-                "{id}: {}",
-                check.curl
+                programs.iter().any(|word| line.starts_with(word)),
+                "{id}: {line}"
             );
-            assert!(!check.curl.contains('\n'), "{id}: one line");
-            if check.curl.starts_with("curl ") {
-                let port = WorkerTestConfig::default().port;
-                let address = format!("127.0.0.1:{port}/");
-                assert!(check.curl.contains(&address), "{id}: {}", check.curl);
-            }
+            assert!(!line.contains('\n'), "{id}: one line");
+            assert!(line.contains("18081"), "{id}: {line}");
         }
     }
 

@@ -42,14 +42,14 @@ fn list() -> String {
 
 fn about(check: &Check) -> String {
     format!(
-        "{id}\n\n  The worker {promise}.\n\n  suite     {suite}\n  level     {level}\n  contract  {contract}\n  tried     {explanation}\n  by hand   {curl}\n",
+        "{id}\n\n  The worker {promise}.\n\n  suite     {suite}\n  level     {level}\n  contract  {contract}\n  tried     {explanation}\n  by hand   {by_hand}\n",
         id = check.id,
         promise = check.promise,
         suite = check.suite.as_str(),
         level = check.level.as_str(),
         contract = check.contract,
         explanation = check.explanation,
-        curl = check.curl,
+        by_hand = check.by_hand(),
     )
 }
 
@@ -64,7 +64,7 @@ mod tests {
             let line = format!("  {} ", check.id);
             assert_eq!(list.matches(&line).count(), 1, "{}", check.id);
             let about = Question::About(check.id.to_owned()).answer().unwrap();
-            assert!(about.contains(check.contract) && about.contains(check.curl));
+            assert!(about.contains(check.contract) && about.contains(&check.by_hand()));
         }
     }
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use self::auxiliary::AuxiliaryWorker;
-use self::dialect::{Completion, Health, InferenceRequest, Readiness};
+use self::dialect::{Completion, Dialect, Health, InferenceRequest, Readiness};
 use self::golden::Golden;
 use self::hive::MockHiveServer;
 use self::observations::Observations;
@@ -99,16 +99,21 @@ pub struct Subject<'run> {
 }
 
 impl Subject<'_> {
+    /// How it is talked to.
+    pub fn dialect(&self) -> &'static dyn Dialect {
+        self.worker.launch().dialect
+    }
+
     /// Asks whether the process lives.
     pub fn health(&self) -> Result<Health> {
-        let response = self.ask(&dialect::health_request(), QUESTION_LIMIT)?;
-        Ok(dialect::read_health(&response)?)
+        let response = self.ask(&self.dialect().health_request(), QUESTION_LIMIT)?;
+        Ok(self.dialect().read_health(&response)?)
     }
 
     /// Asks whether an inference would be accepted.
     pub fn ready(&self) -> Result<Readiness> {
-        let response = self.ask(&dialect::ready_request(), QUESTION_LIMIT)?;
-        Ok(dialect::read_ready(&response)?)
+        let response = self.ask(&self.dialect().ready_request(), QUESTION_LIMIT)?;
+        Ok(self.dialect().read_ready(&response)?)
     }
 
     /// Asks for an answer as a whole.
@@ -128,10 +133,10 @@ impl Subject<'_> {
         request: &InferenceRequest,
         limit: Duration,
     ) -> Result<(Completion, Duration)> {
-        let response = self.ask(&request.to_request(false), limit)?;
+        let response = self.ask(&self.dialect().inference_request(request, false), limit)?;
         let took = response.received - response.sent;
         self.learn_pace(took);
-        Ok((dialect::read_completion(&response)?, took))
+        Ok((self.dialect().read_completion(&response)?, took))
     }
 
     /// Asks for a streamed answer; its tokens become events as they arrive.
@@ -145,11 +150,11 @@ impl Subject<'_> {
         request: &InferenceRequest,
         limit: Duration,
     ) -> Result<StreamedAnswer> {
-        let request = request.to_request(true);
+        let request = self.dialect().inference_request(request, true);
         let client = self.worker.client();
         let recorder = Recorder::of(&self.journal_line(), client, &request, limit);
         let on_text = |text: &str| recorder.token(text);
-        match stream::receive(&dialect::Native, client, &request, limit, on_text) {
+        match stream::receive(self.dialect(), client, &request, limit, on_text) {
             Ok(answer) => {
                 recorder.streamed(&request, &answer);
                 self.learn_pace(answer.ended - answer.sent);
@@ -201,10 +206,11 @@ impl Subject<'_> {
         if !self.unanswered.get() {
             return None;
         }
-        let request = InferenceRequest::greedy("Hello", 1).to_request(false);
+        let request = InferenceRequest::greedy("Hello", 1);
+        let request = self.dialect().inference_request(&request, false);
         let limit = self.slowest.get().unwrap_or_default() + SILENCE_LIMIT;
         for (request, limit) in [
-            (&dialect::health_request(), QUESTION_LIMIT),
+            (&self.dialect().health_request(), QUESTION_LIMIT),
             (&request, limit),
         ] {
             if self.worker.client().send(request, limit).is_err() {
@@ -235,6 +241,7 @@ impl Subject<'_> {
             journal: self.context.journal.clone(),
             check_id: self.check_id.get(),
             auxiliary: None,
+            dialect: self.dialect(),
         }
     }
 

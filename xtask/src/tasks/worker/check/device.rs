@@ -18,7 +18,10 @@ pub const CHECKS: &[Check] = &[Check {
     promise: "computes on the device that it was asked for, and says which one that is",
     contract: "With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.",
     explanation: "nvidia-smi has to list the worker's process (in a container: more memory taken than before its start), and a log line has to hold a device's name; --backend cuda only.",
-    curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cuda --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv",
+    by_hand: |by| {
+        by.worker(&[("--backend", "cuda")])
+            + " & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv"
+    },
     needs: &[Need::Ready, Need::Device],
     run: used,
 }];
@@ -31,7 +34,10 @@ pub const AFTERWARDS: &[Check] = &[Check {
     promise: "gives the device's memory back when it ends",
     contract: "When it has ended, that memory is free.",
     explanation: "After the worker's end nvidia-smi must not list its process any more, or what memory it took must be free; --backend cuda only.",
-    curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cuda --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv",
+    by_hand: |by| {
+        by.worker(&[("--backend", "cuda")])
+            + " & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv"
+    },
     needs: &[Need::Device],
     run: freed,
 }];

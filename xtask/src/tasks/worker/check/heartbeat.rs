@@ -15,7 +15,7 @@ use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat, Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
-    BeatState, HeartbeatPayload, InferenceRequest, is_heartbeat_request, read_heartbeat,
+    BeatState, HeartbeatPayload, InferenceRequest, Promise,
 };
 use crate::tasks::worker::target::other_start::OtherStart;
 
@@ -28,8 +28,8 @@ pub const CHECKS: &[Check] = &[
         promise: "sends its first heartbeat as soon as it runs",
         contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
         explanation: "No heartbeat within a second of the process's start fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: first_beat,
     },
     Check {
@@ -39,8 +39,8 @@ pub const CHECKS: &[Check] = &[
         promise: "tells the hive at once that it became busy, and ready again",
         contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
         explanation: "A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: state_changes,
     },
     Check {
@@ -50,8 +50,8 @@ pub const CHECKS: &[Check] = &[
         promise: "beats once every interval, neither late nor more often",
         contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
         explanation: "A gap that is too long, or another beat within an interval without a change of state, fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: periodic,
     },
     Check {
@@ -61,8 +61,8 @@ pub const CHECKS: &[Check] = &[
         promise: "sends whole, well-formed heartbeats whose sequence rises by one",
         contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
         explanation: "A missing or malformed field, a gap in the sequence or a wrong time fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: payload,
     },
     Check {
@@ -72,8 +72,8 @@ pub const CHECKS: &[Check] = &[
         promise: "sends heartbeats that say who it is and what it runs",
         contract: r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#,
         explanation: "A field that differs from what the worker was started with fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: identity,
     },
     Check {
@@ -83,8 +83,8 @@ pub const CHECKS: &[Check] = &[
         promise: "beats every 30 s where nothing else was asked for",
         contract: "`[--heartbeat-interval SECONDS (30)]`.",
         explanation: "A worker started without the option whose first heartbeat names another interval than 30 fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: default_interval,
     },
 ];
@@ -141,8 +141,8 @@ pub const TO_THE_END: &[Check] = &[Check {
     promise: "goes on beating as promised after all that it was given",
     contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
     explanation: "Payload, identity and pace of all heartbeats since the start; what fails the checks of each, or silence at the end, fails it.",
-    curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-    needs: &[Need::Ready],
+    by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+    needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
     run: to_the_end,
 }];
 
@@ -391,7 +391,10 @@ pub fn default_interval(subject: &Subject) -> Result<Evidence> {
         first = beat_of_defaults(subject, "default-interval-again")?;
     }
     let none = || Mismatch::new("a worker with defaults", "a first heartbeat", "none");
-    let interval_s = read_heartbeat(&first.ok_or_else(none)?)?.interval_s;
+    let interval_s = subject
+        .dialect()
+        .read_heartbeat(&first.ok_or_else(none)?)?
+        .interval_s;
     let place = "heartbeat #1 of a worker with defaults, `interval_s`";
     let expected = DEFAULT_INTERVAL_S.to_string();
     ensure_kept(
@@ -415,8 +418,7 @@ fn beat_of_defaults(subject: &Subject, name: &str) -> Result<Option<Heartbeat>> 
 pub(super) fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
     subject.hive.ensure_alive()?;
     let read = |request: Heartbeat| -> Result<_, Mismatch> {
-        is_heartbeat_request(&request)?;
-        let payload = read_heartbeat(&request)?;
+        let payload = subject.dialect().read_heartbeat(&request)?;
         Ok((request, payload))
     };
     let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();

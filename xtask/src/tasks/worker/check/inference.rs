@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
 
@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[
         promise: "answers a prompt with text, true token counts and a finish reason",
         contract: "`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.",
         explanation: "No text, no tokens, counts that disagree, or `length` before max_tokens fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0}'"#,
+        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello, how are you?", 20)),
         needs: &[Need::Ready],
         run: answers,
     },
@@ -27,7 +27,7 @@ pub const CHECKS: &[Check] = &[
         promise: "streams the same text token by token, with exactly one end",
         contract: "The last event is exactly one `event: end` (`data:` is the answer in one piece without its `text`) or one `event: error` (`data:` is an error). Concatenated, the texts equal what the same request answers in one piece.",
         explanation: "A stream that breaks a rule of streams, or whose text differs from the plain answer's, fails it.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0,"stream":true}'"#,
+        by_hand: |by| by.stream("-sN", &InferenceRequest::greedy("Hello, how are you?", 20)),
         needs: &[Need::Ready],
         run: streams,
     },
@@ -39,7 +39,7 @@ pub fn answers(subject: &Subject) -> Result<Evidence> {
     let text = completion.text.clone().unwrap_or_default();
     ensure_kept(!text.is_empty(), "inference, `text`", "some text", "none")?;
     adds_up(&completion, &request)?;
-    Ok(format!("{} tokens", completion.tokens))
+    Ok(format!("{} tokens", completion.tokens()?))
 }
 
 pub fn streams(subject: &Subject) -> Result<Evidence> {
@@ -72,9 +72,10 @@ fn sample_request(subject: &Subject) -> InferenceRequest {
 }
 
 /// Counts agree with each other, with what was asked for, and with the reason of the end.
-fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<(), Mismatch> {
+fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<()> {
     let place = "inference, counts";
-    let (tokens, counted) = (completion.tokens, completion.completion_tokens);
+    let tokens = completion.tokens()?;
+    let counted = completion.completion_tokens.unwrap_or(tokens);
     let max_tokens = u64::from(request.max_tokens.unwrap_or(u32::MAX));
     ensure_kept(tokens >= 1, place, "at least one token", tokens.to_string())?;
     ensure_kept(
@@ -84,7 +85,7 @@ fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<(), Mi
         counted.to_string(),
     )?;
     ensure_kept(
-        completion.prompt_tokens >= 1,
+        completion.prompt_tokens()? >= 1,
         place,
         "at least one prompt token",
         "0",
@@ -101,5 +102,6 @@ fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<(), Mi
         "inference, `finish_reason`",
         format!("stop, for {tokens} of {max_tokens} tokens"),
         "length",
-    )
+    )?;
+    Ok(())
 }

@@ -10,8 +10,7 @@ use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{Level, Mismatch, NO_SURVIVORS, Suite};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{BeatState, read_heartbeat};
+use crate::tasks::worker::target::dialect::BeatState;
 use crate::tasks::worker::target::other_start::OtherStart;
 
 /// The start: first of all.
@@ -23,7 +22,7 @@ pub const START: &[Check] = &[
         promise: "answers HTTP within a second of its start, while the model is still loading",
         contract: "The port answers within 1 s of the start, while the model is still loading.",
         explanation: "Health is asked for every few milliseconds from the start on; a first answer after more than a second fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        by_hand: |by| by.health("-i"),
         needs: &[],
         run: answers_soon,
     },
@@ -34,7 +33,7 @@ pub const START: &[Check] = &[
         promise: "becomes ready in time and says nothing wrong on the way",
         contract: r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#,
         explanation: "Not being ready within --timeout, an early exit, or a malformed answer on the way fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/ready",
+        by_hand: |by| by.ready("-i"),
         needs: &[],
         run: becomes_ready,
     },
@@ -48,7 +47,7 @@ pub const HOST: &[Check] = &[Check {
     promise: "can't be reached from other machines unless it was told to",
     contract: "A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.",
     explanation: "Without --host the worker is asked for health at this machine's other addresses; an answer there fails it.",
-    curl: "curl -i -m 1 http://127.0.0.1:18081/v1/health --connect-to 127.0.0.1:18081:127.0.0.2:18081",
+    by_hand: |by| by.health("-i -m 1 --connect-to 127.0.0.1:18081:127.0.0.2:18081"),
     needs: &[Need::Ready],
     run: loopback_only,
 }];
@@ -65,7 +64,7 @@ pub const END: &[Check] = &[
         promise: "lives and answers until it is asked to stop",
         contract: "200 as long as the process lives.",
         explanation: "After all other checks the process has to be there and answer health; an end of the process unasked, or silence, fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        by_hand: |by| by.health("-i"),
         needs: &[],
         run: lives,
     },
@@ -76,7 +75,7 @@ pub const END: &[Check] = &[
         promise: "logs one line an event, level first",
         contract: "Standard error, one line an event, level first.",
         explanation: "A line that begins with no level and is no JSON object with one fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
+        by_hand: |by| by.worker(&[]),
         needs: &[],
         run: logs_lines,
     },
@@ -87,7 +86,7 @@ pub const END: &[Check] = &[
         promise: "stops when it is asked to: a last heartbeat says so, and it exits with 0",
         contract: "The last heartbeat says `Draining`. Exit status 0.",
         explanation: "Another exit status, no end within the drain time, or no last heartbeat with state Draining fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; echo $?",
+        by_hand: |by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; echo $?",
         needs: &[Need::Ready],
         run: stops_orderly,
     },
@@ -98,7 +97,10 @@ pub const END: &[Check] = &[
         promise: "leaves no process and no held port behind when it ends",
         contract: "The last heartbeat says `Draining`. Exit status 0.",
         explanation: "After the worker's end a process that it started, in its group or out of it, or a port that is still held fails it; whatever is found is ended.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081",
+        by_hand: |by| {
+            by.worker(&[])
+                + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081"
+        },
         needs: &[],
         run: leaves_nobody,
     },
@@ -160,11 +162,13 @@ pub fn loopback_only(subject: &Subject) -> Result<Evidence> {
             stop.check()?;
             continue;
         };
-        connection.send_request(&dialect::health_request(), HEALTH_LIMIT)?;
+        connection.send_request(&subject.dialect().health_request(), HEALTH_LIMIT)?;
         let answer = connection.read_answer("health", HEALTH_LIMIT);
         let is_ours = answer
-            .and_then(|answer| Ok(dialect::read_health(&answer)?))
-            .is_ok_and(|health| health.worker_id == subject.worker.launch().worker_id);
+            .and_then(|answer| Ok(subject.dialect().read_health(&answer)?))
+            .is_ok_and(|health| {
+                health.worker_id.as_ref() == Some(&subject.worker.launch().worker_id)
+            });
         ensure_kept(
             !is_ours,
             &format!("health at {address}"),
@@ -190,7 +194,7 @@ pub fn lives(subject: &Subject) -> Result<Evidence> {
     subject.worker.ensure_alive()?;
     // What keeps a worker from being ready, and what health says, are other checks' matters.
     if subject.not_ready.is_none() {
-        subject.ask(&dialect::health_request(), HEALTH_LIMIT)?;
+        subject.ask(&subject.dialect().health_request(), HEALTH_LIMIT)?;
     }
     Ok(format!(
         "for {:.1} s",
@@ -231,7 +235,9 @@ pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
     // one that arrived last, or the one that was sent last.
     let last_states = || -> Result<Vec<BeatState>> {
         let heartbeats = subject.hive.heartbeats();
-        let beats = heartbeats.iter().map(read_heartbeat);
+        let beats = heartbeats
+            .iter()
+            .map(|beat| subject.dialect().read_heartbeat(beat));
         let beats = beats.collect::<Result<Vec<_>, _>>()?;
         let sent_last = beats.iter().max_by_key(|beat| beat.sequence);
         let last = beats.last().into_iter().chain(sent_last);
@@ -257,7 +263,9 @@ pub fn stops_orderly(subject: &Subject) -> Result<Evidence> {
 /// The beats of the stop, too, say whose they are, and that they come after all others.
 fn say_who_and_in_order(subject: &Subject) -> Result<()> {
     let heartbeats = subject.hive.heartbeats();
-    let beats = heartbeats.iter().map(read_heartbeat);
+    let beats = heartbeats
+        .iter()
+        .map(|beat| subject.dialect().read_heartbeat(beat));
     let beats = beats.collect::<Result<Vec<_>, _>>()?;
     let worker_id = &subject.worker.launch().worker_id;
     let sent_last = beats.iter().max_by_key(|beat| beat.sequence);

@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[
         promise: "says that it is healthy, that its model is loaded, and who it is",
         contract: r#"200 as long as the process lives: `{"status":"healthy","model_loaded":true,"worker_id":"..."}`."#,
         explanation: "A status other than healthy, a model that isn't loaded or another worker_id than it was given fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        by_hand: |by| by.health("-i"),
         needs: &[Need::Ready],
         run: health_answers,
     },
@@ -27,7 +27,7 @@ pub const CHECKS: &[Check] = &[
         promise: "says that it would accept an inference",
         contract: r#"200 `{"ready":true}` while inference is taken."#,
         explanation: "Any other answer than 200 with ready true fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/ready",
+        by_hand: |by| by.ready("-i"),
         needs: &[Need::Ready],
         run: ready_answers,
     },
@@ -44,12 +44,8 @@ pub fn health_answers(subject: &Subject) -> Result<Evidence> {
         &health.status,
     )?;
     ensure_kept(health.model_loaded, place, "model_loaded true", "false")?;
-    ensure_kept(
-        &health.worker_id == worker_id,
-        place,
-        worker_id,
-        &health.worker_id,
-    )?;
+    let named = health.worker_id.unwrap_or_default();
+    ensure_kept(&named == worker_id, place, worker_id, &named)?;
     Ok(Evidence::new())
 }
 

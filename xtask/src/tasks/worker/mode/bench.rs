@@ -23,7 +23,6 @@ use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Reques
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
 use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
-use crate::tasks::worker::target::dialect::Native;
 use crate::tasks::worker::target::worker::WorkerProcess;
 use crate::tasks::worker::target::{RunContext, Subject};
 
@@ -134,7 +133,7 @@ fn under_load(
 ) -> Result<LoadResult> {
     let addressee = Addressee {
         port: worker.launch().port,
-        spelling: &Native,
+        spelling: worker.launch().dialect,
         stop: subject.context.stop.clone(),
     };
     windowed::measure(&addressee, plan.load, requests, budget, || {

@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
+
 use super::framing::Head;
 use super::http::{NoAnswer, Response, is_media_type};
 use super::sse::{SseEvent, SseParser};
@@ -349,6 +351,27 @@ impl<'s> StreamReader<'s> {
             return Err(StreamError::Invalid(mismatch));
         }
         Ok(())
+    }
+}
+
+impl Completion {
+    /// Tokens generated. Fails where the answer doesn't say.
+    pub fn tokens(&self) -> anyhow::Result<u64> {
+        self.tokens
+            .context("the answer doesn't say how many tokens it has")
+    }
+
+    /// Tokens in the prompt. Fails where the answer doesn't say.
+    pub fn prompt_tokens(&self) -> anyhow::Result<u64> {
+        self.prompt_tokens
+            .context("the answer doesn't say how many tokens its prompt has")
+    }
+
+    /// The parts of its time. Fails where the answer doesn't say.
+    pub fn phases(&self) -> anyhow::Result<Phases> {
+        self.phases
+            .clone()
+            .context("the answer doesn't say how long its parts took")
     }
 }
 

@@ -6,10 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Subject;
-use super::dialect;
 use super::dialect::{
-    BeatState, Completion, Health, HeartbeatPayload, InferenceRequest, Readiness,
-    is_heartbeat_request, read_heartbeat,
+    BeatState, Completion, Dialect, Health, HeartbeatPayload, InferenceRequest, Readiness,
 };
 use super::hive::MockHiveServer;
 use super::open_stream::OpenStream;
@@ -73,6 +71,7 @@ impl AuxiliaryWorker {
             journal: context.journal.clone(),
             check_id: subject.check_id.get(),
             auxiliary: Some(name.to_owned()),
+            dialect: launch.dialect,
         };
         let log_path = folder.join("worker.log");
         let worker = WorkerProcess::start(launch, &log_path, stop)?;
@@ -113,6 +112,11 @@ impl AuxiliaryWorker {
             .wait_until_ready(self.ready_limit, &mut start_up)
     }
 
+    /// How it is talked to.
+    pub fn dialect(&self) -> &'static dyn Dialect {
+        self.worker.launch().dialect
+    }
+
     /// Talks to the worker.
     pub fn client(&self) -> &Client {
         &self.client
@@ -120,20 +124,20 @@ impl AuxiliaryWorker {
 
     /// Asks whether the process lives.
     pub fn health(&self) -> Result<Health> {
-        let response = self.ask(&dialect::health_request(), QUESTION_LIMIT)?;
-        Ok(dialect::read_health(&response)?)
+        let response = self.ask(&self.dialect().health_request(), QUESTION_LIMIT)?;
+        Ok(self.dialect().read_health(&response)?)
     }
 
     /// Asks whether an inference would be accepted.
     pub fn ready(&self) -> Result<Readiness> {
-        let response = self.ask(&dialect::ready_request(), QUESTION_LIMIT)?;
-        Ok(dialect::read_ready(&response)?)
+        let response = self.ask(&self.dialect().ready_request(), QUESTION_LIMIT)?;
+        Ok(self.dialect().read_ready(&response)?)
     }
 
     /// Asks for an answer as a whole.
     pub fn infer(&self, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
-        let response = self.ask(&request.to_request(false), limit)?;
-        Ok(dialect::read_completion(&response)?)
+        let response = self.ask(&self.dialect().inference_request(request, false), limit)?;
+        Ok(self.dialect().read_completion(&response)?)
     }
 
     /// Asks for a streamed answer.
@@ -142,9 +146,9 @@ impl AuxiliaryWorker {
         request: &InferenceRequest,
         limit: Duration,
     ) -> Result<StreamedAnswer> {
-        let request = request.to_request(true);
+        let request = self.dialect().inference_request(request, true);
         let recorder = Recorder::of(&self.line, &self.client, &request, limit);
-        match stream::receive(&dialect::Native, &self.client, &request, limit, |_| {}) {
+        match stream::receive(self.dialect(), &self.client, &request, limit, |_| {}) {
             Ok(answer) => {
                 recorder.streamed(&request, &answer);
                 Ok(answer)
@@ -178,13 +182,16 @@ impl AuxiliaryWorker {
 
     /// A streamed request whose answer is read as far as somebody asks for it.
     pub fn open_stream(&self, request: &InferenceRequest) -> Result<OpenStream> {
-        self.open_on(self.connect()?, &request.to_request(true))
+        self.open_on(
+            self.connect()?,
+            &self.dialect().inference_request(request, true),
+        )
     }
 
     /// A request on this connection, whose answer is read as far as somebody asks for it.
     pub fn open_on(&self, connection: RawConnection, request: &Request) -> Result<OpenStream> {
         let recorder = Recorder::of(&self.line, &self.client, request, self.ready_limit);
-        let stream = OpenStream::send(&dialect::Native, connection, request, recorder);
+        let stream = OpenStream::send(self.dialect(), connection, request, recorder);
         stream.map_err(|error| self.worker.blame(error))
     }
 
@@ -193,8 +200,7 @@ impl AuxiliaryWorker {
         self.hive.ensure_alive()?;
         let mut beats = Vec::new();
         for request in self.hive.heartbeats() {
-            is_heartbeat_request(&request)?;
-            let payload = read_heartbeat(&request)?;
+            let payload = self.dialect().read_heartbeat(&request)?;
             beats.push((request, payload));
         }
         Ok(beats)

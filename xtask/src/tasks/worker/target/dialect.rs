@@ -1,29 +1,108 @@
-//! How the contract spells things: paths, request bodies, answers, stream events, heartbeats.
+//! How a protocol of inference servers spells what they are asked and what they say. Pure.
 //!
-//! The only place above the wire that knows a path or a field's name. Reading is strict: what the
-//! contract promises and an answer lacks is a [`Mismatch`]. Nothing here is shared with the worker,
-//! so that a mistake on one side can't hide the same mistake on the other.
+//! Everything above this floor asks a [`Dialect`] for a request or for the meaning of an answer, and
+//! for a [`Promise`] where protocols differ; nobody above it knows a path or a field's name. Reading
+//! is strict: what the protocol promises and an answer lacks is a [`Mismatch`]. Nothing here is
+//! shared with the worker, so that a mistake on one side can't hide the same mistake on the other.
 
 mod bad;
+mod by_hand;
 mod fields;
-mod heartbeat;
-mod inference;
-mod refusal;
+mod generation;
+mod native;
 
-pub use bad::{
-    BadRequest, absurd, beyond_context, bodies_to_take, fields_to_take, framing, half_a_request,
-    invalid_fields, malformed, media_types, post_json, too_large, unknown_paths, wrong_methods,
-};
-pub use fields::{Fields, is_media_type};
-pub use heartbeat::{BeatState, HeartbeatPayload, is_heartbeat_request, read_heartbeat};
-pub use inference::{
-    Completion, FinishReason, InferenceRequest, Native, read_completion, read_phases,
-};
+use chrono::{DateTime, FixedOffset};
+use serde_json::Value;
 
-pub use refusal::{Refusal, is_busy_refusal, read_refusal, refusal_in_short};
+pub use self::bad::{BadInput, BadRequest, GoodInput};
+pub use self::by_hand::ByHand;
+pub use self::generation::InferenceRequest;
+pub use crate::tasks::worker::net::stream::{Completion, FinishReason};
 
 use crate::tasks::worker::net::client::{Request, Response};
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::net::stream::StreamSpelling;
+use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
+use crate::tasks::worker::record::facts::Phases;
+
+/// A protocol, as a client of a worker and as its hive see it.
+pub trait Dialect: std::fmt::Debug + StreamSpelling {
+    /// Whether workers that speak it promise this.
+    fn promises(&self, promise: Promise) -> bool;
+
+    /// Asks whether the process lives.
+    fn health_request(&self) -> Request;
+    /// Asks whether an inference would be accepted.
+    fn ready_request(&self) -> Request;
+    /// Asks for an answer, as a whole or as a stream.
+    fn inference_request(&self, request: &InferenceRequest, stream: bool) -> Request;
+
+    /// Reads the answer to [`Self::health_request`].
+    fn read_health(&self, response: &Response) -> Result<Health, Mismatch>;
+    /// Reads the answer to [`Self::ready_request`].
+    fn read_ready(&self, response: &Response) -> Result<Readiness, Mismatch>;
+    /// Reads a whole answer to [`Self::inference_request`].
+    fn read_completion(&self, response: &Response) -> Result<Completion, Mismatch>;
+    /// The parts of an answer's time, for the record; an answer is not judged by it.
+    fn read_phases(&self, body: &Value) -> Option<Phases>;
+
+    /// Reads an answer that has to be a refusal for this reason. Where the caller is to come back, it
+    /// has to say when.
+    fn read_refusal(&self, response: &Response, reason: Reason) -> Result<Refusal, Mismatch>;
+    /// Reads an error in its own form, whatever its status.
+    fn read_error(&self, response: &Response) -> Result<Refusal, Mismatch>;
+    /// Whether the answer says that the queue is full: then the request may come again.
+    fn is_busy(&self, response: &Response) -> bool {
+        self.read_refusal(response, Reason::QueueFull).is_ok()
+    }
+
+    /// Reads what a hive received: it has to be a heartbeat, sent as promised.
+    fn read_heartbeat(&self, request: &Heartbeat) -> Result<HeartbeatPayload, Mismatch>;
+
+    /// Requests that have to be refused.
+    fn bad_requests(&self, kind: BadInput) -> Vec<BadRequest>;
+    /// Requests at the edge that have to be taken: each one's name and bytes.
+    fn good_requests(&self, kind: GoodInput) -> Vec<(String, Vec<u8>)>;
+    /// Bytes of which a server may hang up instead of answering: each one's name and bytes.
+    fn broken_framing(&self) -> Vec<(&'static str, Vec<u8>)>;
+    /// A good request of which only half the body ever comes.
+    fn half_a_request(&self) -> Vec<u8>;
+}
+
+/// The contract of this repository's worker: CONTRACT.md.
+pub fn native() -> &'static dyn Dialect {
+    &native::Native
+}
+
+/// What one protocol promises and another may not. Checks ask for these, never for a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// Workers send heartbeats to a hive.
+    Heartbeats,
+    /// Health names the worker and the stage of its life; readiness says why not.
+    Stages,
+    /// Every token is an event of its own, and they are numbered.
+    EventPerToken,
+    /// Answers say how long they waited, and how long prompt and tokens took.
+    Timings,
+    /// Errors name the code, the field, what was got and what is allowed.
+    NamedErrors,
+    /// The command line of CONTRACT.md: its options, its errors, its exit status.
+    CommandLine,
+}
+
+impl Promise {
+    /// What a worker lacks that doesn't make the promise: completes "the protocol has no ...".
+    pub fn name(self) -> &'static str {
+        match self {
+            Promise::Heartbeats => "heartbeats",
+            Promise::Stages => "stages in health and readiness",
+            Promise::EventPerToken => "event for each token",
+            Promise::Timings => "timings in its answers",
+            Promise::NamedErrors => "errors that name field and cause",
+            Promise::CommandLine => "command line",
+        }
+    }
+}
 
 /// What the health answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +111,8 @@ pub struct Health {
     pub status: String,
     /// Whether the model is in memory.
     pub model_loaded: bool,
-    /// Whose answer it is.
-    pub worker_id: String,
+    /// Whose answer it is; `None` where the protocol doesn't promise [`Promise::Stages`].
+    pub worker_id: Option<String>,
 }
 
 /// What the ready answer says.
@@ -45,56 +124,64 @@ pub enum Readiness {
     NotReady(String),
 }
 
-/// Asks whether the process lives.
-pub fn health_request() -> Request {
-    get("/v1/health")
+/// Why a request is refused that has nothing wrong in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The worker is loading or draining.
+    NotReady,
+    /// Too many requests wait.
+    QueueFull,
+    /// Prompt and answer don't fit into the context.
+    ContextExceeded,
+    /// The token is missing or wrong.
+    Unauthorized,
 }
 
-/// Asks whether an inference would be accepted.
-pub fn ready_request() -> Request {
-    get("/v1/ready")
+/// What an error answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which kind of error it is, in the protocol's word.
+    pub code: String,
+    /// What was got and what is allowed.
+    pub message: String,
+    /// The field that is to blame, where one is.
+    pub field: Option<String>,
 }
 
-/// Reads the answer to [`health_request`].
-pub fn read_health(response: &Response) -> Result<Health, Mismatch> {
-    expect_status(response, &[200])?;
-    let fields = Fields::of(response)?;
-    let status = fields.text("status")?;
-    if !["loading", "healthy", "draining"].contains(&status.as_str()) {
-        return Err(fields.wrong("status", "loading, healthy or draining", &status));
-    }
-    Ok(Health {
-        status,
-        model_loaded: fields.boolean("model_loaded")?,
-        worker_id: fields.text("worker_id")?,
-    })
+/// What a worker says of itself in a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeatState {
+    /// The model isn't in memory yet.
+    Loading,
+    /// It would take a request, and has none.
+    Ready,
+    /// It works on one.
+    Busy,
+    /// It is stopping.
+    Draining,
 }
 
-/// Reads the answer to [`ready_request`].
-pub fn read_ready(response: &Response) -> Result<Readiness, Mismatch> {
-    expect_status(response, &[200, 503])?;
-    let fields = Fields::of(response)?;
-    let ready = fields.boolean("ready")?;
-    match (response.status, ready) {
-        (200, true) => Ok(Readiness::Ready),
-        (503, false) => {
-            let reason = fields.text("reason")?;
-            if !["loading", "draining"].contains(&reason.as_str()) {
-                return Err(fields.wrong("reason", "loading or draining", &reason));
-            }
-            expect_retry_after(response)?;
-            Ok(Readiness::NotReady(reason))
-        }
-        (status, ready) => Err(fields.wrong(
-            "ready",
-            if status == 200 {
-                "true with status 200"
-            } else {
-                "false with status 503"
-            },
-            &ready.to_string(),
-        )),
-    }
+/// A heartbeat's payload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeartbeatPayload {
+    /// Whose heartbeat it is.
+    pub worker_id: String,
+    /// What it is doing.
+    pub state: BeatState,
+    /// The worker's wall clock.
+    pub timestamp: DateTime<FixedOffset>,
+    /// Rises by one for each beat that is due.
+    pub sequence: u64,
+    /// The interval that the worker keeps.
+    pub interval_s: u64,
+    /// The model.
+    pub model_ref: String,
+    /// cpu, cuda or metal.
+    pub backend: String,
+    /// Which device of that backend.
+    pub device: u64,
+    /// The worker's port.
+    pub port: u64,
 }
 
 /// The answer has one of these statuses.
@@ -112,7 +199,7 @@ pub fn expect_status(response: &Response, allowed: &[u16]) -> Result<(), Mismatc
 }
 
 /// The answer says when to come back, in whole seconds.
-pub fn expect_retry_after(response: &Response) -> Result<(), Mismatch> {
+fn expect_retry_after(response: &Response) -> Result<(), Mismatch> {
     let value = response.header("retry-after");
     match value.map(str::parse::<u64>) {
         Some(Ok(_)) => Ok(()),
@@ -121,13 +208,5 @@ pub fn expect_retry_after(response: &Response) -> Result<(), Mismatch> {
             "a Retry-After header with a number of seconds",
             value.map_or(String::from("none"), |value| format!("`{value}`")),
         )),
-    }
-}
-
-fn get(path: &str) -> Request {
-    Request {
-        method: "GET",
-        path: path.to_owned(),
-        body: None,
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::Subject;
 use super::corrupt_models;
-use super::dialect;
+use super::dialect::Dialect;
 use super::worker::{Launch, TOKEN_VARIABLE};
 use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
@@ -244,7 +244,7 @@ fn run(
             if group.try_wait()?.is_some() {
                 return Ok(Some(()));
             }
-            became_ready |= is_ready(&client);
+            became_ready |= is_ready(launch.dialect, &client);
             let knows = stderr.first_error().map(|at| at + EXIT_LIMIT);
             let is_late = knows.is_some_and(|at| started.elapsed() > at);
             Ok((became_ready || is_late).then_some(()))
@@ -298,8 +298,8 @@ fn let_pass(stop: &StopFlag, time: Duration) -> Result<()> {
     in_time(stop.wait_for("time to pass", time, || Ok(None::<()>))).map(drop)
 }
 
-fn is_ready(client: &Client) -> bool {
-    let answer = client.send(&dialect::ready_request(), QUESTION_LIMIT);
+fn is_ready(dialect: &dyn Dialect, client: &Client) -> bool {
+    let answer = client.send(&dialect.ready_request(), QUESTION_LIMIT);
     answer.is_ok_and(|answer| answer.status == 200)
 }
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Subject;
-use super::dialect;
-use super::dialect::{InferenceRequest, Readiness};
+use super::dialect::{Dialect, InferenceRequest, Readiness};
 use crate::tasks::worker::load::polling::{Question, ask};
-use crate::tasks::worker::net::client::{Client, Response};
+use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::Mismatch;
 
@@ -36,12 +35,12 @@ impl LoadingObservation {
     pub fn make(subject: &Subject) -> Result<LoadingObservation> {
         let auxiliary = subject.auxiliary("loading", |_| {})?;
         let stop = subject.context.stop;
-        let client = auxiliary.client();
+        let (client, dialect) = (auxiliary.client(), auxiliary.dialect());
         let limit = Duration::from_secs(subject.context.config.timeout_secs) + SLACK;
         let mut health = Vec::new();
         let answers = stop.wait_for("an answer of a second worker", limit, || {
             auxiliary.worker.ensure_alive()?;
-            let question = ask_health(client);
+            let question = ask(client, &dialect.health_request(), QUESTION_LIMIT);
             let came = question.response.is_ok();
             if came {
                 health.push(question);
@@ -50,22 +49,23 @@ impl LoadingObservation {
         });
         answers.map_err(late)?;
         let request = InferenceRequest::greedy("Hello", 1);
+        let request = dialect.inference_request(&request, false);
         let mut ready = Vec::new();
         std::thread::scope(|scope| {
-            let early = scope.spawn(|| ask_inference(client, &request, limit));
+            let early = scope.spawn(|| ask(client, &request, limit));
             let became = stop.wait_for("a second worker to be ready", limit, || {
                 auxiliary.worker.ensure_alive()?;
-                let question = ask(client, &dialect::ready_request(), QUESTION_LIMIT);
-                let is_ready = says_ready(&question);
+                let question = ask(client, &dialect.ready_request(), QUESTION_LIMIT);
+                let is_ready = says_ready(dialect, &question);
                 ready.push(question);
                 if !is_ready {
-                    health.push(ask_health(client));
+                    health.push(ask(client, &dialect.health_request(), QUESTION_LIMIT));
                 }
                 Ok(is_ready.then_some(()))
             });
             became.map_err(late)?;
-            let first = ask_inference(client, &request, limit);
-            health.push(ask_health(client));
+            let first = ask(client, &request, limit);
+            health.push(ask(client, &dialect.health_request(), QUESTION_LIMIT));
             let early = early
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -79,16 +79,8 @@ impl LoadingObservation {
     }
 }
 
-fn ask_health(client: &Client) -> Question {
-    ask(client, &dialect::health_request(), QUESTION_LIMIT)
-}
-
-fn ask_inference(client: &Client, request: &InferenceRequest, limit: Duration) -> Question {
-    ask(client, &request.to_request(false), limit)
-}
-
-fn says_ready(question: &Question) -> bool {
-    let read = |response: &Response| dialect::read_ready(response).ok();
+fn says_ready(dialect: &dyn Dialect, question: &Question) -> bool {
+    let read = |response: &Response| dialect.read_ready(response).ok();
     let said = question.response.as_ref().ok().and_then(read);
     said == Some(Readiness::Ready)
 }

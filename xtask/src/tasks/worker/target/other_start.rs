@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Subject;
-use super::dialect;
 use crate::tasks::worker::process::stop::in_time;
 
 /// How often the start is tried.
@@ -56,7 +55,7 @@ impl OtherStart {
                 if seen.first_answer.is_none() {
                     let answer = worker
                         .client()
-                        .send(&dialect::health_request(), QUESTION_LIMIT);
+                        .send(&auxiliary.dialect().health_request(), QUESTION_LIMIT);
                     seen.first_answer = answer.ok().map(|_| since_start());
                 }
                 let is_whole = seen.first_beat.is_some() && seen.first_answer.is_some();

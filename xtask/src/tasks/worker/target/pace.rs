@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::auxiliary::AuxiliaryWorker;
-use super::dialect::{Completion, FinishReason, InferenceRequest, read_completion, read_refusal};
+use super::dialect::{Completion, FinishReason, InferenceRequest, Reason};
 use crate::tasks::worker::record::event::Mismatch;
 
 /// The longest wait for one answer while a worker's pace isn't known yet.
@@ -165,15 +165,20 @@ fn ask_alone(
     request: &InferenceRequest,
 ) -> Result<Option<(KnownRequest, Completion)>> {
     let sent = Instant::now();
-    let response = auxiliary.ask(&request.to_request(false), UNKNOWN_LIMIT)?;
-    if read_refusal(&response, 422, "context_length_exceeded").is_ok() {
+    let dialect = auxiliary.dialect();
+    let asked = dialect.inference_request(request, false);
+    let response = auxiliary.ask(&asked, UNKNOWN_LIMIT)?;
+    if dialect
+        .read_refusal(&response, Reason::ContextExceeded)
+        .is_ok()
+    {
         return Ok(None);
     }
-    let completion = read_completion(&response)?;
+    let completion = dialect.read_completion(&response)?;
     let known = KnownRequest {
         request: request.clone(),
         text: completion.text.clone().unwrap_or_default(),
-        tokens: completion.tokens,
+        tokens: completion.tokens()?,
         took: sent.elapsed(),
     };
     Ok(Some((known, completion)))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::dialect;
+use super::dialect::Dialect;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Note, Request, Response, Witness};
 use crate::tasks::worker::net::stream::StreamedAnswer;
@@ -28,6 +28,8 @@ pub struct Line {
     pub check_id: &'static str,
     /// The name of the worker that is asked, where it isn't the one under test.
     pub auxiliary: Option<String>,
+    /// How it is talked to.
+    pub dialect: &'static dyn Dialect,
 }
 
 impl Witness for Line {
@@ -47,6 +49,7 @@ pub struct Recorder {
     journal: Journal,
     number: u64,
     id: &'static str,
+    dialect: &'static dyn Dialect,
     /// Tokens and bytes of text so far.
     streamed: RefCell<(u64, usize)>,
 }
@@ -96,6 +99,7 @@ impl Recorder {
             journal: line.journal.clone(),
             number,
             id: line.check_id,
+            dialect: line.dialect,
             streamed: RefCell::default(),
         }
     }
@@ -123,7 +127,7 @@ impl Recorder {
         } else {
             serde_json::from_slice(&response.body).unwrap_or_default()
         };
-        let phases = dialect::read_phases(&body);
+        let phases = self.dialect.read_phases(&body);
         let body = if body.is_null() {
             Value::String(cut(&String::from_utf8_lossy(&response.body), BODY_BYTES))
         } else {

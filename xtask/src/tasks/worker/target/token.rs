@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Subject;
-use super::dialect;
 use super::dialect::InferenceRequest;
 use crate::tasks::worker::net::client::{Client, Request, Response};
 
@@ -38,10 +37,11 @@ impl TokenObservation {
         auxiliary.wait_until_ready()?;
         let client =
             |authorization: Option<String>| auxiliary.client().clone().with_header(authorization);
+        let dialect = auxiliary.dialect();
         let requests = [
-            dialect::health_request(),
-            dialect::ready_request(),
-            InferenceRequest::greedy("Hello", 1).to_request(false),
+            dialect.health_request(),
+            dialect.ready_request(),
+            dialect.inference_request(&InferenceRequest::greedy("Hello", 1), false),
         ];
         let send = |client: &Client, request: &Request| {
             let sent = client.send(request, LIMIT);

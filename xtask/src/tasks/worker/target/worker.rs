@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::dialect;
-use super::dialect::Readiness;
+use super::dialect::{Dialect, Readiness};
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::net::client::{Client, NoAnswer};
 use crate::tasks::worker::process::group::{
@@ -40,9 +39,11 @@ const POLL_LIMIT: Duration = Duration::from_secs(1);
 /// The variable that holds a worker's secret. What is in our own environment isn't meant for it.
 pub const TOKEN_VARIABLE: &str = "WORKER_API_TOKEN";
 
-/// How a worker is started: the contract's command line.
+/// How a worker is started, and how it is talked to: the contract's command line.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// How it is talked to.
+    pub dialect: &'static dyn Dialect,
     /// The worker's binary.
     pub binary: PathBuf,
     /// Its name.
@@ -341,7 +342,10 @@ impl WorkerProcess {
 
     /// One question for health, or for ready once health says that it is.
     fn look_at_start_up(&self, start_up: &mut StartUp) -> Result<Option<()>> {
-        let Ok(answer) = self.client.send(&dialect::health_request(), POLL_LIMIT) else {
+        let Ok(answer) = self
+            .client
+            .send(&self.launch.dialect.health_request(), POLL_LIMIT)
+        else {
             self.stop.check()?;
             return Ok(None);
         };
@@ -349,23 +353,27 @@ impl WorkerProcess {
         start_up
             .first_answer
             .get_or_insert(since_start(answer.received));
-        match dialect::read_health(&answer) {
-            Ok(health) if health.worker_id != self.launch.worker_id => {
-                self.ensure_listener(Some(&health.worker_id))?;
-                let place = "health, `worker_id`";
-                let mismatch = Mismatch::new(place, &self.launch.worker_id, health.worker_id);
-                start_up.mismatch.get_or_insert(mismatch);
+        match self.launch.dialect.read_health(&answer) {
+            Ok(health) => {
+                if let Some(id) = health.worker_id.filter(|id| *id != self.launch.worker_id) {
+                    self.ensure_listener(Some(&id))?;
+                    let place = "health, `worker_id`";
+                    let mismatch = Mismatch::new(place, &self.launch.worker_id, id);
+                    start_up.mismatch.get_or_insert(mismatch);
+                }
             }
-            Ok(_) => {}
             Err(mismatch) => {
                 start_up.mismatch.get_or_insert(mismatch);
             }
         }
-        let Ok(answer) = self.client.send(&dialect::ready_request(), POLL_LIMIT) else {
+        let Ok(answer) = self
+            .client
+            .send(&self.launch.dialect.ready_request(), POLL_LIMIT)
+        else {
             self.stop.check()?;
             return Ok(None);
         };
-        match dialect::read_ready(&answer) {
+        match self.launch.dialect.read_ready(&answer) {
             Ok(Readiness::Ready) => {
                 start_up.ready = Some(since_start(answer.received));
                 self.ensure_listener(None)?;

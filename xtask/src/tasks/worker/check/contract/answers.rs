@@ -5,8 +5,9 @@ use anyhow::Result;
 use super::options::{cuts, sampled};
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::facts::Phases;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::dialect::{FinishReason, InferenceRequest, Promise};
 use crate::tasks::worker::target::golden::Golden;
 
 /// More than this between the worker's clock and ours is more than rounding.
@@ -27,7 +28,7 @@ pub const FIRST: &[Check] = &[Check {
     promise: "answers the same request again and again, plain and streamed, with the same text",
     contract: "Concatenated, the texts equal what the same request answers in one piece.",
     explanation: "A greedy request, streamed, plain and streamed again; an answer that breaks a rule or has another text fails it, and all checks that need a text to go by are skipped.",
-    curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":24,"temperature":0,"stream":true}'"#,
+    by_hand: |by| by.stream("-sN", &InferenceRequest::greedy("Hello", 24)),
     needs: &[Need::Ready],
     run: again,
 }];
@@ -41,7 +42,15 @@ pub const CHECKS: &[Check] = &[
         promise: "ends before a stop string, which is not in the text",
         contract: "`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.",
         explanation: "A piece of a known answer becomes the stop string, alone and behind three others; a text that doesn't end right before it fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":"a"}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    stop: vec![String::from("a")],
+                    ..InferenceRequest::greedy("Hello", 20)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: stop,
     },
@@ -52,7 +61,15 @@ pub const CHECKS: &[Check] = &[
         promise: "finds a stop string that begins in one token and ends in another",
         contract: "`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.",
         explanation: "The end of one known token and the start of the next become the stop string, plain and streamed; a text that doesn't end right before it fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":["x"," w"]}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    stop: vec![String::from("x"), String::from(" w")],
+                    ..InferenceRequest::greedy("Hello", 20)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: stop_across_tokens,
     },
@@ -63,7 +80,15 @@ pub const CHECKS: &[Check] = &[
         promise: "gives the whole text when only the beginning of a stop string comes",
         contract: "So does text that may turn out to be a stop string.",
         explanation: "A stop string begins as the known answer ends and goes on as nothing does; a text that lacks its end fails it.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":"a\u0001","stream":true}'"#,
+        by_hand: |by| {
+            by.stream(
+                "-sN",
+                &InferenceRequest {
+                    stop: vec![String::from("a\u{1}")],
+                    ..InferenceRequest::greedy("Hello", 20)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: stop_that_never_comes,
     },
@@ -74,7 +99,7 @@ pub const CHECKS: &[Check] = &[
         promise: "says truly why an answer ended",
         contract: "`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.",
         explanation: "A known answer is cut by max_tokens and by a stop string; `stop` for the one or `length` for the other fails it, plain or streamed.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":2,"temperature":0}'"#,
+        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello", 2)),
         needs: &[Need::Ready, Need::Sound],
         run: finish_reason,
     },
@@ -85,7 +110,7 @@ pub const CHECKS: &[Check] = &[
         promise: "counts tokens the same way everywhere",
         contract: "`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.",
         explanation: "`tokens`, `completion_tokens` and events have to be as many, `prompt_tokens` the same for the same prompt and more for a longer one.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#,
+        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)),
         needs: &[Need::Ready, Need::Sound],
         run: counts,
     },
@@ -96,8 +121,13 @@ pub const CHECKS: &[Check] = &[
         promise: "reports no more time than the request took",
         contract: r#"`{"text":"...","tokens":18,"finish_reason":"length", "usage":{"prompt_tokens":6,"completion_tokens":18}, "timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#,
         explanation: "queue_ms, prefill_ms and decode_ms together are more than what the client measured: that fails it.",
-        curl: r#"curl -s -w '%{time_total}\n' http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#,
-        needs: &[Need::Ready, Need::Sound],
+        by_hand: |by| {
+            by.infer(
+                "-s -w '%{time_total}\\n'",
+                &InferenceRequest::greedy("Hello", 5),
+            )
+        },
+        needs: &[Need::Ready, Need::Sound, Need::Promised(Promise::Timings)],
         run: timings,
     },
 ];
@@ -223,21 +253,22 @@ fn counts(subject: &Subject) -> Result<Evidence> {
     let streamed = subject.infer_streamed(&golden.request)?;
     for (way, answer) in [("plain", &plain), ("streamed", &streamed.completion)] {
         let place = format!("inference, {way}, `completion_tokens`");
-        let expected = format!("{} as `tokens`", answer.tokens);
-        let got = answer.completion_tokens;
-        ensure_kept(got == answer.tokens, &place, expected, got.to_string())?;
+        let tokens = answer.tokens()?;
+        let expected = format!("{tokens} as `tokens`");
+        let got = answer.completion_tokens.unwrap_or(tokens);
+        ensure_kept(got == tokens, &place, expected, got.to_string())?;
         let place = format!("inference, {way}, `tokens`");
         let events = golden.tokens.len();
         let expected = format!("{events}, as in the stream before");
         ensure_kept(
-            answer.tokens == events as u64,
+            tokens == events as u64,
             &place,
             expected,
-            answer.tokens.to_string(),
+            tokens.to_string(),
         )?;
         let place = format!("inference, {way}, `prompt_tokens`");
-        let expected = golden.completion.prompt_tokens;
-        let got = answer.prompt_tokens;
+        let expected = golden.completion.prompt_tokens()?;
+        let got = answer.prompt_tokens()?;
         ensure_kept(
             got == expected,
             &place,
@@ -251,17 +282,16 @@ fn counts(subject: &Subject) -> Result<Evidence> {
     );
     let longer = subject
         .infer(&InferenceRequest::greedy(&longer, 1))?
-        .prompt_tokens;
+        .prompt_tokens()?;
+    let prompt_tokens = plain.prompt_tokens()?;
     ensure_kept(
-        longer > plain.prompt_tokens,
+        longer > prompt_tokens,
         "inference with a prompt that is seven words longer, `prompt_tokens`",
-        format!("more than {}", plain.prompt_tokens),
+        format!("more than {prompt_tokens}"),
         longer.to_string(),
     )?;
-    Ok(format!(
-        "{} and {} tokens",
-        plain.prompt_tokens, plain.tokens
-    ))
+    let tokens = plain.tokens()?;
+    Ok(format!("{prompt_tokens} and {tokens} tokens"))
 }
 
 fn timings(subject: &Subject) -> Result<Evidence> {
@@ -277,8 +307,9 @@ fn timings(subject: &Subject) -> Result<Evidence> {
         let streamed = subject.infer_streamed(&request)?;
         let streamed_ms = (streamed.ended - streamed.sent).as_secs_f64() * 1e3;
         for (answer, measured_ms) in [(&plain, plain_ms), (&streamed.completion, streamed_ms)] {
-            largest = largest.max(reported_ms(answer) / measured_ms);
-            ensure_plausible(answer, measured_ms)?;
+            let phases = answer.phases()?;
+            largest = largest.max(reported_ms(&phases) / measured_ms);
+            ensure_plausible(&phases, measured_ms)?;
         }
     }
     Ok(format!(
@@ -287,19 +318,19 @@ fn timings(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-fn reported_ms(answer: &Completion) -> f64 {
-    answer.queue_ms + answer.prefill_ms + answer.decode_ms
+fn reported_ms(phases: &Phases) -> f64 {
+    phases.queue_ms + phases.prefill_ms + phases.decode_ms
 }
 
-fn ensure_plausible(answer: &Completion, measured_ms: f64) -> Result<(), Mismatch> {
-    let reported_ms = reported_ms(answer);
+fn ensure_plausible(phases: &Phases, measured_ms: f64) -> Result<(), Mismatch> {
+    let reported_ms = reported_ms(phases);
     ensure_kept(
         reported_ms <= measured_ms * 1.02 + TIMING_SLACK_MS,
         "inference, `timings`",
         format!("together no more than the {measured_ms:.0} ms that the client measured"),
         format!(
             "queue {:.1} ms, prefill {:.1} ms and decode {:.1} ms",
-            answer.queue_ms, answer.prefill_ms, answer.decode_ms
+            phases.queue_ms, phases.prefill_ms, phases.decode_ms
         ),
     )
 }

@@ -14,10 +14,7 @@ use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{
-    InferenceRequest, Readiness, is_busy_refusal, read_heartbeat,
-};
+use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Readiness};
 
 /// How long health may take.
 const HEALTH_LIMIT: Duration = Duration::from_millis(250);
@@ -84,7 +81,7 @@ pub const CHECKS: &[Check] = &[
         promise: "answers eight clients at a time, or tells them that its queue is full",
         contract: "queue full: 429, with `Retry-After` `queue_full`.",
         explanation: "Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.",
-        curl: r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64}'"#,
+        by_hand: |by| by.infer_beside(&InferenceRequest::new("Hello", 64)),
         needs: &[Need::Ready],
         run: answers,
     },
@@ -95,7 +92,7 @@ pub const CHECKS: &[Check] = &[
         promise: "says within 250 ms that it is healthy while it generates at full load",
         contract: "In under 250 ms while generation runs at full load.",
         explanation: "Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.",
-        curl: "curl -i -m 1 http://127.0.0.1:18081/v1/health",
+        by_hand: |by| by.health("-i -m 1"),
         needs: &[Need::Ready],
         run: health,
     },
@@ -106,7 +103,7 @@ pub const CHECKS: &[Check] = &[
         promise: "says that it is ready while it generates and would take more",
         contract: "A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.",
         explanation: "Not ready although every request was taken, or no answer in time, fails it.",
-        curl: "curl -i -m 1 http://127.0.0.1:18081/v1/ready",
+        by_hand: |by| by.ready("-i -m 1"),
         needs: &[Need::Ready],
         run: ready,
     },
@@ -117,8 +114,8 @@ pub const CHECKS: &[Check] = &[
         promise: "beats on time while it generates at full load",
         contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
         explanation: "A beat under load that is later than that, and that no lateness of our own excuses, fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: heartbeats,
     },
 ];
@@ -141,13 +138,17 @@ impl LoadObservation {
         let began = Instant::now();
         let work = Arc::new(Mutex::new(Work::default()));
         let (worker, seen) = (client.clone(), Arc::clone(&work));
-        let job = move |turn: Turn| work_once(&worker, turn.stream, tokens, limit, &seen);
+        let dialect = subject.dialect();
+        let job = move |turn: Turn| {
+            let request = dialect.inference_request(&load_request(turn.stream, tokens), false);
+            work_once(dialect, &worker, &request, limit, &seen)
+        };
         let load = LoadGenerator::start(Load::Closed { streams: STREAMS }, &Arc::new(job))?;
         let poll = |request: Request| {
             Poll::start(&client, request, QUESTION_INTERVAL, QUESTION_LIMIT)
         };
-        let health = poll(dialect::health_request())?;
-        let ready = poll(dialect::ready_request())?;
+        let health = poll(dialect.health_request())?;
+        let ready = poll(dialect.ready_request())?;
         wait(subject, window)?;
         load.end();
         let (health, ready) = (health.end(stop)?, ready.end(stop)?);
@@ -162,27 +163,30 @@ impl LoadObservation {
     }
 }
 
-/// One request of a stream. The first that goes wrong ends its stream.
-fn work_once(
-    client: &Client,
-    stream: u32,
-    tokens: u32,
-    limit: Duration,
-    work: &Mutex<Work>,
-) -> Next {
-    let request = InferenceRequest {
+fn load_request(stream: u32, tokens: u32) -> InferenceRequest {
+    InferenceRequest {
         temperature: Some(1.0),
         seed: Some(u64::from(stream)),
         ..InferenceRequest::greedy(&format!("Tell me more about number {stream}."), tokens)
-    };
-    let sent = client.send(&request.to_request(false), limit);
+    }
+}
+
+/// One request of a stream. The first that goes wrong ends its stream.
+fn work_once(
+    dialect: &dyn Dialect,
+    client: &Client,
+    request: &Request,
+    limit: Duration,
+    work: &Mutex<Work>,
+) -> Next {
+    let sent = client.send(request, limit);
     let mut work = lock(work);
     let trouble = match sent {
-        Ok(response) if is_busy_refusal(&response) => {
+        Ok(response) if dialect.is_busy(&response) => {
             work.queue_full += 1;
             return Next::After(RETRY_INTERVAL);
         }
-        Ok(response) => match dialect::read_completion(&response) {
+        Ok(response) => match dialect.read_completion(&response) {
             Ok(_) => {
                 work.answered += 1;
                 return Next::Again;
@@ -213,7 +217,10 @@ fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
     let seen = subject.hive.heartbeats().len();
     let is_periodic = || {
         let beats = subject.hive.heartbeats();
-        let state = |at: usize| read_heartbeat(&beats[at]).ok().map(|beat| beat.state);
+        let state = |at: usize| {
+            let beat = subject.dialect().read_heartbeat(&beats[at]);
+            beat.ok().map(|beat| beat.state)
+        };
         let last = beats.len().saturating_sub(1);
         last >= seen.max(1) && state(last) == state(last - 1)
     };
@@ -244,7 +251,7 @@ fn health(subject: &Subject) -> Result<Evidence> {
     let worker_id = &subject.worker.launch().worker_id;
     for question in &load.health {
         if let Ok(response) = &question.response {
-            let health = dialect::read_health(response)?;
+            let health = subject.dialect().read_health(response)?;
             let is_well = health.status == "healthy" && health.model_loaded;
             let got = format!("{}, model_loaded {}", health.status, health.model_loaded);
             ensure_kept(
@@ -253,12 +260,9 @@ fn health(subject: &Subject) -> Result<Evidence> {
                 "healthy, model_loaded true",
                 got,
             )?;
-            ensure_kept(
-                &health.worker_id == worker_id,
-                "health under load, `worker_id`",
-                worker_id,
-                &health.worker_id,
-            )?;
+            let named = health.worker_id.unwrap_or_default();
+            let place = "health under load, `worker_id`";
+            ensure_kept(&named == worker_id, place, worker_id, &named)?;
         }
     }
     let slowest = ensure_quick(subject, &load.health, "health under load")?;
@@ -275,7 +279,7 @@ fn ready(subject: &Subject) -> Result<Evidence> {
         let Ok(response) = &question.response else {
             continue;
         };
-        if let Readiness::NotReady(reason) = dialect::read_ready(response)?
+        if let Readiness::NotReady(reason) = subject.dialect().read_ready(response)?
             && load.work.queue_full == 0
         {
             let expected = "ready, as every request was taken";

@@ -11,8 +11,9 @@ use crate::tasks::worker::check::heartbeat::beats;
 use crate::tasks::worker::load::polling::Question;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{BeatState, Readiness};
+use crate::tasks::worker::target::dialect::{
+    BeatState, Dialect, InferenceRequest, Promise, Readiness, Reason,
+};
 use crate::tasks::worker::target::loading::LoadingObservation;
 
 /// An inference that is held while readiness was denied so often for so long wasn't merely late.
@@ -31,8 +32,8 @@ pub const CHECKS: &[Check] = &[
         promise: "tells in health whether its model is loaded",
         contract: "`status` is `loading`, `healthy` or `draining`.",
         explanation: "A second worker is asked from its first millisecond; loading with a loaded model, healthy without one, or loading after it was ready fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Stages)],
         run: health,
     },
     Check {
@@ -42,8 +43,8 @@ pub const CHECKS: &[Check] = &[
         promise: "says why it isn't ready and when to come back, and is ready when it says so",
         contract: r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#,
         explanation: "A second worker is asked from its first millisecond; a malformed 503, or an inference that is refused right after ready said yes, fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/ready",
-        needs: &[Need::Ready],
+        by_hand: |by| by.ready("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Stages)],
         run: ready,
     },
     Check {
@@ -53,7 +54,7 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses an inference while it loads instead of holding it",
         contract: "loading or draining: 503, with `Retry-After` `not_ready`.",
         explanation: "An inference is sent as soon as the port answers; holding it, or another refusal than 503 not_ready with Retry-After, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":1}'"#,
+        by_hand: |by| by.infer("-i", &InferenceRequest::new("Hello", 1)),
         needs: &[Need::Ready],
         run: inference,
     },
@@ -64,8 +65,8 @@ pub const CHECKS: &[Check] = &[
         promise: "tells the hive that it is loading while it is",
         contract: "`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated) or `Draining`.",
         explanation: "A heartbeat that says Ready before the worker itself did fails it, and so does one that says Loading after.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[]),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: heartbeat,
     },
 ];
@@ -84,7 +85,7 @@ fn health(subject: &Subject) -> Result<Evidence> {
         let Ok(response) = &question.response else {
             continue;
         };
-        let health = dialect::read_health(response)?;
+        let health = subject.dialect().read_health(response)?;
         let is_loading = health.status == "loading";
         seen_loading += usize::from(is_loading);
         ensure_kept(
@@ -115,7 +116,7 @@ fn ready(subject: &Subject) -> Result<Evidence> {
         let Ok(response) = &question.response else {
             continue;
         };
-        if let Readiness::NotReady(reason) = dialect::read_ready(response)? {
+        if let Readiness::NotReady(reason) = subject.dialect().read_ready(response)? {
             denied += 1;
             let place = "ready of a worker that starts, `reason`";
             ensure_kept(reason == "loading", place, "loading", &reason)?;
@@ -123,10 +124,13 @@ fn ready(subject: &Subject) -> Result<Evidence> {
     }
     let place = "an inference right after ready said yes";
     match &loading.first.response {
-        Ok(response) => dialect::read_completion(response).map_err(|mismatch| Mismatch {
-            place: place.to_owned(),
-            ..mismatch
-        })?,
+        Ok(response) => subject
+            .dialect()
+            .read_completion(response)
+            .map_err(|mismatch| Mismatch {
+                place: place.to_owned(),
+                ..mismatch
+            })?,
         Err(cause) => return Err(Mismatch::new(place, "an answer", cause).into()),
     };
     Ok(seen(denied))
@@ -140,8 +144,8 @@ fn inference(subject: &Subject) -> Result<Evidence> {
         Err(cause) => return Err(Mismatch::new(place, "503 `not_ready`", cause).into()),
     };
     if response.status == 200 {
-        dialect::read_completion(response)?;
-        let denied = denied_meanwhile(loading);
+        subject.dialect().read_completion(response)?;
+        let denied = denied_meanwhile(subject.dialect(), loading);
         let (first, last) = (denied.first(), denied.last());
         let held = first.zip(last).map_or(Duration::ZERO, |(first, last)| {
             last.asked.saturating_duration_since(first.answered)
@@ -154,7 +158,7 @@ fn inference(subject: &Subject) -> Result<Evidence> {
         ensure_kept(!is_held, place, "503 `not_ready` at once", got)?;
         return Ok(seen(0));
     }
-    let refused = dialect::read_refusal(response, 503, "not_ready");
+    let refused = subject.dialect().read_refusal(response, Reason::NotReady);
     refused.map_err(|mismatch| Mismatch {
         place: place.to_owned(),
         ..mismatch
@@ -163,10 +167,13 @@ fn inference(subject: &Subject) -> Result<Evidence> {
 }
 
 /// Answers that denied readiness while the early inference was under way.
-fn denied_meanwhile(loading: &LoadingObservation) -> Vec<&Question> {
+fn denied_meanwhile<'l>(
+    dialect: &dyn Dialect,
+    loading: &'l LoadingObservation,
+) -> Vec<&'l Question> {
     let is_denied = |question: &&Question| {
         let response = question.response.as_ref().ok();
-        let said = response.and_then(|response| dialect::read_ready(response).ok());
+        let said = response.and_then(|response| dialect.read_ready(response).ok());
         matches!(said, Some(Readiness::NotReady(_)))
             && question.asked > loading.early.asked
             && question.answered < loading.early.answered

@@ -6,6 +6,7 @@ use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::check::lifecycle::has_level;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 use crate::tasks::worker::target::launch_failures::{BareRun, QUIET, run_until_ready};
 
 /// A worker that nobody asks for anything writes no more than this in [`QUIET`]: a line for a
@@ -21,8 +22,8 @@ pub const CHECKS: &[Check] = &[
         promise: "logs on standard error, a line for each event and no more",
         contract: "Standard error, one line an event, level first.",
         explanation: "No line on standard error, a log line on standard output, or line after line from a worker that nobody asks for anything fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 2>/dev/null",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[]) + " 2>/dev/null",
+        needs: &[Need::Ready, Need::Promised(Promise::CommandLine)],
         run: on_stderr,
     },
     Check {
@@ -32,8 +33,8 @@ pub const CHECKS: &[Check] = &[
         promise: "logs JSON lines when it is asked to",
         contract: "With `--log-format json` each event is a JSON object with `timestamp`, `level` and `message`.",
         explanation: "A line on standard error that isn't a JSON object with a level fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --log-format json",
-        needs: &[Need::Ready],
+        by_hand: |by| by.worker(&[("--log-format", "json")]),
+        needs: &[Need::Ready, Need::Promised(Promise::CommandLine)],
         run: json,
     },
 ];

@@ -1,5 +1,7 @@
 //! Options of a request: what they do, and what counts where they are left out.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use super::{Check, Evidence, Need, ensure_kept};
@@ -7,11 +9,14 @@ use crate::tasks::worker::load::generator::at_once;
 use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::dialect::{Completion, Dialect, FinishReason, InferenceRequest};
 use crate::tasks::worker::target::golden::Golden;
 
 /// Tokens of an answer that is sampled.
 const SAMPLED_TOKENS: u32 = 12;
+
+/// How soon a request that found the queue full is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The default of `max_tokens`.
 const DEFAULT_MAX_TOKENS: u32 = 128;
@@ -31,7 +36,15 @@ pub const CHECKS: &[Check] = &[
         promise: "gives the same text for temperature 0 every time, whatever the seed",
         contract: "`temperature`: number from 0 to 2; 0 is greedy: 0.7.",
         explanation: "The same greedy request three times, with and without seeds; another text fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":0,"seed":1}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    seed: Some(1),
+                    ..InferenceRequest::greedy("Hello", 12)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: greedy,
     },
@@ -42,7 +55,16 @@ pub const CHECKS: &[Check] = &[
         promise: "gives the same text for the same seed",
         contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
         explanation: "A sampled request with a seed, twice with other requests between; another text fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    temperature: Some(1.0),
+                    seed: Some(42),
+                    ..InferenceRequest::new("Hello", 12)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: seed,
     },
@@ -53,7 +75,16 @@ pub const CHECKS: &[Check] = &[
         promise: "gives different texts for different seeds at a high temperature",
         contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
         explanation: "The same text for six seeds at temperature 2 is a warning: sampling doesn't happen, or the model is very sure.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":2,"seed":1}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    temperature: Some(2.0),
+                    seed: Some(1),
+                    ..InferenceRequest::new("Hello", 12)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: seeds_differ,
     },
@@ -64,7 +95,17 @@ pub const CHECKS: &[Check] = &[
         promise: "draws from the likeliest token alone for top_k 1, and for a top_p next to nothing",
         contract: "`top_k`: integer from 1: off.",
         explanation: "Sampled at temperature 1 with top_k 1, and with top_p 0.000001; a text other than the greedy one is a warning: the option is ignored.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":1,"top_k":1}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    temperature: Some(1.0),
+                    seed: Some(1),
+                    top_k: Some(1),
+                    ..InferenceRequest::new("Hello", 12)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: likeliest,
     },
@@ -75,7 +116,13 @@ pub const CHECKS: &[Check] = &[
         promise: "gives the same text alone and beside seven other requests",
         contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
         explanation: "Eight different requests one by one, then all at once; a text that differs, or a request that fails, fails it.",
-        curl: r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#,
+        by_hand: |by| {
+            by.infer_beside(&InferenceRequest {
+                temperature: Some(1.0),
+                seed: Some(42),
+                ..InferenceRequest::new("Hello", 12)
+            })
+        },
         needs: &[Need::Ready, Need::Sound],
         run: beside_others,
     },
@@ -86,7 +133,7 @@ pub const CHECKS: &[Check] = &[
         promise: "generates exactly as many tokens as it was asked for",
         contract: "`max_tokens`: integer from 1: 128.",
         explanation: "A known answer is cut to 1, 2, 5 and more tokens; another number of tokens, or a text that isn't its beginning, fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#,
+        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)),
         needs: &[Need::Ready, Need::Sound],
         run: max_tokens,
     },
@@ -97,7 +144,16 @@ pub const CHECKS: &[Check] = &[
         promise: "generates up to 128 tokens where it wasn't told how many",
         contract: "`max_tokens`: integer from 1: 128.",
         explanation: "Without max_tokens and with 128 the answers have to be the same; another length fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":0}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    prompt: String::from("Hello"),
+                    temperature: Some(0.0),
+                    ..InferenceRequest::default()
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: default_max_tokens,
     },
@@ -108,7 +164,15 @@ pub const CHECKS: &[Check] = &[
         promise: "samples at temperature 0.7 where it wasn't told at which",
         contract: "`temperature`: number from 0 to 2; 0 is greedy: 0.7.",
         explanation: "With the same seed, an answer without temperature has to be the one with 0.7.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":3}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-s",
+                &InferenceRequest {
+                    seed: Some(3),
+                    ..InferenceRequest::new("Hello", 12)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: default_temperature,
     },
@@ -132,7 +196,10 @@ pub(super) fn ensure_same(
     let show = |answer: &Completion| {
         let text = answer.text.as_deref().unwrap_or_default();
         let reason = answer.finish_reason;
-        format!("`{text}`, {} tokens, {reason:?}", answer.tokens)
+        format!(
+            "`{text}`, {} tokens, {reason:?}",
+            answer.tokens.unwrap_or_default()
+        )
     };
     ensure_kept(
         show(expected) == show(got),
@@ -232,9 +299,9 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
     let alone = requests.iter().map(|request| subject.infer(request));
     let alone = alone.collect::<Result<Vec<_>>>()?;
     let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
-    let (client, stop) = (subject.client(), subject.context.stop);
+    let (client, dialect, stop) = (subject.client(), subject.dialect(), subject.context.stop);
     let asked = requests.clone();
-    let ask = move |number: u32| insist(&client, &asked[number as usize], limit);
+    let ask = move |number: u32| insist(dialect, &client, &asked[number as usize], limit);
     let beside = at_once(requests.len() as u32, limit * 2, stop, ask)?;
     for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
         let beside = beside.map_err(|error| subject.worker.blame(error))?;
@@ -245,16 +312,22 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
 }
 
 /// Asks until the queue has room.
-fn insist(client: &Client, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+fn insist(
+    dialect: &dyn Dialect,
+    client: &Client,
+    request: &InferenceRequest,
+    limit: Duration,
+) -> Result<Completion> {
+    let request = dialect.inference_request(request, false);
     let began = Instant::now();
     loop {
         let left = limit.saturating_sub(began.elapsed());
-        let response = client.send(&request.to_request(false), left)?;
-        if is_busy_refusal(&response) && !left.is_zero() {
+        let response = client.send(&request, left)?;
+        if dialect.is_busy(&response) && !left.is_zero() {
             std::thread::sleep(RETRY_INTERVAL);
             continue;
         }
-        return Ok(dialect::read_completion(&response)?);
+        return Ok(dialect.read_completion(&response)?);
     }
 }
 
@@ -275,7 +348,7 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
         let request = InferenceRequest::greedy(&golden.request.prompt, cut);
         let answer = subject.infer(&request)?;
         let place = format!("inference with max_tokens {cut}");
-        let tokens = answer.tokens;
+        let tokens = answer.tokens()?;
         ensure_kept(
             tokens == u64::from(cut),
             &place,
@@ -294,13 +367,9 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
         )?;
     }
     let answer = subject.infer(&InferenceRequest::greedy(&golden.request.prompt, 1))?;
-    let got = format!("{} tokens", answer.tokens);
-    ensure_kept(
-        answer.tokens == 1,
-        "inference with max_tokens 1",
-        "1 token",
-        got,
-    )?;
+    let tokens = answer.tokens()?;
+    let got = format!("{tokens} tokens");
+    ensure_kept(tokens == 1, "inference with max_tokens 1", "1 token", got)?;
     Ok(format!("{} lengths", cuts.len().max(1)))
 }
 
@@ -323,10 +392,11 @@ fn default_max_tokens(subject: &Subject) -> Result<Evidence> {
             ..request.clone()
         };
         let answer = subject.infer_within(&without, limit)?;
-        longest = longest.max(answer.tokens);
-        let is_full = answer.tokens == u64::from(DEFAULT_MAX_TOKENS);
+        let tokens = answer.tokens()?;
+        longest = longest.max(tokens);
+        let is_full = tokens == u64::from(DEFAULT_MAX_TOKENS);
         let has_stopped = answer.finish_reason == FinishReason::Stop;
-        let got = format!("{} tokens, {:?}", answer.tokens, answer.finish_reason);
+        let got = format!("{tokens} tokens, {:?}", answer.finish_reason);
         ensure_kept(is_full || has_stopped, place, "128 tokens", got)?;
         if !is_slow {
             let with = InferenceRequest {

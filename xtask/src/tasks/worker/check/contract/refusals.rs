@@ -9,8 +9,9 @@ use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::{BadRequest, Refusal};
+use crate::tasks::worker::target::dialect::{
+    BadInput, BadRequest, Dialect, GoodInput, InferenceRequest, Promise, Reason, Refusal,
+};
 
 /// How long a refusal may take: nothing is generated for it.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
@@ -30,9 +31,9 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses what isn't JSON, and answers the next good request as before",
         contract: "not JSON, or not whole: 400 `malformed_json`.",
         explanation: "Empty, cut, garbled, NaN, invalid UTF-8, trailing text and more; another status or code fails it, and so does a canary that sings another text or late.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello",}'"#,
+        by_hand: |by| by.bad(BadInput::Malformed, "a comma too many"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::malformed()),
+        run: |subject| refuse(subject, BadInput::Malformed),
     },
     Check {
         id: "refusals.media_type",
@@ -41,9 +42,9 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses a body under a wrong content type, or under none",
         contract: "wrong or no content type: 415 `unsupported_media_type`.",
         explanation: "A good body as text, form, bytes or nothing; another status or code fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: text/plain' -d '{"prompt":"Hello"}'"#,
+        by_hand: |by| by.bad(BadInput::MediaType, "content type text/plain"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::media_types()),
+        run: |subject| refuse(subject, BadInput::MediaType),
     },
     Check {
         id: "refusals.invalid_field",
@@ -52,9 +53,9 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses fields that are missing, unknown, of the wrong type or out of range, by name",
         contract: "a field missing, unknown, given twice, of the wrong type or out of range: 422 `invalid_field`. A field that is not in the table is refused by name: a misspelt option must not be ignored.",
         explanation: "Every field with every wrong type and both bounds; taking one, another status or code, or the wrong `field` fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temprature":0}'"#,
+        by_hand: |by| by.bad(BadInput::Field, "an unknown field `temprature`"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::invalid_fields()),
+        run: |subject| refuse(subject, BadInput::Field),
     },
     Check {
         id: "refusals.context_length",
@@ -63,9 +64,9 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses what is beyond its context instead of cutting it",
         contract: "prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.",
         explanation: "max_tokens beyond every context; an answer, or another status or code, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":100000000}'"#,
+        by_hand: |by| by.bad(BadInput::BeyondContext, "max_tokens 100000000"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::beyond_context()),
+        run: |subject| refuse(subject, BadInput::BeyondContext),
     },
     Check {
         id: "refusals.context_border",
@@ -74,8 +75,12 @@ pub const CHECKS: &[Check] = &[
         promise: "takes what just fits into its context, and refuses one token more",
         contract: "prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.",
         explanation: "A worker with --ctx-size 64 is asked for exactly what is left beside the prompt, and for one more; refusing the one or taking the other fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --ctx-size 64",
-        needs: &[Need::Ready, Need::Sound],
+        by_hand: |by| by.worker(&[("--ctx-size", "64")]),
+        needs: &[
+            Need::Ready,
+            Need::Sound,
+            Need::Promised(Promise::CommandLine),
+        ],
         run: context_border,
     },
     Check {
@@ -85,9 +90,9 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses bodies over 1 MiB, whole or in chunks",
         contract: "body over 1 MiB: 413 `body_too_large`.",
         explanation: "1 MiB and a byte, more, and the same in chunks; taking it, hanging up, or another status or code fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Expect:' -d "{\"prompt\":\"Hello\"}$(printf '%1048576s')""#,
+        by_hand: |by| by.bad(BadInput::TooLarge, "a body of 1 MiB and a byte"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::too_large()),
+        run: |subject| refuse(subject, BadInput::TooLarge),
     },
     Check {
         id: "refusals.not_found",
@@ -96,9 +101,9 @@ pub const CHECKS: &[Check] = &[
         promise: "says of a path that it doesn't have that there is none",
         contract: "no such path (a slash at its end makes another path): 404 `not_found`.",
         explanation: "Several paths near and far; another status, code or form fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/nothing",
+        by_hand: |by| by.bad(BadInput::UnknownPath, "GET /v1/nothing"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::unknown_paths()),
+        run: |subject| refuse(subject, BadInput::UnknownPath),
     },
     Check {
         id: "refusals.method",
@@ -107,7 +112,7 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses a method that the path lacks, and names the one that it has",
         contract: "a method that the path lacks; HEAD and OPTIONS are lacking too: 405, with `Allow` `method_not_allowed`.",
         explanation: "Every path with every wrong method; another status or code, or an `Allow` without the right method, fails it.",
-        curl: "curl -i -X DELETE http://127.0.0.1:18081/v1/inference",
+        by_hand: |by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"),
         needs: &[Need::Ready, Need::Sound],
         run: methods,
     },
@@ -118,9 +123,9 @@ pub const CHECKS: &[Check] = &[
         promise: "survives what no client sends: endless nesting and digits, twins, lone surrogates",
         contract: "After any refused request the same process answers the next good one.",
         explanation: "What is hardly JSON; anything but an orderly answer, or a canary that sings another text or late, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":1e400}'"#,
+        by_hand: |by| by.bad(BadInput::Absurd, "max_tokens 1e400"),
         needs: &[Need::Ready, Need::Sound],
-        run: |subject| refuse(subject, dialect::absurd()),
+        run: |subject| refuse(subject, BadInput::Absurd),
     },
     Check {
         id: "refusals.framing",
@@ -129,7 +134,7 @@ pub const CHECKS: &[Check] = &[
         promise: "survives bodies without a length, with a wrong one, and what isn't HTTP",
         contract: "After any refused request the same process answers the next good one.",
         explanation: "Missing and lying Content-Length, broken chunks, noise; taking it, a 5xx, silence or a canary that sings another text or late fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Content-Length: -5' -d '{}'",
+        by_hand: |by| by.framing("a negative Content-Length"),
         needs: &[Need::Ready, Need::Sound],
         run: framing,
     },
@@ -140,7 +145,7 @@ pub const CHECKS: &[Check] = &[
         promise: "answers others while a body is shorter than its length says",
         contract: "After any refused request the same process answers the next good one.",
         explanation: "Half a body is sent and held; a canary that sings another text, late or not at all meanwhile fails it.",
-        curl: r#"curl -m 3 http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Content-Length: 99' -d '{"prompt"'"#,
+        by_hand: |by| by.half_a_request(),
         needs: &[Need::Ready, Need::Sound],
         run: unfinished_body,
     },
@@ -151,8 +156,12 @@ pub const CHECKS: &[Check] = &[
         promise: "says in each refusal of a field what it is about",
         contract: "The message names what was got and what is allowed; `field` is there where a field is to blame.",
         explanation: "A message that names neither the field nor what was got fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":0}'"#,
-        needs: &[Need::Ready, Need::Sound],
+        by_hand: |by| by.bad(BadInput::Field, "max_tokens 0"),
+        needs: &[
+            Need::Ready,
+            Need::Sound,
+            Need::Promised(Promise::NamedErrors),
+        ],
         run: messages,
     },
     Check {
@@ -162,8 +171,12 @@ pub const CHECKS: &[Check] = &[
         promise: "names both what was got and what is allowed in its refusals",
         contract: "The message names what was got and what is allowed; `field` is there where a field is to blame.",
         explanation: "Judged by words, so it only warns: a message without the value or its type, or without a word of what is allowed.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":3}'"#,
-        needs: &[Need::Ready, Need::Sound],
+        by_hand: |by| by.bad(BadInput::Field, "temperature 3"),
+        needs: &[
+            Need::Ready,
+            Need::Sound,
+            Need::Promised(Promise::NamedErrors),
+        ],
         run: helpful_messages,
     },
     Check {
@@ -173,7 +186,15 @@ pub const CHECKS: &[Check] = &[
         promise: "takes every value that is just inside the bounds",
         contract: "`temperature`: number from 0 to 2; 0 is greedy: 0.7.",
         explanation: "Temperature 0 and 2, max_tokens 1, sixteen stop strings and the like; a refusal fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":1,"temperature":2}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-i",
+                &InferenceRequest {
+                    temperature: Some(2.0),
+                    ..InferenceRequest::new("Hello", 1)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: edges,
     },
@@ -184,13 +205,19 @@ pub const CHECKS: &[Check] = &[
         promise: "takes a body of exactly 1 MiB, chunked bodies, and a charset beside the content type",
         contract: "The body may be chunked, and at most 1 MiB (1048576 bytes) long.",
         explanation: "A refusal, or a text that depends on how the body came, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -H 'Transfer-Encoding: chunked' -d '{"prompt":"Hello","max_tokens":1}'"#,
+        by_hand: |by| {
+            by.infer(
+                "-i -H 'Transfer-Encoding: chunked'",
+                &InferenceRequest::new("Hello", 1),
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: bodies,
     },
 ];
 
-fn refuse(subject: &Subject, bad_requests: Vec<BadRequest>) -> Result<Evidence> {
+fn refuse(subject: &Subject, kind: BadInput) -> Result<Evidence> {
+    let bad_requests = subject.dialect().bad_requests(kind);
     let mut canary = Canary::new(subject)?;
     for bad in &bad_requests {
         refusal_of(subject, bad)?;
@@ -203,17 +230,17 @@ fn refuse(subject: &Subject, bad_requests: Vec<BadRequest>) -> Result<Evidence> 
 fn refusal_of(subject: &Subject, bad: &BadRequest) -> Result<Option<Refusal>> {
     let limit = REFUSAL_LIMIT.max(subject.golden()?.canary.limit());
     let response = subject.ask_raw(&bad.name, &bad.bytes, limit)?;
-    Ok(bad.judge(&response)?)
+    Ok(bad.judge(subject.dialect(), &response)?)
 }
 
 fn methods(subject: &Subject) -> Result<Evidence> {
-    let bad_requests = dialect::wrong_methods();
+    let bad_requests = subject.dialect().bad_requests(BadInput::WrongMethod);
     let mut canary = Canary::new(subject)?;
     for bad in &bad_requests {
         let response = subject.ask_raw(&bad.name, &bad.bytes, REFUSAL_LIMIT)?;
-        bad.judge(&response)?;
+        bad.judge(subject.dialect(), &response)?;
         let allow = response.header("allow").unwrap_or("none");
-        let method = bad.method_to_allow().unwrap_or_default();
+        let method = bad.allow.unwrap_or_default();
         let named = allow.split(',').any(|word| word.trim() == method);
         let place = format!("{}, `Allow`", bad.name);
         ensure_kept(named, &place, method, allow)?;
@@ -224,7 +251,7 @@ fn methods(subject: &Subject) -> Result<Evidence> {
 }
 
 fn framing(subject: &Subject) -> Result<Evidence> {
-    let bad_requests = dialect::framing();
+    let bad_requests = subject.dialect().broken_framing();
     let mut canary = Canary::new(subject)?;
     let mut hung_up = 0;
     for (name, bytes) in &bad_requests {
@@ -275,20 +302,20 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
 fn half_a_body(subject: &Subject) -> Result<RawConnection> {
     let port = subject.worker.launch().port;
     let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.context.stop)?;
-    connection.send(&dialect::half_a_request(), REFUSAL_LIMIT)?;
+    connection.send(&subject.dialect().half_a_request(), REFUSAL_LIMIT)?;
     Ok(connection)
 }
 
 /// One bad request for each field, and those that blame none.
-fn telling_requests() -> Vec<BadRequest> {
+fn telling_requests(dialect: &dyn Dialect) -> Vec<BadRequest> {
     let mut telling: Vec<BadRequest> = Vec::new();
-    for bad in dialect::invalid_fields() {
+    for bad in dialect.bad_requests(BadInput::Field) {
         let known = telling.iter().filter(|known| known.field == bad.field);
         if known.count() < 3 {
             telling.push(bad);
         }
     }
-    telling.extend(dialect::beyond_context());
+    telling.extend(dialect.bad_requests(BadInput::BeyondContext));
     telling
 }
 
@@ -296,15 +323,15 @@ fn messages(subject: &Subject) -> Result<Evidence> {
     let expected = "a message that names the field, or what was got";
     judge_messages(
         subject,
-        telling_requests(),
+        telling_requests(subject.dialect()),
         expected,
         BadRequest::is_named_by,
     )
 }
 
 fn helpful_messages(subject: &Subject) -> Result<Evidence> {
-    let mut telling = telling_requests();
-    telling.extend(dialect::media_types());
+    let mut telling = telling_requests(subject.dialect());
+    telling.extend(subject.dialect().bad_requests(BadInput::MediaType));
     let expected = "a message that names what was got and what is allowed";
     judge_messages(subject, telling, expected, BadRequest::is_explained_by)
 }
@@ -337,10 +364,10 @@ fn judge_messages(
 
 fn edges(subject: &Subject) -> Result<Evidence> {
     let limit = subject.golden()?.limit(1, 0);
-    let edges = dialect::fields_to_take();
-    for (name, body) in &edges {
-        let response = subject.ask_raw(name, &dialect::post_json(body), limit)?;
-        dialect::read_completion(&response)?;
+    let edges = subject.dialect().good_requests(GoodInput::Field);
+    for (name, bytes) in &edges {
+        let response = subject.ask_raw(name, bytes, limit)?;
+        subject.dialect().read_completion(&response)?;
     }
     Ok(format!("{} requests", edges.len()))
 }
@@ -348,12 +375,11 @@ fn edges(subject: &Subject) -> Result<Evidence> {
 fn bodies(subject: &Subject) -> Result<Evidence> {
     let limit = subject.golden()?.limit(1, 0) + REFUSAL_LIMIT;
     let mut text: Option<String> = None;
-    let bodies = dialect::bodies_to_take();
+    let bodies = subject.dialect().good_requests(GoodInput::Body);
     for (name, bytes) in &bodies {
         let response = subject.ask_raw(name, bytes, limit)?;
-        let got = dialect::read_completion(&response)?
-            .text
-            .unwrap_or_default();
+        let got = subject.dialect().read_completion(&response)?;
+        let got = got.text.unwrap_or_default();
         let expected = text.get_or_insert_with(|| got.clone());
         let place = format!("{name}, `text`");
         ensure_kept(
@@ -374,8 +400,8 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
     auxiliary.wait_until_ready()?;
     let golden = subject.golden()?;
     let limit = golden.limit(CONTEXT, 0);
-    let mut request = dialect::InferenceRequest::greedy("Hello", 1);
-    let prompt_tokens = auxiliary.infer(&request, limit)?.prompt_tokens as u32;
+    let mut request = InferenceRequest::greedy("Hello", 1);
+    let prompt_tokens = auxiliary.infer(&request, limit)?.prompt_tokens()? as u32;
     let place = "a worker with --ctx-size 64";
     let room = CONTEXT.saturating_sub(prompt_tokens);
     let got = format!("`prompt_tokens` {prompt_tokens}");
@@ -383,8 +409,9 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
     request.max_tokens = Some(room);
     auxiliary.infer(&request, limit)?;
     request.max_tokens = Some(room + 1);
-    let response = auxiliary.ask(&request.to_request(false), limit)?;
-    let refused = dialect::read_refusal(&response, 422, "context_length_exceeded");
+    let dialect = auxiliary.dialect();
+    let response = auxiliary.ask(&dialect.inference_request(&request, false), limit)?;
+    let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
     refused.map_err(|mismatch| Mismatch {
         place: format!(
             "{place}, {prompt_tokens} prompt tokens and {} more",

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::{Check, Evidence, ensure_kept};
+use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::check::lifecycle::has_level;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
 
 const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
@@ -21,8 +22,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start without its model",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model missing.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--model", "missing.gguf")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["missing model", "folder as model"]),
     },
     Check {
@@ -32,8 +33,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start with a text file or an empty file as its model",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model README.md --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--model", "README.md")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["text file as model", "empty file as model"]),
     },
     Check {
@@ -43,8 +44,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start with a model whose end is missing",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model half.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--model", "half.gguf")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["half a model", "a model without its end"]),
     },
     Check {
@@ -54,8 +55,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start with an architecture or a quantisation that nobody knows",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model unknown.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--model", "unknown.gguf")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["unknown architecture", "unknown quantisation"]),
     },
     Check {
@@ -65,8 +66,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start on a port that is taken",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 19200 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--port", "19200")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["taken port"]),
     },
     Check {
@@ -76,8 +77,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start on a backend that there is not",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend abacus --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--backend", "abacus")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["unknown backend"]),
     },
     Check {
@@ -87,8 +88,8 @@ pub const CHECKS: &[Check] = &[
         promise: "never computes on the cpu when it was asked for a backend that isn't there",
         contract: "It never falls back from one backend to another.",
         explanation: "--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend metal --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--backend", "metal")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["metal", "cuda"]),
     },
     Check {
@@ -98,8 +99,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to start on a device that this machine lacks",
         contract: SENTENCE,
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 4242 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--device", "4242")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["absent device"]),
     },
     Check {
@@ -109,8 +110,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses to open itself to other machines without a token",
         contract: "A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.",
         explanation: EXPLANATION,
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0",
-        needs: &[],
+        by_hand: |by| by.worker(&[("--host", "0.0.0.0")]),
+        needs: &[Need::Promised(Promise::CommandLine)],
         run: |subject| judge(subject, &["open host without a token"]),
     },
 ];

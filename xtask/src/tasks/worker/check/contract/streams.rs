@@ -64,7 +64,15 @@ pub const CHECKS: &[Check] = &[
         promise: "streams the text that it answers without streaming",
         contract: "Concatenated, the texts equal what the same request answers in one piece.",
         explanation: "Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":42,"stream":true}'"#,
+        by_hand: |by| {
+            by.stream(
+                "-sN",
+                &InferenceRequest {
+                    seed: Some(42),
+                    ..InferenceRequest::new("Hello", 12)
+                },
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: equal_plain,
     },
@@ -75,7 +83,12 @@ pub const CHECKS: &[Check] = &[
         promise: "never splits a character",
         contract: "Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.",
         explanation: "A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"The emoji for a bee is","max_tokens":16,"temperature":0,"stream":true}'"#,
+        by_hand: |by| {
+            by.stream(
+                "-sN",
+                &InferenceRequest::greedy("The emoji for a bee is", 16),
+            )
+        },
         needs: &[Need::Ready, Need::Sound],
         run: whole_characters,
     },
@@ -86,7 +99,7 @@ pub const CHECKS: &[Check] = &[
         promise: "writes each token when it is sampled, not several at once",
         contract: "Each token is one event, written when it is sampled.",
         explanation: "Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":64,"stream":true}'"#,
+        by_hand: |by| by.stream("-sN", &InferenceRequest::new("Hello", 64)),
         needs: &[Need::Ready, Need::Sound],
         run: as_made,
     },
@@ -216,13 +229,13 @@ impl Spread {
     fn of(answer: &StreamedAnswer, one_s: f64) -> Option<Spread> {
         let arrivals: Vec<Instant> = answer.pieces.iter().map(|piece| piece.at).collect();
         let (first, last) = (*arrivals.first()?, *arrivals.last()?);
-        let end = &answer.completion;
+        let phases = answer.completion.phases?;
         let whole_s = (answer.ended - answer.sent).as_secs_f64();
-        let rest_s = whole_s - (end.queue_ms + end.prefill_ms) / 1e3;
+        let rest_s = whole_s - (phases.queue_ms + phases.prefill_ms) / 1e3;
         // The first token may be counted to the prefill, so one interval may be missing.
         let intervals = (arrivals.len() - 1) as f64 / arrivals.len() as f64;
         let beyond_one_s = whole_s - one_s;
-        let made_s = (end.decode_ms / 1e3).max(rest_s.max(beyond_one_s) * 0.8) * intervals;
+        let made_s = (phases.decode_ms / 1e3).max(rest_s.max(beyond_one_s) * 0.8) * intervals;
         let share_s = made_s / arrivals.len() as f64;
         let gaps = arrivals
             .windows(2)

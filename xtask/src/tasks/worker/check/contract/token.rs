@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Check, Evidence, Need, ensure_kept};
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::dialect::{Promise, Reason};
 use crate::tasks::worker::target::token::TokenObservation;
 
 /// A worker with a token.
@@ -17,8 +17,8 @@ pub const CHECKS: &[Check] = &[
         promise: "refuses every request without its token",
         contract: "no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.",
         explanation: "Health, ready and inference of an open worker without a token, with half of it, more than it, another one, another scheme; anything but 401 fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health -H 'Authorization: Bearer nonsense'",
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i -H 'Authorization: Bearer nonsense'"),
+        needs: &[Need::Ready, Need::Promised(Promise::CommandLine)],
         run: required,
     },
     Check {
@@ -28,8 +28,8 @@ pub const CHECKS: &[Check] = &[
         promise: "serves those who have its token",
         contract: "Whenever the variable is set, on loopback too, every request must carry `Authorization: Bearer TOKEN`; health and paths that don't exist are no exceptions.",
         explanation: "Health, ready and inference with the right token, before and after wrong ones; a refusal fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/health -H "Authorization: Bearer $WORKER_API_TOKEN""#,
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i -H \"Authorization: Bearer $WORKER_API_TOKEN\""),
+        needs: &[Need::Ready, Need::Promised(Promise::CommandLine)],
         run: accepted,
     },
     Check {
@@ -39,8 +39,10 @@ pub const CHECKS: &[Check] = &[
         promise: "never writes its token into its log",
         contract: "The comparison takes constant time and the token is never logged.",
         explanation: "A line of the log with the token in it fails it.",
-        curl: "WORKER_API_TOKEN=secret llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0",
-        needs: &[Need::Ready],
+        by_hand: |by| {
+            String::from("WORKER_API_TOKEN=secret ") + &by.worker(&[("--host", "0.0.0.0")])
+        },
+        needs: &[Need::Ready, Need::Promised(Promise::CommandLine)],
         run: never_logged,
     },
 ];
@@ -52,7 +54,10 @@ fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
 fn required(subject: &Subject) -> Result<Evidence> {
     let token = observed(subject)?;
     for (how, response) in &token.without_token {
-        read_refusal(response, 401, "unauthorized").map_err(|mismatch| Mismatch {
+        let refused = subject
+            .dialect()
+            .read_refusal(response, Reason::Unauthorized);
+        refused.map_err(|mismatch| Mismatch {
             place: format!("{} with {how}", mismatch.place),
             ..mismatch
         })?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::read_completion;
+use crate::tasks::worker::target::dialect::InferenceRequest;
 
 /// How many connections do nothing.
 const IDLE_CONNECTIONS: usize = 200;
@@ -30,7 +30,12 @@ pub const CHECKS: &[Check] = &[
         promise: "lets nobody wait for a client that reads its stream slowly",
         contract: CONTRACT_LEAVE,
         explanation: "A client with a tiny buffer doesn't read its stream; a late or other answer for others, or a stream that isn't whole when it is read at last, fails it.",
-        curl: r#"curl -N --limit-rate 100 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#,
+        by_hand: |by| {
+            by.stream(
+                "-N --limit-rate 100",
+                &InferenceRequest::new("Once upon a time", 400),
+            )
+        },
         needs: &[Need::Ready],
         run: slow_reader,
     },
@@ -41,7 +46,7 @@ pub const CHECKS: &[Check] = &[
         promise: "lets nobody wait for clients that send their requests byte by byte",
         contract: CONTRACT_HEALTH,
         explanation: "Eight requests are sent byte by byte; a late answer to a good one meanwhile, or a wrong answer to those eight, fails it.",
-        curl: r#"curl --limit-rate 20 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Hello","max_tokens":5}'"#,
+        by_hand: |by| by.infer("--limit-rate 20", &InferenceRequest::new("Hello", 5)),
         needs: &[Need::Ready],
         run: slow_sender,
     },
@@ -52,7 +57,7 @@ pub const CHECKS: &[Check] = &[
         promise: "serves as ever while 200 connections are open that ask for nothing",
         contract: CONTRACT_HEALTH,
         explanation: "200 connections are opened and left alone; a connection that is refused, a process that ends or a late answer fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
+        by_hand: |by| by.health("-i"),
         needs: &[Need::Ready],
         run: idle_connections,
     },
@@ -63,7 +68,7 @@ pub const CHECKS: &[Check] = &[
         promise: "takes no harm from clients that hang up within their request",
         contract: CONTRACT_HEALTH,
         explanation: "Requests are cut off in the head, in the body and in a chunk, with a FIN and with a RST; a worker that doesn't answer as before fails it.",
-        curl: "printf 'POST /v1/inf' | nc -q 0 127.0.0.1 18081",
+        by_hand: |by| by.half_a_line(),
         needs: &[Need::Ready],
         run: half_requests,
     },
@@ -76,7 +81,9 @@ const CONTRACT_HEALTH: &str = "200 as long as the process lives.";
 
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "slow-reader", &[])?;
-    let request = pace.long.request.to_request(true);
+    let request = auxiliary
+        .dialect()
+        .inference_request(&pace.long.request, true);
     let slow = auxiliary.open_on(auxiliary.connect_narrow()?, &request)?;
     // Long enough for the buffers between us to fill, where the model is fast enough to fill them.
     auxiliary.let_pass(pace.long.took.mul_f64(0.6))?;
@@ -100,7 +107,9 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "slow-sender", &[])?;
-    let bytes = pace.golden.request.to_request(false).to_bytes(auxiliary.worker.launch().port);
+    let request = &pace.golden.request;
+    let request = auxiliary.dialect().inference_request(request, false);
+    let bytes = request.to_bytes(auxiliary.worker.launch().port);
     let mut senders = Vec::new();
     for _ in 0..SLOW_SENDERS {
         senders.push(auxiliary.connect()?);
@@ -121,7 +130,11 @@ fn slow_sender(subject: &Subject) -> Result<Evidence> {
     for mut sender in senders {
         let answer = sender.read_answer("a slowly sent request", limit);
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-        let text = read_completion(&answer)?.text.unwrap_or_default();
+        let text = auxiliary
+            .dialect()
+            .read_completion(&answer)?
+            .text
+            .unwrap_or_default();
         pace.golden.expect_text("a slowly sent request", &text)?;
     }
     Ok(format!("{SLOW_SENDERS} at once"))
@@ -149,7 +162,9 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
 
 fn half_requests(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "half-requests", &[])?;
-    let whole = pace.golden.request.to_request(true).to_bytes(auxiliary.worker.launch().port);
+    let request = &pace.golden.request;
+    let request = auxiliary.dialect().inference_request(request, true);
+    let whole = request.to_bytes(auxiliary.worker.launch().port);
     let text = String::from_utf8_lossy(&whole).into_owned();
     let head_length = text.find("\r\n\r\n").map_or(whole.len(), |at| at + 4);
     let (head, _) = text.split_at(head_length);

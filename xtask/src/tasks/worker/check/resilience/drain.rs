@@ -11,7 +11,7 @@ use crate::tasks::worker::process::group::GroupSignal;
 use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{
-    BeatState, Readiness, health_request, read_health, read_refusal,
+    BeatState, InferenceRequest, Promise, Readiness, Reason,
 };
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress, read_last_event};
 use crate::tasks::worker::target::pace::Pace;
@@ -41,7 +41,7 @@ pub const CHECKS: &[Check] = &[
         promise: "finishes the stream that runs when it is asked to stop, and exits with 0",
         contract: STOPPING,
         explanation: "SIGTERM comes after the first token; a stream that isn't whole, another exit status or a last beat other than Draining fails it.",
-        curl: r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#,
+        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)),
         needs: &[Need::Ready, Need::Signals],
         run: finishes,
     },
@@ -52,8 +52,8 @@ pub const CHECKS: &[Check] = &[
         promise: "says that it is draining, and takes nothing new, while it finishes what runs",
         contract: STOPPING,
         explanation: "SIGTERM comes while a stream runs; ready other than 503 draining, health other than draining or an inference that isn't refused with 503 not_ready fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/ready",
-        needs: &[Need::Ready, Need::Signals],
+        by_hand: |by| by.ready("-i"),
+        needs: &[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)],
         run: refuses,
     },
     Check {
@@ -63,7 +63,7 @@ pub const CHECKS: &[Check] = &[
         promise: "ends when --drain-timeout is over, and tells its clients",
         contract: STOPPING,
         explanation: "With --drain-timeout 1 and long streams a process that lives on, another exit status than 0 or a stream without a last event fails it.",
-        curl: r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#,
+        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)),
         needs: &[Need::Ready, Need::Signals],
         run: deadline,
     },
@@ -74,7 +74,7 @@ pub const CHECKS: &[Check] = &[
         promise: "ends at once when it is asked to stop a second time",
         contract: "A second signal ends the worker at once.",
         explanation: "SIGTERM comes twice while long streams run; a process that lives on fails it.",
-        curl: r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#,
+        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)),
         needs: &[Need::Ready, Need::Signals],
         run: second_signal,
     },
@@ -85,7 +85,7 @@ pub const CHECKS: &[Check] = &[
         promise: "stops in the same orderly way when Ctrl-C asks it to",
         contract: "SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.",
         explanation: "SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/ready",
+        by_hand: |by| by.ready("-i"),
         needs: &[Need::Ready, Need::Signals],
         run: interrupt,
     },
@@ -96,8 +96,8 @@ pub const CHECKS: &[Check] = &[
         promise: "stops in the same orderly way while its model is loading",
         contract: STOPPING,
         explanation: "SIGTERM comes as soon as the port answers; a process that lives on or another exit status than 0 fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready, Need::Signals],
+        by_hand: |by| by.health("-i"),
+        needs: &[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)],
         run: while_loading,
     },
 ];
@@ -149,7 +149,7 @@ fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<
         "503 with reason draining",
         got,
     )?;
-    let health = read_health(&auxiliary.ask(&health_request(), QUESTION_LIMIT)?)?;
+    let health = auxiliary.health()?;
     let got = health.status;
     ensure_kept(
         got == "draining",
@@ -157,9 +157,12 @@ fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<
         "status draining",
         got,
     )?;
-    let request = pace.golden.request.to_request(false);
+    let dialect = auxiliary.dialect();
+    let request = dialect.inference_request(&pace.golden.request, false);
     let answer = auxiliary.ask(&request, pace.golden.limit_beside(1))?;
-    read_refusal(&answer, 503, "not_ready")?;
+    auxiliary
+        .dialect()
+        .read_refusal(&answer, Reason::NotReady)?;
     Ok(())
 }
 
@@ -194,9 +197,11 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
             )
         })?;
         if answer.status != 200 {
-            read_refusal(&answer, 503, "not_ready")?;
+            auxiliary
+                .dialect()
+                .read_refusal(&answer, Reason::NotReady)?;
             refused += 1;
-        } else if read_last_event(&dialect::Native, &answer)? {
+        } else if read_last_event(auxiliary.dialect(), &answer)? {
             ended += 1;
         } else {
             cut += 1;
@@ -240,7 +245,7 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         let answer = auxiliary
             .worker
             .client()
-            .send(&health_request(), QUESTION_LIMIT);
+            .send(&auxiliary.dialect().health_request(), QUESTION_LIMIT);
         auxiliary.stop.check()?;
         Ok(answer.ok())
     })?;
@@ -248,7 +253,7 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         let place = "a worker that is to be stopped while it loads";
         return Err(Mismatch::new(place, "an answer on its port", "none").into());
     };
-    let status = read_health(&answer)?.status;
+    let status = auxiliary.dialect().read_health(&answer)?.status;
     auxiliary.worker.tell(GroupSignal::Terminate);
     let exit = exit_within(&auxiliary, SHORT_LIMIT + 2 * LATENESS)?;
     Ok(format!("{exit}, asked when it said `{status}`"))

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::tasks::worker::process::group::GroupSignal;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::health_request;
 
 /// How many intervals the worker stands still: enough that making up for all of them would show.
 const STANDSTILL: u32 = 4;
@@ -29,7 +28,7 @@ pub const CHECKS: &[Check] = &[Check {
     promise: "goes on after SIGSTOP and SIGCONT: streams, answers, and beats without a burst",
     contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
     explanation: "A worker with a running stream stands still for four intervals; an end of the process, a broken stream, another answer or more than two beats at once afterwards fails it.",
-    curl: "curl -i http://127.0.0.1:18081/v1/health",
+    by_hand: |by| by.health("-i"),
     needs: &[Need::Ready, Need::Signals],
     run: recovers,
 }];
@@ -87,7 +86,7 @@ fn stands_still(auxiliary: &AuxiliaryWorker) -> Result<bool> {
         let answer = auxiliary
             .worker
             .client()
-            .send(&health_request(), HUNG_LIMIT);
+            .send(&auxiliary.dialect().health_request(), HUNG_LIMIT);
         auxiliary.stop.check()?;
         if answer.is_err() {
             return Ok(true);

@@ -9,6 +9,7 @@ use super::{
     ensure_kept, ready_companion,
 };
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::pace::Pace;
 
@@ -35,8 +36,8 @@ pub const CHECKS: &[Check] = &[
         promise: "becomes ready and works without a hive, and beats once there is one",
         contract: NEVER_HELD_UP,
         explanation: "The worker starts while its hive refuses connections; not being ready, another answer or no beat within an interval of the hive's coming fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/ready",
-        needs: &[Need::Ready],
+        by_hand: |by| by.ready("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: absent_at_start,
     },
     Check {
@@ -46,8 +47,8 @@ pub const CHECKS: &[Check] = &[
         promise: "works and goes on beating when its hive answers 500",
         contract: NEVER_HELD_UP,
         explanation: "The hive answers 500 to at least two beats; an end of the process, another answer or an end of the beats fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: answers_500,
     },
     Check {
@@ -57,8 +58,8 @@ pub const CHECKS: &[Check] = &[
         promise: "answers as quickly as ever while its hive takes beats and doesn't answer",
         contract: NEVER_HELD_UP,
         explanation: "The hive never answers; an inference that waits for it, or a worker that waits for longer than 5 s before it beats again, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Hello","max_tokens":5}'"#,
-        needs: &[Need::Ready],
+        by_hand: |by| by.infer("-i", &InferenceRequest::new("Hello", 5)),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: hangs,
     },
     Check {
@@ -68,8 +69,8 @@ pub const CHECKS: &[Check] = &[
         promise: "works and goes on beating when its hive hangs up on it",
         contract: NEVER_HELD_UP,
         explanation: "The hive closes the connection without an answer to at least two beats; an end of the process, another answer or an end of the beats fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: hangs_up,
     },
     Check {
@@ -79,8 +80,8 @@ pub const CHECKS: &[Check] = &[
         promise: "follows no redirect of its hive",
         contract: "Redirects are not followed.",
         explanation: "The hive answers 307 with another place; a request to that place, or an end of the beats, fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: redirects,
     },
     Check {
@@ -90,8 +91,8 @@ pub const CHECKS: &[Check] = &[
         promise: "resumes its beats within an interval of its hive's return, without a burst",
         contract: NEVER_HELD_UP,
         explanation: "The hive refuses connections for five intervals and comes back; no beat within one interval, more than two at once or a sequence that doesn't rise fails it.",
-        curl: "curl -i http://127.0.0.1:18081/v1/health",
-        needs: &[Need::Ready],
+        by_hand: |by| by.health("-i"),
+        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
         run: returns,
     },
 ];

@@ -52,7 +52,7 @@ pub const CHECKS: &[Check] = &[
         promise: "stops generating within a second for clients that closed their streams",
         contract: CONTRACT,
         explanation: "A crowd of streams is closed after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.",
-        curl: r#"curl -N -m 1 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#,
+        by_hand: |by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)),
         needs: &[Need::Ready],
         run: |subject| leave_in_decode(subject, "leave-fin", Departure::Fin),
     },
@@ -63,7 +63,7 @@ pub const CHECKS: &[Check] = &[
         promise: "stops generating within a second for clients that reset their connections",
         contract: CONTRACT,
         explanation: "A crowd of streams is reset after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.",
-        curl: r#"curl -N -m 1 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#,
+        by_hand: |by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)),
         needs: &[Need::Ready],
         run: |subject| leave_in_decode(subject, "leave-rst", Departure::Reset),
     },
@@ -74,7 +74,7 @@ pub const CHECKS: &[Check] = &[
         promise: "stops within a second for clients that left before their first token",
         contract: CONTRACT,
         explanation: "A crowd of long prompts is sent and left at once, half with a FIN, half with a RST; a worker that is still at work 2 s afterwards fails it.",
-        curl: r#"curl -m 0.05 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"(a long one)","max_tokens":100,"stream":true}'"#,
+        by_hand: |by| by.stream("-m 0.05", &InferenceRequest::new("(a long one)", 100)),
         needs: &[Need::Ready],
         run: leave_in_prefill,
     },
@@ -85,7 +85,7 @@ pub const CHECKS: &[Check] = &[
         promise: "stops within a second for clients that waited for a whole answer and left",
         contract: CONTRACT,
         explanation: "A crowd of requests without streaming is left while they run; a worker that is still at work 2 s afterwards fails it.",
-        curl: r#"curl -m 0.5 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
+        by_hand: |by| by.infer("-m 0.5", &InferenceRequest::new("Once upon a time", 400)),
         needs: &[Need::Ready],
         run: leave_plain,
     },
@@ -96,7 +96,7 @@ pub const CHECKS: &[Check] = &[
         promise: "generates nothing for clients that left while they waited for their turn",
         contract: CONTRACT,
         explanation: "Of a crowd those without a token leave and the others read to the end; a worker that is still at work 2 s after that fails it.",
-        curl: r#"curl -m 0.2 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
+        by_hand: |by| by.infer("-m 0.2", &InferenceRequest::new("Once upon a time", 400)),
         needs: &[Need::Ready],
         run: leave_queued,
     },
@@ -107,7 +107,7 @@ pub const CHECKS: &[Check] = &[
         promise: "goes on for everybody else when a client leaves",
         contract: CONTRACT,
         explanation: "Clients come and leave beside two that stay; another text for those two, an error or a broken stream fails it.",
-        curl: r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":200,"stream":true}'"#,
+        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 200)),
         needs: &[Need::Ready],
         run: leave_beside_others,
     },
@@ -222,7 +222,7 @@ fn crowd(
 ) -> Result<Vec<OpenStream>> {
     let each_s = pace.long.took.as_secs_f64().max(1e-3);
     let size = (WORK_LEFT.as_secs_f64() / each_s).ceil() as usize + 1;
-    let request = request.to_request(streamed);
+    let request = auxiliary.dialect().inference_request(request, streamed);
     let open = |_| auxiliary.open_on(auxiliary.connect()?, &request);
     (0..size.clamp(CROWD.0, CROWD.1)).map(open).collect()
 }
@@ -248,10 +248,10 @@ fn slow_to_begin(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<InferenceRe
     let took_s = sent.elapsed().as_secs_f64();
     // The whole context has room for the long request at least.
     let room = pace.long.tokens;
-    let words_in_room = room / 4 * SAMPLE_WORDS / answer.prompt_tokens.max(1);
+    let words_in_room = room / 4 * SAMPLE_WORDS / answer.prompt_tokens()?.max(1);
     let words_in_time = SAMPLE_WORDS as f64 * PREFILL.as_secs_f64() / took_s.max(1e-3);
     let words = words_in_room.min(words_in_time as u64).max(1);
-    let prompt_tokens = words * answer.prompt_tokens.max(1) / SAMPLE_WORDS + 1;
+    let prompt_tokens = words * answer.prompt_tokens()?.max(1) / SAMPLE_WORDS + 1;
     let tokens = room
         .saturating_sub(prompt_tokens + prompt_tokens / 8)
         .max(1);

@@ -9,7 +9,7 @@ use super::{
     ready_companion,
 };
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
 use crate::tasks::worker::target::pace::Pace;
 use crate::tasks::worker::target::open_stream::read_whole;
@@ -35,7 +35,7 @@ pub const CHECKS: &[Check] = &[
         promise: "answers 429 queue_full with Retry-After when its queue is full",
         contract: "queue full: 429, with `Retry-After` `queue_full`.",
         explanation: "A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#,
+        by_hand: |by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)),
         needs: &[Need::Ready],
         run: refuses,
     },
@@ -46,7 +46,7 @@ pub const CHECKS: &[Check] = &[
         promise: "finishes what it took when its queue was full, and then takes requests again",
         contract: "After any refused request the same process answers the next good one.",
         explanation: "After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.",
-        curl: r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":20}'"#,
+        by_hand: |by| by.infer("-i", &InferenceRequest::new("Once upon a time", 20)),
         needs: &[Need::Ready],
         run: recovers,
     },
@@ -77,7 +77,9 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
     for stream in refused {
         let answer = stream.finish(pace.golden.limit_beside(0));
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-        read_refusal(&answer, 429, "queue_full")?;
+        auxiliary
+            .dialect()
+            .read_refusal(&answer, Reason::QueueFull)?;
     }
     Ok(format!("{accepted} taken, {count} refused"))
 }
@@ -95,7 +97,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
             refused += 1;
             continue;
         }
-        let answer = read_whole(&dialect::Native, &answer)?;
+        let answer = read_whole(auxiliary.dialect(), &answer)?;
         pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
         finished += 1;
     }

@@ -12,8 +12,7 @@ use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
 use crate::tasks::worker::load::windowed::Requests;
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect;
-use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Reason, native};
 
 /// The same prompts in every run, so that runs can be compared.
 const SEED: u64 = 1;
@@ -184,8 +183,8 @@ fn find_lasting(
             cut.max_tokens
         };
         let completion = subject.infer(&InferenceRequest::greedy(&prompt, asked))?;
-        tried.push((completion.tokens.min(wanted), prompt));
-        goes_on &= completion.tokens == u64::from(asked);
+        tried.push((completion.tokens()?.min(wanted), prompt));
+        goes_on &= completion.tokens()? == u64::from(asked);
         if tried.len() < ALL_LASTING {
             continue;
         }
@@ -204,7 +203,10 @@ fn find_lasting(
 
 fn spelled<'a>(prompts: impl Iterator<Item = &'a String>, max_tokens: u32) -> Arc<[Request]> {
     prompts
-        .map(|prompt| InferenceRequest::greedy(prompt, max_tokens).to_request(true))
+        .map(|prompt| {
+            let request = InferenceRequest::greedy(prompt, max_tokens);
+            native().inference_request(&request, true)
+        })
         .collect()
 }
 
@@ -212,12 +214,17 @@ fn spelled<'a>(prompts: impl Iterator<Item = &'a String>, max_tokens: u32) -> Ar
 fn find_room(subject: &Subject<'_>, prompts: &mut Prompts, wanted: u64) -> Result<Option<u64>> {
     let mut fits = |tokens: u64| -> Result<bool> {
         let prompt = prompts.make(tokens - 1);
-        let request = InferenceRequest::greedy(&prompt, 1).to_request(false);
+        let request = InferenceRequest::greedy(&prompt, 1);
+        let request = subject.dialect().inference_request(&request, false);
         let response = subject.ask(&request, super::REQUEST_LIMIT)?;
-        if dialect::read_refusal(&response, 422, "context_length_exceeded").is_ok() {
+        if subject
+            .dialect()
+            .read_refusal(&response, Reason::ContextExceeded)
+            .is_ok()
+        {
             return Ok(false);
         }
-        dialect::read_completion(&response)?;
+        subject.dialect().read_completion(&response)?;
         Ok(true)
     };
     if fits(wanted)? {

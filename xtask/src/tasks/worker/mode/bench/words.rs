@@ -42,7 +42,7 @@ impl Prompts {
     pub fn calibrate(subject: &Subject, seed: u64) -> Result<Self> {
         let count = |text: &str| -> Result<u64> {
             let completion = subject.infer(&InferenceRequest::greedy(text, 1))?;
-            Ok(completion.prompt_tokens)
+            completion.prompt_tokens()
         };
         let begin_tokens = count(BEGIN)?;
         let mut words = Vec::new();

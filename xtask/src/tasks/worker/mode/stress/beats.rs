@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::tasks::worker::check::tolerance_ms;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
-use crate::tasks::worker::target::dialect::{
-    HeartbeatPayload, is_heartbeat_request, read_heartbeat,
-};
+use crate::tasks::worker::target::dialect::{Dialect, HeartbeatPayload};
 
 /// One lost or late beat in so many is not the worker's fault,
 const EXCUSED_ONE_IN: u64 = 20;
@@ -21,6 +19,7 @@ const UNDER_WAY_MS: f64 = 50.0;
 /// The beats of all workers.
 #[derive(Debug)]
 pub struct Book {
+    dialect: &'static dyn Dialect,
     interval_ms: f64,
     /// Lateness counts from here on.
     from_ms: f64,
@@ -60,7 +59,11 @@ pub struct Page {
 
 impl Book {
     /// For workers with these names and ports.
-    pub fn new(workers: impl IntoIterator<Item = (String, u16)>, interval_ms: f64) -> Self {
+    pub fn new(
+        dialect: &'static dyn Dialect,
+        workers: impl IntoIterator<Item = (String, u16)>,
+        interval_ms: f64,
+    ) -> Self {
         let page = |(worker_id, port)| Page {
             worker_id,
             port,
@@ -68,6 +71,7 @@ impl Book {
             ..Page::default()
         };
         Self {
+            dialect,
             interval_ms,
             from_ms: f64::MAX,
             pages: workers.into_iter().map(page).collect(),
@@ -115,7 +119,7 @@ impl Book {
     pub fn take_in(&mut self, beats: &[Heartbeat], lag_ms: impl Fn(f64, f64) -> f64) {
         for beat in beats {
             self.seen += 1;
-            let sender = is_heartbeat_request(beat).and_then(|()| read_heartbeat(beat));
+            let sender = self.dialect.read_heartbeat(beat);
             let page = sender.and_then(|payload| self.page_of(beat, &payload));
             match page {
                 Ok(worker) => match &mut self.pages[worker].held {
@@ -149,7 +153,7 @@ impl Book {
     fn file(&mut self, worker: usize, beat: &Heartbeat, lag_ms: impl Fn(f64, f64) -> f64) {
         let (interval_ms, from_ms) = (self.interval_ms, self.from_ms);
         let page = &mut self.pages[worker];
-        let Ok(payload) = read_heartbeat(beat) else {
+        let Ok(payload) = self.dialect.read_heartbeat(beat) else {
             return;
         };
         page.count += 1;
@@ -263,6 +267,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::tasks::worker::target::dialect::native;
 
     fn beat(number: u32, arrived_ms: f64, id: &str, sequence: u64) -> Heartbeat {
         Heartbeat {
@@ -282,7 +287,11 @@ mod tests {
     }
 
     fn book() -> Book {
-        let mut book = Book::new([(String::from("a"), 1), (String::from("b"), 2)], 1000.0);
+        let mut book = Book::new(
+            native(),
+            [(String::from("a"), 1), (String::from("b"), 2)],
+            1000.0,
+        );
         book.judge_from(0.0);
         book
     }

@@ -1,28 +1,45 @@
-//! Requests that have to be refused, and the answers that are right for them. Pure.
+//! Requests that have to be refused, and the answers that are right for them. Which they are is the
+//! matter of each dialect.
 //!
-//! Where the contract names one answer, one is right; where it is silent (is a lone surrogate still
+//! Where a protocol names one answer, one is right; where it is silent (is a lone surrogate still
 //! JSON?), every orderly one is.
-
-mod bodies;
-mod fields;
-mod http;
-
-pub use bodies::{
-    absurd, bodies_to_take, framing, half_a_request, malformed, media_types, too_large,
-};
-pub use fields::{beyond_context, fields_to_take, invalid_fields};
-pub use http::{unknown_paths, wrong_methods};
 
 use serde_json::Value;
 
-use super::Refusal;
 use super::fields::shorten;
-use super::refusal::read_any_refusal;
+use super::{Dialect, Refusal};
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::record::event::Mismatch;
 
-/// The largest body that a worker takes.
-pub const BODY_LIMIT_BYTES: usize = 1 << 20;
+/// Kinds of requests that have to be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadInput {
+    /// Bodies that aren't JSON.
+    Malformed,
+    /// A good body under a wrong content type, or under none.
+    MediaType,
+    /// Bodies beyond the limit.
+    TooLarge,
+    /// What breaks parsers: depth, huge numbers, lone surrogates.
+    Absurd,
+    /// Wrong values, one a request.
+    Field,
+    /// More tokens than any context has.
+    BeyondContext,
+    /// Paths that aren't there.
+    UnknownPath,
+    /// Methods that a path lacks.
+    WrongMethod,
+}
+
+/// Kinds of requests at the edge that have to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoodInput {
+    /// Values at the edge.
+    Field,
+    /// Chunked bodies, the largest, and a content type with a parameter.
+    Body,
+}
 
 /// A request, byte by byte, and the answers that are right for it.
 #[derive(Debug, Clone)]
@@ -35,6 +52,8 @@ pub struct BadRequest {
     pub right: Vec<(u16, &'static str)>,
     /// Whether taking it is right as well.
     pub may_be_taken: bool,
+    /// The method that `Allow` has to name.
+    pub allow: Option<&'static str>,
     /// The field that the error has to name.
     pub field: Option<&'static str>,
     /// Words of which the message should have one: they name what was got.
@@ -44,12 +63,14 @@ pub struct BadRequest {
 }
 
 impl BadRequest {
-    fn new(name: impl Into<String>, bytes: Vec<u8>, status: u16, code: &'static str) -> Self {
+    /// A request with one right answer.
+    pub fn new(name: impl Into<String>, bytes: Vec<u8>, status: u16, code: &'static str) -> Self {
         Self {
             name: name.into(),
             bytes,
             right: vec![(status, code)],
             may_be_taken: false,
+            allow: None,
             field: None,
             got: Vec::new(),
             allowed: &[],
@@ -59,7 +80,11 @@ impl BadRequest {
     /// Reads the answer; fails unless it is one of those that are right.
     ///
     /// `None` where the worker took the request and may.
-    pub fn judge(&self, response: &Response) -> Result<Option<Refusal>, Mismatch> {
+    pub fn judge(
+        &self,
+        dialect: &dyn Dialect,
+        response: &Response,
+    ) -> Result<Option<Refusal>, Mismatch> {
         let place = self.name.as_str();
         if self.may_be_taken && response.status == 200 {
             return Ok(None);
@@ -81,7 +106,7 @@ impl BadRequest {
             let got = format!("{} with {body}", response.status);
             return Err(Mismatch::new(place, expected(), got));
         }
-        let error = read_any_refusal(response)?;
+        let error = dialect.read_error(response)?;
         let is_right = self
             .right
             .iter()
@@ -90,8 +115,7 @@ impl BadRequest {
             let got = format!("{} {}", response.status, error.code);
             return Err(Mismatch::new(place, expected(), got));
         }
-        if error.code == "invalid_field"
-            && let Some(field) = self.field
+        if let Some(field) = self.field
             && error.field.as_deref() != Some(field)
         {
             let got = error.field.unwrap_or_else(|| String::from("no field"));
@@ -123,7 +147,7 @@ fn has(message: &str, word: &str) -> bool {
 }
 
 /// The words by which a message may name a value: itself, or its type.
-fn words_for(value: &Value) -> Vec<String> {
+pub fn words_for(value: &Value) -> Vec<String> {
     let types: &[&str] = match value {
         Value::Null => &["null", "none", "nothing"],
         Value::Bool(_) => &["bool"],
@@ -148,98 +172,4 @@ fn words_for(value: &Value) -> Vec<String> {
         words.push(items.len().to_string());
     }
     words
-}
-
-/// A request to the inference endpoint with this body, under the name of JSON.
-pub fn post_json(body: &[u8]) -> Vec<u8> {
-    post(body)
-}
-
-fn post(body: &[u8]) -> Vec<u8> {
-    post_as(Some("application/json"), body)
-}
-
-fn post_as(content_type: Option<&str>, body: &[u8]) -> Vec<u8> {
-    let length = format!("Content-Length: {}\r\n", body.len());
-    post_framed(content_type, &length, body)
-}
-
-/// The same, with whatever is to say where the body ends.
-fn post_framed(content_type: Option<&str>, framing: &str, body: &[u8]) -> Vec<u8> {
-    let content_type =
-        content_type.map_or(String::new(), |kind| format!("Content-Type: {kind}\r\n"));
-    let head = format!(
-        "POST /v1/inference HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{content_type}{framing}\r\n"
-    );
-    [head.as_bytes(), body].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-    use std::time::Instant;
-
-    fn all() -> Vec<BadRequest> {
-        [
-            malformed(),
-            media_types(),
-            too_large(),
-            absurd(),
-            invalid_fields(),
-            beyond_context(),
-            unknown_paths(),
-            wrong_methods(),
-        ]
-        .concat()
-    }
-
-    fn response(status: u16, body: &str) -> Response {
-        Response {
-            request: String::from("POST /x"),
-            status,
-            headers: vec![(
-                String::from("content-type"),
-                String::from("application/json"),
-            )],
-            body: body.as_bytes().to_vec(),
-            sent: Instant::now(),
-            received: Instant::now(),
-        }
-    }
-
-    #[test]
-    fn every_bad_request_has_a_name_of_its_own_and_a_right_answer() {
-        let all = all();
-        let names: HashSet<_> = all.iter().map(|bad| &bad.name).collect();
-        assert_eq!(names.len(), all.len());
-        assert!(all.len() > 90, "{}", all.len());
-        for bad in &all {
-            assert!(!bad.right.is_empty(), "{}", bad.name);
-            assert!(
-                bad.right
-                    .iter()
-                    .all(|(status, _)| (400..500).contains(status))
-            );
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_judged_by_status_code_and_field() {
-        let bad = invalid_fields();
-        let bad = bad.iter().find(|bad| bad.name == "max_tokens 0").unwrap();
-        let right = r#"{"error":{"code":"invalid_field","message":"max_tokens: got 0, allowed is an integer from 1","field":"max_tokens"}}"#;
-        let error = bad.judge(&response(422, right)).unwrap().unwrap();
-        assert!(bad.is_named_by(&error.message) && bad.is_explained_by(&error.message));
-        assert!(!bad.is_named_by("invalid request"));
-        assert!(bad.judge(&response(400, right)).is_err(), "status");
-        assert!(bad.judge(&response(200, "{}")).is_err(), "taken");
-        let other = right.replace("\"field\":\"max_tokens\"", "\"field\":\"seed\"");
-        assert!(bad.judge(&response(422, &other)).is_err(), "field");
-        let other = right.replace("invalid_field", "bad_request");
-        assert!(bad.judge(&response(422, &other)).is_err(), "code");
-        assert!(bad.judge(&response(422, r#"{"error":"no"}"#)).is_err());
-        let other = r#"{"error":{"code":"invalid_field","message":" "}}"#;
-        assert!(bad.judge(&response(422, other)).is_err(), "message");
-    }
 }

@@ -1,6 +1,6 @@
 //! Paths that aren't there, and methods that a path lacks.
 
-use super::BadRequest;
+use crate::tasks::worker::target::dialect::BadRequest;
 
 /// Each path with the method that it has.
 const PATHS: [(&str, &str); 3] = [
@@ -28,27 +28,24 @@ pub fn unknown_paths() -> Vec<BadRequest> {
     paths.map(bad).to_vec()
 }
 
-/// Requests with a method that the path lacks, each with the method that `Allow` has to name.
+/// Requests with a method that the path lacks.
 pub fn wrong_methods() -> Vec<BadRequest> {
     let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-    let pairs = PATHS.iter().flat_map(|(path, right)| {
-        let wrong = methods.iter().filter(move |method| *method != right);
-        wrong.map(move |method| (*method, *path))
-    });
-    let bad = |(method, path)| {
-        let name = format!("{method} {path}");
-        BadRequest::new(name, spell(method, path), 405, "method_not_allowed")
+    let bad = |method, (path, right): (&str, &'static str)| BadRequest {
+        allow: Some(right),
+        ..BadRequest::new(
+            format!("{method} {path}"),
+            spell(method, path),
+            405,
+            "method_not_allowed",
+        )
     };
-    pairs.map(bad).collect()
-}
-
-impl BadRequest {
-    /// The method that the path of a wrong method has.
-    pub fn method_to_allow(&self) -> Option<&'static str> {
-        let path = self.name.split(' ').nth(1)?;
-        let found = PATHS.iter().find(|(known, _)| *known == path)?;
-        Some(found.1)
-    }
+    let of_path = |&(path, right): &(&str, &'static str)| {
+        let wrong = methods.into_iter().filter(|method| *method != right);
+        let all: Vec<BadRequest> = wrong.map(|method| bad(method, (path, right))).collect();
+        all
+    };
+    PATHS.iter().flat_map(of_path).collect()
 }
 
 fn spell(method: &str, path: &str) -> Vec<u8> {

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{BadRequest, post, words_for};
+use super::post;
+use crate::tasks::worker::target::dialect::BadRequest;
+use crate::tasks::worker::target::dialect::bad::words_for;
 
 /// A prompt for requests that are wrong elsewhere.
 const PROMPT: &str = "Hello";
@@ -26,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Every wrong value of every field, one a request.
-pub fn invalid_fields() -> Vec<BadRequest> {
+pub fn invalid() -> Vec<BadRequest> {
     let mut all = vec![missing_prompt("no prompt", json!({}))];
     all.push(missing_prompt(
         "everything but a prompt",
@@ -51,8 +53,8 @@ pub fn invalid_fields() -> Vec<BadRequest> {
     all
 }
 
-/// Values at the edge, which have to be taken: the request's name and its body.
-pub fn fields_to_take() -> Vec<(String, Vec<u8>)> {
+/// Values at the edge, which have to be taken: the request's name and its bytes.
+pub fn to_take() -> Vec<(String, Vec<u8>)> {
     let sixteen: Vec<String> = (0..16)
         .map(|number| format!("\u{1}{number}\u{1}"))
         .collect();
@@ -75,7 +77,7 @@ pub fn fields_to_take() -> Vec<(String, Vec<u8>)> {
     ];
     let named = values.map(|(field, value)| {
         let name = format!("{field} {value}");
-        (name, with(field, value).to_string().into_bytes())
+        (name, post(with(field, value).to_string().as_bytes()))
     });
     named.to_vec()
 }

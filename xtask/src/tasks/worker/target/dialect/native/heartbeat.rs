@@ -1,49 +1,14 @@
 //! Heartbeats: where they go and what they carry.
 
-use chrono::{DateTime, FixedOffset};
+use chrono::DateTime;
 
-use super::Fields;
-use super::fields::is_media_type;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
-
-/// What a worker says of itself in a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BeatState {
-    /// The model isn't in memory yet.
-    Loading,
-    /// It would take a request, and has none.
-    Ready,
-    /// It works on one.
-    Busy,
-    /// It is stopping.
-    Draining,
-}
-
-/// A heartbeat's payload.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeartbeatPayload {
-    /// Whose heartbeat it is.
-    pub worker_id: String,
-    /// What it is doing.
-    pub state: BeatState,
-    /// The worker's wall clock.
-    pub timestamp: DateTime<FixedOffset>,
-    /// Rises by one for each beat that is due.
-    pub sequence: u64,
-    /// The interval that the worker keeps.
-    pub interval_s: u64,
-    /// The model.
-    pub model_ref: String,
-    /// cpu, cuda or metal.
-    pub backend: String,
-    /// Which device of that backend.
-    pub device: u64,
-    /// The worker's port.
-    pub port: u64,
-}
+use crate::tasks::worker::net::http::is_media_type;
+use crate::tasks::worker::target::dialect::fields::Fields;
+use crate::tasks::worker::target::dialect::{BeatState, HeartbeatPayload};
 
 /// Whether a request to the hive was a heartbeat, sent as the contract says.
-pub fn is_heartbeat_request(request: &Heartbeat) -> Result<(), Mismatch> {
+fn is_heartbeat(request: &Heartbeat) -> Result<(), Mismatch> {
     let got = format!("{} {}", request.method, request.path);
     if got != "POST /heartbeat/workers" {
         let place = format!("request #{} to the hive", request.number);
@@ -61,8 +26,9 @@ pub fn is_heartbeat_request(request: &Heartbeat) -> Result<(), Mismatch> {
     Ok(())
 }
 
-/// Reads a heartbeat's payload.
-pub fn read_heartbeat(request: &Heartbeat) -> Result<HeartbeatPayload, Mismatch> {
+/// Reads a heartbeat, whose request has to be one.
+pub fn read(request: &Heartbeat) -> Result<HeartbeatPayload, Mismatch> {
+    is_heartbeat(request)?;
     let fields = Fields::from_value(format!("heartbeat #{}", request.number), &request.body)?;
     let state = fields.text("state")?;
     let timestamp = fields.text("timestamp")?;

@@ -1,6 +1,7 @@
 //! Bodies that aren't JSON, are too large, lie about their length, or are merely absurd.
 
-use super::{BODY_LIMIT_BYTES, BadRequest, post, post_as, post_framed};
+use super::{BODY_LIMIT_BYTES, post, post_as, post_framed};
+use crate::tasks::worker::target::dialect::BadRequest;
 
 /// A good request, short enough for everything.
 const GOOD: &[u8] = br#"{"prompt":"Hello","max_tokens":1,"temperature":0}"#;
@@ -113,8 +114,8 @@ pub fn too_large() -> Vec<BadRequest> {
 }
 
 /// Bodies that have to be taken: chunked ones, the largest, and a content type with a parameter.
-pub fn bodies_to_take() -> Vec<(&'static str, Vec<u8>)> {
-    vec![
+pub fn to_take() -> Vec<(String, Vec<u8>)> {
+    let bodies = [
         ("a body in one chunk", chunked(GOOD, GOOD.len())),
         ("a body in chunks of a byte", chunked(GOOD, 1)),
         ("a body of exactly 1 MiB", post(&padded(BODY_LIMIT_BYTES))),
@@ -126,7 +127,10 @@ pub fn bodies_to_take() -> Vec<(&'static str, Vec<u8>)> {
             "content type application/json; charset=utf-8",
             post_as(Some("application/json; charset=utf-8"), GOOD),
         ),
-    ]
+    ];
+    bodies
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .to_vec()
 }
 
 /// What is JSON, or nearly, and what no client sends: any orderly refusal is right.

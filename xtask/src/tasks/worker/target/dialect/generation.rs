@@ -1,0 +1,39 @@
+//! Asking for text, whatever the protocol.
+
+/// An inference request. What is `None` is left out, so that the worker's default counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InferenceRequest {
+    /// The text to continue.
+    pub prompt: String,
+    /// The largest number of tokens to generate.
+    pub max_tokens: Option<u32>,
+    /// 0 is greedy.
+    pub temperature: Option<f64>,
+    /// Fixes what is drawn.
+    pub seed: Option<u64>,
+    /// Strings before which generation ends.
+    pub stop: Vec<String>,
+    /// How many of the likeliest tokens are drawn from.
+    pub top_k: Option<u32>,
+    /// The part of all probability that is drawn from.
+    pub top_p: Option<f64>,
+}
+
+impl InferenceRequest {
+    /// Greedy, so that the same text comes again.
+    pub fn greedy(prompt: &str, max_tokens: u32) -> Self {
+        Self {
+            temperature: Some(0.0),
+            ..Self::new(prompt, max_tokens)
+        }
+    }
+
+    /// With the worker's own sampling.
+    pub fn new(prompt: &str, max_tokens: u32) -> Self {
+        Self {
+            prompt: prompt.to_owned(),
+            max_tokens: Some(max_tokens),
+            ..Self::default()
+        }
+    }
+}
