@@ -74,7 +74,10 @@ fn row(page: &mut String, argument: &Arg) {
 
 /// How the option is written: `-q, --quiet`, `--port <PORT>`, `[FILE]...`.
 fn spelling(argument: &Arg) -> String {
-    match argument.get_short().filter(|_| argument.get_long().is_some()) {
+    match argument
+        .get_short()
+        .filter(|_| argument.get_long().is_some())
+    {
         Some(short) => format!("-{short}, {argument}"),
         None => argument.to_string(),
     }

@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod framing;
+#[cfg(all(test, unix))]
+mod hostile;
 pub mod http;
 pub mod raw;
 pub mod recording;

@@ -158,9 +158,7 @@ fn answer(
         } else {
             index + 1
         };
-        let bytes: Vec<u8> = (index..until)
-            .flat_map(|at| chunk("token", at))
-            .collect();
+        let bytes: Vec<u8> = (index..until).flat_map(|at| chunk("token", at)).collect();
         due += script.gap;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         stamps.push(Instant::now());

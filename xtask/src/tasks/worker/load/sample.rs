@@ -30,7 +30,12 @@ pub struct RequestSample {
 
 impl RequestSample {
     /// Takes a recording apart, by the rules of streams. `name` says what was asked.
-    pub fn of(recording: &Recording, turn: Turn, name: &str, spelling: &dyn StreamSpelling) -> Self {
+    pub fn of(
+        recording: &Recording,
+        turn: Turn,
+        name: &str,
+        spelling: &dyn StreamSpelling,
+    ) -> Self {
         let reader = recording.reader(name, spelling);
         let mut sample = Self {
             stream: turn.stream,

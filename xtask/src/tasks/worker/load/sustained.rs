@@ -252,7 +252,13 @@ impl Shared {
 }
 
 impl HealthTally {
-    fn note(&mut self, asked: Instant, took: Duration, kept: Result<(), Mismatch>, limit: Duration) {
+    fn note(
+        &mut self,
+        asked: Instant,
+        took: Duration,
+        kept: Result<(), Mismatch>,
+        limit: Duration,
+    ) {
         match kept {
             Ok(()) => self.answers += 1,
             Err(mismatch) => {

@@ -233,11 +233,7 @@ mod tests {
                 let (parser, body, length) =
                     parse(&[&whole[..cut], &whole[cut..], b"HTTP/1.1 ..."], false);
                 assert!(parser.is_whole(), "cut at {cut}");
-                assert_eq!(
-                    (body.as_str(), length),
-                    ("hi", whole.len()),
-                    "cut at {cut}"
-                );
+                assert_eq!((body.as_str(), length), ("hi", whole.len()), "cut at {cut}");
             }
         }
     }
@@ -288,7 +284,10 @@ mod tests {
             }
         }
         let mut parser = AnswerParser::default();
-        parser.push(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", |_| {});
+        parser.push(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            |_| {},
+        );
         parser.push(&vec![b'1'; 2 * HEAD_BYTES], |_| {});
         assert!(parser.is_broken());
     }

@@ -141,7 +141,9 @@ impl RawConnection {
         let (mut parser, mut body, mut taken) = (AnswerParser::default(), Vec::new(), 0);
         let mut cause = None;
         loop {
-            taken += parser.push(&self.received[taken..], |bytes| body.extend_from_slice(bytes));
+            taken += parser.push(&self.received[taken..], |bytes| {
+                body.extend_from_slice(bytes)
+            });
             if parser.is_whole() {
                 break;
             }
@@ -277,7 +279,9 @@ mod tests {
     fn answers_follow_each_other_on_one_connection() {
         let (mut client, mut server, _) = connected();
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
-        server.write_all(&[answer, &b"hi"[..]].concat().repeat(2)).unwrap();
+        server
+            .write_all(&[answer, &b"hi"[..]].concat().repeat(2))
+            .unwrap();
         for _ in 0..2 {
             client.send(b"x", LIMIT).unwrap();
             let answer = client.read_answer("GET /x", LIMIT).unwrap();

@@ -127,11 +127,6 @@ impl Recording {
         self.bytes.capacity() + self.reads.capacity() * size_of::<(Instant, usize)>()
     }
 
-    /// How many reads there were.
-    pub fn reads(&self) -> usize {
-        self.reads.len()
-    }
-
     /// What kept the rest of the answer from coming.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
@@ -144,7 +139,9 @@ impl Recording {
         let (mut from, mut body) = (0, Vec::new());
         for (at, to) in &self.reads {
             body.clear();
-            parser.push(&self.bytes[from..*to], |bytes| body.extend_from_slice(bytes));
+            parser.push(&self.bytes[from..*to], |bytes| {
+                body.extend_from_slice(bytes)
+            });
             if let Some(head) = parser.head() {
                 reader.head(head, self.sent);
             }

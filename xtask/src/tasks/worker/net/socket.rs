@@ -2,7 +2,7 @@
 //! a limit on how many are read, and the moments that measures need. Knows nothing of HTTP.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket as Unconnected, Type};
@@ -165,11 +165,6 @@ impl Socket {
     /// Makes dropping it a crash of the client: a RST.
     pub fn reset_when_dropped(&self) -> io::Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
-    }
-
-    /// Ends the connection for whoever reads from it or writes to it.
-    pub fn shut_down(&self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

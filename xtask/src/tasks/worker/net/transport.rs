@@ -95,7 +95,9 @@ impl Transport for SocketTransport {
             }
             Ok((Received::End, _)) => Ok(false),
             Ok((Received::Nothing, _)) => Err(late),
-            Ok((Received::Reset, _)) => Err(std::io::Error::from(ErrorKind::ConnectionReset).into()),
+            Ok((Received::Reset, _)) => {
+                Err(std::io::Error::from(ErrorKind::ConnectionReset).into())
+            }
             Ok((Received::TooMuch, _)) => Err(Error::Other(too_much().into())),
             Err(interrupted) => Err(Error::Other(interrupted.into())),
         }

@@ -144,9 +144,8 @@ impl LoadObservation {
             work_once(dialect, &worker, &request, limit, &seen)
         };
         let load = LoadGenerator::start(Load::Closed { streams: STREAMS }, &Arc::new(job))?;
-        let poll = |request: Request| {
-            Poll::start(&client, request, QUESTION_INTERVAL, QUESTION_LIMIT)
-        };
+        let poll =
+            |request: Request| Poll::start(&client, request, QUESTION_INTERVAL, QUESTION_LIMIT);
         let health = poll(dialect.health_request())?;
         let ready = poll(dialect.ready_request())?;
         wait(subject, window)?;

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::options::{ensure_same, sampled};
 use super::{Check, Evidence, Need, ensure_kept};
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, InferenceRequest};
-use crate::tasks::worker::net::stream::StreamedAnswer;
 
 /// Prompts that make many models answer beyond ASCII.
 const ASCII_PROMPTS: [&str; 3] = [

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
+use crate::tasks::worker::target::open_stream::read_whole;
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
 use crate::tasks::worker::target::pace::Pace;
-use crate::tasks::worker::target::open_stream::read_whole;
 
 /// The smallest queue that a worker can be asked for.
 const ONE_WAITS: &[&str] = &["--max-queue", "1"];

@@ -67,7 +67,9 @@ pub fn ask_once(
 ) -> Result<RequestSample> {
     stop.check()?;
     let (port, dialect) = (worker.launch().port, worker.launch().dialect);
-    let bytes = dialect.inference_request(request, true).to_closing_bytes(port);
+    let bytes = dialect
+        .inference_request(request, true)
+        .to_closing_bytes(port);
     let recording = record(port, &bytes, limit, stop);
     stop.check()?;
     let turn = Turn {

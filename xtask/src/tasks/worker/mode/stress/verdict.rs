@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::pool;
 use super::exercise::HEALTH_LIMIT;
+use super::pool;
 use super::watch::{Member, Watched};
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::record::event::Mismatch;

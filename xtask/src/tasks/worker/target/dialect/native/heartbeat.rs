@@ -2,8 +2,8 @@
 
 use chrono::DateTime;
 
-use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::net::http::is_media_type;
+use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::dialect::fields::Fields;
 use crate::tasks::worker::target::dialect::{BeatState, HeartbeatPayload};
 
