@@ -3,7 +3,7 @@
 
 mod artifacts;
 mod build;
-mod check;
+pub mod check;
 pub mod config;
 mod environment;
 pub mod evidence;
@@ -235,7 +235,7 @@ fn run(
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
-    let plan = plan::plan(&config.selection)?;
+    let plan = plan::plan(&check::table::rows(), &config.selection)?;
     journal.emit(match &config.mode {
         Mode::Suite => mode::suite::planned(&plan),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),

@@ -1,6 +1,8 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
+pub mod baseline;
 pub mod bench;
+pub mod check;
 pub mod compare;
 pub mod event;
 pub mod facts;
@@ -10,6 +12,7 @@ pub mod random;
 pub mod redact;
 pub mod replay;
 pub mod report;
+pub mod scenario;
 pub mod stats;
 pub mod stress;
 pub mod timeline;

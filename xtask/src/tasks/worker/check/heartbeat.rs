@@ -1,18 +1,14 @@
 //! Heartbeats: first, on a change of state, periodic, payload, identity, default interval.
 
-mod rhythm;
-
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub(super) use self::rhythm::lateness;
-pub use self::rhythm::tolerance_ms;
-
-use self::rhythm::{ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
-use super::{Check, Evidence, Need, ensure_kept};
+use super::judge::{Evidence, ensure_kept};
+use super::rhythm::{beats, ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
+use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
-use crate::tasks::worker::record::event::{EventKind, Heartbeat, Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, HeartbeatPayload, InferenceRequest, Promise,
@@ -21,72 +17,42 @@ use crate::tasks::worker::target::other_start::OtherStart;
 
 /// Heartbeats of the worker under test, and the default of another.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "heartbeat.first",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "sends its first heartbeat as soon as it runs",
-        contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
-        explanation: "No heartbeat within a second of the process's start fails it.",
-        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: first_beat,
-    },
-    Check {
-        id: "heartbeat.states",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "tells the hive at once that it became busy, and ready again",
-        contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
-        explanation: "A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.",
-        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: state_changes,
-    },
-    Check {
-        id: "heartbeat.periodic",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "beats once every interval, neither late nor more often",
-        contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
-        explanation: "A gap that is too long, or another beat within an interval without a change of state, fails it.",
-        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: periodic,
-    },
-    Check {
-        id: "heartbeat.payload",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "sends whole, well-formed heartbeats whose sequence rises by one",
-        contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
-        explanation: "A missing or malformed field, a gap in the sequence or a wrong time fails it.",
-        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: payload,
-    },
-    Check {
-        id: "heartbeat.identity",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "sends heartbeats that say who it is and what it runs",
-        contract: r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#,
-        explanation: "A field that differs from what the worker was started with fails it.",
-        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: identity,
-    },
-    Check {
-        id: "heartbeat.default_interval",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "beats every 30 s where nothing else was asked for",
-        contract: "`[--heartbeat-interval SECONDS (30)]`.",
-        explanation: "A worker started without the option whose first heartbeat names another interval than 30 fails it.",
-        by_hand: |by| by.worker(&[]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: default_interval,
-    },
+    Check::isolation("heartbeat.first", first_beat)
+        .promise("sends its first heartbeat as soon as it runs")
+        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .explanation("No heartbeat within a second of the process's start fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::isolation("heartbeat.states", state_changes)
+        .promise("tells the hive at once that it became busy, and ready again")
+        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .explanation("A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::isolation("heartbeat.periodic", periodic)
+        .promise("beats once every interval, neither late nor more often")
+        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .explanation("A gap that is too long, or another beat within an interval without a change of state, fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::isolation("heartbeat.payload", payload)
+        .promise("sends whole, well-formed heartbeats whose sequence rises by one")
+        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .explanation("A missing or malformed field, a gap in the sequence or a wrong time fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::isolation("heartbeat.identity", identity)
+        .promise("sends heartbeats that say who it is and what it runs")
+        .quote(r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#)
+        .explanation("A field that differs from what the worker was started with fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::isolation("heartbeat.default_interval", default_interval)
+        .promise("beats every 30 s where nothing else was asked for")
+        .quote("`[--heartbeat-interval SECONDS (30)]`.")
+        .explanation("A worker started without the option whose first heartbeat names another interval than 30 fails it.")
+        .by_hand(|by| by.worker(&[]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
 /// How soon after the process's start the first beat has to arrive.
@@ -134,19 +100,14 @@ const CLOCK_DRIFT_MS: f64 = 700.0;
 const CLOCK_LIMIT_S: i64 = 60;
 
 /// All heartbeats once more, when everything else has been tried.
-pub const TO_THE_END: &[Check] = &[Check {
-    id: "heartbeat.to_the_end",
-    suite: Suite::Contract,
-    level: Level::Must,
-    promise: "goes on beating as promised after all that it was given",
-    contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
-    explanation: "Payload, identity and pace of all heartbeats since the start; what fails the checks of each, or silence at the end, fails it.",
-    by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-    needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-    run: to_the_end,
-}];
+pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
+        .promise("goes on beating as promised after all that it was given")
+        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .explanation("Payload, identity and pace of all heartbeats since the start; what fails the checks of each, or silence at the end, fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];
 
-pub fn first_beat(subject: &Subject) -> Result<Evidence> {
+fn first_beat(subject: &Subject) -> Result<Evidence> {
     let beats = beats_after(subject, "the first heartbeat", AT_ONCE, |beats| {
         !beats.is_empty()
     })?;
@@ -171,7 +132,7 @@ pub fn first_beat(subject: &Subject) -> Result<Evidence> {
     Ok(format!("after {again_ms:.0} ms, at another start"))
 }
 
-pub fn state_changes(subject: &Subject) -> Result<Evidence> {
+fn state_changes(subject: &Subject) -> Result<Evidence> {
     let mut late_ms = f64::MAX;
     // A busy machine may be late once; who waits for the next periodic beat does so each time.
     for _ in 0..CHANGE_ATTEMPTS {
@@ -217,7 +178,7 @@ fn lateness_of_changes(subject: &Subject) -> Result<f64> {
         .max(0.0))
 }
 
-pub fn periodic(subject: &Subject) -> Result<Evidence> {
+fn periodic(subject: &Subject) -> Result<Evidence> {
     let config = subject.context.config;
     let interval_ms = config.heartbeat_interval_secs as f64 * 1e3;
     let window = Duration::from_secs(config.heartbeat_window_secs);
@@ -280,7 +241,7 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-pub fn payload(subject: &Subject) -> Result<Evidence> {
+fn payload(subject: &Subject) -> Result<Evidence> {
     let now = chrono::Utc::now();
     let mut beats = beats(subject)?;
     let count = beats.len();
@@ -350,7 +311,7 @@ fn clock_runs(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
     )
 }
 
-pub fn identity(subject: &Subject) -> Result<Evidence> {
+fn identity(subject: &Subject) -> Result<Evidence> {
     let launch = subject.worker.launch();
     let beats = beats(subject)?;
     let interval_s = launch.heartbeat_interval_secs.unwrap_or(DEFAULT_INTERVAL_S);
@@ -384,7 +345,7 @@ pub fn identity(subject: &Subject) -> Result<Evidence> {
     Ok(Evidence::new())
 }
 
-pub fn default_interval(subject: &Subject) -> Result<Evidence> {
+fn default_interval(subject: &Subject) -> Result<Evidence> {
     // A machine that stands still for seconds may keep a start from its first beat, but hardly two.
     let mut first = beat_of_defaults(subject, "default-interval")?;
     if first.is_none() {
@@ -412,17 +373,6 @@ fn beat_of_defaults(subject: &Subject, name: &str) -> Result<Option<Heartbeat>> 
         launch.heartbeat_interval_secs = None;
     })?;
     auxiliary.beat_after(0, FIRST_BEAT_WAIT)
-}
-
-/// Every request to the hive so far, each of which has to be a well-formed heartbeat.
-pub(super) fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
-    subject.hive.ensure_alive()?;
-    let read = |request: Heartbeat| -> Result<_, Mismatch> {
-        let payload = subject.dialect().read_heartbeat(&request)?;
-        Ok((request, payload))
-    };
-    let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
-    Ok(all?)
 }
 
 /// The beats once they are `enough`, or as they are when the time is up.

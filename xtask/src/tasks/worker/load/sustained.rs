@@ -41,19 +41,25 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
 /// Slow answers beyond these are counted and not kept.
 const SLOW_KEPT: usize = 10_000;
 
+/// Holds a text against what is right for the request of that number.
+pub type JudgeText = Arc<dyn Fn(usize, &str) -> Result<(), Mismatch> + Send + Sync>;
+
+/// Holds an answer about health against what is right.
+pub type JudgeHealth = Arc<dyn Fn(&Response) -> Result<(), Mismatch> + Send + Sync>;
+
 /// What a sustained load asks, and what has to be answered.
 #[derive(Clone)]
 pub struct Exercise {
     /// Names and requests of streams, of which each stream picks one by chance, again and again.
     pub requests: Arc<[(String, Request)]>,
     /// Whether this is the right text for the request of that number.
-    pub judge_text: Arc<dyn Fn(usize, &str) -> Result<(), Mismatch> + Send + Sync>,
+    pub judge_text: JudgeText,
     /// The longest that one request may take.
     pub limit: Duration,
     /// Asks for health.
     pub health: Request,
     /// Whether this is the right answer to it.
-    pub judge_health: Arc<dyn Fn(&Response) -> Result<(), Mismatch> + Send + Sync>,
+    pub judge_health: JudgeHealth,
     /// An answer about health that takes longer is kept.
     pub health_limit: Duration,
 }

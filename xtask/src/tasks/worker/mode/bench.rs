@@ -15,19 +15,19 @@ use self::prompts::PromptSource;
 use self::scenario::Scenario;
 use super::tried::tried;
 use super::{calibrate, suite};
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::sample::RequestSample;
 use crate::tasks::worker::load::windowed;
 use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
+use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
+use crate::tasks::worker::record::check::Phase;
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::worker::WorkerProcess;
 use crate::tasks::worker::target::{RunContext, Subject};
-
-/// Checks of this area come before the loads, the others after them.
-const START: &str = "start.";
 
 /// Fewer requests than these say next to nothing: a scenario goes on until it has them,
 const LEAST_REQUESTS: usize = 6;
@@ -40,17 +40,14 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 
 /// The plan of the checks and the loads, as an event.
 pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> EventKind {
-    let scenario = |scenario: Scenario| PlannedCheck {
-        id: scenario.id(),
-        promise: scenario.promise(),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    };
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (before, after) = suite::split_before(plan, Phase::Serving);
     let mut checks: Vec<_> = suite::planned_checks(before).collect();
     match config.against {
         Some(_) => checks.extend(against::planned(config)),
-        None => checks.extend(scenario::all(config).map(scenario)),
+        None => checks.extend(
+            scenario::all(config)
+                .filter_map(|scenario| planned_as(&scenario.id(), &scenario.filling())),
+        ),
     }
     checks.extend(baseline::planned(config));
     checks.extend(suite::planned_checks(after));
@@ -70,7 +67,7 @@ pub fn run(
     runs: &Path,
     facts_are_known: impl FnOnce(),
 ) -> Result<()> {
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (before, after) = suite::split_before(plan, Phase::Serving);
     let _sampler = suite::begin(subject)?;
     suite::run_checks(subject, before)?;
     let RunContext { journal, stop, .. } = subject.context;
@@ -86,9 +83,9 @@ pub fn run(
     suite::run_checks(subject, after)
 }
 
-fn begin_of_rest(plan: &[Planned]) -> usize {
-    let is_start = |planned: &Planned| planned.check.id.starts_with(START);
-    plan.iter().take_while(|planned| is_start(planned)).count()
+/// A load as the plan has it, by its row in the table of checks.
+fn planned_as(id: &str, filling: &str) -> Option<PlannedCheck> {
+    table::find(id).map(|check| check.info.planned_for(filling))
 }
 
 fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::tasks::worker::net::recording::{Recording, record};
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::bench::{Calibration, RequestOutcome};
-use crate::tasks::worker::record::stats::Summary;
+use crate::tasks::worker::record::stats::Distribution;
 
 /// One stream alone: how late a time stamp is.
 const ALONE: Script = Script {
@@ -49,8 +49,8 @@ pub fn measure(stop: &StopFlag) -> Result<Calibration> {
     let alone = errors(&CalibrationServer::start(ALONE)?, 1, ALONE, stop)?;
     let crowd = errors(&CalibrationServer::start(CROWD)?, streams, CROWD, stop)?;
     Ok(Calibration {
-        error_ms: Summary::of(&alone).context("no token came")?,
-        crowded_error_ms: Summary::of(&crowd),
+        error_ms: Distribution::of(&alone).context("no token came")?,
+        crowded_error_ms: Distribution::of(&crowd),
         streams: streams as u32,
         events_per_s: ceiling(stop)?,
     })

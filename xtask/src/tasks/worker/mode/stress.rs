@@ -16,16 +16,15 @@ use self::pool::WorkerPool;
 use self::verdict::Evidence;
 use super::suite;
 use super::tried::{left_out, tried};
-use crate::tasks::worker::check::LIVES;
+use crate::tasks::worker::check::lifecycle::LIVES;
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::stop::{Interrupted, TimedOut};
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
+use crate::tasks::worker::record::check::{CheckInfo, Phase};
+use crate::tasks::worker::record::event::{EventKind, Mismatch, Suite};
 use crate::tasks::worker::target::dialect::InferenceRequest;
 use crate::tasks::worker::target::{RunContext, Subject};
-
-/// Checks of this area come before the load, the others after it.
-const START: &str = "start.";
 
 /// Prompts of the load besides the user's.
 const PROMPTS: [&str; 2] = ["Once upon a time", "The capital of France is"];
@@ -42,59 +41,18 @@ const SLACK: Duration = Duration::from_secs(10);
 /// The worker's default drain time and a little for the rest.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
-/// The checks of the pool, in their order: name and promise.
-const CHECKS: [(&str, &str); 9] = [
-    ("stress.ready", "becomes ready beside the others"),
-    ("stress.alive", "lives through the load"),
-    (
-        "stress.answers",
-        "answers every request by the rules of streams, with the text that each of them gives alone",
-    ),
-    (
-        "stress.health",
-        "says within 250 ms, under its own name, that it is healthy while all are under load",
-    ),
-    (
-        "stress.beats",
-        "beats on time under its own name and with a sequence of its own while all are under load",
-    ),
-    (
-        "stress.fair",
-        "generates at least half as many tokens a second as the fastest of them",
-    ),
-    (
-        KILLED,
-        "comes back after it was killed, and no other worker minds",
-    ),
-    (
-        "stress.leaks",
-        "needs no more memory, files and threads the more it has done",
-    ),
-    (
-        GONE,
-        "stops when it is asked to, exits with 0, and leaves nothing behind",
-    ),
-];
-
 const KILLED: &str = "stress.killed";
 const GONE: &str = "stress.gone";
 
 /// The plan of the checks, as an event.
 pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
-    let stress = wanted(config).map(|(id, promise)| PlannedCheck {
-        id: id.to_owned(),
-        promise: promise.to_owned(),
-        suite: Suite::Stress,
-        level: Level::Must,
-    });
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let of_phase = |phase: Phase| wanted(config).filter(move |row| row.phase == phase);
+    let (before, after) = suite::split_before(plan, Phase::End);
     let (lives, last) = after.split_at(begin_of_end(after));
-    let checks = suite::planned_checks(before);
-    let gone = stress.clone().filter(|check| check.id == GONE);
-    let checks = checks
-        .chain(stress.filter(|check| check.id != GONE))
+    let checks = suite::planned_checks(before)
+        .chain(of_phase(Phase::Stress).map(CheckInfo::planned))
         .chain(suite::planned_checks(lives))
-        .chain(gone)
+        .chain(of_phase(Phase::End).map(CheckInfo::planned))
         .chain(suite::planned_checks(last));
     EventKind::Planned {
         checks: checks.collect(),
@@ -105,7 +63,7 @@ pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
 ///
 /// Fails where we can't go on, or when the run is interrupted.
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -> Result<()> {
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (before, after) = suite::split_before(plan, Phase::End);
     let (lives, last) = after.split_at(begin_of_end(after));
     let sampler = suite::begin(subject)?;
     suite::run_checks(subject, before)?;
@@ -128,21 +86,17 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -
     suite::run_checks(subject, last)
 }
 
-fn wanted(config: &StressConfig) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+/// The rows of the checks of the pool, in their order.
+fn wanted(config: &StressConfig) -> impl Iterator<Item = &'static CheckInfo> {
     let kill_one = config.kill_one;
-    CHECKS
-        .into_iter()
-        .filter(move |(id, _)| kill_one || *id != KILLED)
-}
-
-fn begin_of_rest(plan: &[Planned]) -> usize {
-    let is_start = |planned: &Planned| planned.check.id.starts_with(START);
-    plan.iter().take_while(|planned| is_start(planned)).count()
+    let rows = table::checks().map(|check| &check.info);
+    let rows = rows.filter(|row| row.suite == Suite::Stress);
+    rows.filter(move |row| kill_one || row.id != KILLED)
 }
 
 /// Where the checks begin that end the worker.
 fn begin_of_end(plan: &[Planned]) -> usize {
-    let lives = plan.iter().position(|planned| planned.check.id == LIVES);
+    let lives = plan.iter().position(|planned| planned.info.id == LIVES);
     lives.map_or(0, |at| at + 1)
 }
 
@@ -180,9 +134,9 @@ fn stress(
     for worker in evidence.workers() {
         journal.emit(EventKind::StressFinished(Box::new(worker)));
     }
-    for (id, _) in wanted(config) {
-        if let Some(check) = verdict::check(id) {
-            teller.tell(id, || check(&evidence))?;
+    for row in wanted(config) {
+        if let Some(check) = verdict::check(row.id) {
+            teller.tell(row.id, || check(&evidence))?;
         }
     }
     Ok(())
@@ -282,7 +236,7 @@ impl<'run> Teller<'run> {
     fn new(context: RunContext<'run>, config: &StressConfig) -> Self {
         Self {
             context,
-            wanted: wanted(config).map(|(id, _)| id).collect(),
+            wanted: wanted(config).map(|row| row.id).collect(),
             told: std::cell::RefCell::default(),
         }
     }

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::tried::{left_out, tried};
-use crate::tasks::worker::check::{LIVES, Need};
+use crate::tasks::worker::check::lifecycle::LIVES;
+use crate::tasks::worker::check::row::{Need, Trial};
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::vitals::Sampler;
+use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
@@ -32,12 +35,12 @@ pub fn planned(plan: &[Planned]) -> EventKind {
 
 /// The planned checks as an event tells them.
 pub fn planned_checks(plan: &[Planned]) -> impl Iterator<Item = PlannedCheck> {
-    plan.iter().map(|Planned { check, .. }| PlannedCheck {
-        id: check.id.to_owned(),
-        promise: check.promise.to_owned(),
-        suite: check.suite,
-        level: check.level,
-    })
+    plan.iter().map(|planned| planned.info.planned())
+}
+
+/// The planned checks before this phase, and those from it on.
+pub fn split_before(plan: &[Planned], phase: Phase) -> (&[Planned], &[Planned]) {
+    plan.split_at(plan.partition_point(|planned| planned.info.phase < phase))
 }
 
 /// Waits until the worker is ready and runs every planned check.
@@ -61,11 +64,11 @@ pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
     let mut was_missed = false;
     for planned in plan {
         subject.context.stop.check()?;
-        let needs_it = planned.skipped.is_none() && planned.check.needs.contains(&Need::Ready);
+        let needs_it = planned.skipped.is_none() && needs_of(planned).contains(&Need::Ready);
         was_missed |= needs_it && subject.worker.exited()?.is_some();
         run_check(subject, *planned)?;
     }
-    if was_missed && !plan.iter().any(|planned| planned.check.id == LIVES) {
+    if was_missed && !plan.iter().any(|planned| planned.info.id == LIVES) {
         blame_untimely_end(subject)?;
     }
     Ok(())
@@ -201,19 +204,32 @@ fn move_to_another_port(subject: &mut Subject<'_>) -> Result<()> {
 }
 
 /// Fails only when the run is interrupted: then the check has no outcome.
-fn run_check(subject: &Subject<'_>, Planned { check, skipped }: Planned) -> Result<()> {
+fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
     let RunContext { journal, stop, .. } = subject.context;
-    subject.check_id.set(check.id);
+    let Planned { info, skipped } = planned;
+    let id = info.id;
+    let Some(Trial::Asked(run)) = table::find(id).map(|check| check.trial) else {
+        anyhow::bail!("{id} is not a check of a suite: {info:?}");
+    };
+    subject.check_id.set(id);
     let began = Instant::now();
-    let unmet = || check.needs.iter().find_map(|need| need.unmet(subject));
+    let unmet = || {
+        needs_of(&planned)
+            .iter()
+            .find_map(|need| need.unmet(subject))
+    };
     match skipped.map(str::to_owned).or_else(unmet) {
         Some(reason) => {
             stop.check()?;
-            left_out(journal, check.id, &reason, began.elapsed());
+            left_out(journal, id, &reason, began.elapsed());
         }
         None => {
-            tried(subject.context, check.id, || (check.run)(subject))?;
+            tried(subject.context, id, || run(subject))?;
         }
     }
     Ok(())
+}
+
+fn needs_of(planned: &Planned) -> &'static [Need] {
+    table::find(planned.info.id).map_or(&[], |check| check.needs)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::tasks::worker::check::{Evidence, judge};
+use crate::tasks::worker::check::judge::{Evidence, judge};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::stop::Interrupted;
 use crate::tasks::worker::record::event::{CheckRecord, EventKind, Outcome};

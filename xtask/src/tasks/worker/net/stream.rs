@@ -370,7 +370,6 @@ impl Completion {
     /// The parts of its time. Fails where the answer doesn't say.
     pub fn phases(&self) -> anyhow::Result<Phases> {
         self.phases
-            .clone()
             .context("the answer doesn't say how long its parts took")
     }
 }

@@ -4,15 +4,12 @@
 pub mod agreement;
 pub mod summary;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::agreement::{Agreement, agreements};
-use self::summary::{RunSummary, SummaryVerdict, Word};
+use self::summary::{Figure, KIND, RunSummary, SummaryVerdict, Word};
 use super::event::{Level, RunInfo, SCHEMA_VERSION};
 use super::report::Verdict;
-
-/// What `kind` says in a matrix's `report.json`; the report of a single run has none.
-pub const KIND: &str = "matrix";
 
 /// Many runs side by side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,15 +68,6 @@ pub struct MeasureRow {
     pub unit: String,
     /// The median in each column, and how many samples it rests on.
     pub figures: Vec<Option<Figure>>,
-}
-
-/// The middle of a measure's samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
-    /// How many samples.
-    pub n: usize,
-    /// Their median.
-    pub p50: f64,
 }
 
 /// How the run over all columns went, beside what they say themselves.

@@ -1,10 +1,11 @@
 //! The figures of a benchmark as rows of words, the same for every report. Pure.
 
-use crate::tasks::worker::record::bench::{Calibration, Load, ScenarioRecord};
+use crate::tasks::worker::record::bench::{Calibration, Load};
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::record::stats::Summary;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
 
 /// The columns of the table of loads.
 pub const COLUMNS: [&str; 10] = [
@@ -154,7 +155,7 @@ pub fn tare(tare: &Calibration) -> String {
 
 /// Everything about the load generator's error, as a table.
 pub fn calibration_table(tare: &Calibration) -> Vec<String> {
-    let row = |name: String, error: &Summary| {
+    let row = |name: String, error: &Distribution| {
         let [p50, p90, max] = [error.p50, error.p90, error.max].map(number);
         [name, error.n.to_string(), p50, p90, figure(error.p99), max]
     };

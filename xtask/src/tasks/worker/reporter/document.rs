@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::words;
-use crate::tasks::worker::record::bench::{Calibration, ScenarioRecord};
+use crate::tasks::worker::record::bench::Calibration;
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::event::{
     Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::{Environment, Greedy};
-use crate::tasks::worker::record::measure;
 use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::record::stress::WorkerUnderStress;
 use crate::tasks::worker::record::timeline::Timeline;
 
@@ -148,7 +148,7 @@ pub fn document(report: &RunReport) -> Document {
         worker: report.worker.clone(),
         worker_exit: report.worker_exit.clone(),
         checks: checks(report),
-        measures: measure::measures(report),
+        measures: report.measures(),
         scenarios: report.scenarios.clone(),
         tare: report.tare.clone(),
         comparisons: report.comparisons.clone(),
@@ -210,7 +210,7 @@ fn checks(report: &RunReport) -> Vec<Check> {
 }
 
 fn beats(report: &RunReport) -> Vec<Beat> {
-    let beats = measure::lateness(report).into_iter();
+    let beats = report.heartbeat_lateness().into_iter();
     let beat = beats.map(|(beat, late_ms)| Beat {
         number: beat.number,
         arrived_ms: beat.arrived_ms,

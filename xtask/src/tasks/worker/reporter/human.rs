@@ -189,7 +189,7 @@ impl<W: Write> Human<W> {
                 Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
                 Suite::Benchmark => self.line("\n📈 Measuring...")?,
                 // The load introduces itself.
-                Suite::Stress => {}
+                Suite::Stress | Suite::Matrix => {}
             }
         }
         if area == self.area {

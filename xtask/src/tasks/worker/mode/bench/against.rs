@@ -8,13 +8,15 @@ use anyhow::{Context, Result, bail};
 use super::baseline::tell;
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
-use super::{REQUEST_LIMIT, record_of, under_load};
+use super::{REQUEST_LIMIT, planned_as, record_of, under_load};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::mode::tried::tried;
-use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan, ScenarioRecord};
-use crate::tasks::worker::record::compare::{COMPARED, Comparison};
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
+use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan};
+use crate::tasks::worker::record::compare::Comparison;
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
+use crate::tasks::worker::record::measure::{Comparable, MEASURES, MeasureSpec};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::worker::WorkerProcess;
@@ -51,16 +53,8 @@ fn loads(config: &BenchmarkConfig) -> Vec<Scenario> {
 
 /// What is planned where another worker is to be compared with.
 pub fn planned(config: &BenchmarkConfig) -> impl Iterator<Item = PlannedCheck> {
-    let other = config.against.clone().unwrap_or_default();
-    loads(config).into_iter().map(move |scenario| PlannedCheck {
-        id: id(&scenario),
-        promise: format!(
-            "is no slower than {other} under the load {}",
-            scenario.name()
-        ),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    })
+    let loads = loads(config).into_iter();
+    loads.filter_map(|scenario| planned_as(&id(&scenario), &scenario.name()))
 }
 
 fn id(scenario: &Scenario) -> String {
@@ -163,26 +157,16 @@ fn comparisons(
     pairs: &[(ScenarioRecord, ScenarioRecord)],
     floor: f64,
 ) -> Vec<Comparison> {
-    let of_measure = |wanted: &str| {
-        let median = |record: &ScenarioRecord| Some(record.measure(wanted)?.summary.p50);
+    let compare = |spec: &MeasureSpec| {
+        let median = |record: &ScenarioRecord| Some(record.measure(spec.name)?.summary.p50);
         let figures = pairs
             .iter()
             .map(|(before, after)| median(before).zip(median(after)));
         let figures = figures.collect::<Option<Vec<_>>>()?;
-        Comparison::of_pairs(&format!("{} {wanted}", plan.name), "ms", &figures, floor)
+        spec.compared_under(plan, floor).in_pairs(&figures)
     };
-    let rates: Vec<_> = pairs
-        .iter()
-        .map(|(before, after)| (before.output_tokens_per_s, after.output_tokens_per_s))
-        .collect();
-    let name = format!("{} throughput", plan.name);
-    // With one token an answer the rate of tokens is that of prefill, which TTFT tells already.
-    let throughput = (plan.max_tokens > 1)
-        .then(|| Comparison::of_pairs(&name, "tokens/s", &rates, floor))
-        .flatten();
-    COMPARED
-        .iter()
-        .filter_map(|wanted| of_measure(wanted))
-        .chain(throughput)
+    let rows = MEASURES.iter();
+    rows.filter(|spec| spec.comparable != Comparable::Not)
+        .filter_map(compare)
         .collect()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tasks::worker::check::tolerance_ms;
+use crate::tasks::worker::check::rhythm::tolerance_ms;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::dialect::{Dialect, HeartbeatPayload};
 

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Figure, KIND};
 use crate::tasks::worker::record::event::{Level, SCHEMA_VERSION};
 use crate::tasks::worker::record::facts::{Environment, Greedy};
+
+/// What `kind` says in a matrix's `report.json`; the report of a single run has none.
+pub const KIND: &str = "matrix";
 
 /// One run in a matrix, or why there was none.
 ///
@@ -159,6 +161,15 @@ pub struct MeasurePart {
     /// Its median.
     #[serde(flatten)]
     pub figure: Figure,
+}
+
+/// The middle of a measure's samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// How many samples.
+    pub n: usize,
+    /// Their median.
+    pub p50: f64,
 }
 
 /// Why a file can't become a column.

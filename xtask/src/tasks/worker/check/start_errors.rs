@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::check::lifecycle::has_level;
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use super::judge::{Evidence, ensure_kept};
+use super::logs::has_level;
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::Promise;
 use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
@@ -15,105 +16,60 @@ const EXPLANATION: &str = "Serving anyway, exit status 0 or a crash, staying, or
 
 /// Starts that can't work.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "start_errors.missing_model",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start without its model",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--model", "missing.gguf")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["missing model", "folder as model"]),
-    },
-    Check {
-        id: "start_errors.not_a_model",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start with a text file or an empty file as its model",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--model", "README.md")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["text file as model", "empty file as model"]),
-    },
-    Check {
-        id: "start_errors.truncated_model",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start with a model whose end is missing",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--model", "half.gguf")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["half a model", "a model without its end"]),
-    },
-    Check {
-        id: "start_errors.unsupported_model",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start with an architecture or a quantisation that nobody knows",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--model", "unknown.gguf")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["unknown architecture", "unknown quantisation"]),
-    },
-    Check {
-        id: "start_errors.taken_port",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start on a port that is taken",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--port", "19200")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["taken port"]),
-    },
-    Check {
-        id: "start_errors.unknown_backend",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start on a backend that there is not",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--backend", "abacus")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["unknown backend"]),
-    },
-    Check {
-        id: "start_errors.absent_backend",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "never computes on the cpu when it was asked for a backend that isn't there",
-        contract: "It never falls back from one backend to another.",
-        explanation: "--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.",
-        by_hand: |by| by.worker(&[("--backend", "metal")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["metal", "cuda"]),
-    },
-    Check {
-        id: "start_errors.absent_device",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to start on a device that this machine lacks",
-        contract: SENTENCE,
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--device", "4242")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["absent device"]),
-    },
-    Check {
-        id: "start_errors.open_host",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses to open itself to other machines without a token",
-        contract: "A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.",
-        explanation: EXPLANATION,
-        by_hand: |by| by.worker(&[("--host", "0.0.0.0")]),
-        needs: &[Need::Promised(Promise::CommandLine)],
-        run: |subject| judge(subject, &["open host without a token"]),
-    },
+    Check::contract("start_errors.missing_model", |subject| judge(subject, &["missing model", "folder as model"]))
+        .promise("refuses to start without its model")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "missing.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.not_a_model", |subject| judge(subject, &["text file as model", "empty file as model"]))
+        .promise("refuses to start with a text file or an empty file as its model")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "README.md")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.truncated_model", |subject| judge(subject, &["half a model", "a model without its end"]))
+        .promise("refuses to start with a model whose end is missing")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.unsupported_model", |subject| judge(subject, &["unknown architecture", "unknown quantisation"]))
+        .promise("refuses to start with an architecture or a quantisation that nobody knows")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "unknown.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.taken_port", |subject| judge(subject, &["taken port"]))
+        .promise("refuses to start on a port that is taken")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--port", "19200")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.unknown_backend", |subject| judge(subject, &["unknown backend"]))
+        .promise("refuses to start on a backend that there is not")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--backend", "abacus")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.absent_backend", |subject| judge(subject, &["metal", "cuda"]))
+        .promise("never computes on the cpu when it was asked for a backend that isn't there")
+        .quote("It never falls back from one backend to another.")
+        .explanation("--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.")
+        .by_hand(|by| by.worker(&[("--backend", "metal")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device"]))
+        .promise("refuses to start on a device that this machine lacks")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--device", "4242")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.open_host", |subject| judge(subject, &["open host without a token"]))
+        .promise("refuses to open itself to other machines without a token")
+        .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
 ];
 
 fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{
-    Check, Evidence, Level, Mismatch, Need, Subject, Suite, answers_as_ever, ensure_kept,
-    ready_companion,
-};
+use super::apart::{answers_as_ever, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
 use crate::tasks::worker::target::open_stream::read_whole;
@@ -28,28 +29,18 @@ const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
 
 /// What a full queue does.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "queue.refuses",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "answers 429 queue_full with Retry-After when its queue is full",
-        contract: "queue full: 429, with `Retry-After` `queue_full`.",
-        explanation: "A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.",
-        by_hand: |by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)),
-        needs: &[Need::Ready],
-        run: refuses,
-    },
-    Check {
-        id: "queue.recovers",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "finishes what it took when its queue was full, and then takes requests again",
-        contract: "After any refused request the same process answers the next good one.",
-        explanation: "After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.",
-        by_hand: |by| by.infer("-i", &InferenceRequest::new("Once upon a time", 20)),
-        needs: &[Need::Ready],
-        run: recovers,
-    },
+    Check::resilience("queue.refuses", refuses)
+        .promise("answers 429 queue_full with Retry-After when its queue is full")
+        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .explanation("A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("queue.recovers", recovers)
+        .promise("finishes what it took when its queue was full, and then takes requests again")
+        .quote("After any refused request the same process answers the next good one.")
+        .explanation("After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 20)))
+        .needs(&[Need::Ready]),
 ];
 
 fn refuses(subject: &Subject) -> Result<Evidence> {

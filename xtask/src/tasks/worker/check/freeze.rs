@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{
-    Check, Evidence, INTERVAL, LATENESS, Level, Mismatch, Need, Subject, Suite, answers_as_ever,
-    ensure_kept, ready_companion,
-};
+use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 
 /// How many intervals the worker stands still: enough that making up for all of them would show.
@@ -21,17 +22,12 @@ const HUNG_LIMIT: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 2;
 
 /// A worker that stands still.
-pub const CHECKS: &[Check] = &[Check {
-    id: "freeze.recovers",
-    suite: Suite::Resilience,
-    level: Level::Must,
-    promise: "goes on after SIGSTOP and SIGCONT: streams, answers, and beats without a burst",
-    contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
-    explanation: "A worker with a running stream stands still for four intervals; an end of the process, a broken stream, another answer or more than two beats at once afterwards fails it.",
-    by_hand: |by| by.health("-i"),
-    needs: &[Need::Ready, Need::Signals],
-    run: recovers,
-}];
+pub const CHECKS: &[Check] = &[Check::resilience("freeze.recovers", recovers)
+        .promise("goes on after SIGSTOP and SIGCONT: streams, answers, and beats without a burst")
+        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .explanation("A worker with a running stream stands still for four intervals; an end of the process, a broken stream, another answer or more than two beats at once afterwards fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Signals])];
 
 /// Sees to it that nothing is left standing still, whatever happens.
 struct Frozen<'c>(&'c AuxiliaryWorker);

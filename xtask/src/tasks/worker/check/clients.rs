@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{
-    Check, Evidence, LATENESS, Level, Need, Subject, Suite, answers_as_ever, ensure_kept,
-    ready_companion,
-};
+use super::apart::{LATENESS, answers_as_ever, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::RawConnection;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::InferenceRequest;
 
@@ -23,55 +23,30 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// Clients that are a burden.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "clients.slow_reader",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "lets nobody wait for a client that reads its stream slowly",
-        contract: CONTRACT_LEAVE,
-        explanation: "A client with a tiny buffer doesn't read its stream; a late or other answer for others, or a stream that isn't whole when it is read at last, fails it.",
-        by_hand: |by| {
-            by.stream(
-                "-N --limit-rate 100",
-                &InferenceRequest::new("Once upon a time", 400),
-            )
-        },
-        needs: &[Need::Ready],
-        run: slow_reader,
-    },
-    Check {
-        id: "clients.slow_sender",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "lets nobody wait for clients that send their requests byte by byte",
-        contract: CONTRACT_HEALTH,
-        explanation: "Eight requests are sent byte by byte; a late answer to a good one meanwhile, or a wrong answer to those eight, fails it.",
-        by_hand: |by| by.infer("--limit-rate 20", &InferenceRequest::new("Hello", 5)),
-        needs: &[Need::Ready],
-        run: slow_sender,
-    },
-    Check {
-        id: "clients.idle_connections",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "serves as ever while 200 connections are open that ask for nothing",
-        contract: CONTRACT_HEALTH,
-        explanation: "200 connections are opened and left alone; a connection that is refused, a process that ends or a late answer fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready],
-        run: idle_connections,
-    },
-    Check {
-        id: "clients.half_requests",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "takes no harm from clients that hang up within their request",
-        contract: CONTRACT_HEALTH,
-        explanation: "Requests are cut off in the head, in the body and in a chunk, with a FIN and with a RST; a worker that doesn't answer as before fails it.",
-        by_hand: |by| by.half_a_line(),
-        needs: &[Need::Ready],
-        run: half_requests,
-    },
+    Check::resilience("clients.slow_reader", slow_reader)
+        .promise("lets nobody wait for a client that reads its stream slowly")
+        .quote(CONTRACT_LEAVE)
+        .explanation("A client with a tiny buffer doesn't read its stream; a late or other answer for others, or a stream that isn't whole when it is read at last, fails it.")
+        .by_hand(|by| by.stream("-N --limit-rate 100", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("clients.slow_sender", slow_sender)
+        .promise("lets nobody wait for clients that send their requests byte by byte")
+        .quote(CONTRACT_HEALTH)
+        .explanation("Eight requests are sent byte by byte; a late answer to a good one meanwhile, or a wrong answer to those eight, fails it.")
+        .by_hand(|by| by.infer("--limit-rate 20", &InferenceRequest::new("Hello", 5)))
+        .needs(&[Need::Ready]),
+    Check::resilience("clients.idle_connections", idle_connections)
+        .promise("serves as ever while 200 connections are open that ask for nothing")
+        .quote(CONTRACT_HEALTH)
+        .explanation("200 connections are opened and left alone; a connection that is refused, a process that ends or a late answer fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready]),
+    Check::resilience("clients.half_requests", half_requests)
+        .promise("takes no harm from clients that hang up within their request")
+        .quote(CONTRACT_HEALTH)
+        .explanation("Requests are cut off in the head, in the body and in a chunk, with a FIN and with a RST; a worker that doesn't answer as before fails it.")
+        .by_hand(|by| by.half_a_line())
+        .needs(&[Need::Ready]),
 ];
 
 const CONTRACT_LEAVE: &str =

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{
-    Check, Evidence, INTERVAL, LATENESS, Level, Mismatch, Need, Subject, Suite, answers_as_ever,
-    ensure_kept, ready_companion,
-};
+use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
@@ -29,72 +30,42 @@ const ELSEWHERE: &str = "/elsewhere";
 
 /// What a hive may do to its workers.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "hive.absent_at_start",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "becomes ready and works without a hive, and beats once there is one",
-        contract: NEVER_HELD_UP,
-        explanation: "The worker starts while its hive refuses connections; not being ready, another answer or no beat within an interval of the hive's coming fails it.",
-        by_hand: |by| by.ready("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: absent_at_start,
-    },
-    Check {
-        id: "hive.answers_errors",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "works and goes on beating when its hive answers 500",
-        contract: NEVER_HELD_UP,
-        explanation: "The hive answers 500 to at least two beats; an end of the process, another answer or an end of the beats fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: answers_500,
-    },
-    Check {
-        id: "hive.hangs",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "answers as quickly as ever while its hive takes beats and doesn't answer",
-        contract: NEVER_HELD_UP,
-        explanation: "The hive never answers; an inference that waits for it, or a worker that waits for longer than 5 s before it beats again, fails it.",
-        by_hand: |by| by.infer("-i", &InferenceRequest::new("Hello", 5)),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: hangs,
-    },
-    Check {
-        id: "hive.hangs_up",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "works and goes on beating when its hive hangs up on it",
-        contract: NEVER_HELD_UP,
-        explanation: "The hive closes the connection without an answer to at least two beats; an end of the process, another answer or an end of the beats fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: hangs_up,
-    },
-    Check {
-        id: "hive.redirects",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "follows no redirect of its hive",
-        contract: "Redirects are not followed.",
-        explanation: "The hive answers 307 with another place; a request to that place, or an end of the beats, fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: redirects,
-    },
-    Check {
-        id: "hive.returns",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "resumes its beats within an interval of its hive's return, without a burst",
-        contract: NEVER_HELD_UP,
-        explanation: "The hive refuses connections for five intervals and comes back; no beat within one interval, more than two at once or a sequence that doesn't rise fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: returns,
-    },
+    Check::resilience("hive.absent_at_start", absent_at_start)
+        .promise("becomes ready and works without a hive, and beats once there is one")
+        .quote(NEVER_HELD_UP)
+        .explanation("The worker starts while its hive refuses connections; not being ready, another answer or no beat within an interval of the hive's coming fails it.")
+        .by_hand(|by| by.ready("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::resilience("hive.answers_errors", answers_500)
+        .promise("works and goes on beating when its hive answers 500")
+        .quote(NEVER_HELD_UP)
+        .explanation("The hive answers 500 to at least two beats; an end of the process, another answer or an end of the beats fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::resilience("hive.hangs", hangs)
+        .promise("answers as quickly as ever while its hive takes beats and doesn't answer")
+        .quote(NEVER_HELD_UP)
+        .explanation("The hive never answers; an inference that waits for it, or a worker that waits for longer than 5 s before it beats again, fails it.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 5)))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::resilience("hive.hangs_up", hangs_up)
+        .promise("works and goes on beating when its hive hangs up on it")
+        .quote(NEVER_HELD_UP)
+        .explanation("The hive closes the connection without an answer to at least two beats; an end of the process, another answer or an end of the beats fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::resilience("hive.redirects", redirects)
+        .promise("follows no redirect of its hive")
+        .quote("Redirects are not followed.")
+        .explanation("The hive answers 307 with another place; a request to that place, or an end of the beats, fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+    Check::resilience("hive.returns", returns)
+        .promise("resumes its beats within an interval of its hive's return, without a burst")
+        .quote(NEVER_HELD_UP)
+        .explanation("The hive refuses connections for five intervals and comes back; no beat within one interval, more than two at once or a sequence that doesn't rise fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
@@ -147,7 +118,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
     })?;
     auxiliary.wait_until_ready()?;
     let pace = subject.pace(&auxiliary)?;
-    super::wait_until_idle(&auxiliary)?;
+    super::apart::wait_until_idle(&auxiliary)?;
     auxiliary.hive.hang()?;
     let limit = pace.golden.took * 3 + LATENESS;
     let mut quickest = Duration::MAX;

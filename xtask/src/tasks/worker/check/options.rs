@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
 use crate::tasks::worker::load::generator::at_once;
 use crate::tasks::worker::net::client::Client;
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, Dialect, FinishReason, InferenceRequest};
 use crate::tasks::worker::target::golden::Golden;
@@ -29,153 +30,54 @@ const BESIDE: u32 = 8;
 
 /// Options of a request.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "options.greedy",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "gives the same text for temperature 0 every time, whatever the seed",
-        contract: "`temperature`: number from 0 to 2; 0 is greedy: 0.7.",
-        explanation: "The same greedy request three times, with and without seeds; another text fails it.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    seed: Some(1),
-                    ..InferenceRequest::greedy("Hello", 12)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: greedy,
-    },
-    Check {
-        id: "options.seed",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "gives the same text for the same seed",
-        contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
-        explanation: "A sampled request with a seed, twice with other requests between; another text fails it.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    temperature: Some(1.0),
-                    seed: Some(42),
-                    ..InferenceRequest::new("Hello", 12)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: seed,
-    },
-    Check {
-        id: "options.seeds_differ",
-        suite: Suite::Contract,
-        level: Level::Should,
-        promise: "gives different texts for different seeds at a high temperature",
-        contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
-        explanation: "The same text for six seeds at temperature 2 is a warning: sampling doesn't happen, or the model is very sure.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    temperature: Some(2.0),
-                    seed: Some(1),
-                    ..InferenceRequest::new("Hello", 12)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: seeds_differ,
-    },
-    Check {
-        id: "options.likeliest",
-        suite: Suite::Contract,
-        level: Level::Should,
-        promise: "draws from the likeliest token alone for top_k 1, and for a top_p next to nothing",
-        contract: "`top_k`: integer from 1: off.",
-        explanation: "Sampled at temperature 1 with top_k 1, and with top_p 0.000001; a text other than the greedy one is a warning: the option is ignored.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    temperature: Some(1.0),
-                    seed: Some(1),
-                    top_k: Some(1),
-                    ..InferenceRequest::new("Hello", 12)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: likeliest,
-    },
-    Check {
-        id: "options.beside_others",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "gives the same text alone and beside seven other requests",
-        contract: "The same seed, prompt and options give the same text, alone or beside other requests.",
-        explanation: "Eight different requests one by one, then all at once; a text that differs, or a request that fails, fails it.",
-        by_hand: |by| {
-            by.infer_beside(&InferenceRequest {
-                temperature: Some(1.0),
-                seed: Some(42),
-                ..InferenceRequest::new("Hello", 12)
-            })
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: beside_others,
-    },
-    Check {
-        id: "options.max_tokens",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "generates exactly as many tokens as it was asked for",
-        contract: "`max_tokens`: integer from 1: 128.",
-        explanation: "A known answer is cut to 1, 2, 5 and more tokens; another number of tokens, or a text that isn't its beginning, fails it.",
-        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)),
-        needs: &[Need::Ready, Need::Sound],
-        run: max_tokens,
-    },
-    Check {
-        id: "options.default_max_tokens",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "generates up to 128 tokens where it wasn't told how many",
-        contract: "`max_tokens`: integer from 1: 128.",
-        explanation: "Without max_tokens and with 128 the answers have to be the same; another length fails it.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    prompt: String::from("Hello"),
-                    temperature: Some(0.0),
-                    ..InferenceRequest::default()
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: default_max_tokens,
-    },
-    Check {
-        id: "options.default_temperature",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "samples at temperature 0.7 where it wasn't told at which",
-        contract: "`temperature`: number from 0 to 2; 0 is greedy: 0.7.",
-        explanation: "With the same seed, an answer without temperature has to be the one with 0.7.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    seed: Some(3),
-                    ..InferenceRequest::new("Hello", 12)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: default_temperature,
-    },
+    Check::contract("options.greedy", greedy)
+        .promise("gives the same text for temperature 0 every time, whatever the seed")
+        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .explanation("The same greedy request three times, with and without seeds; another text fails it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(1), ..InferenceRequest::greedy("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.seed", seed)
+        .promise("gives the same text for the same seed")
+        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .explanation("A sampled request with a seed, twice with other requests between; another text fails it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.seeds_differ", seeds_differ).should()
+        .promise("gives different texts for different seeds at a high temperature")
+        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .explanation("The same text for six seeds at temperature 2 is a warning: sampling doesn't happen, or the model is very sure.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some(1), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.likeliest", likeliest).should()
+        .promise("draws from the likeliest token alone for top_k 1, and for a top_p next to nothing")
+        .quote("`top_k`: integer from 1: off.")
+        .explanation("Sampled at temperature 1 with top_k 1, and with top_p 0.000001; a text other than the greedy one is a warning: the option is ignored.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(1), top_k: Some(1), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.beside_others", beside_others)
+        .promise("gives the same text alone and beside seven other requests")
+        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .explanation("Eight different requests one by one, then all at once; a text that differs, or a request that fails, fails it.")
+        .by_hand(|by| by.infer_beside(&InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.max_tokens", max_tokens)
+        .promise("generates exactly as many tokens as it was asked for")
+        .quote("`max_tokens`: integer from 1: 128.")
+        .explanation("A known answer is cut to 1, 2, 5 and more tokens; another number of tokens, or a text that isn't its beginning, fails it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.default_max_tokens", default_max_tokens)
+        .promise("generates up to 128 tokens where it wasn't told how many")
+        .quote("`max_tokens`: integer from 1: 128.")
+        .explanation("Without max_tokens and with 128 the answers have to be the same; another length fails it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { prompt: String::from("Hello"), temperature: Some(0.0), ..InferenceRequest::default() }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.default_temperature", default_temperature)
+        .promise("samples at temperature 0.7 where it wasn't told at which")
+        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .explanation("With the same seed, an answer without temperature has to be the one with 0.7.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(3), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
 ];
 
 /// A request whose tokens are drawn by chance.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::check::heartbeat::beats;
+use super::judge::{Evidence, ensure_kept};
+use super::rhythm::beats;
+use super::row::{Check, Need};
 use crate::tasks::worker::load::polling::Question;
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, Dialect, InferenceRequest, Promise, Readiness, Reason,
@@ -25,50 +26,30 @@ const UNDER_WAY_MS: f64 = 10.0;
 
 /// While the model loads.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "loading.health",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "tells in health whether its model is loaded",
-        contract: "`status` is `loading`, `healthy` or `draining`.",
-        explanation: "A second worker is asked from its first millisecond; loading with a loaded model, healthy without one, or loading after it was ready fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Stages)],
-        run: health,
-    },
-    Check {
-        id: "loading.ready",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "says why it isn't ready and when to come back, and is ready when it says so",
-        contract: r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#,
-        explanation: "A second worker is asked from its first millisecond; a malformed 503, or an inference that is refused right after ready said yes, fails it.",
-        by_hand: |by| by.ready("-i"),
-        needs: &[Need::Ready, Need::Promised(Promise::Stages)],
-        run: ready,
-    },
-    Check {
-        id: "loading.inference",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "refuses an inference while it loads instead of holding it",
-        contract: "loading or draining: 503, with `Retry-After` `not_ready`.",
-        explanation: "An inference is sent as soon as the port answers; holding it, or another refusal than 503 not_ready with Retry-After, fails it.",
-        by_hand: |by| by.infer("-i", &InferenceRequest::new("Hello", 1)),
-        needs: &[Need::Ready],
-        run: inference,
-    },
-    Check {
-        id: "loading.heartbeat",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "tells the hive that it is loading while it is",
-        contract: "`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated) or `Draining`.",
-        explanation: "A heartbeat that says Ready before the worker itself did fails it, and so does one that says Loading after.",
-        by_hand: |by| by.worker(&[]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: heartbeat,
-    },
+    Check::contract("loading.health", health)
+        .promise("tells in health whether its model is loaded")
+        .quote("`status` is `loading`, `healthy` or `draining`.")
+        .explanation("A second worker is asked from its first millisecond; loading with a loaded model, healthy without one, or loading after it was ready fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
+    Check::contract("loading.ready", ready)
+        .promise("says why it isn't ready and when to come back, and is ready when it says so")
+        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
+        .explanation("A second worker is asked from its first millisecond; a malformed 503, or an inference that is refused right after ready said yes, fails it.")
+        .by_hand(|by| by.ready("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
+    Check::contract("loading.inference", inference)
+        .promise("refuses an inference while it loads instead of holding it")
+        .quote("loading or draining: 503, with `Retry-After` `not_ready`.")
+        .explanation("An inference is sent as soon as the port answers; holding it, or another refusal than 503 not_ready with Retry-After, fails it.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 1)))
+        .needs(&[Need::Ready]),
+    Check::contract("loading.heartbeat", heartbeat)
+        .promise("tells the hive that it is loading while it is")
+        .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated) or `Draining`.")
+        .explanation("A heartbeat that says Ready before the worker itself did fails it, and so does one that says Loading after.")
+        .by_hand(|by| by.worker(&[]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadingObservation> {

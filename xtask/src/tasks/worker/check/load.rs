@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::check::heartbeat::{lateness, tolerance_ms};
+use super::judge::{Evidence, ensure_kept};
+use super::rhythm::{lateness, tolerance_ms};
+use super::row::{Check, Need};
 use crate::tasks::worker::load::generator::{LoadGenerator, Next, Turn, lock};
 use crate::tasks::worker::load::polling::{Poll, Question};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::bench::Load;
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Readiness};
 
@@ -74,50 +75,30 @@ struct Work {
 
 /// Under full load.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "load.answers",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "answers eight clients at a time, or tells them that its queue is full",
-        contract: "queue full: 429, with `Retry-After` `queue_full`.",
-        explanation: "Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.",
-        by_hand: |by| by.infer_beside(&InferenceRequest::new("Hello", 64)),
-        needs: &[Need::Ready],
-        run: answers,
-    },
-    Check {
-        id: "load.health",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "says within 250 ms that it is healthy while it generates at full load",
-        contract: "In under 250 ms while generation runs at full load.",
-        explanation: "Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.",
-        by_hand: |by| by.health("-i -m 1"),
-        needs: &[Need::Ready],
-        run: health,
-    },
-    Check {
-        id: "load.ready",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "says that it is ready while it generates and would take more",
-        contract: "A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.",
-        explanation: "Not ready although every request was taken, or no answer in time, fails it.",
-        by_hand: |by| by.ready("-i -m 1"),
-        needs: &[Need::Ready],
-        run: ready,
-    },
-    Check {
-        id: "load.heartbeats",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "beats on time while it generates at full load",
-        contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
-        explanation: "A beat under load that is later than that, and that no lateness of our own excuses, fails it.",
-        by_hand: |by| by.worker(&[("--heartbeat-interval", "1")]),
-        needs: &[Need::Ready, Need::Promised(Promise::Heartbeats)],
-        run: heartbeats,
-    },
+    Check::contract("load.answers", answers)
+        .promise("answers eight clients at a time, or tells them that its queue is full")
+        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .explanation("Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.")
+        .by_hand(|by| by.infer_beside(&InferenceRequest::new("Hello", 64)))
+        .needs(&[Need::Ready]),
+    Check::contract("load.health", health)
+        .promise("says within 250 ms that it is healthy while it generates at full load")
+        .quote("In under 250 ms while generation runs at full load.")
+        .explanation("Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.")
+        .by_hand(|by| by.health("-i -m 1"))
+        .needs(&[Need::Ready]),
+    Check::contract("load.ready", ready)
+        .promise("says that it is ready while it generates and would take more")
+        .quote("A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.")
+        .explanation("Not ready although every request was taken, or no answer in time, fails it.")
+        .by_hand(|by| by.ready("-i -m 1"))
+        .needs(&[Need::Ready]),
+    Check::contract("load.heartbeats", heartbeats)
+        .promise("beats on time while it generates at full load")
+        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .explanation("A beat under load that is later than that, and that no lateness of our own excuses, fails it.")
+        .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {

@@ -1,50 +1,33 @@
-//! What a worker has to survive: clients that leave, dawdle or flood, a hive in trouble, signals.
+//! Checks of what a worker has to survive: clients that leave, dawdle or flood, a hive in trouble,
+//! signals. Here is what they have in common.
 //!
-//! Every check has a worker and a hive of its own, so that none sees what another one did. Requests
+//! Each has a worker and a hive of its own, so that none sees what another one did. Requests
 //! are scaled by the worker's pace, so that a fast and a slow model are held to the same promises.
-
-mod clients;
-mod drain;
-mod freeze;
-mod hive;
-mod leave;
-mod queue;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::BeatState;
 use crate::tasks::worker::target::pace::Pace;
 
-/// The tables of this suite, in the order in which their checks run.
-pub const TABLES: &[&[Check]] = &[
-    leave::CHECKS,
-    clients::CHECKS,
-    queue::CHECKS,
-    hive::CHECKS,
-    drain::CHECKS,
-    freeze::CHECKS,
-];
-
 /// The heartbeat interval of every auxiliary here, whatever the run's own is.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much later than promised something may be seen on a machine that has other work, too.
-const LATENESS: Duration = Duration::from_secs(1);
+pub const LATENESS: Duration = Duration::from_secs(1);
 
 /// How long a sample of the processor's use takes; the system counts in steps of 10 ms.
-const SAMPLE: Duration = Duration::from_millis(250);
+pub const SAMPLE: Duration = Duration::from_millis(250);
 
 /// Less than this many cores is quiet.
-const QUIET_CORES: f64 = 0.2;
+pub const QUIET_CORES: f64 = 0.2;
 
 /// A worker that is ready, with a hive of its own, and what is known about its pace.
-fn ready_companion<'s>(
+pub fn ready_companion<'s>(
     subject: &'s Subject,
     name: &str,
     more: &[&str],
@@ -60,7 +43,7 @@ fn ready_companion<'s>(
 }
 
 /// Lets the end of the last request reach the hive, so that later beats are not about it.
-fn wait_until_idle(auxiliary: &AuxiliaryWorker) -> Result<()> {
+pub fn wait_until_idle(auxiliary: &AuxiliaryWorker) -> Result<()> {
     let idle = auxiliary.wait_for("the worker to be idle", LATENESS * 2, || {
         Ok((auxiliary.last_state()? == Some(BeatState::Ready)).then_some(()))
     })?;
@@ -73,7 +56,7 @@ fn wait_until_idle(auxiliary: &AuxiliaryWorker) -> Result<()> {
 }
 
 /// The worker answers the golden request with the golden text, in a time that fits.
-fn answers_as_ever(auxiliary: &AuxiliaryWorker, pace: &Pace, when: &str) -> Result<Duration> {
+pub fn answers_as_ever(auxiliary: &AuxiliaryWorker, pace: &Pace, when: &str) -> Result<Duration> {
     let golden = &pace.golden;
     let sent = Instant::now();
     let answer = auxiliary.infer(&golden.request, golden.limit_beside(0))?;
@@ -85,7 +68,7 @@ fn answers_as_ever(auxiliary: &AuxiliaryWorker, pace: &Pace, when: &str) -> Resu
 }
 
 /// How many cores the worker uses just now; `None` where the system doesn't tell.
-fn cores_used(auxiliary: &AuxiliaryWorker) -> Result<Option<f64>> {
+pub fn cores_used(auxiliary: &AuxiliaryWorker) -> Result<Option<f64>> {
     let (began, before) = (Instant::now(), auxiliary.worker.processor_time());
     auxiliary.let_pass(SAMPLE)?;
     let after = auxiliary.worker.processor_time();

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use super::judge::{Evidence, ensure_kept};
 use super::options::{cuts, sampled};
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::facts::Phases;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{FinishReason, InferenceRequest, Promise};
@@ -21,115 +22,51 @@ const DECOYS: [&str; 3] = [
 ];
 
 /// What everything else is held against.
-pub const FIRST: &[Check] = &[Check {
-    id: "answers.again",
-    suite: Suite::Contract,
-    level: Level::Must,
-    promise: "answers the same request again and again, plain and streamed, with the same text",
-    contract: "Concatenated, the texts equal what the same request answers in one piece.",
-    explanation: "A greedy request, streamed, plain and streamed again; an answer that breaks a rule or has another text fails it, and all checks that need a text to go by are skipped.",
-    by_hand: |by| by.stream("-sN", &InferenceRequest::greedy("Hello", 24)),
-    needs: &[Need::Ready],
-    run: again,
-}];
+pub const FIRST: &[Check] = &[Check::contract("answers.again", again)
+        .promise("answers the same request again and again, plain and streamed, with the same text")
+        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .explanation("A greedy request, streamed, plain and streamed again; an answer that breaks a rule or has another text fails it, and all checks that need a text to go by are skipped.")
+        .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("Hello", 24)))
+        .needs(&[Need::Ready])];
 
 /// What an answer says of itself.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "answers.stop",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "ends before a stop string, which is not in the text",
-        contract: "`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.",
-        explanation: "A piece of a known answer becomes the stop string, alone and behind three others; a text that doesn't end right before it fails it.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    stop: vec![String::from("a")],
-                    ..InferenceRequest::greedy("Hello", 20)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: stop,
-    },
-    Check {
-        id: "answers.stop_across_tokens",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "finds a stop string that begins in one token and ends in another",
-        contract: "`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.",
-        explanation: "The end of one known token and the start of the next become the stop string, plain and streamed; a text that doesn't end right before it fails it.",
-        by_hand: |by| {
-            by.infer(
-                "-s",
-                &InferenceRequest {
-                    stop: vec![String::from("x"), String::from(" w")],
-                    ..InferenceRequest::greedy("Hello", 20)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: stop_across_tokens,
-    },
-    Check {
-        id: "answers.stop_that_never_comes",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "gives the whole text when only the beginning of a stop string comes",
-        contract: "So does text that may turn out to be a stop string.",
-        explanation: "A stop string begins as the known answer ends and goes on as nothing does; a text that lacks its end fails it.",
-        by_hand: |by| {
-            by.stream(
-                "-sN",
-                &InferenceRequest {
-                    stop: vec![String::from("a\u{1}")],
-                    ..InferenceRequest::greedy("Hello", 20)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: stop_that_never_comes,
-    },
-    Check {
-        id: "answers.finish_reason",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "says truly why an answer ended",
-        contract: "`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.",
-        explanation: "A known answer is cut by max_tokens and by a stop string; `stop` for the one or `length` for the other fails it, plain or streamed.",
-        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello", 2)),
-        needs: &[Need::Ready, Need::Sound],
-        run: finish_reason,
-    },
-    Check {
-        id: "answers.counts",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "counts tokens the same way everywhere",
-        contract: "`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.",
-        explanation: "`tokens`, `completion_tokens` and events have to be as many, `prompt_tokens` the same for the same prompt and more for a longer one.",
-        by_hand: |by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)),
-        needs: &[Need::Ready, Need::Sound],
-        run: counts,
-    },
-    Check {
-        id: "answers.timings",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "reports no more time than the request took",
-        contract: r#"`{"text":"...","tokens":18,"finish_reason":"length", "usage":{"prompt_tokens":6,"completion_tokens":18}, "timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#,
-        explanation: "queue_ms, prefill_ms and decode_ms together are more than what the client measured: that fails it.",
-        by_hand: |by| {
-            by.infer(
-                "-s -w '%{time_total}\\n'",
-                &InferenceRequest::greedy("Hello", 5),
-            )
-        },
-        needs: &[Need::Ready, Need::Sound, Need::Promised(Promise::Timings)],
-        run: timings,
-    },
+    Check::contract("answers.stop", stop)
+        .promise("ends before a stop string, which is not in the text")
+        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .explanation("A piece of a known answer becomes the stop string, alone and behind three others; a text that doesn't end right before it fails it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { stop: vec![String::from("a")], ..InferenceRequest::greedy("Hello", 20) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.stop_across_tokens", stop_across_tokens)
+        .promise("finds a stop string that begins in one token and ends in another")
+        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .explanation("The end of one known token and the start of the next become the stop string, plain and streamed; a text that doesn't end right before it fails it.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { stop: vec![String::from("x"), String::from(" w")], ..InferenceRequest::greedy("Hello", 20) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.stop_that_never_comes", stop_that_never_comes)
+        .promise("gives the whole text when only the beginning of a stop string comes")
+        .quote("So does text that may turn out to be a stop string.")
+        .explanation("A stop string begins as the known answer ends and goes on as nothing does; a text that lacks its end fails it.")
+        .by_hand(|by| by.stream("-sN", &InferenceRequest { stop: vec![String::from("a\u{1}")], ..InferenceRequest::greedy("Hello", 20) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.finish_reason", finish_reason)
+        .promise("says truly why an answer ended")
+        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .explanation("A known answer is cut by max_tokens and by a stop string; `stop` for the one or `length` for the other fails it, plain or streamed.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 2)))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.counts", counts)
+        .promise("counts tokens the same way everywhere")
+        .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .explanation("`tokens`, `completion_tokens` and events have to be as many, `prompt_tokens` the same for the same prompt and more for a longer one.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.timings", timings)
+        .promise("reports no more time than the request took")
+        .quote(r#"`{"text":"...","tokens":18,"finish_reason":"length", "usage":{"prompt_tokens":6,"completion_tokens":18}, "timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#)
+        .explanation("queue_ms, prefill_ms and decode_ms together are more than what the client measured: that fails it.")
+        .by_hand(|by| by.infer("-s -w '%{time_total}\\n'", &InferenceRequest::greedy("Hello", 5)))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Timings)]),
 ];
 
 fn again(subject: &Subject) -> Result<Evidence> {

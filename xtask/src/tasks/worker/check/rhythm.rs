@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 
-use super::beats;
-use crate::tasks::worker::check::ensure_kept;
+use super::judge::ensure_kept;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::HeartbeatPayload;
@@ -103,4 +102,15 @@ pub fn lag_ms(subject: &Subject, from_ms: f64, to_ms: f64) -> f64 {
         .jitter
         .between(journal.instant(from_ms), journal.instant(to_ms));
     jitter.as_secs_f64() * 1e3
+}
+
+/// Every request to the hive so far, each of which has to be a well-formed heartbeat.
+pub fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
+    subject.hive.ensure_alive()?;
+    let read = |request: Heartbeat| -> Result<_, Mismatch> {
+        let payload = subject.dialect().read_heartbeat(&request)?;
+        Ok((request, payload))
+    };
+    let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
+    Ok(all?)
 }

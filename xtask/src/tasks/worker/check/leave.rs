@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{
-    Check, Evidence, LATENESS, Level, Mismatch, Need, QUIET_CORES, Subject, Suite, answers_as_ever,
-    cores_used, ensure_kept, ready_companion,
-};
+use super::apart::{LATENESS, QUIET_CORES, answers_as_ever, cores_used, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest};
 use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
@@ -45,72 +46,42 @@ const QUIET_SHARE: f64 = 0.3;
 
 /// Clients that go away.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "leave.fin",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "stops generating within a second for clients that closed their streams",
-        contract: CONTRACT,
-        explanation: "A crowd of streams is closed after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.",
-        by_hand: |by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)),
-        needs: &[Need::Ready],
-        run: |subject| leave_in_decode(subject, "leave-fin", Departure::Fin),
-    },
-    Check {
-        id: "leave.rst",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "stops generating within a second for clients that reset their connections",
-        contract: CONTRACT,
-        explanation: "A crowd of streams is reset after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.",
-        by_hand: |by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)),
-        needs: &[Need::Ready],
-        run: |subject| leave_in_decode(subject, "leave-rst", Departure::Reset),
-    },
-    Check {
-        id: "leave.prefill",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "stops within a second for clients that left before their first token",
-        contract: CONTRACT,
-        explanation: "A crowd of long prompts is sent and left at once, half with a FIN, half with a RST; a worker that is still at work 2 s afterwards fails it.",
-        by_hand: |by| by.stream("-m 0.05", &InferenceRequest::new("(a long one)", 100)),
-        needs: &[Need::Ready],
-        run: leave_in_prefill,
-    },
-    Check {
-        id: "leave.plain",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "stops within a second for clients that waited for a whole answer and left",
-        contract: CONTRACT,
-        explanation: "A crowd of requests without streaming is left while they run; a worker that is still at work 2 s afterwards fails it.",
-        by_hand: |by| by.infer("-m 0.5", &InferenceRequest::new("Once upon a time", 400)),
-        needs: &[Need::Ready],
-        run: leave_plain,
-    },
-    Check {
-        id: "leave.queued",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "generates nothing for clients that left while they waited for their turn",
-        contract: CONTRACT,
-        explanation: "Of a crowd those without a token leave and the others read to the end; a worker that is still at work 2 s after that fails it.",
-        by_hand: |by| by.infer("-m 0.2", &InferenceRequest::new("Once upon a time", 400)),
-        needs: &[Need::Ready],
-        run: leave_queued,
-    },
-    Check {
-        id: "leave.others",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "goes on for everybody else when a client leaves",
-        contract: CONTRACT,
-        explanation: "Clients come and leave beside two that stay; another text for those two, an error or a broken stream fails it.",
-        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 200)),
-        needs: &[Need::Ready],
-        run: leave_beside_others,
-    },
+    Check::resilience("leave.fin", |subject| leave_in_decode(subject, "leave-fin", Departure::Fin))
+        .promise("stops generating within a second for clients that closed their streams")
+        .quote(CONTRACT)
+        .explanation("A crowd of streams is closed after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.")
+        .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.rst", |subject| leave_in_decode(subject, "leave-rst", Departure::Reset))
+        .promise("stops generating within a second for clients that reset their connections")
+        .quote(CONTRACT)
+        .explanation("A crowd of streams is reset after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.")
+        .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.prefill", leave_in_prefill)
+        .promise("stops within a second for clients that left before their first token")
+        .quote(CONTRACT)
+        .explanation("A crowd of long prompts is sent and left at once, half with a FIN, half with a RST; a worker that is still at work 2 s afterwards fails it.")
+        .by_hand(|by| by.stream("-m 0.05", &InferenceRequest::new("(a long one)", 100)))
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.plain", leave_plain)
+        .promise("stops within a second for clients that waited for a whole answer and left")
+        .quote(CONTRACT)
+        .explanation("A crowd of requests without streaming is left while they run; a worker that is still at work 2 s afterwards fails it.")
+        .by_hand(|by| by.infer("-m 0.5", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.queued", leave_queued)
+        .promise("generates nothing for clients that left while they waited for their turn")
+        .quote(CONTRACT)
+        .explanation("Of a crowd those without a token leave and the others read to the end; a worker that is still at work 2 s after that fails it.")
+        .by_hand(|by| by.infer("-m 0.2", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.others", leave_beside_others)
+        .promise("goes on for everybody else when a client leaves")
+        .quote(CONTRACT)
+        .explanation("Clients come and leave beside two that stay; another text for those two, an error or a broken stream fails it.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 200)))
+        .needs(&[Need::Ready]),
 ];
 
 fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
@@ -135,7 +106,7 @@ fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, "leave-prefill", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let request = slow_to_begin(&auxiliary, pace)?;
-    super::wait_until_idle(&auxiliary)?;
+    super::apart::wait_until_idle(&auxiliary)?;
     let mut streams = crowd(&auxiliary, pace, &request, true)?;
     let begun = streams[0].progress()?;
     leave_both_ways(streams)?;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::judge::{Evidence, ensure_kept};
 use super::options::{ensure_same, sampled};
-use super::{Check, Evidence, Need, ensure_kept};
+use super::row::{Check, Need};
 use crate::tasks::worker::net::stream::StreamedAnswer;
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, InferenceRequest};
 
@@ -57,52 +58,24 @@ const WATCHED: Duration = Duration::from_millis(150);
 
 /// Streams.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "streams.equal_plain",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "streams the text that it answers without streaming",
-        contract: "Concatenated, the texts equal what the same request answers in one piece.",
-        explanation: "Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.",
-        by_hand: |by| {
-            by.stream(
-                "-sN",
-                &InferenceRequest {
-                    seed: Some(42),
-                    ..InferenceRequest::new("Hello", 12)
-                },
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: equal_plain,
-    },
-    Check {
-        id: "streams.whole_characters",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "never splits a character",
-        contract: "Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.",
-        explanation: "A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.",
-        by_hand: |by| {
-            by.stream(
-                "-sN",
-                &InferenceRequest::greedy("The emoji for a bee is", 16),
-            )
-        },
-        needs: &[Need::Ready, Need::Sound],
-        run: whole_characters,
-    },
-    Check {
-        id: "streams.as_made",
-        suite: Suite::Contract,
-        level: Level::Must,
-        promise: "writes each token when it is sampled, not several at once",
-        contract: "Each token is one event, written when it is sampled.",
-        explanation: "Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.",
-        by_hand: |by| by.stream("-sN", &InferenceRequest::new("Hello", 64)),
-        needs: &[Need::Ready, Need::Sound],
-        run: as_made,
-    },
+    Check::contract("streams.equal_plain", equal_plain)
+        .promise("streams the text that it answers without streaming")
+        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .explanation("Greedy and sampled requests, inside and beyond ASCII, both ways; another text, count or reason fails it.")
+        .by_hand(|by| by.stream("-sN", &InferenceRequest { seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("streams.whole_characters", whole_characters)
+        .promise("never splits a character")
+        .quote("Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.")
+        .explanation("A greedy text with a replacement character that isn't its last fails it, plain or streamed; so do bytes that aren't UTF-8.")
+        .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("The emoji for a bee is", 16)))
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("streams.as_made", as_made)
+        .promise("writes each token when it is sampled, not several at once")
+        .quote("Each token is one event, written when it is sampled.")
+        .explanation("Tokens that arrive all at once, or in heaps, again and again fails it; the worker's own decode_ms and the measured time say how long they took to make.")
+        .by_hand(|by| by.stream("-sN", &InferenceRequest::new("Hello", 64)))
+        .needs(&[Need::Ready, Need::Sound]),
 ];
 
 fn equal_plain(subject: &Subject) -> Result<Evidence> {

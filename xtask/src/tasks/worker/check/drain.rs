@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{
-    Check, Evidence, LATENESS, Level, Mismatch, Need, Subject, Suite, ensure_kept, ready_companion,
-};
+use super::apart::{LATENESS, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
 use crate::tasks::worker::process::stop::in_time;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{
     BeatState, InferenceRequest, Promise, Readiness, Reason,
@@ -34,72 +36,42 @@ const BETWEEN_SIGNALS: Duration = Duration::from_millis(300);
 
 /// Ways to stop.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "drain.finishes",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "finishes the stream that runs when it is asked to stop, and exits with 0",
-        contract: STOPPING,
-        explanation: "SIGTERM comes after the first token; a stream that isn't whole, another exit status or a last beat other than Draining fails it.",
-        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)),
-        needs: &[Need::Ready, Need::Signals],
-        run: finishes,
-    },
-    Check {
-        id: "drain.refuses",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "says that it is draining, and takes nothing new, while it finishes what runs",
-        contract: STOPPING,
-        explanation: "SIGTERM comes while a stream runs; ready other than 503 draining, health other than draining or an inference that isn't refused with 503 not_ready fails it.",
-        by_hand: |by| by.ready("-i"),
-        needs: &[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)],
-        run: refuses,
-    },
-    Check {
-        id: "drain.deadline",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "ends when --drain-timeout is over, and tells its clients",
-        contract: STOPPING,
-        explanation: "With --drain-timeout 1 and long streams a process that lives on, another exit status than 0 or a stream without a last event fails it.",
-        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)),
-        needs: &[Need::Ready, Need::Signals],
-        run: deadline,
-    },
-    Check {
-        id: "drain.second_signal",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "ends at once when it is asked to stop a second time",
-        contract: "A second signal ends the worker at once.",
-        explanation: "SIGTERM comes twice while long streams run; a process that lives on fails it.",
-        by_hand: |by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)),
-        needs: &[Need::Ready, Need::Signals],
-        run: second_signal,
-    },
-    Check {
-        id: "drain.interrupt",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "stops in the same orderly way when Ctrl-C asks it to",
-        contract: "SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.",
-        explanation: "SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.",
-        by_hand: |by| by.ready("-i"),
-        needs: &[Need::Ready, Need::Signals],
-        run: interrupt,
-    },
-    Check {
-        id: "drain.while_loading",
-        suite: Suite::Resilience,
-        level: Level::Must,
-        promise: "stops in the same orderly way while its model is loading",
-        contract: STOPPING,
-        explanation: "SIGTERM comes as soon as the port answers; a process that lives on or another exit status than 0 fails it.",
-        by_hand: |by| by.health("-i"),
-        needs: &[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)],
-        run: while_loading,
-    },
+    Check::resilience("drain.finishes", finishes)
+        .promise("finishes the stream that runs when it is asked to stop, and exits with 0")
+        .quote(STOPPING)
+        .explanation("SIGTERM comes after the first token; a stream that isn't whole, another exit status or a last beat other than Draining fails it.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.refuses", refuses)
+        .promise("says that it is draining, and takes nothing new, while it finishes what runs")
+        .quote(STOPPING)
+        .explanation("SIGTERM comes while a stream runs; ready other than 503 draining, health other than draining or an inference that isn't refused with 503 not_ready fails it.")
+        .by_hand(|by| by.ready("-i"))
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
+    Check::resilience("drain.deadline", deadline)
+        .promise("ends when --drain-timeout is over, and tells its clients")
+        .quote(STOPPING)
+        .explanation("With --drain-timeout 1 and long streams a process that lives on, another exit status than 0 or a stream without a last event fails it.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.second_signal", second_signal)
+        .promise("ends at once when it is asked to stop a second time")
+        .quote("A second signal ends the worker at once.")
+        .explanation("SIGTERM comes twice while long streams run; a process that lives on fails it.")
+        .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.interrupt", interrupt)
+        .promise("stops in the same orderly way when Ctrl-C asks it to")
+        .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
+        .explanation("SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.")
+        .by_hand(|by| by.ready("-i"))
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.while_loading", while_loading)
+        .promise("stops in the same orderly way while its model is loading")
+        .quote(STOPPING)
+        .explanation("SIGTERM comes as soon as the port answers; a process that lives on or another exit status than 0 fails it.")
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
 ];
 
 fn finishes(subject: &Subject) -> Result<Evidence> {
