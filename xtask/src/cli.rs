@@ -19,9 +19,9 @@ use crate::tasks::worker::config::{
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
-use crate::tasks::worker::mutants::MutantsConfig;
+use crate::tasks::worker::mutants::config::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
-use crate::tasks::worker::reporter::human::Verbosity;
+use crate::tasks::worker::record::output::Verbosity;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -38,10 +38,10 @@ pub enum Task {
     /// Test an inference worker: start it, check its promises, show the evidence
     #[command(name = "worker:test", after_help = WORKER_TEST_HELP)]
     WorkerTest(Box<WorkerTestArgs>),
-    /// Render a recorded run again, also one from another machine or an older version
+    /// Render a recorded run again, including one from another machine or an older version
     #[command(name = "worker:report", after_help = WORKER_REPORT_HELP)]
     WorkerReport(ReportArgs),
-    /// Download a model of the catalog, whole and checked, or list them
+    /// Download a model from the catalog and verify it, or list the catalog
     #[command(name = "worker:download-model", after_help = DOWNLOAD_MODEL_HELP)]
     WorkerDownloadModel(DownloadModelArgs),
     /// Test the tester: a faulty worker breaks one promise at a time, and each has to be caught
@@ -69,7 +69,7 @@ Examples:
   cargo xtask worker:test --soak 1h
 
 Exit codes:
-  0  everything that was asked for ran, and passed
+  0  everything that was requested ran, and passed
   1  the worker broke a promise
   2  the command line is wrong
   3  could not judge: environment, build, model, interference
@@ -78,11 +78,11 @@ Exit codes:
 /// Options of `worker:test`.
 #[derive(Debug, Args)]
 pub struct WorkerTestArgs {
-    /// Name of the worker in health answers and heartbeats [default: test-worker-<uuid>]
+    /// The worker's name in health answers and heartbeats [default: test-worker-<uuid>]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
-    /// The GGUF model: a file, or a name of the catalog [default: TinyLlama where it is present,
-    /// else the one that this repository carries]
+    /// The GGUF model: a file, or a name in the catalog [default: TinyLlama if it is present, else
+    /// the model in this repository]
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<PathBuf>,
     /// What heartbeats call the model [default: derived from the model]
@@ -91,8 +91,8 @@ pub struct WorkerTestArgs {
     /// What the worker computes on
     #[arg(long, value_enum, default_value = "cpu")]
     backend: Backend,
-    /// Test every backend in turn, each in a process of its own, and show them side by side; what
-    /// this machine lacks is skipped
+    /// Test every backend in turn, each in its own process, and show them side by side; backends
+    /// that this machine lacks are skipped
     #[arg(long, conflicts_with = "backend")]
     all_backends: bool,
     /// With --all-backends: a backend that must not be skipped; may be repeated
@@ -110,64 +110,65 @@ pub struct WorkerTestArgs {
     /// How long the worker may take to become ready
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
-    /// Heartbeat interval that the worker is asked for (its own default is 30)
+    /// Heartbeat interval to request from the worker, whose own default is 30
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     heartbeat_interval: u64,
-    /// The longest wait for enough heartbeats; it ends as soon as the evidence is whole
+    /// The longest wait for heartbeats; it ends as soon as there are enough
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     heartbeat_window: u64,
-    /// The text that the worker continues
+    /// The prompt to continue
     #[arg(long, value_name = "TEXT", default_value = "Hello, how are you?")]
     prompt: String,
-    /// How many tokens the worker may generate for it [default: 20, or 128 in a benchmark]
+    /// The most tokens to generate for it [default: 20, or 128 in a benchmark]
     #[arg(long, value_name = "N")]
     max_tokens: Option<u32>,
-    /// Another worker that takes the contract's arguments [default: built from this workspace]
+    /// Another worker binary that takes the contract's arguments [default: built from this
+    /// workspace]
     #[arg(long, value_name = "PATH")]
     worker_bin: Option<PathBuf>,
-    /// How many lines of the worker's log are shown
+    /// How many lines of the worker's log to show
     #[arg(long, value_name = "N", default_value_t = 30)]
     log_lines: usize,
     /// The Python that runs the mock hive [default: python3, python or py -3]
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
-    /// Which checks run [default: isolation and contract]
+    /// Which checks to run [default: isolation and contract]
     #[arg(long, value_enum)]
     suite: Option<SuiteChoice>,
-    /// Run only the checks whose name matches, of any suite; may be repeated
+    /// Run only the checks whose name matches, in any suite; may be repeated
     #[arg(long, value_name = "GLOB")]
     check: Vec<String>,
-    /// Leave out the checks whose name matches; may be repeated
+    /// Skip the checks whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
-    /// Show the table of checks, and run nothing
+    /// List all checks, and run nothing
     #[arg(long)]
     list_checks: bool,
-    /// Show what a check promises, how it is tried and how to try it by hand, and run nothing
+    /// Explain a check: its promise, how it is tested, how to try it by hand; run nothing
     #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
     explain: Option<String>,
-    /// Kill a run over a worker that doesn't want to go, and show that nothing is left of it
+    /// Kill a run over a stubborn worker, and show that nothing is left behind
     #[arg(long, conflicts_with_all = ["list_checks", "explain", "all_backends"])]
     self_test: bool,
-    /// How the run is shown on standard output
+    /// How to show the run on standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
-    /// Write a report: json, junit, markdown, html, repro, or of a benchmark github-benchmark or
-    /// bencher; `-` as PATH is standard output. Without a path
-    /// it is the one in the run's folder. May be repeated
+    /// Write a report: json, junit, markdown, html, repro, and for a benchmark github-benchmark or
+    /// bencher; `-` as PATH is standard output. Without a path it goes into the run's folder. May
+    /// be repeated
     #[arg(long, value_name = "KIND[=PATH]")]
     report: Vec<ReportTarget>,
     /// Record what a worker like this one goes on with along its own texts, or along those of a
     /// report: for --all-backends, which compares them
     #[arg(long, value_name = "REPORT.json", num_args = 0..=1, require_equals = true, hide = true)]
     greedy: Option<Option<PathBuf>>,
-    /// Where runs keep their folders [default: target/worker-test of the workspace]
+    /// Where runs keep their folders [default: target/worker-test in the workspace]
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
-    /// Only the summary
+    /// Show only the summary
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
-    /// Also requests and answers, with their headers
+    /// Also show requests and answers, with their headers
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
@@ -278,7 +279,7 @@ pub struct ReportArgs {
 /// What can be done with reports besides rendering a recording.
 #[derive(Debug, Subcommand)]
 pub enum ReportTask {
-    /// Put runs of many machines and backends into one matrix
+    /// Merge runs of many machines and backends into one matrix
     #[command(name = "merge", after_help = MERGE_HELP)]
     Merge(MergeArgs),
 }
@@ -390,8 +391,7 @@ Examples:
 
 Each fault is tried in a run of its own over the isolation and contract suites, and over the check
 of the resilience suite that has to catch it. The table of faults is xtask/tests/faults.toml; its
-benign rows break no promise, and nobody may be blamed for them. A row that comes out wrong is tried
-once more with the machine to itself, and says so.
+benign rows break no promise, and nobody may be blamed for them.
 
 Exit codes:
   0  every fault was caught by the check that guards its promise, and no other check was blamed
@@ -406,7 +406,7 @@ pub struct MutantsArgs {
     /// Try only the faults whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     fault: Vec<String>,
-    /// How many runs at a time; they mostly wait [default: four for each core]
+    /// How many runs at a time; they mostly wait [default: three for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
     /// Try one fault for each check instead of all: every check shows that it can fail

@@ -126,7 +126,7 @@ fn a_worker_of_known_pace_is_measured_as_it_is() {
         "--concurrency",
         "1,2",
         "--goodput",
-        "ttft:60s",
+        "ttft:60s,tpot:10ms",
         "--report",
         &report,
     ];
@@ -152,22 +152,32 @@ fn a_worker_of_known_pace_is_measured_as_it_is() {
             (&scenario["failed"], &scenario["invalid"]),
             (&0.into(), &0.into())
         );
-        assert_eq!(scenario["goodput_per_s"], scenario["requests_per_s"]);
+        // A token takes twice as long as the objective allows; prefill has one token and no pace.
+        let good = match load.starts_with("prefill") {
+            true => scenario["requests_per_s"].clone(),
+            false => Value::from(0.0),
+        };
+        assert_eq!(scenario["goodput_per_s"], good, "{scenario:#}");
     }
     assert_eq!(
         scenario(&report, "prefill_128")["plan"]["prompt_tokens"],
         128
     );
-    // A busy machine makes it slower, or takes some of the time away before the first token is seen.
+    // The worker's own clock paces it: tokens are due every 20 ms after a prefill of 10 ms, so that
+    // a machine that holds one up doesn't move the others. What is late makes the median late only
+    // where it happens to half of the requests.
     let decode = scenario(&report, "decode");
     let (tpot, ttft) = (median(decode, "tpot"), median(decode, "ttft"));
-    assert!((10.0..5000.0).contains(&tpot), "{tpot}");
-    assert!((10.0..5000.0).contains(&ttft), "{ttft}");
-    assert!(median(decode, "e2e") >= 10.0 + 7.0 * 20.0);
+    assert!((18.0..24.0).contains(&tpot), "{decode:#}");
+    assert!((10.0..80.0).contains(&ttft), "{decode:#}");
+    assert!(
+        (150.0..260.0).contains(&median(decode, "e2e")),
+        "{decode:#}"
+    );
     let tare = &report["tare"];
     assert_eq!(tare["streams"], 512);
     let error_ms = tare["error_ms"]["p50"].as_f64().unwrap();
-    assert!((0.0..5000.0).contains(&error_ms), "{tare:#}");
+    assert!(error_ms > 0.0 && error_ms < 20.0, "{tare:#}");
     let metrics: Value = serde_json::from_str(&fs::read_to_string(export).unwrap()).unwrap();
     assert_eq!(metrics["decode"]["tpot-ms"]["value"], tpot);
 }
@@ -177,19 +187,15 @@ fn an_open_loop_takes_its_prompts_from_a_file() {
     let scratch = Scratch::new("open");
     let prompts = scratch.prompts();
     let options = ["--rate", "20", "--duration", "1s", "--prompts", &prompts];
-    let output = scratch
-        .benchmark(&scratch.worker(2), &options)
-        .output()
-        .unwrap();
-    let shown = shown(&output);
-    // On a machine that can't keep up the load isn't the one that was asked for, and it says so.
-    let is_honest = output.status.success() || shown.contains("the load generator lagged");
-    assert!(is_honest, "{shown}");
+    run(scratch.benchmark(&scratch.worker(2), &options), 0);
     let report = scratch.report();
     let open = scenario(&report, "open_20");
     assert_eq!(open["plan"]["prompt_tokens"], Value::Null);
-    assert!(open["late_ms"]["n"].as_u64().unwrap() >= 1, "{open:#}");
-    assert!(median(open, "ttft_from_due") >= median(open, "ttft"));
+    // Chance is the same in every run: about twenty a second.
+    let sent = open["late_ms"]["n"].as_u64().unwrap();
+    assert!((10..=40).contains(&sent), "{open:#}");
+    let waited_ms = median(open, "ttft_from_due") - median(open, "ttft");
+    assert!((0.0..50.0).contains(&waited_ms), "{open:#}");
     fs::write(&prompts, "{}").unwrap();
     let shown = run(scratch.benchmark(&scratch.worker(2), &options), 3);
     assert!(shown.contains("line 1 is neither"), "{shown}");

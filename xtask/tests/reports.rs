@@ -1,6 +1,8 @@
 //! Reports as whole commands: rendered from a recording, opened by other tools and by a browser, and
 //! left behind by a run. What a report says in detail is a snapshot beside the reporters.
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/python.rs"]
 mod python;
 
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use asked::{Needs, is_asked_for};
 use python::python;
 
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
@@ -193,6 +196,9 @@ fn a_run_leaves_everything_behind_whatever_happens_to_one_report() {
 
 #[test]
 fn network_report_json_fits_its_schema() {
+    if !is_asked_for(Needs::PackageIndex) {
+        return;
+    }
     let scratch = Scratch::new("schema");
     let schema = root().join("docs/report.schema.json");
     for recording in [RECORDING, BENCHMARK] {
@@ -214,6 +220,9 @@ except jsonschema.ValidationError:
 
 #[test]
 fn network_junit_opens_in_a_second_tool() {
+    if !is_asked_for(Needs::PackageIndex) {
+        return;
+    }
     let scratch = Scratch::new("junit");
     let path = rendered(&scratch, RECORDING.as_bytes(), "junit");
     let program = "import sys, junitparser
@@ -229,6 +238,9 @@ print(xml.tests, xml.failures, ','.join(failed), names['backend'], 'owned' in su
 
 #[test]
 fn browser_shows_the_report_silently_and_fetches_nothing() {
+    if !is_asked_for(Needs::Browser) {
+        return;
+    }
     let scratch = Scratch::new("browser");
     // Whoever fetches what hostile text asks for is heard here.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -324,6 +336,6 @@ fn browser() -> String {
     let known = BROWSERS.iter().map(|&program| program.to_owned());
     asked_for.into_iter().chain(known).find(runs).expect(
         "no browser: install the package `chromium` (Debian: apt-get install chromium), name one in \
-         CHROMIUM, or leave these tests out with `-- --skip browser_`",
+         CHROMIUM, or leave TEST_BROWSER unset",
     )
 }

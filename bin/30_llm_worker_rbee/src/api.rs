@@ -46,21 +46,21 @@ pub fn parse_inference_request(body: &[u8]) -> Result<InferenceRequest, ApiError
     let fields = read_fields(body)?;
     let mut request = InferenceRequest {
         generation: GenerationRequest {
-            prompt: String::new(),
             max_tokens: DEFAULT_MAX_TOKENS,
             temperature: DEFAULT_TEMPERATURE,
-            top_p: None,
-            top_k: None,
-            seed: None,
-            stop: Vec::new(),
+            ..GenerationRequest::default()
         },
         stream: false,
     };
     let generation = &mut request.generation;
+    let mut has_prompt = false;
     for (name, value) in &fields {
         let field = Field { name, value };
         match name.as_str() {
-            "prompt" => generation.prompt = field.not_empty_string()?,
+            "prompt" => {
+                generation.prompt = field.not_empty_string()?.into();
+                has_prompt = true;
+            }
             // Beyond any context is beyond this one: the engine refuses it with both lengths.
             "max_tokens" => generation.max_tokens = field.count()?.min(i32::MAX as u32),
             "temperature" => {
@@ -79,7 +79,7 @@ pub fn parse_inference_request(body: &[u8]) -> Result<InferenceRequest, ApiError
             _ => return Err(unknown_field(name)),
         }
     }
-    if generation.prompt.is_empty() {
+    if !has_prompt {
         return Err(invalid(
             "prompt",
             "prompt is missing: a string, not empty, is required",

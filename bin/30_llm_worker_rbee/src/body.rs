@@ -2,6 +2,7 @@
 //! Nothing here knows what a body means.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{ApiError, ErrorCode};
@@ -22,31 +24,90 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long the whole body may take.
 const WHOLE: Duration = Duration::from_secs(30);
 
+/// Bodies up to this length are not counted: the number of connections bounds them, and who asks
+/// for little is not held up by those who send much.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// As many bytes of bodies as may be in memory at once, so that many large ones don't fill it.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    /// Enough for this many bytes at once.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes)))
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(32 * LIMIT_BYTES)
+    }
+}
+
+/// A body in memory, and its share of the budget.
+#[derive(Debug)]
+pub struct ReadBody {
+    bytes: Vec<u8>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl ReadBody {
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn push(&mut self, data: &[u8], budget: &Budget) -> Result<(), ApiError> {
+        let length = self.bytes.len() + data.len();
+        let held = self.share.as_ref().map_or(0, |share| share.num_permits());
+        let more = length.saturating_sub(SMALL_BYTES) - held;
+        if more > 0 {
+            let permits = Arc::clone(&budget.0).try_acquire_many_owned(more as u32);
+            let permits = permits.map_err(|_| too_many())?;
+            match &mut self.share {
+                Some(share) => share.merge(permits),
+                None => self.share = Some(permits),
+            }
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+}
+
 /// Reads the whole body, or says why not.
-pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+pub async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    budget: &Budget,
+) -> Result<ReadBody, ApiError> {
     if let Some(length) = declared_length(headers)
         && length > LIMIT_BYTES as u64
     {
         return Err(too_large(&format!("{length} bytes")));
     }
     let deadline = Instant::now() + WHOLE;
-    let mut read = Vec::new();
+    let mut read = ReadBody {
+        // A length that is only declared takes no memory yet; one that grows would take it twice.
+        bytes: Vec::with_capacity(declared_length(headers).unwrap_or(0) as usize),
+        share: None,
+    };
     loop {
         let until = deadline.min(Instant::now() + PAUSE);
         let frame = match timeout_at(until, body.frame()).await {
-            Ok(None) => return Ok(read.into()),
+            Ok(None) => return Ok(read),
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => return Err(broken(&error)),
-            Err(_) => return Err(too_slow(read.len())),
+            Err(_) => return Err(too_slow(read.bytes.len())),
         };
         // Trailers carry nothing for us.
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if read.len() + data.len() > LIMIT_BYTES {
+        if read.bytes.len() + data.len() > LIMIT_BYTES {
             return Err(too_large("more"));
         }
-        read.extend_from_slice(&data);
+        read.push(&data, budget)?;
     }
 }
 
@@ -62,6 +123,11 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 fn too_large(got: &str) -> ApiError {
     let message = format!("the body: got {got}, allowed are {LIMIT_BYTES} bytes");
     ApiError::new(ErrorCode::BodyTooLarge, message)
+}
+
+fn too_many() -> ApiError {
+    let message = "large bodies of other requests are being read, no more are allowed to";
+    ApiError::new(ErrorCode::QueueFull, message)
 }
 
 fn too_slow(read_bytes: usize) -> ApiError {

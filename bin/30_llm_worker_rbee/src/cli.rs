@@ -2,7 +2,7 @@
 //! messages that a wrong command line earns.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +42,7 @@ struct Args {
     hive_url: HiveUrl,
     /// Address to listen on; other than loopback needs WORKER_API_TOKEN in the environment
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = parse_host)]
-    host: IpAddr,
+    host: Host,
     /// Seconds between heartbeats
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_interval)]
     heartbeat_interval: Duration,
@@ -97,8 +97,8 @@ pub struct Config {
     pub backend: Backend,
     /// Which of the backend's devices.
     pub device: u32,
-    /// Where to listen.
-    pub address: SocketAddr,
+    /// Where to listen: the first has to be there, the others where the machine has them.
+    pub addresses: Vec<SocketAddr>,
     /// What every request must carry.
     pub token: Option<ApiToken>,
     /// Where heartbeats go.
@@ -150,11 +150,12 @@ fn validate(args: Args, token: Option<OsString>) -> anyhow::Result<Config> {
         })
         .transpose()
         .with_context(|| format!("cannot use the token in {TOKEN_VARIABLE}"))?;
-    if token.is_none() && !args.host.to_canonical().is_loopback() {
+    let Host(hosts) = args.host;
+    let reachable = hosts.iter().find(|host| !host.to_canonical().is_loopback());
+    if let (None, Some(host)) = (&token, reachable) {
         bail!(
-            "cannot listen on {}: others can reach it, so {TOKEN_VARIABLE} must be set in the \
-             environment",
-            args.host
+            "cannot listen on {host}: others can reach it, so {TOKEN_VARIABLE} must be set in the \
+             environment"
         );
     }
     Ok(Config {
@@ -163,7 +164,10 @@ fn validate(args: Args, token: Option<OsString>) -> anyhow::Result<Config> {
         model_ref: args.model_ref,
         backend: args.backend,
         device: args.device,
-        address: SocketAddr::new(args.host, args.port),
+        addresses: hosts
+            .into_iter()
+            .map(|host| SocketAddr::new(host, args.port))
+            .collect(),
         token,
         hive: args.hive_url,
         heartbeat_interval: args.heartbeat_interval,
@@ -190,12 +194,23 @@ fn in_one_line(error: &clap::Error) -> anyhow::Error {
     )
 }
 
-fn parse_host(text: &str) -> Result<IpAddr, String> {
+/// The addresses that one word stands for.
+#[derive(Debug, Clone)]
+struct Host(Vec<IpAddr>);
+
+/// Clients try either address for `localhost`, so it means both.
+fn parse_host(text: &str) -> Result<Host, String> {
     if text.eq_ignore_ascii_case("localhost") {
-        return Ok(Ipv4Addr::LOCALHOST.into());
+        return Ok(Host(vec![
+            Ipv4Addr::LOCALHOST.into(),
+            Ipv6Addr::LOCALHOST.into(),
+        ]));
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().map_err(|_| "not an IP address".to_owned())
+    match bare.parse() {
+        Ok(address) => Ok(Host(vec![address])),
+        Err(_) => Err("not an IP address".to_owned()),
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

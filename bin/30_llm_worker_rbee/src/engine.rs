@@ -4,26 +4,59 @@
 //! batching engine can stand behind the same trait.
 
 pub mod backend;
+#[cfg(feature = "candle")]
+mod candle;
 pub mod gguf;
-mod llama;
+pub mod kernels;
 mod load;
-mod runner;
+mod memory;
+mod model;
+pub mod ops;
+pub mod pool;
+pub mod quant;
 mod sampler;
+mod scheduler;
 #[cfg(test)]
 mod testing;
 mod text;
-mod threads;
 mod tokenizer;
 
 pub use backend::Backend;
 pub use load::{LoadOptions, LoadedEngine, ModelInfo, load};
-pub use threads::claim_threads;
 
-/// What a client wants generated. Every value is already validated.
-#[derive(Debug, Clone, PartialEq)]
+/// What a generation continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Raw text; no chat template is applied.
+    Text(String),
+    /// Tokens as they are: nothing is put before or behind them.
+    Tokens(Vec<u32>),
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// What a client wants generated. Every value is already validated. The default is greedy, and
+/// asks for no token at all: `max_tokens` must be set.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct GenerationRequest {
-    /// The raw text to continue; no chat template is applied.
-    pub prompt: String,
+    /// What to continue.
+    pub prompt: Prompt,
     /// The largest number of tokens to generate, at least 1.
     pub max_tokens: u32,
     /// 0 is greedy; at most 2.
@@ -32,10 +65,17 @@ pub struct GenerationRequest {
     pub top_p: Option<f32>,
     /// Keep the `k` likeliest tokens, at least 1.
     pub top_k: Option<u32>,
+    /// Keep the tokens that are at least this share [0, 1] as likely as the likeliest.
+    pub min_p: Option<f32>,
+    /// Makes tokens of the prompt and of the answer less likely, above 1, or likelier, below; above
+    /// 0. Greedy decoding obeys it, too.
+    pub repetition_penalty: Option<f32>,
     /// The same seed, prompt and options give the same text. `None` draws one.
     pub seed: Option<u64>,
     /// Generation ends before the first of these appears in the text.
     pub stop: Vec<String>,
+    /// How many of the likeliest tokens each event tells beside the one that was chosen.
+    pub top_logprobs: usize,
 }
 
 /// Why generation ended.
@@ -63,12 +103,24 @@ pub struct Timings {
 pub struct Completion {
     /// Tokens in the prompt, the begin-of-text token included.
     pub prompt_tokens: u32,
+    /// Those of them that were known from earlier requests and not computed again.
+    pub cached_tokens: u32,
     /// Tokens generated: as many as there were [`GenerationEvent::Token`]s.
     pub completion_tokens: u32,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Where the time went.
     pub timings: Timings,
+}
+
+/// A token, and the natural logarithm of the probability that the model gave it: before
+/// temperature, penalty and all that excludes tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenLogprob {
+    /// The token's number in the vocabulary.
+    pub token: u32,
+    /// At most 0.
+    pub logprob: f32,
 }
 
 /// One step of a generation, in order: tokens, then exactly one of the other two.
@@ -80,6 +132,10 @@ pub enum GenerationEvent {
         index: u32,
         /// The text that this token completes.
         text: String,
+        /// The token, and how likely it was.
+        chosen: TokenLogprob,
+        /// The likeliest tokens, as many as were asked for; the likeliest first.
+        top: Vec<TokenLogprob>,
     },
     /// The request was served to its end.
     Finished(Completion),
@@ -99,12 +155,21 @@ pub struct Generation {
 pub enum SubmitError {
     /// Prompt and answer together don't fit.
     ContextLengthExceeded {
-        /// Tokens in the prompt.
+        /// Tokens in the prompt; at least so many where it is too long to be worth counting.
         prompt_tokens: u32,
         /// Tokens asked for.
         max_tokens: u32,
         /// The context's length, in tokens.
         context_length: u32,
+    },
+    /// The prompt has no tokens.
+    EmptyPrompt,
+    /// The prompt holds a number that is no token.
+    UnknownToken {
+        /// The number.
+        token: u32,
+        /// How many tokens there are.
+        vocabulary_size: u32,
     },
     /// As many requests wait as may.
     QueueFull {
@@ -115,6 +180,37 @@ pub enum SubmitError {
     Stopped,
 }
 
+/// What an engine is doing and has done since it started. Counts only ever grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Requests that wait for their turn.
+    pub waiting: usize,
+    /// Requests that are being served.
+    pub running: usize,
+    /// Cache pages in all, each with room for [`Stats::page_tokens`] tokens.
+    pub pages: usize,
+    /// Pages that requests hold.
+    pub pages_used: usize,
+    /// Pages that nobody holds, but that are kept for prompts with the same beginning.
+    pub pages_kept: usize,
+    /// Tokens in a page.
+    pub page_tokens: usize,
+    /// Count of requests served to their end.
+    pub finished: u64,
+    /// Count of requests whose client left.
+    pub cancelled: u64,
+    /// Count of requests that failed.
+    pub failed: u64,
+    /// Count of prompt tokens, those from the cache included.
+    pub prompt_tokens: u64,
+    /// Count of prompt tokens that were not computed again.
+    pub cached_tokens: u64,
+    /// Count of generated tokens.
+    pub generated_tokens: u64,
+    /// Count of forward passes.
+    pub steps: u64,
+}
+
 /// Something that turns prompts into tokens.
 pub trait Engine: Send + Sync + 'static {
     /// Takes the request or refuses it, without waiting for a place in the queue.
@@ -122,4 +218,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Tokenizes the prompt, which takes time in proportion to its length: from async code, call
     /// it where blocking is allowed.
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError>;
+
+    /// Holds the reason once the engine can't go on; a sender that is gone says the same.
+    fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>>;
+
+    /// What it is doing, for metrics.
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    /// The chat template that the model file carries, as the file has it.
+    fn chat_template(&self) -> Option<&str> {
+        None
+    }
 }

@@ -32,6 +32,10 @@ pub enum ErrorCode {
     NotReady,
     /// A token is needed, and the right one did not come.
     Unauthorized,
+    /// No `Host`, or several, or one that is no host.
+    InvalidHost,
+    /// A `Host` that is not this machine's own name.
+    ForbiddenHost,
     /// The body came too slowly.
     RequestTimeout,
     /// The engine could not go on.
@@ -58,6 +62,8 @@ impl ErrorCode {
             Self::QueueFull => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::InvalidHost => (StatusCode::BAD_REQUEST, "invalid_host"),
+            Self::ForbiddenHost => (StatusCode::FORBIDDEN, "forbidden_host"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::GenerationFailed => (StatusCode::INTERNAL_SERVER_ERROR, "generation_failed"),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "interrupted"),

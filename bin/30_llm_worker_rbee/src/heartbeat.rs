@@ -191,6 +191,7 @@ impl Beats {
                 WorkerState::Ready => "Ready",
                 WorkerState::Busy => "Busy",
                 WorkerState::Draining => "Draining",
+                WorkerState::Failed => "Failed",
             },
             timestamp: timestamp(),
             sequence: self.sequence,

@@ -1,4 +1,4 @@
-//! The worker's parts. Only `main` knows them all: routes know no tensor library, the engine knows
+//! The worker's parts. Only `life` knows them all: routes know no tensor library, the engine knows
 //! no HTTP, the heartbeat knows neither.
 
 pub mod api;
@@ -9,6 +9,8 @@ pub mod engine;
 pub mod error;
 pub mod heartbeat;
 pub mod hive_url;
+pub mod host;
+pub mod life;
 pub mod log;
 pub mod routes;
 pub mod server;

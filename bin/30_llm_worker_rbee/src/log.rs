@@ -4,7 +4,8 @@
 //! Hand-written because the whole of it is below: no filter, no span, no colour.
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
@@ -39,6 +40,51 @@ pub fn warn(message: &str) {
 /// Something that the worker does not cope with.
 pub fn error(message: &str) {
     write("ERROR", message);
+}
+
+/// A warning that clients can bring about as often as they like: told at most once in ten seconds,
+/// and then with how many were not.
+#[derive(Debug)]
+pub struct Throttle {
+    state: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Throttle {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    /// One that has told nothing yet.
+    pub const fn new() -> Self {
+        Self {
+            state: Mutex::new((None, 0)),
+        }
+    }
+
+    /// Warns, unless it did so a short while ago.
+    pub fn warn(&self, message: &str) {
+        if let Some(message) = self.at(Instant::now(), message) {
+            warn(&message);
+        }
+    }
+
+    fn at(&self, now: Instant, message: &str) -> Option<String> {
+        let mut state = self.state.lock().expect("no panic under this lock");
+        let (last, untold) = &mut *state;
+        if last.is_some_and(|last| now.saturating_duration_since(last) < Self::PAUSE) {
+            *untold += 1;
+            return None;
+        }
+        *last = Some(now);
+        Some(match std::mem::take(untold) {
+            0 => message.to_owned(),
+            untold => format!("{message} ({untold} more like it)"),
+        })
+    }
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// The last line of a worker that can't serve. Plain in every format, as whoever started the
@@ -89,6 +135,16 @@ mod tests {
             line(LogFormat::Text, "INFO", "a\nb\x1b[2J"),
             "[INFO] a\\nb\\u{1b}[2J"
         );
+    }
+
+    #[test]
+    fn what_repeats_is_told_once_in_ten_seconds() {
+        let throttle = Throttle::new();
+        let start = Instant::now();
+        let told: Vec<_> = (0..=100)
+            .filter_map(|n| throttle.at(start + n * Duration::from_millis(100), "full"))
+            .collect();
+        assert_eq!(told, ["full", "full (99 more like it)"]);
     }
 
     #[test]

@@ -1,34 +1,16 @@
-//! Joins the worker's parts, and is the only place that knows them all.
+//! The process: command line in, exit status out. What happens between is `life`.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use llm_worker_rbee::auth::TOKEN_VARIABLE;
 use llm_worker_rbee::cli::{self, Config, NoConfig};
 use llm_worker_rbee::engine::{self, Engine, LoadOptions};
-use llm_worker_rbee::heartbeat::{Heartbeat, Identity};
-use llm_worker_rbee::log;
-use llm_worker_rbee::routes::app;
-use llm_worker_rbee::server::Server;
-use llm_worker_rbee::shutdown::{StopRequest, StopRequests};
-use llm_worker_rbee::state::Worker;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-
-/// How long the last answers may take to leave once they are made.
-const FLUSH: Duration = Duration::from_secs(1);
-/// How long the last heartbeat may take.
-const LAST_BEAT: Duration = Duration::from_secs(1);
+use llm_worker_rbee::{life, log};
 
 fn main() -> ExitCode {
-    #[allow(unsafe_code, reason = "the engine explains")]
-    // SAFETY: this is the only thread yet.
-    unsafe {
-        engine::claim_threads();
-    }
     let config = match cli::parse(std::env::args_os(), std::env::var_os(TOKEN_VARIABLE)) {
         Ok(config) => config,
         Err(NoConfig::Answered(text)) => {
@@ -60,100 +42,10 @@ fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(live(config));
+    let outcome = runtime.block_on(life::live(config, load_engine));
     // A model that is still being loaded ends with the process.
     runtime.shutdown_background();
     outcome
-}
-
-/// The worker's whole life. The port comes first, so that everybody can ask how far we are.
-async fn live(config: Config) -> anyhow::Result<()> {
-    let mut stop_requests = StopRequests::listen().context("cannot listen for signals")?;
-    let (worker, changes) = Worker::new(&config.worker_id);
-    let server = Server::start(
-        config.address,
-        app(Arc::clone(&worker), config.token.clone()),
-    )
-    .await
-    .with_context(|| format!("cannot listen on {}", config.address))?;
-    log::info(&format!("Listening on {}", server.address()));
-    let identity = identity(&config, &server);
-    let interval = config.heartbeat_interval;
-    let heartbeat = Heartbeat::start(&config.hive, identity, interval, changes)
-        .context("cannot start the heartbeat")?;
-    let drain_timeout = config.drain_timeout;
-    let stopped = tokio::select! {
-        failure = serve(&worker, config) => Err(failure),
-        stop = stop_requests.next() => Ok(stop),
-    };
-    // First the fact, then the word: whoever reads the log may ask at once.
-    worker.drain();
-    let patience = match &stopped {
-        Ok(stop) => {
-            log::info(&format!(
-                "{} received, draining for up to {drain_timeout:?}",
-                stop.name
-            ));
-            tokio::spawn(end_at_once(stop_requests));
-            drain_timeout
-        }
-        Err(_) => Duration::ZERO,
-    };
-    wind_down(&worker, server, heartbeat, patience).await;
-    stopped.map(drop)
-}
-
-fn identity(config: &Config, server: &Server) -> Identity {
-    Identity {
-        worker_id: config.worker_id.clone(),
-        model_ref: config.model_ref.clone(),
-        backend: config.backend.name().to_owned(),
-        device: config.device,
-        port: server.address().port(),
-    }
-}
-
-/// Loads the model and serves it. Returns only with the reason why that is not possible.
-async fn serve(worker: &Worker, config: Config) -> anyhow::Error {
-    match load(config).await {
-        Ok(engine) => {
-            log::info("Model loaded successfully");
-            worker.serve_with(engine);
-            log::info("Worker ready, starting HTTP server");
-            anyhow!(worker.until_engine_failed().await).context("cannot go on serving")
-        }
-        Err(error) => error,
-    }
-}
-
-/// Loads on a thread of its own: it takes seconds, and nobody waits for it at the end.
-async fn load(config: Config) -> anyhow::Result<Arc<dyn Engine>> {
-    let (loaded, wait) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("load".to_owned())
-        .spawn(move || loaded.send(load_engine(&config)))
-        .context("cannot start a thread to load the model")?;
-    // The sender is gone without a word only after a panic, which the log shows.
-    wait.await.context("loading the model ended in a panic")?
-}
-
-/// Lets what runs finish, tells the rest that it can't, and says goodbye to the hive.
-async fn wind_down(worker: &Worker, server: Server, heartbeat: Heartbeat, patience: Duration) {
-    if timeout(patience, worker.idle()).await.is_err() {
-        log::warn("Requests are still running after the drain timeout and are cut off");
-        worker.cut_off();
-        let _ = timeout(FLUSH, worker.idle()).await;
-    }
-    let _ = timeout(FLUSH, server.finish()).await;
-    heartbeat.finish(LAST_BEAT).await;
-    log::info("Stopped");
-}
-
-/// Whoever asks twice doesn't want to wait.
-async fn end_at_once(mut stop_requests: StopRequests) {
-    let StopRequest { name, exit_code } = stop_requests.next().await;
-    log::warn(&format!("{name} received again, ending at once"));
-    std::process::exit(exit_code.into());
 }
 
 fn load_engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {

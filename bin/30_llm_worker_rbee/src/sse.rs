@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header;
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::engine::{Generation, GenerationEvent};
 use crate::routes::{Summary, failed, next_event};
@@ -27,6 +29,11 @@ pub fn respond(generation: Generation, admission: Admission) -> Response {
     (headers, Body::new(FrameBody(body))).into_response()
 }
 
+/// A stream that is silent for this long gets a comment, which clients skip: proxies cut what they
+/// take for dead, a minute and more later.
+const SILENCE: Duration = Duration::from_secs(10);
+const COMMENT: &[u8] = b": waiting\n\n";
+
 /// Moves events from the engine to the connection until the last one.
 ///
 /// A task of its own and a channel without a bound, so that a client that reads slowly holds up
@@ -41,10 +48,14 @@ async fn forward(
         let event = tokio::select! {
             biased;
             () = frames.closed() => return,
-            event = next_event(&mut generation, &admission) => event,
+            event = timeout(SILENCE, next_event(&mut generation, &admission)) => event,
+        };
+        let Ok(event) = event else {
+            let _ = frames.send(Bytes::from_static(COMMENT));
+            continue;
         };
         let (frame, is_last) = match event {
-            Ok(GenerationEvent::Token { index, text }) => {
+            Ok(GenerationEvent::Token { index, text, .. }) => {
                 (frame("token", &Token { index, text: &text }), false)
             }
             Ok(GenerationEvent::Finished(completion)) => {

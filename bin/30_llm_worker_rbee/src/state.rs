@@ -1,7 +1,7 @@
 //! What the worker is doing right now: loading, ready, busy or draining. Nothing here knows HTTP
 //! or heartbeats; both look at it.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, watch};
 
@@ -18,6 +18,8 @@ pub enum WorkerState {
     Busy,
     /// The worker is on its way out.
     Draining,
+    /// The worker can't serve, and ends.
+    Failed,
 }
 
 /// The stages of a worker's life, each entered once.
@@ -29,6 +31,17 @@ pub enum Phase {
     Serving,
     /// What runs is finished, nothing new is taken.
     Draining,
+    /// There is no engine and there won't be one.
+    Failed,
+}
+
+/// Why an answer ends before it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    /// The time to finish is over.
+    CutOff,
+    /// The worker can't go on, and why.
+    Failed(String),
 }
 
 /// Changes of the state, each of them, in order. An open end: it never blocks the worker.
@@ -41,9 +54,7 @@ pub struct Worker {
     engine: OnceLock<Arc<dyn Engine>>,
     load: watch::Sender<Load>,
     changes: mpsc::UnboundedSender<WorkerState>,
-    cut_off: watch::Sender<bool>,
-    engine_failure: Mutex<Option<String>>,
-    engine_failed: watch::Sender<bool>,
+    over: watch::Sender<Option<Over>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +71,7 @@ impl Load {
         match self.phase {
             Phase::Loading => WorkerState::Loading,
             Phase::Draining => WorkerState::Draining,
+            Phase::Failed => WorkerState::Failed,
             Phase::Serving if self.generating > 0 => WorkerState::Busy,
             Phase::Serving => WorkerState::Ready,
         }
@@ -79,9 +91,7 @@ impl Worker {
                 generating: 0,
             }),
             changes,
-            cut_off: watch::Sender::new(false),
-            engine_failure: Mutex::new(None),
-            engine_failed: watch::Sender::new(false),
+            over: watch::Sender::new(None),
         };
         (Arc::new(worker), receiver)
     }
@@ -99,7 +109,37 @@ impl Worker {
 
     /// Closes the doors. What is inside may finish.
     pub fn drain(&self) {
-        self.update(|load| load.phase = Phase::Draining);
+        self.update(|load| {
+            if load.phase != Phase::Failed {
+                load.phase = Phase::Draining;
+            }
+        });
+    }
+
+    /// Closes the doors for good, and tells those inside why. The first reason stays.
+    pub fn fail(&self, reason: &str) {
+        self.update(|load| load.phase = Phase::Failed);
+        self.over.send_if_modified(|over| {
+            let is_first = !matches!(over, Some(Over::Failed(_)));
+            if is_first {
+                *over = Some(Over::Failed(reason.to_owned()));
+            }
+            is_first
+        });
+    }
+
+    /// Fails the worker once its engine can't go on; there must be one.
+    pub async fn watch_engine(&self) {
+        let Some(engine) = self.engine.get() else {
+            return;
+        };
+        let mut failure = engine.failure();
+        let reason = match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            // It went without a word.
+            Err(_) => None,
+        };
+        self.fail(reason.as_deref().unwrap_or("the engine has ended"));
     }
 
     /// The stage that the worker is in.
@@ -146,36 +186,43 @@ impl Worker {
 
     /// Tells those still inside that the time to finish is over.
     pub fn cut_off(&self) {
-        self.cut_off.send_replace(true);
+        self.over.send_if_modified(|over| {
+            let is_first = over.is_none();
+            if is_first {
+                *over = Some(Over::CutOff);
+            }
+            is_first
+        });
     }
 
-    /// Returns once [`Worker::cut_off`] was called.
-    pub async fn until_cut_off(&self) {
-        let _ = self.cut_off.subscribe().wait_for(|cut| *cut).await;
+    /// Returns once no answer goes on, and says why.
+    pub async fn until_over(&self) -> Over {
+        let mut over = self.over.subscribe();
+        let over = over.wait_for(Option::is_some).await;
+        // The sender is `self`, so the wait can't fail.
+        over.ok()
+            .and_then(|over| over.clone())
+            .unwrap_or(Over::CutOff)
     }
 
-    /// Notes that the engine is gone for good, and why. The first reason stays.
-    pub fn engine_failed(&self, reason: &str) {
-        let mut failure = self
-            .engine_failure
-            .lock()
-            .expect("no panic under this lock");
-        failure.get_or_insert_with(|| reason.to_owned());
-        self.engine_failed.send_replace(true);
+    /// Returns the reason once the worker can't go on.
+    pub async fn until_failed(&self) -> String {
+        let mut over = self.over.subscribe();
+        loop {
+            if let Some(Over::Failed(reason)) = &*over.borrow_and_update() {
+                return reason.clone();
+            }
+            // The sender is `self`, so the wait can't fail.
+            let _ = over.changed().await;
+        }
     }
 
-    /// Returns the reason once the engine is gone.
-    pub async fn until_engine_failed(&self) -> String {
-        let _ = self
-            .engine_failed
-            .subscribe()
-            .wait_for(|failed| *failed)
-            .await;
-        let failure = self
-            .engine_failure
-            .lock()
-            .expect("no panic under this lock");
-        failure.clone().unwrap_or_default()
+    /// Why the worker can't go on, if that is so.
+    pub fn failure(&self) -> Option<String> {
+        match &*self.over.borrow() {
+            Some(Over::Failed(reason)) => Some(reason.clone()),
+            _ => None,
+        }
     }
 
     /// The only way to change the load: whatever changes the state also reports it, in order.
@@ -235,6 +282,10 @@ impl Worker {
         impl Engine for Nothing {
             fn submit(&self, _: GenerationRequest) -> Result<Generation, SubmitError> {
                 Err(SubmitError::Stopped)
+            }
+
+            fn failure(&self) -> watch::Receiver<Option<String>> {
+                watch::Sender::new(None).subscribe()
             }
         }
         self.serve_with(Arc::new(Nothing));

@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -27,12 +28,21 @@ async fn send(app: &Router, request: Request<Body>) -> Response<Body> {
 }
 
 async fn ask(app: &Router, method: &str, path: &str) -> Response<Body> {
-    let request = Request::builder().method(method).uri(path);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost");
     send(app, request.body(Body::empty()).unwrap()).await
 }
 
+fn post_json() -> axum::http::request::Builder {
+    Request::post("/v1/inference")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+}
+
 async fn infer(app: &Router, body: impl Into<Body>) -> Response<Body> {
-    let request = Request::post("/v1/inference").header("content-type", "application/json");
+    let request = post_json();
     send(app, request.body(body.into()).unwrap()).await
 }
 
@@ -59,14 +69,23 @@ async fn refused(response: Response<Body>, status: u16, code: &str) -> Value {
 async fn health_and_ready_follow_the_phase() {
     let (worker, _changes) = Worker::new("w-1");
     let app = app(worker.clone(), None);
-    for (status, ready) in [("loading", false), ("healthy", true), ("draining", false)] {
+    let phases = [
+        ("loading", false),
+        ("healthy", true),
+        ("draining", false),
+        ("failed", false),
+    ];
+    for (status, ready) in phases {
         match status {
             "healthy" => worker.serve_with(Arc::new(ScriptedEngine::default())),
             "draining" => worker.drain(),
+            "failed" => worker.fail("the device is lost"),
             _ => {}
         }
         let health = ask(&app, "GET", "/v1/health").await;
-        assert_eq!(health.status(), StatusCode::OK);
+        // A worker that can't serve is none that lives.
+        let code = if status == "failed" { 503 } else { 200 };
+        assert_eq!(health.status(), code, "{status}");
         let loaded = status != "loading";
         assert_eq!(
             json(health).await,
@@ -173,7 +192,57 @@ async fn an_engine_that_stopped_is_noticed() {
         "not_ready",
     )
     .await;
-    assert_eq!(worker.until_engine_failed().await, "the engine has stopped");
+    assert_eq!(worker.until_failed().await, "the engine has stopped");
+}
+
+/// Proxies cut streams that say nothing for a minute.
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_says_so_every_ten_seconds() {
+    let app = ready_app(ScriptedEngine {
+        prefill: Duration::from_secs(35),
+        ..ScriptedEngine::default()
+    });
+    let started = tokio::time::Instant::now();
+    let answer = infer(&app, r#"{"prompt":"a","max_tokens":1,"stream":true}"#).await;
+    let stream = text(answer).await;
+    assert!(started.elapsed() < Duration::from_secs(36));
+    let comments = stream.split("event: token").next().unwrap();
+    assert_eq!(comments, ": waiting\n\n".repeat(3), "{stream}");
+    assert_eq!(stream.matches(": waiting").count(), 3, "{stream}");
+}
+
+#[tokio::test]
+async fn names_of_others_are_refused_and_several_or_none_too() {
+    let app = ready_app(ScriptedEngine::default());
+    let ask = async |path: &str, hosts: &[&str]| {
+        let mut request = Request::get(path);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        send(&app, request.body(Body::empty()).unwrap()).await
+    };
+    for own in [
+        "localhost",
+        "LOCALHOST:18081",
+        "127.0.0.1:80",
+        "10.0.0.1",
+        "[::1]:18081",
+    ] {
+        assert_eq!(ask("/v1/health", &[own]).await.status(), 200, "{own}");
+    }
+    for wrong in [&[][..], &["localhost", "localhost"], &["a b"], &[""]] {
+        refused(ask("/v1/health", wrong).await, 400, "invalid_host").await;
+    }
+    for other in [
+        "evil.example",
+        "evil.example:18081",
+        "localhost.evil.example",
+    ] {
+        refused(ask("/v1/health", &[other]).await, 403, "forbidden_host").await;
+        refused(ask("/nowhere", &[other]).await, 403, "forbidden_host").await;
+        let absolute = format!("http://{other}/v1/health");
+        refused(ask(&absolute, &["localhost"]).await, 403, "forbidden_host").await;
+    }
 }
 
 #[tokio::test]
@@ -258,7 +327,7 @@ async fn only_json_is_read() {
         Some("text/plain"),
         Some("application/x-www-form-urlencoded"),
     ] {
-        let mut request = Request::post("/v1/inference");
+        let mut request = Request::post("/v1/inference").header("host", "localhost");
         if let Some(wrong) = wrong {
             request = request.header("content-type", wrong);
         }
@@ -288,8 +357,7 @@ async fn a_mebibyte_is_read_and_a_byte_more_is_not() {
     )
     .await;
     // A length that is only declared is enough; a body whose length nobody declared is counted.
-    let lie = Request::post("/v1/inference")
-        .header("content-type", "application/json")
+    let lie = post_json()
         .header("content-length", "1048577")
         .body(Body::empty());
     refused(send(&app, lie.unwrap()).await, 413, "body_too_large").await;
@@ -299,12 +367,16 @@ async fn a_mebibyte_is_read_and_a_byte_more_is_not() {
 async fn with_a_token_nothing_answers_without_it() {
     let (worker, _changes) = Worker::new("w-1");
     let app = app(worker, Some(ApiToken::new("s3cret").ok().unwrap()));
+    let none = Request::get("/v1/health").body(Body::empty()).unwrap();
+    refused(send(&app, none).await, 400, "invalid_host").await;
     for path in ["/v1/health", "/v1/ready", "/v1/inference", "/nowhere"] {
         let answer = ask(&app, "GET", path).await;
         assert_eq!(answer.headers()["www-authenticate"], "Bearer", "{path}");
         refused(answer, 401, "unauthorized").await;
     }
-    let request = Request::get("/v1/health").header("authorization", "Bearer s3cret");
+    let request = Request::get("/v1/health")
+        .header("host", "worker.example")
+        .header("authorization", "Bearer s3cret");
     let answer = send(&app, request.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status(), StatusCode::OK);
 }

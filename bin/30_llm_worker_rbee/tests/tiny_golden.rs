@@ -109,13 +109,9 @@ fn engine(ctx_size: Option<u32>) -> LoadedEngine {
 
 fn greedy(prompt: &str, max_tokens: u32) -> GenerationRequest {
     GenerationRequest {
-        prompt: prompt.to_owned(),
+        prompt: prompt.into(),
         max_tokens,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        seed: None,
-        stop: Vec::new(),
+        ..GenerationRequest::default()
     }
 }
 
@@ -125,7 +121,7 @@ fn run(engine: &LoadedEngine, request: GenerationRequest) -> (Vec<String>, Compl
     let mut texts = Vec::new();
     loop {
         match generation.events.blocking_recv() {
-            Some(GenerationEvent::Token { index, text }) => {
+            Some(GenerationEvent::Token { index, text, .. }) => {
                 assert_eq!(index as usize, texts.len());
                 texts.push(text);
             }

@@ -12,10 +12,10 @@ use crate::tasks::worker::record::bench::Objectives;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Benchmark")]
 pub struct BenchmarkArgs {
-    /// Measure the worker: prefill, decode, and several streams at once
+    /// Measure the worker: prefill, decode, and concurrent streams
     #[arg(long)]
     pub benchmark: bool,
-    /// How many streams at once, one load each [default: 1,2,4,8]
+    /// Concurrency levels, one load each [default: 1,2,4,8]
     #[arg(
         long,
         value_name = "N,...",
@@ -23,8 +23,8 @@ pub struct BenchmarkArgs {
         requires = "benchmark"
     )]
     concurrency: Vec<u32>,
-    /// Requests a second that come by chance, whatever the worker does, instead of streams that
-    /// wait for their answers; judged from the time at which each was due
+    /// Open loop instead of concurrency levels: requests arrive as a Poisson process at this many
+    /// a second, and latencies count from the intended start
     #[arg(
         long,
         value_name = "R",
@@ -32,10 +32,10 @@ pub struct BenchmarkArgs {
         conflicts_with = "concurrency"
     )]
     rate: Option<f64>,
-    /// How long each load counts: 5s, 500ms, 2m [default: 5s, or 10s for --stress]
+    /// How long each load is measured: 5s, 500ms, 2m [default: 5s, or 10s for --stress]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "load")]
     pub duration: Option<Duration>,
-    /// Exactly so many requests a load, instead of a duration
+    /// Send this many requests in each load, instead of a duration
     #[arg(
         long,
         value_name = "N",
@@ -43,26 +43,27 @@ pub struct BenchmarkArgs {
         conflicts_with = "duration"
     )]
     requests: Option<usize>,
-    /// How long each load goes on before it counts [default: 1s]
+    /// How long each load warms up before it is measured [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "benchmark")]
     warmup: Option<Duration>,
-    /// What a request must keep to count as good: ttft:200ms,tpot:50ms,e2e:2s
+    /// Objectives that a good request meets: ttft:200ms,tpot:50ms,e2e:2s
     #[arg(long, value_name = "LIMITS", value_parser = parse_objectives, requires = "benchmark")]
     goodput: Option<Objectives>,
-    /// Measure the client instead of a worker: its own error and its limits
+    /// Measure the load generator instead of a worker: its own error and its limits
     #[arg(long, alias = "tare", conflicts_with_all = ["benchmark", "list_checks", "explain", "self_test"])]
     pub calibrate: bool,
-    /// Prompts to use, a JSON string or an object with `prompt` a line [default: made to a length]
+    /// A file of prompts, one JSON string or object with `prompt` per line [default: generated to
+    /// a length]
     #[arg(long, value_name = "FILE.jsonl", requires = "benchmark")]
     prompts: Option<PathBuf>,
-    /// Another worker to compare with, turn about in one run: a binary, or a revision of this
-    /// repository. A regression is a failure
+    /// Another worker to compare with in the same run, interleaved (ABBA): a binary, or a revision
+    /// of this repository. A regression is a failure
     #[arg(long, value_name = "PATH|REVISION", requires = "benchmark")]
     against: Option<String>,
-    /// Effects up to so many percent are no regression [default: 3]
+    /// Differences up to this many percent are no regression [default: 3]
     #[arg(long, value_name = "PERCENT", requires = "benchmark")]
     floor: Option<f64>,
-    /// Keep the figures of a green run under this name
+    /// Save the figures of a passing run under this name
     #[arg(
         long,
         value_name = "NAME",
@@ -70,8 +71,8 @@ pub struct BenchmarkArgs {
         conflicts_with = "against"
     )]
     save_baseline: Option<String>,
-    /// Compare with the figures that were kept under this name, on the same machine with the same
-    /// model. A regression is a failure
+    /// Compare with the figures saved under this name, on the same machine with the same model. A
+    /// regression is a failure
     #[arg(
         long,
         value_name = "NAME",

@@ -15,8 +15,8 @@ use crate::tasks::worker::config::stress::StressConfig;
     group = ArgGroup::new("stressed").args(["stress", "soak"]).multiple(true)
 )]
 pub struct StressArgs {
-    /// Put so many workers under load at once: the first on --port, the others on ports that are
-    /// picked, all of them with one hive [default: 4]
+    /// Put this many workers under load at once, all with one hive: the first on --port, the others
+    /// on free ports [default: 4]
     #[arg(
         long,
         value_name = "N",
@@ -25,13 +25,13 @@ pub struct StressArgs {
         conflicts_with_all = ["suite", "check", "calibrate", "self_test", "list_checks", "explain"]
     )]
     stress: Option<u32>,
-    /// How many streams ask each worker [default: 2]
+    /// Concurrent streams for each worker [default: 2]
     #[arg(long, value_name = "M", requires = "stressed")]
     streams: Option<u32>,
-    /// Kill one of them in the middle, and start it again
+    /// Kill one worker under load, and start it again
     #[arg(long, requires = "stressed")]
     kill_one: bool,
-    /// Stress for so long, with a line every minute: 1h, 90m
+    /// Stress for this long, with a line every minute: 1h, 90m
     #[arg(
         long,
         value_name = "TIME",

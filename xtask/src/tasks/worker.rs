@@ -36,7 +36,7 @@ use self::config::{Backend, Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
-use self::mutants::MutantsConfig;
+use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
 use self::process::{port, reaper, registry, secrets};
@@ -258,7 +258,8 @@ fn run(
     };
     let other = other.transpose()?;
     let binary = match &config.worker_bin {
-        Some(binary) => binary.clone(),
+        // A bare name is a file here, not something in the search path.
+        Some(binary) => std::path::absolute(binary)?,
         None => build::build_worker(root, config.backend, journal, stop)?,
     };
     let worker_port = match config.port {

@@ -15,7 +15,7 @@ from .wire import BODY_LIMIT, STALL_S, ClientGone, bad_request, to_json
 class Exchange:
     """One request and its answer."""
 
-    ROUTES = {"/v1/health": ("GET", "HEAD"), "/v1/ready": ("GET", "HEAD"), "/v1/inference": ("POST",)}
+    ROUTES = {"/v1/health": ("GET",), "/v1/ready": ("GET",), "/v1/inference": ("POST",)}
 
     def __init__(self, server, connection, head):
         self.server = server
@@ -34,6 +34,9 @@ class Exchange:
         if self.head.method not in methods:
             if active("error.get_inference_taken") and self.head.method == "GET":
                 self._answer(200, {})
+                return
+            if active("error.options_taken") and self.head.method == "OPTIONS":
+                self._answer(200, {}, {"Allow": ", ".join(methods)})
                 return
             message = "%.20s is not a method of %s; allowed: %s"
             message %= (self.head.method, self.head.path, ", ".join(methods))

@@ -258,6 +258,7 @@ FAULTS = (
     Fault("error.method_status", "404 for a method that the path lacks", ERRORS),
     Fault("error.method_code", "bad_request for a method that the path lacks", ERRORS),
     Fault("error.method_no_allow", "405 without Allow", ERRORS),
+    Fault("error.options_taken", "OPTIONS is answered with 200", ERRORS),
     Fault("error.get_inference_taken", "GET /v1/inference is answered with 200", ERRORS),
     Fault("error.plain_text", "errors are plain text", ERRORS),
     Fault("error.html", "errors are HTML", ERRORS),
@@ -325,6 +326,7 @@ FAULTS = (
 
     Fault("leave.fin_goes_on", "goes on generating for a client that closed", LEAVE),
     Fault("leave.rst_goes_on", "goes on generating for a client that reset", LEAVE),
+    Fault("leave.extra_bytes_go_on", "doesn't see that a client closed behind bytes that nobody read", LEAVE),
     Fault("leave.plain_goes_on", "goes on when the client of a request without streaming left", LEAVE),
     Fault("leave.prefill_goes_on", "goes on when the client left during prefill", LEAVE),
     Fault("leave.queued_goes_on", "generates for a client that left while it waited", LEAVE),

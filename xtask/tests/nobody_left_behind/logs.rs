@@ -43,7 +43,9 @@ fn a_flooded_log_is_capped_and_the_cut_is_told() {
     let (code, rest) = run.finish();
     assert_eq!(code, Some(143), "{rest}");
     run.assert_gone();
-    assert!(peak_kb < 100_000, "{peak_kb} kB");
+    if cfg!(target_os = "linux") {
+        assert!((1..100_000).contains(&peak_kb), "{peak_kb} kB");
+    }
     let size = fs::metadata(&log).unwrap().len();
     assert!(size <= LARGEST_LOG_BYTES, "{size}");
     let bytes = fs::read(&log).unwrap();
@@ -82,7 +84,7 @@ fn a_worker_that_dies_ends_the_step_with_its_signal_and_its_last_words() {
     assert_eq!(outcome(&events, "streaming.answers")["outcome"], "skipped");
 }
 
-/// The most memory that the process has had.
+/// The most memory that the process has had, while it lives and where the system tells.
 fn peak_memory_kb(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

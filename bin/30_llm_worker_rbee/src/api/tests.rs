@@ -18,7 +18,7 @@ fn accepted(body: &str) -> InferenceRequest {
 #[test]
 fn only_a_prompt_is_required() {
     let request = accepted(r#"{"prompt":"Hello"}"#);
-    assert_eq!(request.generation.prompt, "Hello");
+    assert_eq!(request.generation.prompt, "Hello".into());
     assert_eq!(request.generation.max_tokens, 128);
     assert_eq!(request.generation.temperature, 0.7);
     assert_eq!(request.generation.seed, None);
@@ -32,7 +32,7 @@ fn every_field_arrives() {
             "seed":18446744073709551615,"stop":["\n","END"],"stream":true} "#,
     );
     let generation = request.generation;
-    assert_eq!(generation.prompt, " \0😀");
+    assert_eq!(generation.prompt, " \0😀".into());
     assert_eq!(generation.max_tokens, 5);
     assert_eq!(generation.temperature, 0.0);
     assert_eq!(generation.top_p, Some(1.0));
@@ -211,7 +211,7 @@ fn holds(body: &[u8]) {
     match parse_inference_request(body) {
         Ok(request) => {
             let generation = request.generation;
-            assert!(!generation.prompt.is_empty() && generation.max_tokens >= 1);
+            assert!(generation.prompt != "".into() && generation.max_tokens >= 1);
             assert!((0.0..=2.0).contains(&generation.temperature));
             assert!(generation.top_p.is_none_or(|p| p > 0.0 && p <= 1.0));
             assert!(generation.top_k.is_none_or(|k| k >= 1));

@@ -35,7 +35,7 @@ fn refusal(more: &[&str], token: Option<&str>) -> String {
 #[test]
 fn the_contracts_arguments_are_enough() {
     let config = parsed(&[], None).ok().unwrap();
-    assert_eq!(config.address, "127.0.0.1:18081".parse().unwrap());
+    assert_eq!(config.addresses, ["127.0.0.1:18081".parse().unwrap()]);
     assert_eq!(config.heartbeat_interval, Duration::from_secs(30));
     assert_eq!(config.drain_timeout, Duration::from_secs(10));
     assert_eq!(config.backend, Backend::Cpu);

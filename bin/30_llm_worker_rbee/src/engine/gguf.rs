@@ -5,7 +5,7 @@
 //! nor in an allocation beyond the file's own size. Nothing here knows a model's architecture or a
 //! tensor library.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 mod metadata;
 
-pub use metadata::{Metadata, Value};
+pub use metadata::{Integers, Metadata, Texts, Value};
 
 /// Where tensors start when the metadata doesn't say.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -60,7 +60,7 @@ const TENSOR_TYPES: [(u32, &str, TensorType, u64, u64); 13] = [
 ];
 
 /// Types that exist, for a message that names them; this reader doesn't take them.
-const OTHER_TYPES: [(u32, &str); 21] = [
+const OTHER_TYPES: [(u32, &str); 27] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
@@ -77,8 +77,14 @@ const OTHER_TYPES: [(u32, &str); 21] = [
     (27, "I64"),
     (28, "F64"),
     (29, "IQ1_M"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
     (34, "TQ1_0"),
     (35, "TQ2_0"),
+    (36, "IQ4_NL_4_4"),
+    (37, "IQ4_NL_4_8"),
+    (38, "IQ4_NL_8_8"),
     (39, "MXFP4"),
     (40, "NVFP4"),
     (41, "Q1_0"),
@@ -141,15 +147,20 @@ pub struct Gguf<R> {
     reader: R,
     /// What the file says about itself.
     pub metadata: Metadata,
-    tensors: HashMap<String, TensorInfo>,
+    tensors: BTreeMap<String, TensorInfo>,
 }
 
 impl Gguf<BufReader<File>> {
     /// Opens the file and reads everything but the tensors' numbers.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).context("cannot be opened")?;
-        let meta = file.metadata().context("cannot be read")?;
+        // Before it is opened: opening a pipe waits for whoever writes into it.
+        let meta = std::fs::metadata(path).context("cannot be opened")?;
         ensure!(!meta.is_dir(), "is a folder, not a file");
+        ensure!(
+            meta.is_file(),
+            "is not a regular file (a pipe, a socket or a device)"
+        );
+        let file = File::open(path).context("cannot be opened")?;
         Gguf::read(BufReader::with_capacity(256 * 1024, file))
     }
 }
@@ -167,9 +178,9 @@ impl<R: Read + Seek> Gguf<R> {
 
         let (tensor_count, entry_count) = read_header(&mut source)?;
         let metadata = Metadata::read(&mut source, entry_count)?;
-        let rows = read_tensor_rows(&mut source, tensor_count)?;
-        let alignment = alignment(&metadata)?;
-        let tensors = place_tensors(rows, &source, alignment)?;
+        refuse_part(&metadata)?;
+        let mut tensors = read_tensor_rows(&mut source, tensor_count)?;
+        place_tensors(&mut tensors, &source, alignment(&metadata)?)?;
         Ok(Self {
             reader: source.reader,
             metadata,
@@ -182,7 +193,7 @@ impl<R: Read + Seek> Gguf<R> {
         self.tensors.get(name)
     }
 
-    /// All tensors, in no order.
+    /// All tensors, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors
             .iter()
@@ -191,6 +202,7 @@ impl<R: Read + Seek> Gguf<R> {
 
     /// Reads one tensor's bytes.
     pub fn read_tensor(&mut self, info: &TensorInfo) -> Result<Vec<u8>> {
+        // The place was found to be inside the file, so this is no more than the file has.
         let mut bytes = vec![0; usize::try_from(info.bytes)?];
         self.reader
             .seek(SeekFrom::Start(info.start))
@@ -238,28 +250,37 @@ fn read_header<R: Read + Seek>(source: &mut Source<R>) -> Result<(u64, u64)> {
     Ok((tensor_count, entry_count))
 }
 
-/// A tensor as the table gives it, before its place is known to be sound.
-struct TensorRow {
-    name: String,
-    kind: TensorType,
-    shape: Vec<usize>,
-    offset: u64,
-    bytes: u64,
+/// A model in several files can't be served from one of them.
+fn refuse_part(metadata: &Metadata) -> Result<()> {
+    let count = metadata.u64("split.count")?.unwrap_or(1);
+    let number = metadata.u64("split.no")?.unwrap_or(0).saturating_add(1);
+    ensure!(
+        count <= 1,
+        "is part {number} of {count} of a split model: join the parts into one file first"
+    );
+    Ok(())
 }
 
-fn read_tensor_rows<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Vec<TensorRow>> {
-    let mut rows = Vec::new();
+/// The table as the file gives it: `start` still counts from where tensors begin.
+fn read_tensor_rows<R: Read + Seek>(
+    source: &mut Source<R>,
+    count: u64,
+) -> Result<BTreeMap<String, TensorInfo>> {
+    let mut rows = BTreeMap::new();
     for number in 0..count {
         let name = source
             .string(MAX_NAME_BYTES)
             .with_context(|| format!("the name of tensor {number} of {count}"))?;
-        let row = read_tensor_row(source, &name).with_context(|| format!("tensor `{name}`"))?;
-        rows.push(TensorRow { name, ..row });
+        let row = read_tensor_row(source)
+            .with_context(|| format!("tensor `{}`", name.escape_debug()))?;
+        if rows.insert(name.clone(), row).is_some() {
+            bail!("tensor `{}` is there twice", name.escape_debug());
+        }
     }
     Ok(rows)
 }
 
-fn read_tensor_row<R: Read + Seek>(source: &mut Source<R>, name: &str) -> Result<TensorRow> {
+fn read_tensor_row<R: Read + Seek>(source: &mut Source<R>) -> Result<TensorInfo> {
     let dimensions = source.u32("dimensions")?;
     ensure!(
         (1..=MAX_DIMENSIONS).contains(&dimensions),
@@ -270,7 +291,7 @@ fn read_tensor_row<R: Read + Seek>(source: &mut Source<R>, name: &str) -> Result
         shape.push(source.u64("dimensions")?);
     }
     let kind = TensorType::from_number(source.u32("type")?)?;
-    let offset = source.u64("offset")?;
+    let start = source.u64("offset")?;
 
     ensure!(!shape.contains(&0), "has an empty dimension: {shape:?}");
     let numbers = shape
@@ -293,11 +314,10 @@ fn read_tensor_row<R: Read + Seek>(source: &mut Source<R>, name: &str) -> Result
         .rev()
         .map(|&length| usize::try_from(length).context("has absurd dimensions"))
         .collect::<Result<_>>()?;
-    Ok(TensorRow {
-        name: name.to_owned(),
+    Ok(TensorInfo {
         kind,
         shape,
-        offset,
+        start,
         bytes,
     })
 }
@@ -315,53 +335,44 @@ fn alignment(metadata: &Metadata) -> Result<u64> {
 
 /// Turns offsets into places in the file, all inside it and none over another.
 fn place_tensors<R>(
-    rows: Vec<TensorRow>,
+    tensors: &mut BTreeMap<String, TensorInfo>,
     source: &Source<R>,
     alignment: u64,
-) -> Result<HashMap<String, TensorInfo>> {
+) -> Result<()> {
     let data_start = source.position.next_multiple_of(alignment);
-    let mut by_start = BTreeMap::new();
-    let mut tensors = HashMap::new();
-    for row in rows {
-        let name = row.name;
+    let mut by_start: BTreeMap<u64, (&str, u64)> = BTreeMap::new();
+    for (name, info) in tensors {
+        let name = name.as_str();
         ensure!(
-            row.offset.is_multiple_of(alignment),
+            info.start.is_multiple_of(alignment),
             "tensor `{name}` starts at offset {}, which is no multiple of the alignment {alignment}",
-            row.offset
+            info.start
         );
-        let start = data_start.checked_add(row.offset);
-        let end = start.and_then(|start| start.checked_add(row.bytes));
+        let start = data_start.checked_add(info.start);
+        let end = start.and_then(|start| start.checked_add(info.bytes));
         let (Some(start), Some(end)) = (start, end) else {
-            bail!("tensor `{name}` has the absurd offset {}", row.offset);
+            bail!("tensor `{name}` has the absurd offset {}", info.start);
         };
         ensure!(
             end <= source.file_bytes,
             "truncated: tensor `{name}` ends at byte {end}, but the file has {}",
             source.file_bytes
         );
-        if let Some((other, _)) = by_start.insert(start, (name.clone(), end)) {
+        if let Some((other, _)) = by_start.insert(start, (name, end)) {
             bail!("tensors `{other}` and `{name}` overlap");
         }
-        let info = TensorInfo {
-            kind: row.kind,
-            shape: row.shape,
-            start,
-            bytes: row.bytes,
-        };
-        if tensors.insert(name.clone(), info).is_some() {
-            bail!("tensor `{name}` is there twice");
-        }
+        info.start = start;
     }
     let mut last: Option<(&str, u64)> = None;
-    for (start, (name, end)) in &by_start {
+    for (start, (name, end)) in by_start {
         if let Some((other, other_end)) = last
-            && other_end > *start
+            && other_end > start
         {
             bail!("tensors `{other}` and `{name}` overlap");
         }
-        last = Some((name, *end));
+        last = Some((name, end));
     }
-    Ok(tensors)
+    Ok(())
 }
 
 /// A reader that knows where it is and how much is left.

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, DeviceLocation};
+use tokio::sync::watch;
 
 use super::backend::{self, Backend};
 use super::gguf::Gguf;
-use super::llama::{Cache, Llama, LlamaConfig};
-use super::runner::{Model, Runner};
-use super::threads;
+use super::model::config::Config;
+use super::model::{self, Model};
+use super::ops::{Cpu, KeyValueCache, PAGE_POSITIONS};
+use super::scheduler::{SLOTS, Scheduler};
 use super::tokenizer::Tokenizer;
-use super::{Engine, Generation, GenerationRequest, SubmitError};
+use super::{Engine, Generation, GenerationRequest, Stats, SubmitError};
+
+mod memory;
 
 /// What to load, and onto what.
 #[derive(Debug, Clone)]
@@ -51,6 +54,8 @@ pub struct ModelInfo {
     pub vocabulary_size: u32,
     /// Where it is computed.
     pub device: String,
+    /// How its authors put messages into a prompt, if the file says it.
+    pub chat_template: Option<String>,
 }
 
 impl fmt::Display for ModelInfo {
@@ -73,7 +78,8 @@ impl fmt::Display for ModelInfo {
 /// A loaded model that serves requests.
 #[derive(Debug)]
 pub struct LoadedEngine {
-    runner: Runner,
+    scheduler: Scheduler,
+    tokenizer: Arc<Tokenizer>,
     info: ModelInfo,
 }
 
@@ -82,11 +88,28 @@ impl LoadedEngine {
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
+
+    /// The tokens of a prompt, as the engine takes them.
+    pub fn tokenize(&self, prompt: &str) -> Vec<u32> {
+        self.tokenizer.encode(prompt)
+    }
 }
 
 impl Engine for LoadedEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        self.runner.submit(request)
+        self.scheduler.submit(request)
+    }
+
+    fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.scheduler.failure()
+    }
+
+    fn stats(&self) -> Stats {
+        self.scheduler.stats()
+    }
+
+    fn chat_template(&self) -> Option<&str> {
+        self.info.chat_template.as_deref()
     }
 }
 
@@ -94,57 +117,121 @@ impl Engine for LoadedEngine {
 /// call it where blocking is allowed. An error names the file and the cause on one line, with
 /// `{:#}`.
 pub fn load(options: &LoadOptions) -> Result<LoadedEngine> {
-    let device = backend::open(options.backend, options.device)?;
-    let pool = threads::pool(options.threads)?;
+    backend::check(options.backend, options.device)?;
     let path = &options.model_path;
-    let loaded = pool.install(|| load_model(path, options.ctx_size, &device));
-    let (model, tokenizer, info) = loaded.with_context(|| format!("model `{}`", path.display()))?;
-    let runner = Runner::start(
+    let loaded = match options.backend {
+        Backend::Cpu => Gguf::open(path).and_then(|gguf| {
+            let loaded = assemble(gguf, options)?;
+            start(loaded, options)
+        }),
+        #[cfg(feature = "candle")]
+        Backend::Cuda | Backend::Metal => Gguf::open(path).and_then(|gguf| {
+            let loaded = super::candle::assemble(gguf, options)?;
+            start(loaded, options)
+        }),
+        #[cfg(not(feature = "candle"))]
+        Backend::Cuda | Backend::Metal => unreachable!("the check refused it"),
+    };
+    loaded.with_context(|| format!("model `{}`", path.display()))
+}
+
+/// A model that can be served.
+pub(super) struct Assembled<M> {
+    pub(super) model: M,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) info: ModelInfo,
+}
+
+fn start<M: super::scheduler::Model>(
+    loaded: Assembled<M>,
+    options: &LoadOptions,
+) -> Result<LoadedEngine> {
+    let Assembled {
         model,
-        Arc::new(tokenizer),
+        tokenizer,
+        info,
+    } = loaded;
+    let tokenizer = Arc::new(tokenizer);
+    let scheduler = Scheduler::start(
+        model,
+        Arc::clone(&tokenizer),
         info.context_length,
         options.max_queue,
-        pool,
     )?;
-    Ok(LoadedEngine { runner, info })
+    Ok(LoadedEngine {
+        scheduler,
+        tokenizer,
+        info,
+    })
 }
 
-fn load_model(
-    path: &Path,
-    ctx_size: Option<u32>,
-    device: &Device,
-) -> Result<(Llama, Tokenizer, ModelInfo)> {
-    assemble(Gguf::open(path)?, ctx_size, device)
-}
-
-fn assemble<R: Read + Seek>(
+/// For the processor.
+fn assemble<R: Read + Seek + Send>(
     mut gguf: Gguf<R>,
-    ctx_size: Option<u32>,
-    device: &Device,
-) -> Result<(Llama, Tokenizer, ModelInfo)> {
+    options: &LoadOptions,
+) -> Result<Assembled<Model>> {
     // The cheap parts first: a file that can't be served is refused before its tensors are read.
-    LlamaConfig::from_metadata(&gguf.metadata)?;
-    let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
-    let model = Llama::load(&mut gguf, device, threads::parts(device))?;
-    let context_length = context_length(&model, ctx_size)?;
-    let info = ModelInfo {
-        name: gguf.metadata.text("general.name")?.map(str::to_owned),
-        architecture: gguf
-            .metadata
-            .text("general.architecture")?
-            .unwrap_or_default()
-            .to_owned(),
-        quantisation: main_quantisation(&gguf).to_owned(),
+    let config = Config::from_metadata(&gguf.metadata)?;
+    let context_length = context_length(config.context_length, options.ctx_size)?;
+    let threads = match options.threads {
+        Some(threads) => threads.max(1),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let metadata = std::mem::take(&mut gguf.metadata);
+    let (tokenizer, weights) = std::thread::scope(|scope| {
+        let tokenizer = scope.spawn(|| Tokenizer::from_metadata(&metadata));
+        let weights = model::load(&mut gguf, &config, threads);
+        (tokenizer.join(), weights)
+    });
+    let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let weights = weights?;
+    gguf.metadata = metadata;
+    let pages = cache_pages(&config, context_length);
+    let cpu = Cpu::new(threads)
+        .with_context(|| format!("cannot start {threads} threads to compute with"))?;
+    let device = format!("cpu ({threads} threads)");
+    let info = describe(&gguf, &tokenizer, context_length, device)?;
+    Ok(Assembled {
+        model: Model::new(config, weights, cpu, pages),
+        tokenizer,
+        info,
+    })
+}
+
+/// Room for as many full contexts as may be served at once, as far as memory allows; for one in
+/// any case. Memory is used as pages are written, so room that nobody needs costs nothing.
+fn cache_pages(config: &Config, context_length: u32) -> usize {
+    let page_bytes =
+        KeyValueCache::page_bytes(config.block_count(), config.key_heads, config.head_width);
+    let one_context = (context_length as usize).div_ceil(PAGE_POSITIONS);
+    let affordable = memory::available_bytes() / 2 / page_bytes as u64;
+    let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
+    affordable.clamp(one_context, one_context * SLOTS)
+}
+
+/// What is said about the model.
+pub(super) fn describe<R: Read + Seek>(
+    gguf: &Gguf<R>,
+    tokenizer: &Tokenizer,
+    context_length: u32,
+    device: String,
+) -> Result<ModelInfo> {
+    let text = |key: &str| gguf.metadata.text(key).map(|text| text.map(str::to_owned));
+    Ok(ModelInfo {
+        name: text("general.name")?,
+        architecture: text("general.architecture")?.unwrap_or_default(),
+        quantisation: main_quantisation(gguf).to_owned(),
         parameters: gguf.tensors().map(|(_, info)| numbers(&info.shape)).sum(),
         context_length,
         vocabulary_size: tokenizer.vocabulary_size() as u32,
-        device: device_name(device),
-    };
-    Ok((model, tokenizer, info))
+        device,
+        chat_template: text("tokenizer.chat_template")?,
+    })
 }
 
-fn context_length(model: &Llama, ctx_size: Option<u32>) -> Result<u32> {
-    let own = model.config().context_length as u32;
+/// The context that was asked for, if the model has it.
+pub(super) fn context_length(own: usize, ctx_size: Option<u32>) -> Result<u32> {
+    let own = own as u32;
     let wanted = ctx_size.unwrap_or(own);
     ensure!(
         (1..=own).contains(&wanted),
@@ -167,38 +254,6 @@ fn main_quantisation<R: Read + Seek>(gguf: &Gguf<R>) -> &'static str {
 
 fn numbers(shape: &[usize]) -> u64 {
     shape.iter().map(|&length| length as u64).product()
-}
-
-fn device_name(device: &Device) -> String {
-    match device.location() {
-        DeviceLocation::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
-        DeviceLocation::Cuda { gpu_id } => match backend::cuda_name(device) {
-            Some(name) => format!("cuda {gpu_id} ({name})"),
-            None => format!("cuda {gpu_id}"),
-        },
-        DeviceLocation::Metal { gpu_id } => format!("metal {gpu_id}"),
-    }
-}
-
-impl Model for Llama {
-    type Cache = Cache;
-
-    fn new_cache(&self) -> Cache {
-        Llama::new_cache(self)
-    }
-
-    fn prefill(
-        &self,
-        tokens: &[u32],
-        cache: &mut Cache,
-        wants_logits: bool,
-    ) -> Result<Option<Vec<f32>>> {
-        Llama::prefill(self, tokens, cache, wants_logits)
-    }
-
-    fn decode(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Vec<Vec<f32>>> {
-        Llama::decode(self, tokens, caches)
-    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,16 @@
 //! every run, whatever runs beside it.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use anyhow::{Result, ensure};
+
+use super::{GenerationRequest, TokenLogprob};
+
+mod exp;
+
+use exp::{exp, sum_of_weights};
 
 /// Chooses the tokens of one generation.
 #[derive(Debug)]
@@ -14,48 +21,139 @@ pub struct Sampler {
     temperature: f32,
     top_k: Option<usize>,
     top_p: Option<f64>,
+    min_p: Option<f32>,
+    penalty: Option<Penalty>,
+    top_logprobs: usize,
     random: SplitMix64,
 }
 
+/// Tokens that were there already, and what their logits are divided or multiplied by.
+#[derive(Debug)]
+struct Penalty {
+    factor: f32,
+    seen: HashSet<u32>,
+}
+
+/// The next token, and what the model thought of it and of others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// What was chosen.
+    pub chosen: TokenLogprob,
+    /// The likeliest, as many as were asked for.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// Memory that is used again from token to token.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    candidates: Vec<Candidate>,
+}
+
 impl Sampler {
-    /// A temperature of 0 is greedy and uses none of the rest. Without a seed one is drawn.
-    pub fn new(
-        temperature: f32,
-        top_k: Option<u32>,
-        top_p: Option<f32>,
-        seed: Option<u64>,
-    ) -> Self {
+    /// What the request asks for. A temperature of 0 is greedy. Without a seed one is drawn.
+    pub fn new(request: &GenerationRequest, prompt: &[u32]) -> Self {
+        let seed = request.seed;
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+        let penalty = request.repetition_penalty.filter(|&factor| factor != 1.0);
         Self {
-            temperature,
-            top_k: top_k.map(|top_k| top_k as usize),
-            top_p: top_p.map(f64::from).filter(|&top_p| top_p < 1.0),
+            temperature: request.temperature,
+            top_k: request.top_k.map(|top_k| top_k.max(1) as usize),
+            top_p: request.top_p.map(f64::from).filter(|&top_p| top_p < 1.0),
+            min_p: request.min_p.filter(|&min_p| min_p > 0.0),
+            penalty: penalty.map(|factor| Penalty {
+                factor,
+                seen: prompt.iter().copied().collect(),
+            }),
+            top_logprobs: request.top_logprobs,
             random: SplitMix64 { state: seed },
         }
     }
 
-    /// The next token.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+    /// The next token. The logits are spent.
+    pub fn sample(&mut self, logits: &mut [f32], scratch: &mut Scratch) -> Result<Choice> {
         let greedy = greedy(logits)?;
+        let largest = logits[greedy as usize];
+        // So much less than 0 is the logarithm of the likeliest token's probability.
+        let log_sum = sum_of_weights(logits, largest, 1.0).ln();
+        let judge = |token: u32, logit: f32| TokenLogprob {
+            token,
+            logprob: (f64::from(logit - largest) - log_sum).min(0.0) as f32,
+        };
+        let top = likeliest(logits, self.top_logprobs);
+        let top = top.into_iter().map(|token| judge(token, logits[token as usize]));
+        let top = top.collect();
+
+        let raw = |token: u32, logits: &[f32]| logits[token as usize];
+        let chosen = match &mut self.penalty {
+            None => {
+                let token = self.choose(greedy, logits, scratch);
+                judge(token, raw(token, logits))
+            }
+            Some(penalty) => {
+                let before = penalty.apply(logits);
+                let greedy = greedy_of(logits);
+                let token = self.choose(greedy, logits, scratch);
+                let logit = before.iter().find(|(seen, _)| *seen == token);
+                let logit = logit.map_or_else(|| raw(token, logits), |(_, logit)| *logit);
+                judge(token, logit)
+            }
+        };
+        if let Some(penalty) = &mut self.penalty {
+            penalty.seen.insert(chosen.token);
+        }
+        Ok(Choice { chosen, top })
+    }
+
+    fn choose(&mut self, greedy: u32, logits: &[f32], scratch: &mut Scratch) -> u32 {
         if self.temperature <= 0.0 {
-            return Ok(greedy);
+            return greedy;
         }
         let largest = logits[greedy as usize];
-        let mut candidates: Vec<_> = (0..)
-            .zip(logits)
-            .map(|(token, &logit)| Candidate {
-                token,
-                weight: (f64::from(logit - largest) / f64::from(self.temperature)).exp(),
-            })
-            .collect();
-        if let Some(top_k) = self.top_k {
-            keep_heaviest(&mut candidates, top_k);
+        let sharpness = self.temperature.recip();
+        let candidates = &mut scratch.candidates;
+        match self.top_k {
+            Some(top_k) if top_k < logits.len() => {
+                keep_likeliest(candidates, logits, largest, sharpness, top_k);
+                if let Some(top_p) = self.top_p {
+                    let total = weight_of(candidates);
+                    keep_nucleus(candidates, top_p * total);
+                }
+            }
+            _ => match self.top_p {
+                Some(top_p) => {
+                    let total = sum_of_weights(logits, largest, sharpness);
+                    // No token with less can be in the nucleus: even all such tokens together have
+                    // less than the share that is left out. Half, because sums are rounded.
+                    let least = 0.5 * (1.0 - top_p) * total / logits.len() as f64;
+                    keep_above(candidates, logits, largest, sharpness, least as f32);
+                    keep_nucleus(candidates, top_p * total);
+                }
+                None => keep_above(candidates, logits, largest, sharpness, 0.0),
+            },
         }
-        if let Some(top_p) = self.top_p {
-            keep_nucleus(&mut candidates, top_p);
+        if let Some(min_p) = self.min_p {
+            // The likeliest has the weight 1.
+            candidates.retain(|candidate| candidate.weight >= min_p);
         }
-        let draw = self.random.unit();
-        Ok(draw_by_weight(&candidates, draw))
+        draw_by_weight(candidates, self.random.unit()).unwrap_or(greedy)
+    }
+}
+
+impl Penalty {
+    /// Changes the logits of what was seen, and gives those that were there before.
+    fn apply(&self, logits: &mut [f32]) -> Vec<(u32, f32)> {
+        let mut before = Vec::with_capacity(self.seen.len());
+        for &token in &self.seen {
+            let Some(logit) = logits.get_mut(token as usize) else {
+                continue;
+            };
+            before.push((token, *logit));
+            *logit = match *logit > 0.0 {
+                true => *logit / self.factor,
+                false => *logit * self.factor,
+            };
+        }
+        before
     }
 }
 
@@ -65,22 +163,43 @@ fn greedy(logits: &[f32]) -> Result<u32> {
         !logits.iter().any(|logit| logit.is_nan()),
         "the model gave logits that are not numbers"
     );
-    let best = (0..)
-        .zip(logits)
-        .reduce(|best, next| if next.1 > best.1 { next } else { best });
-    let (token, logit) = best.unwrap_or((0, &f32::NAN));
+    let token = greedy_of(logits);
     ensure!(
-        logit.is_finite(),
+        logits.get(token as usize).is_some_and(|logit| logit.is_finite()),
         "the model gave logits without a finite largest one"
     );
     Ok(token)
+}
+
+fn greedy_of(logits: &[f32]) -> u32 {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let first = logits.iter().position(|&logit| logit == largest);
+    first.unwrap_or(0) as u32
+}
+
+/// The tokens with the largest logits, the largest first; of equals, the lower number first.
+fn likeliest(logits: &[f32], count: usize) -> Vec<u32> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let order = |left: &u32, right: &u32| {
+        let logit = |token: &u32| logits[*token as usize];
+        logit(right).total_cmp(&logit(left)).then(left.cmp(right))
+    };
+    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
+    if count < tokens.len() {
+        tokens.select_nth_unstable_by(count, order);
+        tokens.truncate(count);
+    }
+    tokens.sort_unstable_by(order);
+    tokens
 }
 
 /// A token and its probability up to a common factor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
     token: u32,
-    weight: f64,
+    weight: f32,
 }
 
 /// Heaviest first, and among equals by number, so that the order is the same on every run.
@@ -91,61 +210,66 @@ fn by_weight(left: &Candidate, right: &Candidate) -> Ordering {
         .then(left.token.cmp(&right.token))
 }
 
-/// Moves the `count` heaviest to the front, sorted; the rest follows in no order.
-fn sort_heaviest(candidates: &mut [Candidate], count: usize) {
-    let count = count.min(candidates.len());
-    if count < candidates.len() {
-        candidates.select_nth_unstable_by(count, by_weight);
-    }
-    candidates[..count].sort_unstable_by(by_weight);
+/// All that weigh at least `least`, by number.
+fn keep_above(
+    candidates: &mut Vec<Candidate>,
+    logits: &[f32],
+    largest: f32,
+    sharpness: f32,
+    least: f32,
+) {
+    candidates.clear();
+    candidates.extend(logits.iter().zip(0..).filter_map(|(logit, token)| {
+        let weight = exp((logit - largest) * sharpness);
+        (weight >= least).then_some(Candidate { token, weight })
+    }));
 }
 
-fn keep_heaviest(candidates: &mut Vec<Candidate>, count: usize) {
-    sort_heaviest(candidates, count);
-    candidates.truncate(count.max(1));
+/// The `count` likeliest, the likeliest first.
+fn keep_likeliest(
+    candidates: &mut Vec<Candidate>,
+    logits: &[f32],
+    largest: f32,
+    sharpness: f32,
+    count: usize,
+) {
+    candidates.clear();
+    // Logits order as weights do, and only those that stay need an exponential.
+    candidates.extend(logits.iter().zip(0..).map(|(&weight, token)| Candidate { token, weight }));
+    candidates.select_nth_unstable_by(count - 1, by_weight);
+    candidates.truncate(count);
+    candidates.sort_unstable_by(by_weight);
+    for candidate in candidates {
+        candidate.weight = exp((candidate.weight - largest) * sharpness);
+    }
 }
 
-/// Keeps the fewest of the heaviest that together have the share `top_p` of the weight.
-fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f64) {
-    let wanted = top_p
-        * candidates
-            .iter()
-            .map(|candidate| candidate.weight)
-            .sum::<f64>();
-    // The nucleus is mostly small, and sorting a whole vocabulary for it is slow.
-    let mut sorted = 256;
-    loop {
-        sort_heaviest(candidates, sorted);
-        let mut sum = 0.0;
-        let reached = candidates[..sorted.min(candidates.len())]
-            .iter()
-            .position(|candidate| {
-                sum += candidate.weight;
-                sum >= wanted
-            });
-        if let Some(last) = reached {
-            candidates.truncate(last + 1);
-            return;
-        }
-        if sorted >= candidates.len() {
-            return;
-        }
-        sorted *= 8;
+/// Keeps the fewest of the heaviest that together weigh as much as is wanted.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, wanted: f64) {
+    candidates.sort_unstable_by(by_weight);
+    let mut sum = 0.0;
+    let reached = candidates.iter().position(|candidate| {
+        sum += f64::from(candidate.weight);
+        sum >= wanted
+    });
+    if let Some(last) = reached {
+        candidates.truncate(last + 1);
     }
+}
+
+fn weight_of(candidates: &[Candidate]) -> f64 {
+    let weights = candidates.iter().map(|candidate| f64::from(candidate.weight));
+    weights.sum()
 }
 
 /// The candidate that covers the share `draw`, in [0, 1), of the whole weight.
-fn draw_by_weight(candidates: &[Candidate], draw: f64) -> u32 {
-    let wanted = draw
-        * candidates
-            .iter()
-            .map(|candidate| candidate.weight)
-            .sum::<f64>();
+fn draw_by_weight(candidates: &[Candidate], draw: f64) -> Option<u32> {
+    let wanted = draw * weight_of(candidates);
     let mut sum = 0.0;
-    let mut last = 0;
+    let mut last = None;
     for candidate in candidates.iter().filter(|candidate| candidate.weight > 0.0) {
-        sum += candidate.weight;
-        last = candidate.token;
+        sum += f64::from(candidate.weight);
+        last = Some(candidate.token);
         if sum > wanted {
             break;
         }
@@ -175,89 +299,4 @@ impl SplitMix64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counts(mut sampler: Sampler, logits: &[f32], draws: u32) -> Vec<u32> {
-        let mut counts = vec![0; logits.len()];
-        for _ in 0..draws {
-            counts[sampler.sample(logits).unwrap() as usize] += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn the_generator_gives_its_published_stream() {
-        let mut random = SplitMix64 { state: 1_234_567 };
-        assert_eq!(random.next(), 6_457_827_717_110_365_317);
-        assert_eq!(random.next(), 3_203_168_211_198_807_973);
-    }
-
-    #[test]
-    fn greedy_takes_the_largest_and_of_several_the_first() {
-        let mut sampler = Sampler::new(0.0, None, None, None);
-        assert_eq!(sampler.sample(&[0.0, 3.0, -1.0, 3.0]).unwrap(), 1);
-        assert_eq!(sampler.sample(&[f32::NEG_INFINITY, -5.0]).unwrap(), 1);
-    }
-
-    #[test]
-    fn logits_that_are_not_numbers_are_an_error() {
-        for temperature in [0.0, 1.0] {
-            let mut sampler = Sampler::new(temperature, None, None, Some(1));
-            assert!(sampler.sample(&[0.0, f32::NAN]).is_err());
-            assert!(sampler.sample(&[f32::INFINITY, 0.0]).is_err());
-            assert!(sampler.sample(&[f32::NEG_INFINITY]).is_err());
-            assert!(sampler.sample(&[]).is_err());
-        }
-    }
-
-    #[test]
-    fn frequencies_follow_the_probabilities() {
-        let logits = [4.0_f32.ln(), 0.0, 3.0_f32.ln()];
-        let seen = counts(Sampler::new(1.0, None, None, Some(7)), &logits, 8000);
-        assert!((3850..4150).contains(&seen[0]), "{seen:?}");
-        assert!((900..1100).contains(&seen[1]), "{seen:?}");
-    }
-
-    #[test]
-    fn a_low_temperature_sharpens() {
-        let seen = counts(Sampler::new(0.1, None, None, Some(7)), &[1.0, 0.0], 1000);
-        assert!(seen[1] < 5, "{seen:?}");
-    }
-
-    #[test]
-    fn top_k_and_top_p_exclude_the_rest() {
-        let logits = [0.0, 2.0, 1.0, 1.0];
-        let seen = counts(Sampler::new(1.0, Some(2), None, Some(7)), &logits, 500);
-        assert!(
-            seen[1] > 0 && seen[2] > 0 && seen[0] == 0 && seen[3] == 0,
-            "{seen:?}"
-        );
-        let seen = counts(Sampler::new(1.0, None, Some(0.5), Some(7)), &logits, 500);
-        assert_eq!(seen, [0, 500, 0, 0]);
-        let seen = counts(Sampler::new(2.0, Some(1), Some(0.01), Some(7)), &logits, 50);
-        assert_eq!(seen, [0, 50, 0, 0]);
-    }
-
-    #[test]
-    fn a_nucleus_wider_than_the_first_guess_is_found_whole() {
-        let logits = vec![0.0; 4000];
-        let seen = counts(Sampler::new(1.0, None, Some(0.5), Some(7)), &logits, 20_000);
-        let used = seen.iter().filter(|&&count| count > 0).count();
-        assert!((1950..=2001).contains(&used), "{used}");
-    }
-
-    #[test]
-    fn the_same_seed_draws_the_same_and_another_seed_others() {
-        let logits: Vec<_> = (0..100).map(|at| (at % 7) as f32).collect();
-        let draw = |seed| {
-            let mut sampler = Sampler::new(0.9, Some(40), Some(0.95), seed);
-            (0..50)
-                .map(|_| sampler.sample(&logits).unwrap())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(draw(Some(3)), draw(Some(3)));
-        assert_ne!(draw(Some(3)), draw(Some(4)));
-        assert_ne!(draw(None), draw(None));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// The text of one generation as it grows.
 #[derive(Debug, Default)]
 pub struct TextStream {
-    stops: Vec<String>,
+    stops: Vec<StopString>,
     /// The start of a character whose rest the next token must bring.
     incomplete: Vec<u8>,
     /// Tokens not released yet, each with the end of its text in `held_text`.
@@ -41,7 +41,7 @@ impl TextStream {
         let stops = stops
             .iter()
             .filter(|stop| !stop.is_empty())
-            .cloned()
+            .map(|stop| StopString::new(stop))
             .collect();
         Self {
             stops,
@@ -52,9 +52,10 @@ impl TextStream {
     /// Takes the bytes of the next token.
     pub fn push(&mut self, piece: &[u8]) -> Step {
         let text = self.decode(piece);
+        let before = self.held_text.len();
         self.held_text.push_str(&text);
         self.held.push_back(self.held_text.len());
-        if let Some(start) = self.find_stop() {
+        if let Some(start) = self.find_stop(before) {
             self.held_text.truncate(start);
             return Step {
                 released: self.finish(),
@@ -102,29 +103,22 @@ impl TextStream {
         text
     }
 
-    /// Where the stop string that is complete first begins; of several, the longest. So the cut
-    /// doesn't depend on how the text falls into tokens.
-    fn find_stop(&self) -> Option<usize> {
-        self.stops
-            .iter()
-            .filter_map(|stop| {
-                let start = self.held_text.find(stop.as_str())?;
-                Some((start + stop.len(), start))
-            })
-            .min()
-            .map(|(_, start)| start)
+    /// Looks at what follows the first `before` bytes. Where the stop string that is complete first
+    /// begins; of several, the longest. So the cut doesn't depend on how the text falls into tokens.
+    fn find_stop(&mut self, before: usize) -> Option<usize> {
+        for (at, &byte) in self.held_text.as_bytes().iter().enumerate().skip(before) {
+            let complete = |stop: &mut StopString| stop.advance(byte).then_some(stop.text.len());
+            let longest = self.stops.iter_mut().filter_map(complete).max();
+            if let Some(length) = longest {
+                return Some(at + 1 - length);
+            }
+        }
+        None
     }
 
     /// Length of the longest end of the text that begins a stop string.
     fn undecided_bytes(&self) -> usize {
-        let text = self.held_text.as_bytes();
-        let begun = |stop: &String| {
-            let longest = text.len().min(stop.len() - 1);
-            (1..=longest)
-                .rev()
-                .find(|&bytes| text.ends_with(&stop.as_bytes()[..bytes]))
-        };
-        self.stops.iter().filter_map(begun).max().unwrap_or(0)
+        self.stops.iter().map(|stop| stop.matched).max().unwrap_or(0)
     }
 
     /// Releases the tokens whose text ends within the first `settled` bytes; with `usize::MAX`, all
@@ -147,6 +141,56 @@ impl TextStream {
             *end -= start;
         }
         released
+    }
+}
+
+/// A stop string, and how much of it the text ends with. Each byte of the text is looked at once
+/// and nothing is searched again, so a long stop string costs no more than a short one.
+#[derive(Debug)]
+struct StopString {
+    text: Vec<u8>,
+    /// The longest end of the text that is a beginning of the stop string has so many bytes.
+    matched: usize,
+    /// For each beginning that was matched so far: the longest shorter one that it ends with.
+    shorter: Vec<u32>,
+}
+
+impl StopString {
+    fn new(text: &str) -> Self {
+        Self {
+            text: text.as_bytes().to_vec(),
+            matched: 0,
+            shorter: vec![0],
+        }
+    }
+
+    /// Takes the text's next byte, and says whether the stop string is complete.
+    fn advance(&mut self, byte: u8) -> bool {
+        if self.matched == self.text.len() {
+            self.matched = self.shorter[self.matched] as usize;
+        }
+        self.matched = self.extend(self.matched, byte);
+        if self.matched == self.shorter.len() {
+            // The first time that so much is matched. What was matched before is known already.
+            let next = match self.matched {
+                1 => 0,
+                length => self.extend(self.shorter[length - 1] as usize, byte),
+            };
+            self.shorter.push(next as u32);
+        }
+        self.matched == self.text.len()
+    }
+
+    /// The longest beginning that ends with `byte` and continues the one of this length, or one
+    /// that that one ends with.
+    fn extend(&self, mut length: usize, byte: u8) -> usize {
+        while self.text[length] != byte {
+            if length == 0 {
+                return 0;
+            }
+            length = self.shorter[length] as usize;
+        }
+        length + 1
     }
 }
 
@@ -223,6 +267,29 @@ mod tests {
         let (events, stopped) = run(&["aab"], &[b"a", b"a", b"a", b"b"]);
         assert!(stopped);
         assert_eq!(texts(&events).concat(), "a");
+    }
+
+    #[test]
+    fn long_stop_strings_cost_no_more_than_short_ones() {
+        // Every beginning of one of them is an end of the text, over and over.
+        let stops: Vec<_> = (0..16).map(|at| "a".repeat(65_000 + at) + "b").collect();
+        let mut stream = TextStream::new(&stops);
+        let begun = std::time::Instant::now();
+        let mut released = 0;
+        let mut count = |step: &Step| {
+            released += step.released.iter().map(|event| event.text.len()).sum::<usize>();
+        };
+        for _ in 0..20_000 {
+            let step = stream.push(b"aaaa");
+            assert!(!step.stopped);
+            count(&step);
+        }
+        let last = stream.push(b"b");
+        assert!(last.stopped);
+        count(&last);
+        assert_eq!(released, 80_000 - 65_015);
+        let spent = begun.elapsed();
+        assert!(spent.as_secs() < 10, "{spent:?}");
     }
 
     /// What the text must be, found the slow way: character by character over the whole.

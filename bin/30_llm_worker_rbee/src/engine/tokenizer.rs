@@ -6,21 +6,30 @@
 //! time in proportion to the text (times its logarithm), so that a hostile prompt can't stall.
 
 use std::cmp::Reverse;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::gguf::Metadata;
+use super::gguf::{Metadata, Texts, Value};
 
 mod bytelevel;
+mod keys;
 mod merge;
+mod specials;
 mod split;
+mod vocabulary;
 
 use merge::{Symbol, merge};
+use specials::{Fragment, Specials};
 use split::Splitter;
+use vocabulary::Vocabulary;
 
 /// What SentencePiece writes for a space.
 const SPACE_MARK: &str = "\u{2581}";
+
+/// Instead of a token's number: 2^32 - 1, or the same bits with a sign.
+const NO_TOKEN: [Value; 2] = [Value::Unsigned(u32::MAX as u64), Value::Signed(-1)];
 
 /// Tokens that end a generation wherever they are in a vocabulary, as in llama.cpp: models are
 /// published whose metadata names only one of the two that they use.
@@ -45,17 +54,18 @@ const END_TEXTS: [&str; 14] = [
 #[derive(Debug)]
 pub struct Tokenizer {
     /// What each token adds to a generated text.
-    pieces: Vec<Vec<u8>>,
+    pieces: Texts,
     /// Tokens by what a merge of the prompt can find.
-    ids: HashMap<Vec<u8>, u32>,
-    /// Tokens that are found in a prompt before anything else, the longest first.
-    specials: Vec<(String, u32)>,
+    ids: Vocabulary,
+    specials: Specials,
     kind: Kind,
     /// Put before every prompt.
     begin: Option<u32>,
     /// Put after every prompt, which few models want.
     end: Option<u32>,
     ends: HashSet<u32>,
+    /// No token stands for more bytes of a prompt. `None` if the vocabulary drops some bytes.
+    longest: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -117,6 +127,7 @@ impl Tokenizer {
             u32::try_from(texts.len()).is_ok(),
             "the vocabulary is absurdly large"
         );
+        keys::refuse_unknown(metadata, model == "llama")?;
         let types = token_types(metadata, texts.len())?;
         match model {
             "gpt2" => Self::byte_level(metadata, texts, &types),
@@ -125,40 +136,34 @@ impl Tokenizer {
         }
     }
 
-    fn byte_level(metadata: &Metadata, texts: &[Vec<u8>], types: &[TokenType]) -> Result<Self> {
+    fn byte_level(metadata: &Metadata, texts: &Texts, types: &[TokenType]) -> Result<Self> {
         let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or("default");
         let splitter = Splitter::new(pre)?;
-        let mut ids = HashMap::with_capacity(texts.len());
-        let mut pieces = Vec::with_capacity(texts.len());
-        for (id, (text, kind)) in texts.iter().zip(types).enumerate() {
+        let mut ids = Vocabulary::with_capacity(texts.len());
+        let mut pieces = Texts::default();
+        for (text, kind) in texts.iter().zip(types) {
             let decoded = bytelevel::decode(text);
-            if let Some(bytes) = &decoded {
-                ids.insert(bytes.clone(), id as u32);
-            }
+            ids.push(decoded.as_deref());
             pieces.push(match kind {
-                TokenType::Normal => decoded.unwrap_or_else(|| text.clone()),
-                TokenType::UserDefined => text.clone(),
-                _ => Vec::new(),
+                TokenType::Normal => decoded.as_deref().unwrap_or(text),
+                TokenType::UserDefined => text,
+                _ => &[],
             });
         }
         let merges = read_merges(metadata, &ids)?;
-        let begins = splitter.begins_texts();
-        let kind = Kind::ByteLevel { splitter, merges };
-        Self::finish(
-            metadata,
-            texts,
-            types,
-            Parts {
-                pieces,
-                ids,
-                kind,
-                begins,
-                defaults: None,
-            },
-        )
+        let drops_bytes = (0..=u8::MAX).any(|byte| ids.find(&[byte]).is_none());
+        let parts = Parts {
+            pieces,
+            ids,
+            begins: splitter.begins_texts(),
+            kind: Kind::ByteLevel { splitter, merges },
+            defaults: None,
+            drops_bytes,
+        };
+        Self::finish(metadata, texts, types, parts)
     }
 
-    fn sentence_piece(metadata: &Metadata, texts: &[Vec<u8>], types: &[TokenType]) -> Result<Self> {
+    fn sentence_piece(metadata: &Metadata, texts: &Texts, types: &[TokenType]) -> Result<Self> {
         let scores = match metadata.floats("tokenizer.ggml.scores")? {
             Some(scores) => scores.to_vec(),
             None => bail!("metadata `tokenizer.ggml.scores` is missing"),
@@ -169,62 +174,60 @@ impl Tokenizer {
             scores.len(),
             texts.len()
         );
-        let mut ids = HashMap::with_capacity(texts.len());
-        let mut pieces = Vec::with_capacity(texts.len());
-        for (id, (text, kind)) in texts.iter().zip(types).enumerate() {
-            ids.insert(text.clone(), id as u32);
-            pieces.push(match kind {
-                TokenType::Normal => String::from_utf8_lossy(text)
-                    .replace(SPACE_MARK, " ")
-                    .into(),
-                TokenType::UserDefined => text.clone(),
-                TokenType::Byte => vec![byte_of(text)?],
-                _ => Vec::new(),
-            });
+        let mut ids = Vocabulary::with_capacity(texts.len());
+        let mut pieces = Texts::default();
+        for (text, kind) in texts.iter().zip(types) {
+            ids.push(Some(text));
+            match kind {
+                TokenType::Normal => pieces.push(&with_spaces(text)),
+                TokenType::UserDefined => pieces.push(text),
+                TokenType::Byte => pieces.push(&[byte_of(text)?]),
+                _ => pieces.push(&[]),
+            }
         }
-        let byte_tokens = (0..=u8::MAX)
+        let byte_tokens: Vec<_> = (0..=u8::MAX)
             .map(|byte| {
-                let named = ids.get(format!("<0x{byte:02X}>").as_bytes());
-                named.or_else(|| ids.get([byte].as_slice())).copied()
+                let named = ids.find(format!("<0x{byte:02X}>").as_bytes());
+                named.or_else(|| ids.find(&[byte]))
             })
             .collect();
         let space_prefix = metadata
             .bool("tokenizer.ggml.add_space_prefix")?
             .unwrap_or(true);
-        let kind = Kind::Pieces {
-            scores,
-            byte_tokens,
-            space_prefix,
-        };
-        let defaults = Some((1, 2));
-        Self::finish(
-            metadata,
-            texts,
-            types,
-            Parts {
-                pieces,
-                ids,
-                kind,
-                begins: true,
-                defaults,
+        let parts = Parts {
+            pieces,
+            ids,
+            drops_bytes: byte_tokens.contains(&None),
+            kind: Kind::Pieces {
+                scores,
+                byte_tokens,
+                space_prefix,
             },
-        )
+            begins: true,
+            defaults: Some((1, 2)),
+        };
+        Self::finish(metadata, texts, types, parts)
     }
 
     fn finish(
         metadata: &Metadata,
-        texts: &[Vec<u8>],
+        texts: &Texts,
         types: &[TokenType],
         parts: Parts,
     ) -> Result<Self> {
         let special = |key: &str, default: Option<u32>| -> Result<Option<u32>> {
-            let id = metadata.u64(&format!("tokenizer.ggml.{key}_token_id"))?;
+            let key = format!("tokenizer.ggml.{key}_token_id");
+            let id = match metadata.get(&key) {
+                // This is how files say that there is none.
+                Some(value) if NO_TOKEN.contains(value) => return Ok(None),
+                _ => metadata.u64(&key)?,
+            };
             let Some(id) = id.or(default.map(u64::from)) else {
                 return Ok(None);
             };
             ensure!(
                 id < texts.len() as u64,
-                "`tokenizer.ggml.{key}_token_id` is {id}, but there are {} tokens",
+                "`{key}` is {id}, but there are {} tokens",
                 texts.len()
             );
             Ok(Some(id as u32))
@@ -239,18 +242,17 @@ impl Tokenizer {
         let by_text = texts.iter().zip(0..).filter(|(text, _)| {
             END_TEXTS
                 .iter()
-                .any(|end_text| end_text.as_bytes() == text.as_slice())
+                .any(|end_text| end_text.as_bytes() == *text)
         });
         ends.extend(by_text.map(|(_, id)| id));
 
-        let mut specials: Vec<_> = texts
+        let found = texts
             .iter()
             .zip(types)
             .zip(0..)
-            .filter(|((text, kind), _)| kind.is_found_in_prompts() && !text.is_empty())
-            .filter_map(|((text, _), id)| Some((String::from_utf8(text.clone()).ok()?, id)))
-            .collect();
-        specials.sort_by_key(|(text, _)| Reverse(text.len()));
+            .filter(|((_, kind), _)| kind.is_found_in_prompts())
+            .filter_map(|((text, _), id)| Some((std::str::from_utf8(text).ok()?, id)));
+        let specials = Specials::new(found)?;
 
         let adds_begin = metadata
             .bool("tokenizer.ggml.add_bos_token")?
@@ -266,6 +268,10 @@ impl Tokenizer {
             begin: begin.filter(|_| adds_begin),
             end: end.filter(|_| adds_end),
             ends,
+            longest: match parts.drops_bytes {
+                true => None,
+                false => texts.iter().map(<[u8]>::len).max(),
+            },
         })
     }
 
@@ -281,7 +287,16 @@ impl Tokenizer {
 
     /// The bytes that a generated token adds to the text; none for a control token.
     pub fn piece(&self, token: u32) -> &[u8] {
-        self.pieces.get(token as usize).map_or(&[], Vec::as_slice)
+        match (token as usize) < self.pieces.len() {
+            true => self.pieces.get(token as usize),
+            false => &[],
+        }
+    }
+
+    /// At least so many tokens has a prompt of this length, whatever it says.
+    pub fn least_tokens(&self, prompt_bytes: usize) -> usize {
+        let longest = self.longest.unwrap_or(usize::MAX).max(1);
+        prompt_bytes.div_ceil(longest)
     }
 
     /// The tokens of a prompt. Special tokens written out in it become what they stand for.
@@ -289,7 +304,7 @@ impl Tokenizer {
         let mut tokens = Vec::new();
         tokens.extend(self.begin);
         let mut after_special = true;
-        for fragment in self.find_specials(prompt) {
+        for fragment in self.specials.split(prompt) {
             match fragment {
                 Fragment::Special(token) => tokens.push(token),
                 Fragment::Text(text) => self.encode_text(text, after_special, &mut tokens),
@@ -298,35 +313,6 @@ impl Tokenizer {
         }
         tokens.extend(self.end);
         tokens
-    }
-
-    fn find_specials<'text>(&self, prompt: &'text str) -> Vec<Fragment<'text>> {
-        let mut fragments = Vec::new();
-        if !prompt.is_empty() {
-            fragments.push(Fragment::Text(prompt));
-        }
-        for (special, token) in &self.specials {
-            if !prompt.contains(special.as_str()) {
-                continue;
-            }
-            let mut refined = Vec::with_capacity(fragments.len() + 2);
-            for fragment in fragments {
-                let Fragment::Text(text) = fragment else {
-                    refined.push(fragment);
-                    continue;
-                };
-                for (number, part) in text.split(special.as_str()).enumerate() {
-                    if number > 0 {
-                        refined.push(Fragment::Special(*token));
-                    }
-                    if !part.is_empty() {
-                        refined.push(Fragment::Text(part));
-                    }
-                }
-            }
-            fragments = refined;
-        }
-        fragments
     }
 
     fn encode_text(&self, text: &str, after_special: bool, tokens: &mut Vec<u32>) {
@@ -360,14 +346,14 @@ impl Tokenizer {
         tokens: &mut Vec<u32>,
     ) {
         let word = word.as_bytes();
-        if whole_words && let Some(&token) = self.ids.get(word) {
+        if whole_words && let Some(token) = self.ids.find(word) {
             tokens.push(token);
             return;
         }
         let symbols = (0..word.len()).map(|at| Symbol {
             start: at,
             end: at + 1,
-            token: self.ids.get(&word[at..=at]).copied(),
+            token: self.ids.find(&word[at..=at]),
         });
         let merged = merge(symbols.collect(), |left, right| {
             let (rank, token) = merges.get(&(left.token?, right.token?))?;
@@ -390,11 +376,11 @@ impl Tokenizer {
             Symbol {
                 start,
                 end,
-                token: self.ids.get(&bytes[start..end]).copied(),
+                token: self.ids.find(&bytes[start..end]),
             }
         });
         let merged = merge(symbols.collect(), |left, right| {
-            let token = *self.ids.get(&bytes[left.start..right.end])?;
+            let token = self.ids.find(&bytes[left.start..right.end])?;
             Some((merge::Score(scores[token as usize]), token))
         });
         for symbol in merged {
@@ -412,18 +398,25 @@ impl Tokenizer {
 
 /// What the two kinds of tokenizer hand to [`Tokenizer::finish`].
 struct Parts {
-    pieces: Vec<Vec<u8>>,
-    ids: HashMap<Vec<u8>, u32>,
+    pieces: Texts,
+    ids: Vocabulary,
     kind: Kind,
     /// Whether prompts begin with the begin token unless the metadata says otherwise.
     begins: bool,
     /// Begin and end token where the metadata names none.
     defaults: Option<(u32, u32)>,
+    /// Whether there are bytes that no token stands for.
+    drops_bytes: bool,
 }
 
-enum Fragment<'text> {
-    Text(&'text str),
-    Special(u32),
+/// What a vocabulary's text with marks for spaces adds to an answer.
+fn with_spaces(text: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(text) {
+        Ok(text) if text.contains(SPACE_MARK) => {
+            Cow::Owned(text.replace(SPACE_MARK, " ").into_bytes())
+        }
+        _ => Cow::Borrowed(text),
+    }
 }
 
 fn token_types(metadata: &Metadata, count: usize) -> Result<Vec<TokenType>> {
@@ -435,15 +428,12 @@ fn token_types(metadata: &Metadata, count: usize) -> Result<Vec<TokenType>> {
         "`tokenizer.ggml.token_type` has {} entries for {count} tokens",
         numbers.len()
     );
-    numbers
-        .iter()
-        .map(|&number| TokenType::from_number(number))
-        .collect()
+    numbers.iter().map(TokenType::from_number).collect()
 }
 
 fn read_merges(
     metadata: &Metadata,
-    ids: &HashMap<Vec<u8>, u32>,
+    ids: &Vocabulary,
 ) -> Result<HashMap<(u32, u32), (u32, u32)>> {
     let lines = metadata
         .texts("tokenizer.ggml.merges")?
@@ -463,12 +453,12 @@ fn read_merges(
 }
 
 /// The tokens of `left right` and of the two together.
-fn parse_merge(line: &[u8], ids: &HashMap<Vec<u8>, u32>) -> Option<(u32, u32, u32)> {
+fn parse_merge(line: &[u8], ids: &Vocabulary) -> Option<(u32, u32, u32)> {
     let space = line.iter().skip(1).position(|&byte| byte == b' ')? + 1;
     let left = bytelevel::decode(&line[..space])?;
     let right = bytelevel::decode(&line[space + 1..])?;
     let merged = [left.as_slice(), right.as_slice()].concat();
-    Some((*ids.get(&left)?, *ids.get(&right)?, *ids.get(&merged)?))
+    Some((ids.find(&left)?, ids.find(&right)?, ids.find(&merged)?))
 }
 
 /// The byte of a token such as `<0x0A>`.

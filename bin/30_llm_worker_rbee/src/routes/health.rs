@@ -1,7 +1,5 @@
 //! `GET /v1/health` and `GET /v1/ready`: read the state, touch nothing, wait for nothing.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -9,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::error::RETRY_AFTER_S;
-use crate::state::{Phase, Worker};
+use crate::routes::Desk;
+use crate::state::Phase;
 
 #[derive(Serialize)]
 pub(super) struct Health {
@@ -18,17 +17,20 @@ pub(super) struct Health {
     worker_id: String,
 }
 
-/// Alive is healthy: 200 in every phase.
-pub(super) async fn health(State(worker): State<Arc<Worker>>) -> Json<Health> {
-    Json(Health {
-        status: match worker.phase() {
-            Phase::Loading => "loading",
-            Phase::Serving => "healthy",
-            Phase::Draining => "draining",
-        },
+/// Alive is healthy, unless there is no engine to be alive for: whoever watches starts another.
+pub(super) async fn health(State(Desk { worker, .. }): State<Desk>) -> (StatusCode, Json<Health>) {
+    let (code, status) = match worker.phase() {
+        Phase::Loading => (StatusCode::OK, "loading"),
+        Phase::Serving => (StatusCode::OK, "healthy"),
+        Phase::Draining => (StatusCode::OK, "draining"),
+        Phase::Failed => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+    };
+    let health = Health {
+        status,
         model_loaded: worker.model_loaded(),
         worker_id: worker.id.clone(),
-    })
+    };
+    (code, Json(health))
 }
 
 #[derive(Serialize)]
@@ -39,7 +41,7 @@ struct Ready {
 }
 
 /// 200 only while inference is taken.
-pub(super) async fn ready(State(worker): State<Arc<Worker>>) -> Response {
+pub(super) async fn ready(State(Desk { worker, .. }): State<Desk>) -> Response {
     let reason = match worker.phase() {
         Phase::Serving => {
             let ready = Ready {
@@ -50,6 +52,7 @@ pub(super) async fn ready(State(worker): State<Arc<Worker>>) -> Response {
         }
         Phase::Loading => "loading",
         Phase::Draining => "draining",
+        Phase::Failed => "failed",
     };
     let not_ready = Ready {
         ready: false,

@@ -13,22 +13,28 @@ use crate::body;
 use crate::engine::{Generation, GenerationEvent, GenerationRequest, SubmitError};
 use crate::error::{ApiError, ErrorCode, shorten};
 use crate::log;
+use crate::routes::Desk;
+use crate::server::Crowded;
 use crate::sse;
-use crate::state::{Admission, Phase, Worker};
+use crate::state::{Admission, Over, Phase};
 
 pub(crate) mod answer;
 use answer::{Answer, Summary};
 
 /// Checks from the outside in: the first thing wrong is the one that is named.
 pub(super) async fn inference(
-    State(worker): State<Arc<Worker>>,
+    State(desk): State<Desk>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     require_json(&head.headers)?;
-    let body = body::read(&head.headers, body).await?;
-    let request = parse_inference_request(&body)?;
-    let mut admission = worker.admit().map_err(not_ready)?;
+    let body = body::read(&head.headers, body, &desk.bodies).await?;
+    let request = parse_inference_request(body.bytes())?;
+    drop(body);
+    let mut admission = desk.worker.admit().map_err(not_ready)?;
+    if head.extensions.get::<Crowded>().is_some() {
+        return Err(crowded());
+    }
     let generation = submit(&admission, request.generation).await?;
     admission.generating();
     match request.stream {
@@ -66,7 +72,10 @@ fn is_json(content_type: &[u8]) -> bool {
     is_json
         && parts.all(|parameter| match parameter.split_once('=') {
             Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+                let charset = value.trim().trim_matches('"');
+                ["utf-8", "utf8"]
+                    .iter()
+                    .any(|utf8| charset.eq_ignore_ascii_case(utf8))
             }
             _ => true,
         })
@@ -75,9 +84,18 @@ fn is_json(content_type: &[u8]) -> bool {
 fn not_ready(phase: Phase) -> ApiError {
     let reason = match phase {
         Phase::Draining => "the worker is draining and takes nothing new",
-        _ => "the model is still loading",
+        Phase::Failed => "the worker can't go on and ends",
+        Phase::Loading | Phase::Serving => "the model is still loading",
     };
     ApiError::new(ErrorCode::NotReady, reason)
+}
+
+/// A generation would keep the connection, and health would find no other.
+fn crowded() -> ApiError {
+    ApiError::new(
+        ErrorCode::QueueFull,
+        "as many connections are open as may be, no more requests are allowed to wait",
+    )
 }
 
 /// Hands the request over, away from the threads that answer health: a long prompt takes a while
@@ -88,7 +106,7 @@ async fn submit(admission: &Admission, request: GenerationRequest) -> Result<Gen
     match submitted {
         Ok(Ok(generation)) => Ok(generation),
         Ok(Err(SubmitError::Stopped)) => {
-            admission.worker().engine_failed("the engine has stopped");
+            admission.worker().fail("the engine has stopped");
             Err(ApiError::new(ErrorCode::NotReady, "the engine has stopped"))
         }
         Ok(Err(refusal)) => Err(refused(refusal)),
@@ -117,6 +135,19 @@ fn refused(refusal: SubmitError) -> ApiError {
             );
             ApiError::on_field(ErrorCode::ContextLengthExceeded, field, message)
         }
+        SubmitError::EmptyPrompt => ApiError::on_field(
+            ErrorCode::InvalidField,
+            "prompt",
+            "prompt: got a text without tokens, at least one is required",
+        ),
+        SubmitError::UnknownToken {
+            token,
+            vocabulary_size,
+        } => ApiError::on_field(
+            ErrorCode::InvalidField,
+            "prompt",
+            format!("prompt: got the token {token}, allowed are those below {vocabulary_size}"),
+        ),
         SubmitError::QueueFull { capacity } => ApiError::new(
             ErrorCode::QueueFull,
             format!("{capacity} requests wait already, no more are allowed to"),
@@ -152,10 +183,13 @@ pub(crate) async fn next_event(
             Some(event) => Ok(event),
             None => Err(failed("the engine gave up without a reason".to_owned())),
         },
-        () = admission.worker().until_cut_off() => Err(ApiError::new(
-            ErrorCode::Interrupted,
-            "the worker had to stop before the generation was done",
-        )),
+        over = admission.worker().until_over() => Err(match over {
+            Over::CutOff => ApiError::new(
+                ErrorCode::Interrupted,
+                "the worker had to stop before the generation was done",
+            ),
+            Over::Failed(reason) => failed(reason),
+        }),
     }
 }
 
@@ -176,6 +210,8 @@ mod tests {
             "Application/JSON",
             "application/json; charset=utf-8",
             "application/json;charset=\"UTF-8\"",
+            "application/json; charset=utf8",
+            "application/json;charset=\"UTF8\"",
             "application/json; version=1",
         ] {
             assert!(is_json(good.as_bytes()), "{good}");
@@ -185,6 +221,8 @@ mod tests {
             "text/plain",
             "application/jsonl",
             "application/json; charset=latin-1",
+            "application/json; charset=utf-16",
+            "application/json; charset=utf",
             "text/plain, application/json",
             "application/x-www-form-urlencoded",
         ] {

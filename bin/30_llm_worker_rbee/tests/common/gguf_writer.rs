@@ -222,20 +222,34 @@ pub const HEAD_WIDTH: u64 = 16;
 pub const FEED_FORWARD: u64 = 96;
 pub const BLOCKS: u64 = 2;
 pub const CONTEXT: u64 = 512;
+/// How far back the local blocks of the model with such blocks look.
+pub const WINDOW: u64 = 5;
 
 /// A llama model with random weights; matrices have the type `kind`.
 #[allow(dead_code, reason = "each test crate uses some of it")]
 pub fn llama(kind: u32) -> GgufWriter {
+    model("llama", kind)
+}
+
+/// A model with random weights and all that its architecture has; matrices have the type `kind`.
+#[allow(dead_code, reason = "each test crate uses some of it")]
+pub fn model(architecture: &str, kind: u32) -> GgufWriter {
     let mut file = GgufWriter::default();
-    file.text("general.architecture", "llama")
-        .u32("llama.block_count", BLOCKS as u32)
-        .u32("llama.context_length", CONTEXT as u32)
-        .u32("llama.embedding_length", WIDTH as u32)
-        .u32("llama.feed_forward_length", FEED_FORWARD as u32)
-        .u32("llama.attention.head_count", HEADS as u32)
-        .u32("llama.attention.head_count_kv", KEY_HEADS as u32)
-        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-        .f32("llama.rope.freq_base", 10_000.0);
+    let key = |key: &str| format!("{architecture}.{key}");
+    file.text("general.architecture", architecture)
+        .u32(&key("block_count"), BLOCKS as u32)
+        .u32(&key("context_length"), CONTEXT as u32)
+        .u32(&key("embedding_length"), WIDTH as u32)
+        .u32(&key("feed_forward_length"), FEED_FORWARD as u32)
+        .u32(&key("attention.head_count"), HEADS as u32)
+        .u32(&key("attention.head_count_kv"), KEY_HEADS as u32)
+        .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5)
+        .f32(&key("rope.freq_base"), 10_000.0);
+    if architecture == "gemma3" {
+        file.u32(&key("attention.sliding_window"), WINDOW as u32)
+            .u32(&key("attention.sliding_window_pattern"), 2)
+            .f32(&key("rope.freq_base_swa"), 500.0);
+    }
     add_byte_vocabulary(&mut file, "smollm");
     let vocabulary = 268;
     let mut noise = Noise(1);
@@ -243,18 +257,32 @@ pub fn llama(kind: u32) -> GgufWriter {
         let data = numbers(&mut noise, shape.iter().product(), kind, shape.len() == 1);
         file.tensor(name, shape, kind, data);
     };
+    let (all, keys) = (HEADS * HEAD_WIDTH, KEY_HEADS * HEAD_WIDTH);
     add("token_embd.weight", &[vocabulary, WIDTH], kind);
     for block in 0..BLOCKS {
         let name = |part: &str| format!("blk.{block}.{part}.weight");
         add(&name("attn_norm"), &[WIDTH], F32);
-        add(&name("attn_q"), &[HEADS * HEAD_WIDTH, WIDTH], kind);
-        add(&name("attn_k"), &[KEY_HEADS * HEAD_WIDTH, WIDTH], kind);
-        add(&name("attn_v"), &[KEY_HEADS * HEAD_WIDTH, WIDTH], kind);
-        add(&name("attn_output"), &[WIDTH, HEADS * HEAD_WIDTH], kind);
+        add(&name("attn_q"), &[all, WIDTH], kind);
+        add(&name("attn_k"), &[keys, WIDTH], kind);
+        add(&name("attn_v"), &[keys, WIDTH], kind);
+        add(&name("attn_output"), &[WIDTH, all], kind);
         add(&name("ffn_norm"), &[WIDTH], F32);
         add(&name("ffn_gate"), &[FEED_FORWARD, WIDTH], kind);
         add(&name("ffn_up"), &[FEED_FORWARD, WIDTH], kind);
         add(&name("ffn_down"), &[WIDTH, FEED_FORWARD], kind);
+        if architecture == "qwen2" {
+            add(&format!("blk.{block}.attn_q.bias"), &[all], F32);
+            add(&format!("blk.{block}.attn_k.bias"), &[keys], F32);
+            add(&format!("blk.{block}.attn_v.bias"), &[keys], F32);
+        }
+        if ["qwen3", "gemma3"].contains(&architecture) {
+            add(&name("attn_q_norm"), &[HEAD_WIDTH], F32);
+            add(&name("attn_k_norm"), &[HEAD_WIDTH], F32);
+        }
+        if architecture == "gemma3" {
+            add(&name("post_attention_norm"), &[WIDTH], F32);
+            add(&name("post_ffw_norm"), &[WIDTH], F32);
+        }
     }
     add("output_norm.weight", &[WIDTH], F32);
     add("output.weight", &[vocabulary, WIDTH], kind);

@@ -242,10 +242,64 @@ fn with_a_token_only_its_bearers_are_answered_and_no_log_shows_it() {
     };
     let (worker, port) = command.serve();
     assert_eq!(get(port, "/v1/health").0, 401);
-    let request = "GET /v1/health HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\
+    let request = "GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                    Authorization: Bearer s3cret-t0ken\r\n\r\n";
     assert_eq!(answer(send(port, request)).0, 200);
     assert!(!worker.log.join("\n").contains("s3cret"));
+}
+
+/// More clients than a process may have descriptors, all of them idle: others are answered, and the
+/// hive hears that the worker lives.
+#[cfg(target_os = "linux")]
+#[test]
+fn idle_connections_take_neither_health_nor_heartbeats() {
+    use std::net::TcpStream;
+
+    let hive = Hive::start(true);
+    let command = WorkerCommand {
+        hive_url: hive.url.clone(),
+        more: vec!["--heartbeat-interval", "0.2"],
+        descriptors: Some(64),
+        ..WorkerCommand::default()
+    };
+    let (mut worker, port) = command.serve();
+    let crowd: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
+        .collect();
+    assert_eq!(get(port, "/v1/health").0, 200);
+    let beats = hive.beats.try_iter().count();
+    for _ in 0..3 {
+        let sequence = hive.next()["sequence"].as_u64().unwrap();
+        assert!(sequence > beats as u64);
+    }
+    let (status, text) = answer(infer(port, &json!({"prompt": "Hello", "max_tokens": 3})));
+    assert_eq!(status, 200, "{text}");
+    worker.signal("TERM");
+    assert!(worker.wait().success());
+    let warnings = worker.log.iter().filter(|line| line.contains("[WARN]"));
+    let warnings: Vec<_> = warnings.collect();
+    assert!(!warnings.is_empty() && warnings.len() < 4, "{warnings:#?}");
+    drop(crowd);
+}
+
+/// Clients try `::1` or 127.0.0.1 first, each as it likes.
+#[test]
+fn localhost_is_both_of_its_addresses() {
+    let command = WorkerCommand {
+        more: vec!["--host", "localhost"],
+        ..WorkerCommand::default()
+    };
+    let (worker, port) = command.serve();
+    assert_eq!(get(port, "/v1/health").0, 200);
+    let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    let log = worker.log.join("\n");
+    assert_eq!(log.contains(&format!("[::1]:{port}")), has_ipv6, "{log}");
+    if has_ipv6 {
+        let mut stream = std::net::TcpStream::connect(("::1", port)).unwrap();
+        let request = "GET /v1/health HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        assert_eq!(answer(stream).0, 200);
+    }
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct WorkerCommand {
     pub hive_url: String,
     pub more: Vec<&'static str>,
     pub token: Option<&'static str>,
+    /// As many file descriptors as it may have, where the system can be told.
+    pub descriptors: Option<u32>,
 }
 
 impl Default for WorkerCommand {
@@ -57,6 +59,7 @@ impl Default for WorkerCommand {
             hive_url: "http://127.0.0.1:9".to_owned(),
             more: Vec::new(),
             token: None,
+            descriptors: None,
         }
     }
 }
@@ -64,7 +67,16 @@ impl Default for WorkerCommand {
 impl WorkerCommand {
     /// Starts it without waiting for anything.
     pub fn spawn(self) -> WorkerProcess {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_llm-worker-rbee"));
+        let program = env!("CARGO_BIN_EXE_llm-worker-rbee");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, program]);
+                shell
+            }
+        };
         command
             .args(["--worker-id", "w-1", "--model-ref", "embedded:tiny"])
             .args(["--backend", self.backend, "--device", self.device])
@@ -211,7 +223,7 @@ pub fn get(port: u16, path: &str) -> (u16, Value) {
 
 /// The same; `None` where nobody is there any more.
 pub fn try_get(port: u16, path: &str) -> Option<(u16, Value)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let (status, body) = try_answer(try_send(port, &request).ok()?)?;
     Some((status, serde_json::from_str(&body).unwrap()))
 }
@@ -225,7 +237,7 @@ pub fn infer(port: u16, body: &Value) -> TcpStream {
 pub fn try_infer(port: u16, body: &Value) -> Option<TcpStream> {
     let body = body.to_string();
     let request = format!(
-        "POST /v1/inference HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\
+        "POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -263,7 +275,7 @@ fn read_head(stream: &mut TcpStream) {
 /// A hive that takes every beat, answers it or not, and hands it on.
 pub struct Hive {
     pub url: String,
-    beats: mpsc::Receiver<Value>,
+    pub beats: mpsc::Receiver<Value>,
 }
 
 impl Hive {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use llm_worker_rbee::auth::ApiToken;
 use llm_worker_rbee::engine::{
-    Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, SubmitError,
-    Timings,
+    Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, Prompt,
+    SubmitError, Timings, TokenLogprob,
 };
 use llm_worker_rbee::routes::app;
-use llm_worker_rbee::server::Server;
+use llm_worker_rbee::server::{Limits, Server};
 use llm_worker_rbee::state::{StateChanges, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,6 +33,8 @@ pub struct ScriptedEngine {
     pub capacity: usize,
     /// Generations that are neither finished nor cancelled.
     pub alive: watch::Sender<usize>,
+    /// Why it can't go on, once a test says so.
+    pub failure: watch::Sender<Option<String>>,
 }
 
 impl Default for ScriptedEngine {
@@ -43,6 +45,7 @@ impl Default for ScriptedEngine {
             context_length: 4096,
             capacity: 64,
             alive: watch::Sender::new(0),
+            failure: watch::Sender::new(None),
         }
     }
 }
@@ -61,7 +64,8 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        let prompt_tokens = request.prompt.split(' ').count() as u32;
+        let prompt = text_of(&request);
+        let prompt_tokens = prompt.split(' ').count() as u32;
         if prompt_tokens + request.max_tokens > self.context_length {
             return Err(SubmitError::ContextLengthExceeded {
                 prompt_tokens,
@@ -69,7 +73,7 @@ impl Engine for ScriptedEngine {
                 context_length: self.context_length,
             });
         }
-        match request.prompt.as_str() {
+        match prompt {
             "panic" => panic!("the script says so"),
             "stopped" => return Err(SubmitError::Stopped),
             _ => {}
@@ -97,6 +101,30 @@ impl Engine for ScriptedEngine {
         });
         Ok(Generation { events })
     }
+
+    fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+}
+
+/// The HTTP side only ever sends text.
+fn text_of(request: &GenerationRequest) -> &str {
+    match &request.prompt {
+        Prompt::Text(text) => text,
+        Prompt::Tokens(tokens) => panic!("{tokens:?} came instead of text"),
+    }
+}
+
+fn token_event(index: u32, text: String) -> GenerationEvent {
+    GenerationEvent::Token {
+        index,
+        text,
+        chosen: TokenLogprob {
+            token: index,
+            logprob: -0.5,
+        },
+        top: Vec::new(),
+    }
 }
 
 async fn speak(
@@ -108,10 +136,16 @@ async fn speak(
 ) {
     tokio::time::sleep(prefill).await;
     for index in 0..request.max_tokens {
-        tokio::time::sleep(pace).await;
-        let text = format!("w{index}\n");
-        let _ = sender.send(GenerationEvent::Token { index, text }).await;
-        match request.prompt.as_str() {
+        // Even no time at all would be a tick of the timer.
+        if !pace.is_zero() {
+            tokio::time::sleep(pace).await;
+        }
+        let text = match text_of(&request) {
+            "wordy" => "w".repeat(4096),
+            _ => format!("w{index}\n"),
+        };
+        let _ = sender.send(token_event(index, text)).await;
+        match text_of(&request) {
             "fail" => {
                 let failed = GenerationEvent::Failed("out of memory".to_owned());
                 let _ = sender.send(failed).await;
@@ -123,6 +157,7 @@ async fn speak(
     }
     let completion = Completion {
         prompt_tokens,
+        cached_tokens: 0,
         completion_tokens: request.max_tokens,
         finish_reason: FinishReason::Length,
         timings: Timings::default(),
@@ -138,15 +173,33 @@ pub struct Served {
     pub server: Server,
 }
 
+impl Served {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.addresses()[0]
+    }
+}
+
 /// Serves the engine on a free port.
 pub async fn serve(engine: ScriptedEngine, token: Option<ApiToken>) -> Served {
+    serve_within(engine, token, Limits::of_this_process()).await
+}
+
+/// The same within limits that a test can wait for.
+pub async fn serve_within(
+    engine: ScriptedEngine,
+    token: Option<ApiToken>,
+    limits: Limits,
+) -> Served {
     let engine = Arc::new(engine);
     let (worker, changes) = Worker::new("test-worker");
     worker.serve_with(engine.clone());
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(address, app(worker.clone(), token))
+    let server = Server::start(&[address], app(worker.clone(), token), limits)
         .await
         .unwrap();
+    let watched = worker.clone();
+    tokio::spawn(async move { watched.watch_engine().await });
     Served {
         engine,
         worker,
@@ -158,7 +211,7 @@ pub async fn serve(engine: ScriptedEngine, token: Option<ApiToken>) -> Served {
 /// A request as it goes over the wire; the connection closes after the answer.
 pub fn inference(body: &str) -> String {
     format!(
-        "POST /v1/inference HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\
+        "POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )

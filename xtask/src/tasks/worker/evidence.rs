@@ -10,6 +10,7 @@ use crate::tasks::worker::mode::matrix::Step;
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::record::matrix::summary::RunSummary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 use crate::tasks::worker::record::replay;
 use crate::tasks::worker::reporter::file;
 use crate::tasks::worker::reporter::file::FileReport;
@@ -18,7 +19,7 @@ use crate::tasks::worker::reporter::github::{Annotations, StepSummary};
 use crate::tasks::worker::reporter::human;
 use crate::tasks::worker::reporter::human::Human;
 use crate::tasks::worker::reporter::json::JsonLines;
-use crate::tasks::worker::reporter::{ReportKind, Reporter, document, matrix};
+use crate::tasks::worker::reporter::{Reporter, document, matrix};
 
 /// The recording in a run's folder.
 const EVENTS: &str = "events.jsonl";
@@ -148,7 +149,7 @@ pub fn show_step(config: &WorkerTestConfig, step: &Step<'_>) {
         Step::Begins(backend) => human::matrix::heading(backend.as_str()),
         Step::Skipped(backend, reason) => human::matrix::skipped(backend.as_str(), reason),
     };
-    if config.format == Format::Human && config.verbosity != human::Verbosity::Quiet {
+    if config.format == Format::Human && config.verbosity != Verbosity::Quiet {
         // A terminal that is gone can't be told.
         let _ = human::matrix::print(&lines);
     }

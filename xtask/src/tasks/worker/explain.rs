@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn a_check_is_listed_once_and_explained_with_its_option() {
-        let list = TableQuery::List.answer(&[ROW]).unwrap();
+        let list = TableQuery::List
+            .answer(&[ROW], |_| String::from("curl"))
+            .unwrap();
         assert_eq!(
             list.matches("  bench.sweep_*  must    answers * streams\n")
                 .count(),
@@ -98,11 +100,11 @@ mod tests {
             "{list}"
         );
         let about = TableQuery::About(String::from("bench.sweep_4"));
-        let about = about.answer(&[ROW]).unwrap();
+        let about = about.answer(&[ROW], |_| String::from("curl")).unwrap();
         assert!(about.contains(ROW.explanation), "{about}");
         assert!(
             TableQuery::About(String::from("nothing"))
-                .answer(&[ROW])
+                .answer(&[ROW], |_| String::from("curl"))
                 .is_err()
         );
     }

@@ -1,20 +1,23 @@
 //! `worker:mutants`: tests the tester. A faulty worker breaks one promise at a time, and each time
 //! the check that guards the promise has to fail, and nobody else may be blamed.
 
+pub mod config;
 mod table;
 mod trial;
 
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::config::MutantsConfig;
 use self::table::{Expectation, FaultTable, Judgement, NO_FAULT};
 use self::trial::Laboratory;
 use crate::tasks::worker::plan;
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
 
@@ -23,23 +26,7 @@ const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";
 const TABLE: &str = "xtask/tests/faults.toml";
 
 /// Runs mostly wait: so many a core keep it busy without making them late.
-const RUNS_PER_CORE: usize = 4;
-
-/// What was asked for.
-#[derive(Debug, Clone)]
-pub struct MutantsConfig {
-    /// Globs over faults: only these; all of them where it is empty.
-    pub faults: Vec<String>,
-    /// How many runs at a time; four for each core where it is `None`.
-    pub jobs: Option<usize>,
-    /// Only the isolation suite, as far as it is about one worker, and the check that has to catch
-    /// the fault, instead of everything that runs by default.
-    pub quick: bool,
-    /// One fault for each check, the first that it has to catch, instead of all of them.
-    pub each_check: bool,
-    /// The Python that runs the faulty worker and the mock hive; searched for where it is `None`.
-    pub python: Option<PathBuf>,
-}
+const RUNS_PER_CORE: usize = 3;
 
 /// One fault, tried.
 struct Row {
@@ -53,7 +40,7 @@ struct Row {
 /// Tries the faults and prints the table; gives whether every fault was caught, and caught rightly.
 pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool> {
     ensure!(
-        cfg!(unix),
+        platform::STARTS_SCRIPTS,
         "the faulty worker is a Python script, which this system doesn't start as a program\n  try: Linux, macOS or WSL"
     );
     let python = Python::find(config.python.as_deref())?;
@@ -68,17 +55,11 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     let began = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = config.jobs.unwrap_or(cores * RUNS_PER_CORE);
-    let mut rows = try_all(&laboratory, &wanted, jobs, stop)?;
-    let at_once = count_right(&rows);
-    try_again(&laboratory, &wanted, &mut rows)?;
-    let right = count_right(&rows);
+    let rows = try_all(&laboratory, &wanted, jobs, stop)?;
+    let right = rows.iter().filter(|row| row.judgement.is_right()).count();
     let mut out = stdout().lock();
     let seconds = began.elapsed().as_secs_f64();
-    write!(out, "\n{}", totals(&rows))?;
-    if right > at_once {
-        write!(out, ", {} of them at the second try", right - at_once)?;
-    }
-    writeln!(out, ", in {seconds:.0} s")?;
+    writeln!(out, "\n{}, in {seconds:.0} s", totals(&rows))?;
     if right < rows.len() {
         writeln!(
             out,
@@ -87,10 +68,6 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
         )?;
     }
     Ok(right == rows.len())
-}
-
-fn count_right(rows: &[Row]) -> usize {
-    rows.iter().filter(|row| row.judgement.is_right()).count()
 }
 
 /// "caught 290 / 290, nobody blamed for 23 / 23 without a fault".
@@ -176,26 +153,6 @@ fn try_all(
         }
         Ok(rows)
     })
-}
-
-/// What was wrong is tried once more with the machine to itself: several runs at a time are a load
-/// of their own. A tester that is really wrong is wrong again.
-fn try_again(laboratory: &Laboratory, wanted: &[&Expectation], rows: &mut [Row]) -> Result<()> {
-    let wrong = |row: &Row| !row.judgement.is_right();
-    let width = rows
-        .iter()
-        .filter(|row| wrong(row))
-        .map(|row| row.fault.len())
-        .max();
-    let Some(width) = width else {
-        return Ok(());
-    };
-    writeln!(stdout().lock(), "\nonce more, one at a time:")?;
-    for (row, expectation) in rows.iter_mut().zip(wanted).filter(|(row, _)| wrong(row)) {
-        *row = try_one(laboratory, expectation)?;
-        print(row, width)?;
-    }
-    Ok(())
 }
 
 type Tried = (usize, Result<Row>);

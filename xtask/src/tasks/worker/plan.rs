@@ -137,7 +137,7 @@ fn near(rows: &[&'static CheckInfo], pattern: &str) -> String {
     let distance = |id: &str| {
         let parts = id.split('.').chain([id]);
         parts
-            .map(|part| edits(&word, part))
+            .map(|part| strsim::levenshtein(&word, part))
             .min()
             .unwrap_or(usize::MAX)
     };
@@ -157,22 +157,6 @@ fn near(rows: &[&'static CheckInfo], pattern: &str) -> String {
     } else {
         format!("\n  near: {}\n  try: --list-checks", names.join(", "))
     }
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

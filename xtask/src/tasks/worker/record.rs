@@ -8,6 +8,7 @@ pub mod event;
 pub mod facts;
 pub mod matrix;
 pub mod measure;
+pub mod output;
 pub mod random;
 pub mod redact;
 pub mod replay;

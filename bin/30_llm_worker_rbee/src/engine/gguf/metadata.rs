@@ -1,11 +1,15 @@
 //! The key-value part of a GGUF file, and typed access to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{MAX_NAME_BYTES, Source};
+
+mod list;
+
+pub use list::{Integers, Texts};
 
 /// A value as the file gives it; integers and floats are widened.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +25,9 @@ pub enum Value {
     /// Text, not necessarily UTF-8.
     Text(Vec<u8>),
     /// Many texts.
-    Texts(Vec<Vec<u8>>),
+    Texts(Texts),
     /// Many integers.
-    Integers(Vec<i64>),
+    Integers(Integers),
     /// Many floats.
     Floats(Vec<f32>),
     /// Many truth values.
@@ -81,12 +85,12 @@ impl ScalarType {
 /// What a GGUF file says about itself, by key.
 #[derive(Debug, Default)]
 pub struct Metadata {
-    values: HashMap<String, Value>,
+    values: BTreeMap<String, Value>,
 }
 
 impl Metadata {
     pub(super) fn read<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Self> {
-        let mut values = HashMap::new();
+        let mut values = BTreeMap::new();
         for number in 0..count {
             let key = source
                 .string(MAX_NAME_BYTES)
@@ -97,6 +101,16 @@ impl Metadata {
             }
         }
         Ok(Self { values })
+    }
+
+    /// All keys, in alphabetical order, with their values.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The value of a key, if it is there.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
     }
 
     /// An unsigned integer, if the key is there.
@@ -153,7 +167,7 @@ impl Metadata {
     }
 
     /// Many texts, if the key is there.
-    pub fn texts(&self, key: &str) -> Result<Option<&[Vec<u8>]>> {
+    pub fn texts(&self, key: &str) -> Result<Option<&Texts>> {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Texts(values)) => Ok(Some(values)),
@@ -165,7 +179,7 @@ impl Metadata {
     }
 
     /// Many integers, if the key is there.
-    pub fn integers(&self, key: &str) -> Result<Option<&[i64]>> {
+    pub fn integers(&self, key: &str) -> Result<Option<&Integers>> {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Integers(values)) => Ok(Some(values)),
@@ -192,7 +206,19 @@ impl Metadata {
 }
 
 impl Value {
-    fn describe(&self) -> String {
+    /// A number or a truth value as a number.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Unsigned(value) => Some(*value as f64),
+            Self::Signed(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            Self::Bool(value) => Some(f64::from(u8::from(*value))),
+            _ => None,
+        }
+    }
+
+    /// A scalar as it is; of anything longer, what it is.
+    pub fn describe(&self) -> String {
         match self {
             Self::Unsigned(value) => value.to_string(),
             Self::Signed(value) => value.to_string(),
@@ -233,27 +259,23 @@ fn read_array<R: Read>(source: &mut Source<R>) -> Result<Value> {
     let kind = ScalarType::from_number(number)?;
     let count = source.u64("a list's length")?;
     source.ensure_remaining(count.saturating_mul(kind.least_bytes()), "a list")?;
-    // Collecting from `map` reserves nothing ahead: memory follows what was really read.
     Ok(match kind {
-        ScalarType::Text => Value::Texts(collect(count, || source.bytes(u64::MAX))?),
+        ScalarType::Text => Value::Texts(Texts::read(source, count)?),
         ScalarType::Bool => Value::Bools(collect(count, || read_bool(source))?),
         ScalarType::F32 | ScalarType::F64 => {
             Value::Floats(collect(count, || Ok(read_float(source, kind)? as f32))?)
         }
-        ScalarType::U64 => Value::Integers(collect(count, || {
-            i64::try_from(source.u64("a list")?).context("an integer beyond 64 signed bits")
-        })?),
-        _ => Value::Integers(collect(count, || read_integer(source, kind))?),
+        _ => Value::Integers(Integers::read(source, kind, count)?),
     })
 }
 
-/// Grows with what was really read, instead of by what the file claims.
+/// As many items as the file was found to have room for; none takes more memory than it has bytes
+/// in the file.
 fn collect<T>(count: u64, mut read: impl FnMut() -> Result<T>) -> Result<Vec<T>> {
-    let mut items = Vec::new();
+    let mut items = Vec::with_capacity(usize::try_from(count)?);
     for _ in 0..count {
         items.push(read()?);
     }
-    items.shrink_to_fit();
     Ok(items)
 }
 

@@ -44,13 +44,12 @@ fn what_was_written_is_read_back() {
         assert_eq!(metadata.required_u64("count").unwrap(), 7);
         assert_eq!(metadata.f64("ratio").unwrap(), Some(0.5));
         assert_eq!(metadata.bool("yes").unwrap(), Some(true));
-        assert_eq!(
-            metadata.integers("numbers").unwrap(),
-            Some([1, -2].as_slice())
-        );
+        let numbers = metadata.integers("numbers").unwrap().unwrap();
+        assert_eq!(numbers.iter().collect::<Vec<_>>(), [1, -2]);
         assert_eq!(metadata.floats("floats").unwrap(), Some([0.25].as_slice()));
         let words = metadata.texts("words").unwrap().unwrap();
-        assert_eq!(words, [b"a".to_vec(), b"".to_vec(), b"b c".to_vec()]);
+        let words: Vec<_> = words.iter().collect();
+        assert_eq!(words, [b"a".as_slice(), b"", b"b c"]);
         assert_eq!(metadata.u64("absent").unwrap(), None);
 
         let one = gguf.tensor("one").unwrap().clone();
@@ -218,4 +217,54 @@ fn another_alignment_is_followed() {
     let mut gguf = Gguf::read(Cursor::new(file.build())).unwrap();
     let two = gguf.tensor("two").unwrap().clone();
     assert_eq!(gguf.read_tensor(&two).unwrap(), [9; 34]);
+}
+
+#[test]
+fn integers_of_every_width_keep_their_value() {
+    let list = |kind: u32, values: &[u8]| {
+        let count = values.len() as u64 / [1, 1, 2, 2, 4, 4, 0, 0, 0, 0, 8, 8][kind as usize];
+        [&kind.to_le_bytes(), &count.to_le_bytes()[..], values].concat()
+    };
+    let read = |kind, values: &[u8]| -> Result<Vec<i64>> {
+        let mut file = small();
+        file.entry("list", 9, list(kind, values));
+        let gguf = Gguf::read(Cursor::new(file.build()))?;
+        let integers = gguf.metadata.integers("list")?.unwrap().iter().collect();
+        Ok(integers)
+    };
+    let ones = [0xFF; 8];
+    assert_eq!(read(0, &ones[..2]).unwrap(), [255, 255]);
+    assert_eq!(read(1, &ones[..2]).unwrap(), [-1, -1]);
+    assert_eq!(read(2, &ones[..4]).unwrap(), [65_535, 65_535]);
+    assert_eq!(read(3, &[0xFE, 0xFF]).unwrap(), [-2]);
+    assert_eq!(read(4, &ones[..4]).unwrap(), [i64::from(u32::MAX)]);
+    assert_eq!(read(5, &ones[..4]).unwrap(), [-1]);
+    assert_eq!(read(11, &ones).unwrap(), [-1]);
+    let error = format!("{:#}", read(10, &ones).unwrap_err());
+    assert!(error.contains("beyond 64 signed bits"), "{error}");
+}
+
+#[test]
+fn a_part_of_a_split_model_is_refused_as_what_it_is() {
+    let mut file = small();
+    file.entry("split.no", 2, 0_u16.to_le_bytes().to_vec());
+    file.entry("split.count", 2, 3_u16.to_le_bytes().to_vec());
+    assert!(refusal(&file.build()).contains("is part 1 of 3 of a split model"));
+    file.entry("split.count", 2, 1_u16.to_le_bytes().to_vec());
+    assert!(Gguf::read(Cursor::new(file.build())).is_ok());
+}
+
+/// Whoever opens a pipe waits for somebody to write.
+#[test]
+#[cfg(unix)]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let error = Gguf::open(Path::new("/dev/null")).unwrap_err();
+    assert!(format!("{error:#}").contains("is not a regular file"), "{error:#}");
+    let name = format!("llm-worker-rbee-{}-pipe", std::process::id());
+    let pipe = std::env::temp_dir().join(name);
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo is there").success());
+    let error = Gguf::open(&pipe).unwrap_err();
+    std::fs::remove_file(&pipe).expect("it was just made");
+    assert!(format!("{error:#}").contains("is not a regular file"), "{error:#}");
 }

@@ -1,21 +1,35 @@
 //! Loading a whole file, and what is refused on the way.
 
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::engine::testing::gguf_writer::{CONTEXT, F32, GgufWriter, Q4_0, llama};
+use crate::engine::scheduler::{Model as _, Span};
 use crate::engine::{FinishReason, GenerationEvent};
 
 /// Loads the bytes and, if that works, makes the model say something. Anything but a panic will do.
 fn use_bytes(file: Vec<u8>) -> Result<()> {
-    let (model, tokenizer, _) = assemble(Gguf::read(Cursor::new(file))?, None, &Device::Cpu)?;
-    let mut cache = model.new_cache();
+    let options = LoadOptions {
+        threads: Some(1),
+        ctx_size: Some(100),
+        ..options(PathBuf::new())
+    };
+    let loaded = assemble(Gguf::read(Cursor::new(file))?, &options)?;
+    let (mut model, tokenizer) = (loaded.model, loaded.tokenizer);
     let tokens = tokenizer.encode("the end");
-    model.prefill(&tokens, &mut cache, true)?;
-    model.decode(&tokens[..1], &mut [&mut cache])?;
+    let mut logits = Vec::new();
+    let span = |tokens, start| Span {
+        sequence: 0,
+        tokens,
+        start,
+        pages: &[0],
+        wants_logits: true,
+    };
+    model.forward(&[span(&tokens, 0)], &mut logits)?;
+    model.forward(&[span(&tokens[..1], tokens.len())], &mut logits)?;
     Ok(())
 }
 
@@ -62,13 +76,9 @@ fn refusal(options: &LoadOptions) -> String {
 
 fn generate(engine: &LoadedEngine, prompt: &str, max_tokens: u32) -> (String, FinishReason) {
     let request = GenerationRequest {
-        prompt: prompt.to_owned(),
+        prompt: prompt.into(),
         max_tokens,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        seed: None,
-        stop: Vec::new(),
+        ..GenerationRequest::default()
     };
     let mut generation = engine.submit(request).unwrap();
     let mut text = String::new();
@@ -153,20 +163,17 @@ fn smollm2_gives_the_tokens_that_other_engines_give() {
         println!("skipped: {name} is not under .test-models");
         return;
     };
-    let gguf = Gguf::open(&path).unwrap();
-    let (model, tokenizer, _) = assemble(gguf, None, &Device::Cpu).unwrap();
-    let mut cache = model.new_cache();
-    let prompt = tokenizer.encode("The capital of France is");
-    let mut logits = model.prefill(&prompt, &mut cache, true).unwrap().unwrap();
+    let engine = load(&options(path)).unwrap();
+    let mut generation = engine
+        .submit(GenerationRequest {
+            prompt: "The capital of France is".into(),
+            max_tokens: 6,
+            ..GenerationRequest::default()
+        })
+        .unwrap();
     let mut tokens = Vec::new();
-    while tokens.len() < 6 {
-        let best = (0..)
-            .zip(&logits)
-            .max_by(|left, right| left.1.total_cmp(right.1))
-            .unwrap()
-            .0;
-        tokens.push(best);
-        logits = model.decode(&[best], &mut [&mut cache]).unwrap().remove(0);
+    while let Some(GenerationEvent::Token { chosen, .. }) = generation.events.blocking_recv() {
+        tokens.push(chosen.token);
     }
     assert_eq!(tokens, [7042, 30, 198, 198, 504, 1797]);
 }

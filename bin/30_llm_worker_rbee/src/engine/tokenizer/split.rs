@@ -13,6 +13,11 @@ const LLAMA3_WORDS: &str = concat!(
     r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]",
     r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
 );
+/// As Llama 3 does it, except that each digit is a word of its own.
+const QWEN2_WORDS: &str = concat!(
+    r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]",
+    r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
+);
 
 /// A model family's way to cut a text into words.
 #[derive(Debug)]
@@ -40,9 +45,11 @@ impl Splitter {
             "llama-bpe" | "llama3" | "llama-v3" => {
                 vec![Pattern::new(LLAMA3_WORDS, GiveBack::LastSpaceOfLine)]
             }
+            "qwen2" => vec![Pattern::new(QWEN2_WORDS, GiveBack::LastSpaceOfLine)],
             _ => bail!(
-                "unsupported `tokenizer.ggml.pre` `{pre}`: this worker knows default, gpt-2, \
-                 smollm and llama-bpe"
+                "unsupported `tokenizer.ggml.pre` `{}`: this worker knows default, gpt-2, smollm, \
+                 llama-bpe and qwen2",
+                pre.escape_debug()
             ),
         };
         let llama3 = pre.starts_with("llama");
@@ -160,6 +167,10 @@ mod tests {
         assert_eq!(split("gpt-2", "in 1984!"), ["in", " 1984", "!"]);
         assert_eq!(split("llama-bpe", "in 1984!"), ["in", " ", "198", "4", "!"]);
         assert_eq!(split("default", "in 1984!"), ["in", " ", "198", "4", "!"]);
+        assert_eq!(
+            split("qwen2", "in 1984!"),
+            ["in", " ", "1", "9", "8", "4", "!"]
+        );
     }
 
     #[test]

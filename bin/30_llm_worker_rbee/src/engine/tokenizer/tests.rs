@@ -65,6 +65,38 @@ fn the_begin_token_is_put_first_where_the_model_wants_it() {
 }
 
 #[test]
+fn an_id_of_all_ones_means_that_there_is_no_such_token() {
+    let mut file = byte_level("smollm");
+    file.bool("tokenizer.ggml.add_bos_token", true)
+        .u32("tokenizer.ggml.bos_token_id", u32::MAX)
+        .entry("tokenizer.ggml.eos_token_id", 5, (-1_i32).to_le_bytes().to_vec());
+    let without = tokenizer(&file);
+    assert!(without.encode("").is_empty());
+    assert!(!without.is_end(0));
+    // Even where a vocabulary has such tokens unless it says otherwise.
+    let mut file = scored();
+    file.u32("tokenizer.ggml.bos_token_id", u32::MAX);
+    assert_ne!(tokenizer(&file).encode("and")[0], 1);
+}
+
+#[test]
+fn a_prompt_has_at_least_as_many_tokens_as_its_length_says() {
+    let tokenizer = tokenizer(&byte_level("smollm"));
+    let longest = "<|im_start|>".len();
+    assert_eq!(tokenizer.least_tokens(longest * 1000 + 1), 1001);
+    let prompt = "<|im_start|>the end".repeat(50);
+    assert!(tokenizer.least_tokens(prompt.len()) <= tokenizer.encode(&prompt).len());
+    // Bytes without a token vanish, so that a length says nothing.
+    let mut file = byte_level("smollm");
+    file.texts("tokenizer.ggml.tokens", &["a", "b"])
+        .i32s("tokenizer.ggml.token_type", &[1, 1])
+        .texts::<&str>("tokenizer.ggml.merges", &[])
+        .remove("tokenizer.ggml.bos_token_id")
+        .remove("tokenizer.ggml.eos_token_id");
+    assert_eq!(crate::engine::testing::tokenizer(&file).least_tokens(1 << 20), 1);
+}
+
+#[test]
 fn an_end_token_that_only_its_text_gives_away_ends_too() {
     let mut file = byte_level("smollm");
     file.remove("tokenizer.ggml.eos_token_id");
@@ -91,6 +123,14 @@ fn unusable_vocabularies_are_refused() {
     });
     assert!(text.contains("has 1 entries for"), "{text}");
     let text = refused(|file| {
+        file.bool("tokenizer.ggml.add_space_prefix", true);
+    });
+    assert!(text.contains("add_space_prefix` is true"), "{text}");
+    let text = refused(|file| {
+        file.u32("tokenizer.ggml.new_fangled_option", 1);
+    });
+    assert!(text.contains("new_fangled_option` is 1"), "{text}");
+    let text = refused(|file| {
         file.u32("tokenizer.ggml.eos_token_id", 1 << 30);
     });
     assert!(text.contains("eos_token_id` is 1073741824"), "{text}");
@@ -111,7 +151,10 @@ fn unusable_vocabularies_are_refused() {
 /// The same vocabulary in another implementation, split as smollm is.
 fn other_implementation(file: &GgufWriter) -> tokenizers::Tokenizer {
     let gguf = open(file);
-    let texts = |key| gguf.metadata.texts(key).unwrap().unwrap().to_vec();
+    let texts = |key| -> Vec<Vec<u8>> {
+        let texts = gguf.metadata.texts(key).unwrap().unwrap();
+        texts.iter().map(<[u8]>::to_vec).collect()
+    };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let tokens = texts("tokenizer.ggml.tokens").into_iter().map(text);
     let merges: Vec<_> = texts("tokenizer.ggml.merges")
@@ -194,7 +237,7 @@ fn text_after_a_special_token_gets_a_space_too() {
 
 /// The definition, as slowly as it can be put: the best pair of neighbours first, the leftmost of
 /// equals.
-fn merged_slowly(tokens: &[Vec<u8>], scores: &[f32], text: &str) -> Vec<String> {
+fn merged_slowly(tokens: &Texts, scores: &[f32], text: &str) -> Vec<String> {
     let mut parts: Vec<String> = text.chars().map(String::from).collect();
     loop {
         let candidates = (1..parts.len()).filter_map(|at| {

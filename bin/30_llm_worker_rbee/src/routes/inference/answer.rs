@@ -25,6 +25,13 @@ pub(crate) struct Summary {
 struct Usage {
     prompt_tokens: u32,
     completion_tokens: u32,
+    prompt_tokens_details: PromptTokensDetails,
+}
+
+/// As OpenAI's clients know it.
+#[derive(Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: u32,
 }
 
 #[derive(Serialize)]
@@ -50,6 +57,9 @@ impl From<Completion> for Summary {
             usage: Usage {
                 prompt_tokens: completion.prompt_tokens,
                 completion_tokens: completion.completion_tokens,
+                prompt_tokens_details: PromptTokensDetails {
+                    cached_tokens: completion.cached_tokens,
+                },
             },
             timings: TimingsMs {
                 queue_ms: to_microseconds(queue_ms),

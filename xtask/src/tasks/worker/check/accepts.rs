@@ -11,15 +11,15 @@ use crate::tasks::worker::target::dialect::{GoodInput, InferenceRequest};
 /// Odd and right.
 pub const CHECKS: &[Check] = &[
     Check::contract("accepts.edges", edges)
-        .promise("takes every value that is just inside the bounds")
+        .promise("accepts every value that is just within bounds")
         .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
-        .explanation("Temperature 0 and 2, max_tokens 1, sixteen stop strings and the like; a refusal fails it.")
+        .explanation("Sends temperature 0 and 2, max_tokens 1, sixteen stop strings and the like; fails if one is refused.")
         .by_hand(|by| by.infer("-i", &InferenceRequest { temperature: Some(2.0), ..InferenceRequest::new("Hello", 1) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("accepts.bodies", bodies)
-        .promise("takes a body of exactly 1 MiB, chunked bodies, and a charset beside the content type")
+        .promise("accepts a body of exactly 1 MiB, chunked bodies, and a content type with a charset")
         .quote("The body may be chunked, and at most 1 MiB (1048576 bytes) long.")
-        .explanation("A refusal, or a text that depends on how the body came, fails it.")
+        .explanation("Fails on a refusal, or if the text depends on how the body was sent.")
         .by_hand(|by| by.infer("-i -H 'Transfer-Encoding: chunked'", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready, Need::Sound]),
 ];

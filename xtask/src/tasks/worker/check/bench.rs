@@ -8,7 +8,7 @@ const BY_HAND: fn(&ByHand) -> String =
     |by| by.stream("-sN", &InferenceRequest::greedy("Hello", 64));
 
 /// What fails a load.
-const EXPLANATION: &str = "A request without an answer, or a stream that breaks a rule, fails it; the figures themselves do not.";
+const EXPLANATION: &str = "Fails if a request gets no answer or a stream is invalid; the figures themselves are not judged.";
 
 /// The loads of `--benchmark`, and the comparison with `--baseline`.
 pub const CHECKS: &[Check] = &[
@@ -17,23 +17,23 @@ pub const CHECKS: &[Check] = &[
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.prefill_*")
-        .promise("answers every request with a prompt of * tokens, by the rules of streams")
+        .promise("answers every request with a prompt of * tokens by a valid stream")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.decode")
-        .promise("answers every request one at a time, by the rules of streams")
+        .promise("answers every request by a valid stream, one request at a time")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.sweep_*")
-        .promise("answers every request from * streams at once, by the rules of streams")
+        .promise("answers every request by a valid stream at concurrency *")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.open_*")
-        .promise("answers every request of a Poisson process at */s, by the rules of streams")
+        .promise("answers every request by a valid stream when requests arrive as a Poisson process at */s")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.baseline")
         .promise("is no slower than the baseline that it is compared with")
-        .explanation("A median that is worse than the one kept with --save-baseline by more than --floor and its 99 % interval fails it.")
+        .explanation("Fails if a median is worse than the one saved with --save-baseline by more than --floor and its 99 % interval.")
         .by_hand(BY_HAND),
 ];

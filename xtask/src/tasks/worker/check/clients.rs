@@ -8,12 +8,16 @@ use super::apart::{LATENESS, answers_as_ever, ready_companion};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::RawConnection;
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::InferenceRequest;
 
 /// How many connections do nothing.
 const IDLE_CONNECTIONS: usize = 200;
+
+/// How many files a process needs besides its connections.
+const OTHER_FILES: u64 = 100;
 
 /// How many clients send slowly at once.
 const SLOW_SENDERS: usize = 8;
@@ -24,27 +28,27 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 /// Clients that are a burden.
 pub const CHECKS: &[Check] = &[
     Check::resilience("clients.slow_reader", slow_reader)
-        .promise("lets nobody wait for a client that reads its stream slowly")
+        .promise("keeps serving others while a client reads its stream slowly")
         .quote(CONTRACT_LEAVE)
-        .explanation("A client with a tiny buffer doesn't read its stream; a late or other answer for others, or a stream that isn't whole when it is read at last, fails it.")
+        .explanation("A client with a tiny buffer stops reading; fails if others get a late or wrong answer, or if the stream is incomplete once it is read.")
         .by_hand(|by| by.stream("-N --limit-rate 100", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("clients.slow_sender", slow_sender)
-        .promise("lets nobody wait for clients that send their requests byte by byte")
+        .promise("keeps serving others while clients send their requests byte by byte")
         .quote(CONTRACT_HEALTH)
-        .explanation("Eight requests are sent byte by byte; a late answer to a good one meanwhile, or a wrong answer to those eight, fails it.")
+        .explanation("Sends eight requests byte by byte; fails if a normal request is answered late meanwhile, or if one of the eight gets a wrong answer.")
         .by_hand(|by| by.infer("--limit-rate 20", &InferenceRequest::new("Hello", 5)))
         .needs(&[Need::Ready]),
     Check::resilience("clients.idle_connections", idle_connections)
-        .promise("serves as ever while 200 connections are open that ask for nothing")
+        .promise("keeps serving while 200 idle connections are open")
         .quote(CONTRACT_HEALTH)
-        .explanation("200 connections are opened and left alone; a connection that is refused, a process that ends or a late answer fails it.")
+        .explanation("Opens 200 connections and sends nothing; fails if a connection is refused, the process ends or an answer is late.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready]),
     Check::resilience("clients.half_requests", half_requests)
-        .promise("takes no harm from clients that hang up within their request")
+        .promise("survives clients that hang up in the middle of a request")
         .quote(CONTRACT_HEALTH)
-        .explanation("Requests are cut off in the head, in the body and in a chunk, with a FIN and with a RST; a worker that doesn't answer as before fails it.")
+        .explanation("Cuts requests off in the head, the body and a chunk, by FIN and by RST; fails if the worker doesn't answer as before.")
         .by_hand(|by| by.half_a_line())
         .needs(&[Need::Ready]),
 ];
@@ -116,6 +120,13 @@ fn slow_sender(subject: &Subject) -> Result<Evidence> {
 }
 
 fn idle_connections(subject: &Subject) -> Result<Evidence> {
+    let needed = IDLE_CONNECTIONS as u64 + OTHER_FILES;
+    // The worker inherits this limit, and a worker can't do more than it allows.
+    let allowed = platform::allow_open_files(needed);
+    anyhow::ensure!(
+        allowed >= needed,
+        "a process here may open {allowed} files, and {needed} are needed\n  try: ulimit -n {needed}"
+    );
     let (auxiliary, pace) = ready_companion(subject, "idle-connections", &[])?;
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {

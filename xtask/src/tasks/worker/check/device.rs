@@ -14,17 +14,17 @@ use crate::tasks::worker::target::device::{DeviceObservation, Devices, Use, told
 
 /// While the worker lives.
 pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
-        .promise("computes on the device that it was asked for, and says which one that is")
+        .promise("computes on the requested device, and logs which one that is")
         .quote("With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.")
-        .explanation("nvidia-smi has to list the worker's process (in a container: more memory taken than before its start), and a log line has to hold a device's name; --backend cuda only.")
+        .explanation("Fails unless nvidia-smi lists the worker's process (in a container: unless used memory has risen since its start) and the log names the device; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
         .needs(&[Need::Ready, Need::Device])];
 
 /// After its end.
 pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
-        .promise("gives the device's memory back when it ends")
+        .promise("frees the device's memory when it ends")
         .quote("When it has ended, that memory is free.")
-        .explanation("After the worker's end nvidia-smi must not list its process any more, or what memory it took must be free; --backend cuda only.")
+        .explanation("Fails if nvidia-smi still lists the process after its end, or if its memory is not free again; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
         .needs(&[Need::Device])
         .at(Phase::End)];

@@ -37,39 +37,39 @@ const BETWEEN_SIGNALS: Duration = Duration::from_millis(300);
 /// Ways to stop.
 pub const CHECKS: &[Check] = &[
     Check::resilience("drain.finishes", finishes)
-        .promise("finishes the stream that runs when it is asked to stop, and exits with 0")
+        .promise("finishes a running stream when it is asked to stop, and exits with 0")
         .quote(STOPPING)
-        .explanation("SIGTERM comes after the first token; a stream that isn't whole, another exit status or a last beat other than Draining fails it.")
+        .explanation("Sends SIGTERM after the first token; fails if the stream is incomplete, the exit status isn't 0, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.refuses", refuses)
-        .promise("says that it is draining, and takes nothing new, while it finishes what runs")
+        .promise("reports that it is draining, and accepts nothing new, while it finishes what is running")
         .quote(STOPPING)
-        .explanation("SIGTERM comes while a stream runs; ready other than 503 draining, health other than draining or an inference that isn't refused with 503 not_ready fails it.")
+        .explanation("Sends SIGTERM during a stream; fails unless ready says 503 draining, health says draining and new inference is refused with 503 not_ready.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
     Check::resilience("drain.deadline", deadline)
-        .promise("ends when --drain-timeout is over, and tells its clients")
+        .promise("ends when --drain-timeout is over, and tells its clients so")
         .quote(STOPPING)
-        .explanation("With --drain-timeout 1 and long streams a process that lives on, another exit status than 0 or a stream without a last event fails it.")
+        .explanation("Stops a worker with --drain-timeout 1 during long streams; fails if the process lives on, its exit status isn't 0, or a stream has no last event.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.second_signal", second_signal)
         .promise("ends at once when it is asked to stop a second time")
         .quote("A second signal ends the worker at once.")
-        .explanation("SIGTERM comes twice while long streams run; a process that lives on fails it.")
+        .explanation("Sends SIGTERM twice during long streams; fails if the process lives on.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.interrupt", interrupt)
-        .promise("stops in the same orderly way when Ctrl-C asks it to")
+        .promise("stops in the same orderly way on Ctrl-C")
         .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
-        .explanation("SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.")
+        .explanation("Sends SIGINT to an idle worker; fails if the exit status isn't 0 or the last heartbeat isn't Draining.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals]),
     Check::resilience("drain.while_loading", while_loading)
-        .promise("stops in the same orderly way while its model is loading")
+        .promise("stops in the same orderly way while it is loading its model")
         .quote(STOPPING)
-        .explanation("SIGTERM comes as soon as the port answers; a process that lives on or another exit status than 0 fails it.")
+        .explanation("Sends SIGTERM as soon as the port answers; fails if the process lives on or its exit status isn't 0.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
 ];

@@ -11,7 +11,7 @@ pub const CHECKS: &[Check] = &[
     Check::isolation("health.answers", answers)
         .promise("says that it is healthy, that its model is loaded, and who it is")
         .quote(r#"200 as long as the process lives: `{"status":"healthy","model_loaded":true,"worker_id":"..."}`."#)
-        .explanation("A status other than healthy, a model that isn't loaded or another worker_id than it was given fails it.")
+        .explanation("Fails unless status is healthy, model_loaded is true and worker_id is the one that the worker was given.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready]),
 ];

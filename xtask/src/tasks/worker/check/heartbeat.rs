@@ -18,39 +18,39 @@ use crate::tasks::worker::target::other_start::OtherStart;
 /// Heartbeats of the worker under test, and the default of another.
 pub const CHECKS: &[Check] = &[
     Check::isolation("heartbeat.first", first_beat)
-        .promise("sends its first heartbeat as soon as it runs")
+        .promise("sends its first heartbeat as soon as it starts")
         .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
-        .explanation("No heartbeat within a second of the process's start fails it.")
+        .explanation("Fails if no heartbeat arrives within a second of the process's start.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.states", state_changes)
-        .promise("tells the hive at once that it became busy, and ready again")
+        .promise("tells the hive at once when it becomes busy, and when it is ready again")
         .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
-        .explanation("A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.")
+        .explanation("Sends a request; fails if no heartbeat says Busy during it, or none says Ready right after it.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.periodic", periodic)
-        .promise("beats once every interval, neither late nor more often")
+        .promise("sends one heartbeat each interval, neither late nor more often")
         .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
-        .explanation("A gap that is too long, or another beat within an interval without a change of state, fails it.")
+        .explanation("Fails if a heartbeat is late, or if there is an extra one without a change of state.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.payload", payload)
-        .promise("sends whole, well-formed heartbeats whose sequence rises by one")
+        .promise("sends complete, well-formed heartbeats whose sequence rises by one")
         .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
-        .explanation("A missing or malformed field, a gap in the sequence or a wrong time fails it.")
+        .explanation("Fails on a missing or malformed field, a gap in the sequence or a wrong timestamp.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.identity", identity)
-        .promise("sends heartbeats that say who it is and what it runs")
+        .promise("identifies itself and its model correctly in heartbeats")
         .quote(r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#)
-        .explanation("A field that differs from what the worker was started with fails it.")
+        .explanation("Fails if a field differs from what the worker was started with.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.default_interval", default_interval)
-        .promise("beats every 30 s where nothing else was asked for")
+        .promise("sends a heartbeat every 30 s by default")
         .quote("`[--heartbeat-interval SECONDS (30)]`.")
-        .explanation("A worker started without the option whose first heartbeat names another interval than 30 fails it.")
+        .explanation("Starts a worker without the option; fails if its first heartbeat names an interval other than 30.")
         .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
@@ -101,9 +101,9 @@ const CLOCK_LIMIT_S: i64 = 60;
 
 /// All heartbeats once more, when everything else has been tried.
 pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
-        .promise("goes on beating as promised after all that it was given")
+        .promise("keeps sending correct heartbeats after everything that it was given")
         .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
-        .explanation("Payload, identity and pace of all heartbeats since the start; what fails the checks of each, or silence at the end, fails it.")
+        .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, or if there are none at the end.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];
 
@@ -138,7 +138,7 @@ fn state_changes(subject: &Subject) -> Result<Evidence> {
     for _ in 0..CHANGE_ATTEMPTS {
         late_ms = late_ms.min(lateness_of_changes(subject)?);
         if late_ms <= CHANGE_LIMIT_MS {
-            return Ok(format!("Busy and Ready {late_ms:.0} ms late at most"));
+            return Ok(format!("Busy and Ready, max lateness {late_ms:.0} ms"));
         }
     }
     let place = "heartbeats during a request";
@@ -202,7 +202,7 @@ fn periodic(subject: &Subject) -> Result<Evidence> {
     ensure_not_too_often(&beats, interval_ms)?;
     let Some(mismatch) = late_beat(subject, 0, ONCE_LATE)? else {
         return Ok(format!(
-            "{} beats, {:.0} ms late at most",
+            "{} heartbeats, max lateness {:.0} ms",
             beats.len(),
             latest_ms(subject)?
         ));
@@ -236,7 +236,7 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
         format!("none for {silent_ms:.0} ms"),
     )?;
     Ok(format!(
-        "{} beats, {latest_ms:.0} ms late at most",
+        "{} heartbeats, max lateness {latest_ms:.0} ms",
         beats.len()
     ))
 }

@@ -31,39 +31,39 @@ const ELSEWHERE: &str = "/elsewhere";
 /// What a hive may do to its workers.
 pub const CHECKS: &[Check] = &[
     Check::resilience("hive.absent_at_start", absent_at_start)
-        .promise("becomes ready and works without a hive, and beats once there is one")
+        .promise("becomes ready and serves without a hive, and sends heartbeats once there is one")
         .quote(NEVER_HELD_UP)
-        .explanation("The worker starts while its hive refuses connections; not being ready, another answer or no beat within an interval of the hive's coming fails it.")
+        .explanation("Starts the worker while its hive refuses connections; fails if it isn't ready, an answer differs, or no heartbeat arrives within an interval of the hive's start.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::resilience("hive.answers_errors", answers_500)
-        .promise("works and goes on beating when its hive answers 500")
+        .promise("keeps serving and sending heartbeats while its hive answers 500")
         .quote(NEVER_HELD_UP)
-        .explanation("The hive answers 500 to at least two beats; an end of the process, another answer or an end of the beats fails it.")
+        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::resilience("hive.hangs", hangs)
-        .promise("answers as quickly as ever while its hive takes beats and doesn't answer")
+        .promise("answers as quickly as before while its hive accepts heartbeats and never answers")
         .quote(NEVER_HELD_UP)
-        .explanation("The hive never answers; an inference that waits for it, or a worker that waits for longer than 5 s before it beats again, fails it.")
+        .explanation("Never answers a heartbeat; fails if an inference waits for the hive, or if the next heartbeat takes more than 5 s longer.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 5)))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::resilience("hive.hangs_up", hangs_up)
-        .promise("works and goes on beating when its hive hangs up on it")
+        .promise("keeps serving and sending heartbeats while its hive hangs up on it")
         .quote(NEVER_HELD_UP)
-        .explanation("The hive closes the connection without an answer to at least two beats; an end of the process, another answer or an end of the beats fails it.")
+        .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::resilience("hive.redirects", redirects)
-        .promise("follows no redirect of its hive")
+        .promise("doesn't follow redirects of its hive")
         .quote("Redirects are not followed.")
-        .explanation("The hive answers 307 with another place; a request to that place, or an end of the beats, fails it.")
+        .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::resilience("hive.returns", returns)
-        .promise("resumes its beats within an interval of its hive's return, without a burst")
+        .promise("resumes heartbeats within an interval of its hive's return, without a burst")
         .quote(NEVER_HELD_UP)
-        .explanation("The hive refuses connections for five intervals and comes back; no beat within one interval, more than two at once or a sequence that doesn't rise fails it.")
+        .explanation("Refuses connections for five intervals; fails if no heartbeat arrives within an interval of the return, more than two arrive at once, or the sequence doesn't rise.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];

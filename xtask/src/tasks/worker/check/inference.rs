@@ -10,26 +10,51 @@ use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceR
 /// The sample prompt, answered in one piece.
 pub const CHECKS: &[Check] = &[
     Check::isolation("inference.answers", answers)
-        .promise("answers a prompt with text, true token counts and a finish reason")
+        .promise("answers a prompt with text, correct token counts and a finish reason")
         .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
-        .explanation("No text, no tokens, counts that disagree, or `length` before max_tokens fails it.")
+        .explanation("Fails if there is no text, there are no tokens, counts disagree, or the reason is `length` before max_tokens.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello, how are you?", 20)))
         .needs(&[Need::Ready]),
 ];
 
+/// Prompts after which a model has something to say.
+const OTHER_PROMPTS: [&str; 3] = [
+    "Once upon a time",
+    "The capital of France is",
+    "Hello, how are you?",
+];
+
 fn answers(subject: &Subject) -> Result<Evidence> {
-    let request = sample_request(subject);
-    let completion = subject.infer(&request)?;
+    let (request, completion) = telling_answer(subject)?;
     let text = completion.text.clone().unwrap_or_default();
     ensure_kept(!text.is_empty(), "inference, `text`", "some text", "none")?;
     adds_up(&completion, &request)?;
     Ok(format!("{} tokens", completion.tokens()?))
 }
 
-/// The sample prompt, greedy, so that asking twice may be compared.
-pub fn sample_request(subject: &Subject) -> InferenceRequest {
+/// The sample prompt, greedy, so that asking twice may be compared, and its answer. A model may end at
+/// once after a prompt, and hardly after all of these: then the first is the one to judge.
+pub fn telling_answer(subject: &Subject) -> Result<(InferenceRequest, Completion)> {
     let config = subject.context.config;
-    InferenceRequest::greedy(&config.prompt, config.max_tokens)
+    let ask = |prompt: &str| {
+        let request = InferenceRequest::greedy(prompt, config.max_tokens);
+        let completion = subject.infer(&request)?;
+        anyhow::Ok((request, completion))
+    };
+    let first = ask(&config.prompt)?;
+    let ends_at_once = |completion: &Completion| {
+        anyhow::Ok(completion.tokens()? == 0 && completion.finish_reason == FinishReason::Stop)
+    };
+    if !ends_at_once(&first.1)? {
+        return Ok(first);
+    }
+    for prompt in OTHER_PROMPTS {
+        let other = ask(prompt)?;
+        if !ends_at_once(&other.1)? {
+            return Ok(other);
+        }
+    }
+    Ok(first)
 }
 
 /// Counts agree with each other, with what was asked for, and with the reason of the end.

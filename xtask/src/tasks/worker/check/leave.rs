@@ -47,44 +47,68 @@ const QUIET_SHARE: f64 = 0.3;
 /// Clients that go away.
 pub const CHECKS: &[Check] = &[
     Check::resilience("leave.fin", |subject| leave_in_decode(subject, "leave-fin", Departure::Fin))
-        .promise("stops generating within a second for clients that closed their streams")
+        .promise("stops generating within a second when clients close their streams")
         .quote(CONTRACT)
-        .explanation("A crowd of streams is closed after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.")
+        .explanation("Closes a crowd of streams after the first token; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("leave.rst", |subject| leave_in_decode(subject, "leave-rst", Departure::Reset))
-        .promise("stops generating within a second for clients that reset their connections")
+        .promise("stops generating within a second when clients reset their connections")
         .quote(CONTRACT)
-        .explanation("A crowd of streams is reset after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.")
+        .explanation("Resets a crowd of streams after the first token; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
+        .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
+        .promise("stops generating within a second when clients that sent extra bytes leave")
+        .quote(CONTRACT)
+        .explanation("Sends a line break after the body of each of a crowd of streams, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("leave.prefill", leave_in_prefill)
-        .promise("stops within a second for clients that left before their first token")
+        .promise("stops working within a second when clients leave before their first token")
         .quote(CONTRACT)
-        .explanation("A crowd of long prompts is sent and left at once, half with a FIN, half with a RST; a worker that is still at work 2 s afterwards fails it.")
+        .explanation("Sends a crowd of long prompts and leaves at once, half by FIN, half by RST; fails if the worker is still busy 2 s afterwards.")
         .by_hand(|by| by.stream("-m 0.05", &InferenceRequest::new("(a long one)", 100)))
         .needs(&[Need::Ready]),
     Check::resilience("leave.plain", leave_plain)
-        .promise("stops within a second for clients that waited for a whole answer and left")
+        .promise("stops working within a second when clients that wait for a whole answer leave")
         .quote(CONTRACT)
-        .explanation("A crowd of requests without streaming is left while they run; a worker that is still at work 2 s afterwards fails it.")
+        .explanation("Leaves a crowd of requests without streaming while they run; fails if the worker is still busy 2 s afterwards.")
         .by_hand(|by| by.infer("-m 0.5", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("leave.queued", leave_queued)
-        .promise("generates nothing for clients that left while they waited for their turn")
+        .promise("generates nothing for clients that left while they were queued")
         .quote(CONTRACT)
-        .explanation("Of a crowd those without a token leave and the others read to the end; a worker that is still at work 2 s after that fails it.")
+        .explanation("In a crowd, those without a token leave and the others read to the end; fails if the worker is still busy 2 s after that.")
         .by_hand(|by| by.infer("-m 0.2", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("leave.others", leave_beside_others)
-        .promise("goes on for everybody else when a client leaves")
+        .promise("keeps serving everybody else when a client leaves")
         .quote(CONTRACT)
-        .explanation("Clients come and leave beside two that stay; another text for those two, an error or a broken stream fails it.")
+        .explanation("Lets clients come and leave beside two that stay; fails if those two get another text, an error or a broken stream.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 200)))
         .needs(&[Need::Ready]),
 ];
 
+/// A worker that waits for the end of the connection alone doesn't see it behind bytes that it hasn't
+/// read.
+fn leave_with_extra_bytes(subject: &Subject) -> Result<Evidence> {
+    leave_after(subject, "leave-extra-bytes", |mut stream| {
+        stream.send_more(b"\r\n")?;
+        stream.leave(Departure::Fin)
+    })
+}
+
 fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
+    leave_after(subject, name, |stream| stream.leave(how))
+}
+
+/// Lets each of a crowd of streams leave once the first of them has a token.
+fn leave_after(
+    subject: &Subject,
+    name: &str,
+    leave: impl Fn(OpenStream) -> Result<()>,
+) -> Result<Evidence> {
     let (auxiliary, pace) = ready_companion(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
@@ -96,9 +120,7 @@ fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evid
         format!("{first:?}"),
     )?;
     let busy = cores_used(&auxiliary)?;
-    for stream in streams {
-        stream.leave(how)?;
-    }
+    streams.into_iter().try_for_each(leave)?;
     settle(&auxiliary, pace, idle, busy)
 }
 

@@ -14,21 +14,21 @@ use crate::tasks::worker::target::Subject;
 pub const LIVES: &str = "lifecycle.lives";
 
 /// After everything that is asked of a worker.
-pub const TO_THE_END: &[Check] = &[
-    Check::isolation(LIVES, lives)
-        .promise("lives and answers until it is asked to stop")
-        .quote("200 as long as the process lives.")
-        .explanation("After all other checks the process has to be there and answer health; an end of the process unasked, or silence, fails it.")
-        .by_hand(|by| by.health("-i"))
-        .at(Phase::End),
-];
+pub const TO_THE_END: &[Check] = &[Check::isolation(LIVES, lives)
+    .promise("lives and answers until it is asked to stop")
+    .quote("200 as long as the process lives.")
+    .explanation(
+        "After all other checks, fails if the process has ended unasked or doesn't answer health.",
+    )
+    .by_hand(|by| by.health("-i"))
+    .at(Phase::End)];
 
 /// Last of all.
 pub const AFTERWARDS: &[Check] = &[
     Check::isolation(NO_SURVIVORS, leaves_nobody)
-        .promise("leaves no process and no held port behind when it ends")
+        .promise("leaves no process behind and no port occupied when it ends")
         .quote("The last heartbeat says `Draining`. Exit status 0.")
-        .explanation("After the worker's end a process that it started, in its group or out of it, or a port that is still held fails it; whatever is found is ended.")
+        .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
         .at(Phase::End),
 ];

@@ -76,27 +76,27 @@ struct Work {
 /// Under full load.
 pub const CHECKS: &[Check] = &[
     Check::contract("load.answers", answers)
-        .promise("answers eight clients at a time, or tells them that its queue is full")
+        .promise("answers eight clients at once, or tells them that its queue is full")
         .quote("queue full: 429, with `Retry-After` `queue_full`.")
-        .explanation("Eight clients ask again and again; any answer but a good one or an orderly 429 fails it.")
+        .explanation("Eight clients send requests in a loop; fails on anything but a correct answer or a well-formed 429.")
         .by_hand(|by| by.infer_beside(&InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready]),
     Check::contract("load.health", health)
-        .promise("says within 250 ms that it is healthy while it generates at full load")
+        .promise("answers health within 250 ms under full generation load")
         .quote("In under 250 ms while generation runs at full load.")
-        .explanation("Health is asked for 25 times a second under load; answers that are wrong, or slow more than now and then, fail it.")
+        .explanation("Polls health 25 times a second under load; fails if an answer is wrong, or if more than a few are slow.")
         .by_hand(|by| by.health("-i -m 1"))
         .needs(&[Need::Ready]),
     Check::contract("load.ready", ready)
-        .promise("says that it is ready while it generates and would take more")
+        .promise("stays ready under load as long as it accepts requests")
         .quote("A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.")
-        .explanation("Not ready although every request was taken, or no answer in time, fails it.")
+        .explanation("Fails if it says that it isn't ready although every request was accepted, or if an answer is late.")
         .by_hand(|by| by.ready("-i -m 1"))
         .needs(&[Need::Ready]),
     Check::contract("load.heartbeats", heartbeats)
-        .promise("beats on time while it generates at full load")
+        .promise("sends heartbeats on time under full generation load")
         .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
-        .explanation("A beat under load that is later than that, and that no lateness of our own excuses, fails it.")
+        .explanation("Fails if a heartbeat under load is later than that and our own scheduling jitter doesn't explain it.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];

@@ -27,27 +27,27 @@ const UNDER_WAY_MS: f64 = 10.0;
 /// While the model loads.
 pub const CHECKS: &[Check] = &[
     Check::contract("loading.health", health)
-        .promise("tells in health whether its model is loaded")
+        .promise("reports in health whether its model is loaded")
         .quote("`status` is `loading`, `healthy` or `draining`.")
-        .explanation("A second worker is asked from its first millisecond; loading with a loaded model, healthy without one, or loading after it was ready fails it.")
+        .explanation("Polls a second worker from its start; fails on loading with a loaded model, healthy without one, or loading after it was ready.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
     Check::contract("loading.ready", ready)
-        .promise("says why it isn't ready and when to come back, and is ready when it says so")
+        .promise("says why it isn't ready and when to retry, and is ready when it says so")
         .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
-        .explanation("A second worker is asked from its first millisecond; a malformed 503, or an inference that is refused right after ready said yes, fails it.")
+        .explanation("Polls a second worker from its start; fails on a malformed 503, or if an inference is refused right after ready said true.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
     Check::contract("loading.inference", inference)
-        .promise("refuses an inference while it loads instead of holding it")
+        .promise("refuses inference while it loads instead of holding it")
         .quote("loading or draining: 503, with `Retry-After` `not_ready`.")
-        .explanation("An inference is sent as soon as the port answers; holding it, or another refusal than 503 not_ready with Retry-After, fails it.")
+        .explanation("Sends an inference as soon as the port answers; fails if it is held, or refused with anything but 503 not_ready and Retry-After.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready]),
     Check::contract("loading.heartbeat", heartbeat)
-        .promise("tells the hive that it is loading while it is")
+        .promise("tells the hive that it is loading while it loads")
         .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated) or `Draining`.")
-        .explanation("A heartbeat that says Ready before the worker itself did fails it, and so does one that says Loading after.")
+        .explanation("Fails if a heartbeat says Ready before the worker itself does, or Loading afterwards.")
         .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];

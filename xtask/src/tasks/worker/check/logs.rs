@@ -20,24 +20,24 @@ const MANY_LINES: usize = 40;
 
 /// The log of the worker under test.
 pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
-    .promise("logs one line an event, level first")
+    .promise("logs one line per event, level first")
     .quote("Standard error, one line an event, level first.")
-    .explanation("A line that begins with no level and is no JSON object with one fails it.")
+    .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
     .by_hand(|by| by.worker(&[]))
     .at(Phase::End)];
 
 /// Where logs go, and in which form.
 pub const CHECKS: &[Check] = &[
     Check::contract("logs.on_stderr", on_stderr)
-        .promise("logs on standard error, a line for each event and no more")
+        .promise("logs to standard error, one line per event and no more")
         .quote("Standard error, one line an event, level first.")
-        .explanation("No line on standard error, a log line on standard output, or line after line from a worker that nobody asks for anything fails it.")
+        .explanation("Fails if standard error is empty, standard output has log lines, or an idle worker keeps logging.")
         .by_hand(|by| by.worker(&[]) + " 2>/dev/null")
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("logs.json", json)
         .promise("logs JSON lines when it is asked to")
         .quote("With `--log-format json` each event is a JSON object with `timestamp`, `level` and `message`.")
-        .explanation("A line on standard error that isn't a JSON object with a level fails it.")
+        .explanation("Fails if a line on standard error isn't a JSON object with a level.")
         .by_hand(|by| by.worker(&[("--log-format", "json")]))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
 ];

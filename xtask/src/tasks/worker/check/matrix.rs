@@ -4,6 +4,6 @@ use super::row::Check;
 
 /// The runs of a matrix.
 pub const CHECKS: &[Check] = &[Check::matrix("matrix.completes")
-    .promise("can be tried on every backend that was asked for")
-    .explanation("A backend of --require that this machine or build lacks, a run that could not judge, or a process left behind fails it.")
+    .promise("can be tested on every requested backend")
+    .explanation("Fails if a backend of --require is missing, a run could not judge, or a process was left behind.")
     .by_hand(|_| String::from("cargo xtask worker:test --all-backends --require cpu"))];

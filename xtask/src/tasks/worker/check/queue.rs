@@ -32,13 +32,13 @@ pub const CHECKS: &[Check] = &[
     Check::resilience("queue.refuses", refuses)
         .promise("answers 429 queue_full with Retry-After when its queue is full")
         .quote("queue full: 429, with `Retry-After` `queue_full`.")
-        .explanation("A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.")
+        .explanation("Sends more and more requests to a worker with --max-queue 1; fails if none is refused, or one is refused in another way.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("queue.recovers", recovers)
-        .promise("finishes what it took when its queue was full, and then takes requests again")
+        .promise("finishes what it accepted when its queue was full, and then accepts requests again")
         .quote("After any refused request the same process answers the next good one.")
-        .explanation("After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.")
+        .explanation("After a refusal, reads every accepted stream to its end; fails if one is incomplete, or a later request is refused.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 20)))
         .needs(&[Need::Ready]),
 ];

@@ -9,9 +9,9 @@ use crate::tasks::worker::target::dialect::Readiness;
 
 /// Readiness of a worker that is up.
 pub const CHECKS: &[Check] = &[Check::isolation("ready.answers", answers)
-    .promise("says that it would accept an inference")
+    .promise("reports that it accepts inference")
     .quote(r#"200 `{"ready":true}` while inference is taken."#)
-    .explanation("Any other answer than 200 with ready true fails it.")
+    .explanation("Fails on any answer but 200 with ready true.")
     .by_hand(|by| by.ready("-i"))
     .needs(&[Need::Ready])];
 

@@ -43,7 +43,7 @@ pub fn late_beat(subject: &Subject, seen: usize, excused: f64) -> Result<Option<
     Ok(first.map(|(_, number, late_ms)| {
         Mismatch::new(
             format!("heartbeat #{number}"),
-            format!("{interval_ms:.0} ms after the one before, {tolerance_ms:.0} ms late at most"),
+            format!("{interval_ms:.0} ms after the one before, at most {tolerance_ms:.0} ms late"),
             format!("late by {late_ms:.0} ms"),
         )
     }))

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::judge::Evidence;
 use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::target::Subject;
@@ -174,7 +175,7 @@ impl Need {
             },
             Need::Promised(promise) if subject.dialect().promises(promise) => None,
             Need::Promised(promise) => Some(format!("the protocol has no {}", promise.name())),
-            Need::Signals if cfg!(unix) => None,
+            Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }
     }

@@ -15,9 +15,9 @@ use crate::tasks::worker::target::dialect::BeatState;
 /// The stop.
 pub const CHECKS: &[Check] = &[
     Check::isolation("shutdown.orderly", stops_orderly)
-        .promise("stops when it is asked to: a last heartbeat says so, and it exits with 0")
+        .promise("stops when it is asked to: it sends a last heartbeat and exits with 0")
         .quote("The last heartbeat says `Draining`. Exit status 0.")
-        .explanation("Another exit status, no end within the drain time, or no last heartbeat with state Draining fails it.")
+        .explanation("Fails if the exit status isn't 0, the process outlives the drain time, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; echo $?")
         .needs(&[Need::Ready])
         .at(Phase::End),

@@ -12,7 +12,7 @@ use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartEr
 
 const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
 
-const EXPLANATION: &str = "Serving anyway, exit status 0 or a crash, staying, or anything on stderr but log lines and one line `error: what: cause` fails it.";
+const EXPLANATION: &str = "Fails if it serves anyway, exits with 0, crashes, stays, or writes anything to standard error but log lines and one line `error: what: cause`.";
 
 /// Starts that can't work.
 pub const CHECKS: &[Check] = &[
@@ -35,27 +35,27 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.unsupported_model", |subject| judge(subject, &["unknown architecture", "unknown quantisation"]))
-        .promise("refuses to start with an architecture or a quantisation that nobody knows")
+        .promise("refuses to start with an unknown architecture or quantisation")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "unknown.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.taken_port", |subject| judge(subject, &["taken port"]))
-        .promise("refuses to start on a port that is taken")
+        .promise("refuses to start on a port that is in use")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--port", "19200")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.unknown_backend", |subject| judge(subject, &["unknown backend"]))
-        .promise("refuses to start on a backend that there is not")
+        .promise("refuses to start on an unknown backend")
         .quote(SENTENCE)
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--backend", "abacus")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.absent_backend", |subject| judge(subject, &["metal", "cuda"]))
-        .promise("never computes on the cpu when it was asked for a backend that isn't there")
+        .promise("never falls back to the CPU when the requested backend is missing")
         .quote("It never falls back from one backend to another.")
-        .explanation("--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.")
+        .explanation("Tries --backend metal off macOS, and cuda without an NVIDIA device; fails if it serves anyway, or like the other start errors.")
         .by_hand(|by| by.worker(&[("--backend", "metal")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device"]))
@@ -65,7 +65,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.worker(&[("--device", "4242")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.open_host", |subject| judge(subject, &["open host without a token"]))
-        .promise("refuses to open itself to other machines without a token")
+        .promise("refuses to listen beyond loopback without a token")
         .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))

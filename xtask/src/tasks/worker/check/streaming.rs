@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::inference::{adds_up, sample_request};
+use super::inference::{adds_up, telling_answer};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::target::Subject;
@@ -13,16 +13,16 @@ pub const CHECKS: &[Check] = &[
     Check::isolation("streaming.answers", streams)
         .promise("streams the same text token by token, with exactly one end")
         .quote("The last event is exactly one `event: end` (`data:` is the answer in one piece without its `text`) or one `event: error` (`data:` is an error). Concatenated, the texts equal what the same request answers in one piece.")
-        .explanation("A stream that breaks a rule of streams, or whose text differs from the plain answer's, fails it.")
+        .explanation("Fails if the stream is invalid, or its text differs from the plain answer's.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("Hello, how are you?", 20)))
         .needs(&[Need::Ready]),
 ];
 
 fn streams(subject: &Subject) -> Result<Evidence> {
-    let request = sample_request(subject);
+    let (request, plain) = telling_answer(subject)?;
     let streamed = subject.infer_streamed(&request)?;
     adds_up(&streamed.completion, &request)?;
-    let plain = subject.infer(&request)?.text.unwrap_or_default();
+    let plain = plain.text.unwrap_or_default();
     let text = streamed.text();
     ensure_kept(
         text == plain,

@@ -14,39 +14,39 @@ const STREAM: fn(&ByHand) -> String = |by| by.stream("-sN", &InferenceRequest::g
 pub const CHECKS: &[Check] = &[
     Check::stress("stress.ready")
         .promise("becomes ready beside the others")
-        .explanation("All workers are started together; one that isn't ready within --timeout, or ends, fails it.")
+        .explanation("Starts all workers together; fails if one isn't ready within --timeout, or ends.")
         .by_hand(|by| by.ready("-i")),
     Check::stress("stress.alive")
-        .promise("lives through the load")
+        .promise("survives the load")
         .quote("200 as long as the process lives.")
-        .explanation("A process that ends under load without being asked to fails it.")
+        .explanation("Fails if a process ends under load without being asked to.")
         .by_hand(HEALTH),
     Check::stress("stress.answers")
-        .promise("answers every request by the rules of streams, with the text that each of them gives alone")
+        .promise("answers every request by a valid stream, with the text that it gives alone")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("A request without an answer, a broken stream, or a text other than the worker gave alone fails it; a full queue does not.")
+        .explanation("Fails if a request gets no answer, a stream is invalid, or a text differs from the one given alone; a full queue is no failure.")
         .by_hand(STREAM),
     Check::stress("stress.health")
-        .promise("says within 250 ms, under its own name, that it is healthy while all are under load")
+        .promise("answers health within 250 ms, under its own name, while all are under load")
         .quote("In under 250 ms while generation runs at full load.")
-        .explanation("Another worker_id or status fails it, and so do more than a tenth of slow answers, spread over the load, that our own lateness doesn't explain.")
+        .explanation("Fails on another worker_id or status, or if more than a tenth of the answers, spread over the load, are slow and our own scheduling jitter doesn't explain it.")
         .by_hand(HEALTH),
     Check::stress("stress.beats")
-        .promise("beats on time under its own name and with a sequence of its own while all are under load")
+        .promise("sends heartbeats on time, under its own name and sequence, while all are under load")
         .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
-        .explanation("A beat of nobody's, a sequence that doesn't rise by one, or beats that are late again and again fail it.")
+        .explanation("Fails on a heartbeat of an unknown worker, a sequence that doesn't rise by one, or repeatedly late heartbeats.")
         .by_hand(STREAM),
     Check::stress("stress.fair")
-        .promise("generates at least half as many tokens a second as the fastest of them")
-        .explanation("Tokens are counted while all workers are there; less than half of the fastest worker's fails it.")
+        .promise("generates at least half as many tokens/s as the fastest worker")
+        .explanation("Counts tokens while all workers are up; fails on less than half of the fastest worker's.")
         .by_hand(STREAM),
     Check::stress("stress.killed")
-        .promise("comes back after it was killed, and no other worker minds")
-        .explanation("One worker is killed under load and started again: not being ready, a wrong answer, no heartbeats from 1 on, or a failed request of another worker fails it; --kill-one only.")
+        .promise("recovers after being killed, without affecting other workers")
+        .explanation("Kills one worker under load and starts it again; fails if it isn't ready, answers wrongly, doesn't count its heartbeats from 1, or another worker's request fails; --kill-one only.")
         .by_hand(|_| String::from("kill -KILL PID")),
     Check::stress("stress.leaks")
-        .promise("needs no more memory, files and threads the more it has done")
-        .explanation("Samples over the load are held against the requests and tokens that were answered; a slope whose 99 % interval is above the floor fails it.")
+        .promise("doesn't leak memory, open files or threads")
+        .explanation("Fits samples of each against requests and tokens answered; fails if the 99 % interval of a slope lies above the floor.")
         .by_hand(|_| String::from("grep -E 'VmRSS|Threads' /proc/PID/status; ls /proc/PID/fd | wc -l")),
 ];
 
@@ -55,5 +55,5 @@ pub const AFTERWARDS: &[Check] = &[Check::stress("stress.gone")
     .at(Phase::End)
     .promise("stops when it is asked to, exits with 0, and leaves nothing behind")
     .quote("Exit status 0.")
-    .explanation("Each worker is asked to stop as an orchestrator would; another exit status, no end within the drain time, or a process left behind fails it.")
+    .explanation("Stops each worker as an orchestrator would; fails if an exit status isn't 0, a process outlives the drain time, or something is left behind.")
     .by_hand(|_| String::from("kill -TERM PID"))];

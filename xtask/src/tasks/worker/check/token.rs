@@ -14,19 +14,19 @@ pub const CHECKS: &[Check] = &[
     Check::contract("token.required", required)
         .promise("refuses every request without its token")
         .quote("no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.")
-        .explanation("Health, ready and inference of an open worker without a token, with half of it, more than it, another one, another scheme; anything but 401 fails it.")
+        .explanation("Sends health, ready and inference without the token, with part of it, with more than it, with another one and another scheme; fails on anything but 401.")
         .by_hand(|by| by.health("-i -H 'Authorization: Bearer nonsense'"))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.accepted", accepted)
-        .promise("serves those who have its token")
+        .promise("serves requests with its token")
         .quote("Whenever the variable is set, on loopback too, every request must carry `Authorization: Bearer TOKEN`; health and paths that don't exist are no exceptions.")
-        .explanation("Health, ready and inference with the right token, before and after wrong ones; a refusal fails it.")
+        .explanation("Sends health, ready and inference with the right token, before and after wrong ones; fails if one is refused.")
         .by_hand(|by| by.health("-i -H \"Authorization: Bearer $WORKER_API_TOKEN\""))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.never_logged", never_logged)
-        .promise("never writes its token into its log")
+        .promise("never logs its token")
         .quote("The comparison takes constant time and the token is never logged.")
-        .explanation("A line of the log with the token in it fails it.")
+        .explanation("Fails if a line of the log contains the token.")
         .by_hand(|by| String::from("WORKER_API_TOKEN=secret ") + &by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
 ];

@@ -152,7 +152,14 @@ fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerProcess
         device: launch.device,
         port: launch.port,
         hive_url: launch.hive_url.clone(),
-        command: [program].into_iter().chain(launch.arguments()).collect(),
+        command: std::iter::once(program)
+            .chain(
+                launch
+                    .arguments()
+                    .into_iter()
+                    .map(|argument| argument.to_string_lossy().into_owned()),
+            )
+            .collect(),
         heartbeat_interval_s: launch.heartbeat_interval_secs,
     }));
     let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::MutantsConfig;
+use super::config::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::process::group::{ProcessGroup, Role};

@@ -32,6 +32,12 @@ pub use self::windows::{
     usage, write_launcher,
 };
 
+/// Whether processes can be sent signals.
+pub const HAS_SIGNALS: bool = cfg!(unix);
+
+/// Whether a script whose first line names its interpreter is a program.
+pub const STARTS_SCRIPTS: bool = cfg!(unix);
+
 /// What a group can be told besides its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupSignal {

@@ -1,9 +1,10 @@
 //! The reports of a matrix of runs, and the words that they share. Pure.
 
-use super::{ReportKind, html, junit, markdown, words};
+use super::{html, junit, markdown, words};
 use crate::tasks::worker::record::matrix::agreement::{AGREEMENT_FLOOR_PERCENT, Agreement};
 use crate::tasks::worker::record::matrix::summary::{CheckPart, RunSummary, SummaryVerdict, Word};
 use crate::tasks::worker::record::matrix::{Matrix, Row};
+use crate::tasks::worker::record::output::ReportKind;
 
 /// The reports that a matrix's folder holds.
 pub const KINDS: [ReportKind; 4] = [

@@ -25,6 +25,9 @@ const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 /// How long a command may take to become effective.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 
+/// How often the sink is asked for its clock at the start.
+const CLOCK_SAMPLES: usize = 3;
+
 /// How long the sink may take to stop: it has nothing to finish.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
@@ -47,17 +50,13 @@ struct Received {
     heartbeats: Vec<Heartbeat>,
     /// How many came before those, and are kept no longer.
     forgotten: usize,
-    listening: Option<Listening>,
+    /// Where the sink listens.
+    port: Option<u16>,
+    /// What has to be added to the sink's clock for the run's axis: the least that any line showed,
+    /// since every line was under way for some time, and on a busy machine for long.
+    offset_ms: Option<f64>,
     commands_done: usize,
     errors: Vec<String>,
-}
-
-/// Joins the sink's clock to the run's.
-#[derive(Debug, Clone, Copy)]
-struct Listening {
-    port: u16,
-    sink_s: f64,
-    run_ms: f64,
 }
 
 impl MockHiveServer {
@@ -105,14 +104,17 @@ impl MockHiveServer {
             if let Some(message) = received.errors.first() {
                 bail!("the mock hive {message}\n  try: --hive-port 0 to pick a free one");
             }
-            let listening = received.listening.map(|listening| listening.port);
+            let port = received.port;
             drop(received);
-            if listening.is_none() {
+            if port.is_none() {
                 hive.ensure_alive()?;
             }
-            Ok(listening)
+            Ok(port)
         })?;
         registry::watch_port(hive.port, "the mock hive");
+        for _ in 0..CLOCK_SAMPLES {
+            hive.behave()?;
+        }
         journal.emit(EventKind::HiveStarted {
             pid: hive.group.pid(),
             port: hive.port,
@@ -219,21 +221,19 @@ impl Received {
     fn take(&mut self, line: &str, now_ms: f64) -> Option<Heartbeat> {
         let said: Value = serde_json::from_str(line).unwrap_or_default();
         let text = |name: &str| said[name].as_str().map(str::to_owned);
-        let at_s = said["at"].as_f64().unwrap_or_default();
+        let offset_ms = said["at"]
+            .as_f64()
+            .map_or(0.0, |at_s| self.join_clocks(at_s * 1e3, now_ms));
         match said["event"].as_str() {
             Some("listening") => {
-                self.listening = Some(Listening {
-                    port: said["port"].as_u64().unwrap_or_default() as u16,
-                    sink_s: at_s,
-                    run_ms: now_ms,
-                });
+                self.port = Some(said["port"].as_u64().unwrap_or_default() as u16);
             }
             Some("request") => {
-                let listening = self.listening?;
+                let at_ms = said["at"].as_f64()? * 1e3;
                 let body = text("body").unwrap_or_default();
                 let heartbeat = Heartbeat {
                     number: (self.forgotten + self.heartbeats.len()) as u32 + 1,
-                    arrived_ms: listening.run_ms + (at_s - listening.sink_s) * 1e3,
+                    arrived_ms: at_ms + offset_ms,
                     clock: text("clock").unwrap_or_default(),
                     method: text("method").unwrap_or_default(),
                     path: text("path").unwrap_or_default(),
@@ -252,10 +252,43 @@ impl Received {
         }
         None
     }
+
+    /// Takes in what a line shows of the two clocks; gives what joins them. What has arrived before is
+    /// moved where it was joined by a line that had been under way for longer.
+    fn join_clocks(&mut self, sink_ms: f64, run_ms: f64) -> f64 {
+        let shown_ms = run_ms - sink_ms;
+        let before_ms = self.offset_ms.unwrap_or(shown_ms);
+        let offset_ms = before_ms.min(shown_ms);
+        self.offset_ms = Some(offset_ms);
+        for heartbeat in &mut self.heartbeats {
+            heartbeat.arrived_ms += offset_ms - before_ms;
+        }
+        offset_ms
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_held_up_moves_no_arrival() {
+        let mut received = Received::default();
+        let request = |at_s: f64| format!(r#"{{"event":"request","at":{at_s}}}"#);
+        received.take(r#"{"event":"listening","port":1,"at":100.0}"#, 800.0);
+        let first = received.take(&request(101.0), 1400.0).unwrap();
+        assert_eq!((received.port, first.arrived_ms), (Some(1), 1400.0));
+        let second = received.take(&request(102.0), 2300.0).unwrap();
+        assert_eq!(second.arrived_ms, 2300.0);
+        let third = received.take(&request(103.0), 3900.0).unwrap();
+        assert_eq!(third.arrived_ms, 3300.0);
+        let arrived: Vec<f64> = received.heartbeats.iter().map(|h| h.arrived_ms).collect();
+        assert_eq!(arrived, [1300.0, 2300.0, 3300.0]);
+    }
 }

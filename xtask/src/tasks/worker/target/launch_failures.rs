@@ -1,6 +1,7 @@
 //! Starts that have to fail, and starts whose two outputs have to be told apart: the process alone,
 //! without a hive.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -70,7 +71,7 @@ pub struct BareRun {
 /// A start: what differs from the worker under test.
 struct Start {
     name: &'static str,
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
     port: u16,
 }
 
@@ -122,16 +123,16 @@ pub fn run_until_ready(subject: &Subject, more: &[&str]) -> Result<BareRun> {
     let launch = subject.worker.launch();
     let port = port::pick_free()?;
     let mut arguments = launch.arguments();
-    set(&mut arguments, "--port", &port.to_string());
+    set(&mut arguments, "--port", port.to_string());
     set(&mut arguments, "--hive-url", NO_HIVE);
-    arguments.extend(more.iter().map(|&word| word.to_owned()));
+    arguments.extend(more.iter().map(OsString::from));
     let stop = subject.context.stop;
     run(launch, &arguments, port, stop, |is_ready| is_ready)
 }
 
 fn starts(subject: &Subject, folder: &std::path::Path, taken_port: u16) -> Result<Vec<Start>> {
     let launch = subject.worker.launch();
-    let model = |path: PathBuf| vec![("--model", path.display().to_string())];
+    let model = |path: PathBuf| vec![("--model", OsString::from(path))];
     let mut changes = vec![
         ("missing model", model(folder.join("missing.gguf"))),
         ("folder as model", model(folder.to_owned())),
@@ -151,19 +152,19 @@ fn starts(subject: &Subject, folder: &std::path::Path, taken_port: u16) -> Resul
             "a model without its end",
             model(corrupt_models::shortened(&launch.model, folder)?),
         ),
-        ("taken port", vec![("--port", taken_port.to_string())]),
         (
-            "unknown backend",
-            vec![("--backend", String::from("abacus"))],
+            "taken port",
+            vec![("--port", taken_port.to_string().into())],
         ),
-        ("absent device", vec![("--device", String::from("4242"))]),
+        ("unknown backend", vec![("--backend", "abacus".into())]),
+        ("absent device", vec![("--device", "4242".into())]),
         (
             "open host without a token",
-            vec![("--host", String::from("0.0.0.0"))],
+            vec![("--host", "0.0.0.0".into())],
         ),
     ];
     for backend in absent_backends() {
-        changes.push((backend, vec![("--backend", backend.to_owned())]));
+        changes.push((backend, vec![("--backend", backend.into())]));
     }
     if let Some(path) = corrupt_models::unknown_architecture(&launch.model, folder)? {
         changes.push(("unknown architecture", model(path)));
@@ -171,13 +172,13 @@ fn starts(subject: &Subject, folder: &std::path::Path, taken_port: u16) -> Resul
     if let Some(path) = corrupt_models::unknown_quantisation(&launch.model, folder)? {
         changes.push(("unknown quantisation", model(path)));
     }
-    let start = |(name, changes): (&'static str, Vec<(&str, String)>)| {
+    let start = |(name, changes): (&'static str, Vec<(&str, OsString)>)| {
         let mut arguments = launch.arguments();
         let port = port::pick_free()?;
-        set(&mut arguments, "--port", &port.to_string());
+        set(&mut arguments, "--port", port.to_string());
         set(&mut arguments, "--hive-url", NO_HIVE);
         for (option, value) in changes {
-            set(&mut arguments, option, &value);
+            set(&mut arguments, option, value);
         }
         Ok(Start {
             name,
@@ -205,10 +206,10 @@ fn absent_backends() -> Vec<&'static str> {
 }
 
 /// Sets an option's value, or adds the option.
-fn set(arguments: &mut Vec<String>, option: &str, value: &str) {
+fn set(arguments: &mut Vec<OsString>, option: &str, value: impl Into<OsString>) {
     match arguments.iter().position(|word| word == option) {
-        Some(at) => arguments[at + 1] = value.to_owned(),
-        None => arguments.extend([option.to_owned(), value.to_owned()]),
+        Some(at) => arguments[at + 1] = value.into(),
+        None => arguments.extend([option.into(), value.into()]),
     }
 }
 
@@ -218,7 +219,7 @@ fn set(arguments: &mut Vec<String>, option: &str, value: &str) {
 /// and its end is awaited.
 fn run(
     launch: &Launch,
-    arguments: &[String],
+    arguments: &[OsString],
     port: u16,
     stop: &StopFlag,
     is_welcome: impl Fn(bool) -> bool,
@@ -365,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_option_is_replaced_or_added() {
-        let mut arguments = vec![String::from("--port"), String::from("1")];
+        let mut arguments = vec!["--port".into(), "1".into()];
         set(&mut arguments, "--port", "2");
         set(&mut arguments, "--host", "h");
         assert_eq!(arguments, ["--port", "2", "--host", "h"]);

@@ -31,7 +31,8 @@ import threading
 import time
 
 BODY_LIMIT_BYTES = 1 << 20
-IDLE_LIMIT_S = 30
+# Longer than any heartbeat interval: a worker may keep its connection from one beat to the next.
+IDLE_LIMIT_S = 2 * 24 * 60 * 60
 
 output_lock = threading.Lock()
 

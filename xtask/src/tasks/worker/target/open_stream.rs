@@ -62,6 +62,11 @@ impl OpenStream {
         Ok(stream)
     }
 
+    /// Sends bytes that don't belong to the request.
+    pub fn send_more(&mut self, bytes: &[u8]) -> Result<()> {
+        self.connection.send(bytes, SEND_LIMIT)
+    }
+
     /// Takes what has arrived, without waiting for more, and says how far that is.
     pub fn progress(&mut self) -> Result<Progress> {
         self.connection.take_arrived()?;

@@ -1,5 +1,6 @@
 //! The worker's process: its command line, its guard, its start-up.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -109,26 +110,26 @@ pub struct Exit {
 
 impl Launch {
     /// The contract's arguments.
-    pub fn arguments(&self) -> Vec<String> {
-        let mut arguments: Vec<String> = [
-            ("--worker-id", self.worker_id.clone()),
-            ("--model", self.model.display().to_string()),
-            ("--model-ref", self.model_ref.clone()),
-            ("--backend", self.backend.as_str().to_owned()),
-            ("--device", self.device.to_string()),
-            ("--port", self.port.to_string()),
-            ("--hive-url", self.hive_url.clone()),
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = [
+            ("--worker-id", OsString::from(&self.worker_id)),
+            ("--model", self.model.clone().into()),
+            ("--model-ref", self.model_ref.clone().into()),
+            ("--backend", self.backend.as_str().into()),
+            ("--device", self.device.to_string().into()),
+            ("--port", self.port.to_string().into()),
+            ("--hive-url", self.hive_url.clone().into()),
         ]
         .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
+        .flat_map(|(name, value)| [OsString::from(name), value])
         .collect();
         if let Some(interval_secs) = self.heartbeat_interval_secs {
             arguments.extend([
-                String::from("--heartbeat-interval"),
-                interval_secs.to_string(),
+                "--heartbeat-interval".into(),
+                interval_secs.to_string().into(),
             ]);
         }
-        arguments.extend(self.more.iter().cloned());
+        arguments.extend(self.more.iter().map(OsString::from));
         arguments
     }
 }

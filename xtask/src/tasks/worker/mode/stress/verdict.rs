@@ -203,7 +203,9 @@ fn beats(evidence: &Evidence<'_>) -> Result<String> {
     let pages = || (0..evidence.launches.len()).map(|number| evidence.watched.book.page(number));
     let count: u64 = pages().map(|page| page.count).sum();
     let latest_ms = pages().map(|page| page.worst_ms()).fold(0.0, f64::max);
-    Ok(format!("{count} beats, {latest_ms:.0} ms late at most"))
+    Ok(format!(
+        "{count} heartbeats, max lateness {latest_ms:.0} ms"
+    ))
 }
 
 fn fair(evidence: &Evidence<'_>) -> Result<String> {

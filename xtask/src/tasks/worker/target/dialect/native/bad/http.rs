@@ -30,7 +30,7 @@ pub fn unknown_paths() -> Vec<BadRequest> {
 
 /// Requests with a method that the path lacks.
 pub fn wrong_methods() -> Vec<BadRequest> {
-    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let bad = |method, (path, right): (&str, &'static str)| BadRequest {
         allow: Some(right),
         ..BadRequest::new(
@@ -50,7 +50,7 @@ pub fn wrong_methods() -> Vec<BadRequest> {
 
 fn spell(method: &str, path: &str) -> Vec<u8> {
     let length = match method {
-        "GET" | "DELETE" => "",
+        "GET" | "DELETE" | "OPTIONS" => "",
         _ => "Content-Length: 0\r\n",
     };
     format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{length}\r\n")
