@@ -110,7 +110,16 @@ fn lists_of_small_things_take_no_more_than_they_have_in_the_file() {
         writer.build()
     };
     // One byte each: unsigned, signed, truth values; two; then texts, all of them empty.
-    for (kind, bytes_each) in [(0, 1), (1, 1), (7, 1), (2, 2), (3, 2), (6, 4), (8, 8), (12, 8)] {
+    for (kind, bytes_each) in [
+        (0, 1),
+        (1, 1),
+        (7, 1),
+        (2, 2),
+        (3, 2),
+        (6, 4),
+        (8, 8),
+        (12, 8),
+    ] {
         let file = list(kind, bytes_each);
         let size = file.len();
         let mut reader = Some(Cursor::new(file));
@@ -128,7 +137,9 @@ fn lists_of_small_things_take_no_more_than_they_have_in_the_file() {
 fn many_small_entries_and_tensors_do_not_add_up_to_one_large_allocation() {
     let mut writer = gguf_writer::GgufWriter::default();
     for number in 0..20_000 {
-        writer.entries.push((format!("{number}"), vec![0, 0, 0, 0, 1]));
+        writer
+            .entries
+            .push((format!("{number}"), vec![0, 0, 0, 0, 1]));
         writer.tensor(&format!("{number}"), &[1], 0, vec![0; 4]);
     }
     let file = writer.build();

@@ -448,7 +448,10 @@ impl<R: Read + Seek> Loader<'_, R> {
 
     /// A tensor that nobody looked at would have changed the text.
     fn refuse_unused(&self) -> Result<()> {
-        let unused = self.gguf.tensors().find(|(name, _)| !self.used.contains(*name));
+        let unused = self
+            .gguf
+            .tensors()
+            .find(|(name, _)| !self.used.contains(*name));
         match unused {
             None => Ok(()),
             Some((name, _)) => bail!(

@@ -271,8 +271,8 @@ fn read_tensor_rows<R: Read + Seek>(
         let name = source
             .string(MAX_NAME_BYTES)
             .with_context(|| format!("the name of tensor {number} of {count}"))?;
-        let row = read_tensor_row(source)
-            .with_context(|| format!("tensor `{}`", name.escape_debug()))?;
+        let row =
+            read_tensor_row(source).with_context(|| format!("tensor `{}`", name.escape_debug()))?;
         if rows.insert(name.clone(), row).is_some() {
             bail!("tensor `{}` is there twice", name.escape_debug());
         }

@@ -80,7 +80,9 @@ impl Sampler {
             logprob: (f64::from(logit - largest) - log_sum).min(0.0) as f32,
         };
         let top = likeliest(logits, self.top_logprobs);
-        let top = top.into_iter().map(|token| judge(token, logits[token as usize]));
+        let top = top
+            .into_iter()
+            .map(|token| judge(token, logits[token as usize]));
         let top = top.collect();
 
         let raw = |token: u32, logits: &[f32]| logits[token as usize];
@@ -165,7 +167,9 @@ fn greedy(logits: &[f32]) -> Result<u32> {
     );
     let token = greedy_of(logits);
     ensure!(
-        logits.get(token as usize).is_some_and(|logit| logit.is_finite()),
+        logits
+            .get(token as usize)
+            .is_some_and(|logit| logit.is_finite()),
         "the model gave logits without a finite largest one"
     );
     Ok(token)
@@ -235,7 +239,12 @@ fn keep_likeliest(
 ) {
     candidates.clear();
     // Logits order as weights do, and only those that stay need an exponential.
-    candidates.extend(logits.iter().zip(0..).map(|(&weight, token)| Candidate { token, weight }));
+    candidates.extend(
+        logits
+            .iter()
+            .zip(0..)
+            .map(|(&weight, token)| Candidate { token, weight }),
+    );
     candidates.select_nth_unstable_by(count - 1, by_weight);
     candidates.truncate(count);
     candidates.sort_unstable_by(by_weight);
@@ -258,7 +267,9 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, wanted: f64) {
 }
 
 fn weight_of(candidates: &[Candidate]) -> f64 {
-    let weights = candidates.iter().map(|candidate| f64::from(candidate.weight));
+    let weights = candidates
+        .iter()
+        .map(|candidate| f64::from(candidate.weight));
     weights.sum()
 }
 

@@ -17,9 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::sampler::Sampler;
 use super::text::TextStream;
 use super::tokenizer::Tokenizer;
-use super::{
-    Engine, Generation, GenerationEvent, GenerationRequest, Prompt, Stats, SubmitError,
-};
+use super::{Engine, Generation, GenerationEvent, GenerationRequest, Prompt, Stats, SubmitError};
 
 mod pages;
 mod sequence;

@@ -118,7 +118,11 @@ impl TextStream {
 
     /// Length of the longest end of the text that begins a stop string.
     fn undecided_bytes(&self) -> usize {
-        self.stops.iter().map(|stop| stop.matched).max().unwrap_or(0)
+        self.stops
+            .iter()
+            .map(|stop| stop.matched)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Releases the tokens whose text ends within the first `settled` bytes; with `usize::MAX`, all
@@ -277,7 +281,11 @@ mod tests {
         let begun = std::time::Instant::now();
         let mut released = 0;
         let mut count = |step: &Step| {
-            released += step.released.iter().map(|event| event.text.len()).sum::<usize>();
+            released += step
+                .released
+                .iter()
+                .map(|event| event.text.len())
+                .sum::<usize>();
         };
         for _ in 0..20_000 {
             let step = stream.push(b"aaaa");

@@ -5,8 +5,8 @@
 //! scores with byte fallback (`llama`). Both end in the same merge of neighbours. Every step takes
 //! time in proportion to the text (times its logarithm), so that a hostile prompt can't stall.
 
-use std::cmp::Reverse;
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -431,10 +431,7 @@ fn token_types(metadata: &Metadata, count: usize) -> Result<Vec<TokenType>> {
     numbers.iter().map(TokenType::from_number).collect()
 }
 
-fn read_merges(
-    metadata: &Metadata,
-    ids: &Vocabulary,
-) -> Result<HashMap<(u32, u32), (u32, u32)>> {
+fn read_merges(metadata: &Metadata, ids: &Vocabulary) -> Result<HashMap<(u32, u32), (u32, u32)>> {
     let lines = metadata
         .texts("tokenizer.ggml.merges")?
         .context("metadata `tokenizer.ggml.merges` is missing")?;

@@ -1,21 +1,14 @@
 //! What we touch: the only place with sockets and processes.
 
 pub mod auxiliary;
-pub mod corrupt_models;
-pub mod device;
 pub mod dialect;
-pub mod equipment;
 pub mod golden;
 pub mod hive;
-pub mod launch_failures;
-pub mod loading;
 pub mod observations;
 pub mod open_stream;
-pub mod other_start;
 pub mod pace;
 pub mod recorder;
 pub mod stream;
-pub mod token;
 pub mod worker;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -32,7 +25,7 @@ use self::observations::Observations;
 use self::pace::Pace;
 use self::recorder::{Line, Recorder};
 use self::stream::StreamedAnswer;
-use self::worker::{Launch, StartUp, WorkerProcess};
+use self::worker::{Launch, StartUp, WorkerHandle};
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net;
@@ -77,7 +70,7 @@ pub struct Subject<'run> {
     /// Collects the worker's heartbeats, and nobody else's.
     pub hive: &'run MockHiveServer,
     /// The worker's process.
-    pub worker: WorkerProcess,
+    pub worker: WorkerHandle,
     /// What was seen until it was ready.
     pub start_up: StartUp,
     /// The broken promise that kept it from being ready.

@@ -38,7 +38,9 @@ fn it_gives_the_logits_that_the_other_engine_gives() {
     for (tokens, start) in [(&PROMPT[..4], 0), (&PROMPT[4..5], 4), (&PROMPT[5..], 5)] {
         let ours = logits(&mut ours, &[span(0, tokens, start)]);
         let other = logits(&mut other, &[span(0, tokens, start)]);
-        let size = other.iter().fold(0.0_f32, |size, logit| size.max(logit.abs()));
+        let size = other
+            .iter()
+            .fold(0.0_f32, |size, logit| size.max(logit.abs()));
         for (ours, other) in ours.iter().zip(&other) {
             assert!((ours - other).abs() < 3e-3 * size, "{ours} and {other}");
         }
@@ -60,7 +62,12 @@ fn a_sequence_gets_the_same_bits_alone_and_beside_others() {
             .map(|(number, prompt)| span(number, &[77], prompt.len()))
             .collect();
         let beside = logits(&mut model, &spans);
-        assert!(alone.iter().zip(&beside).all(|(a, b)| a.to_bits() == b.to_bits()));
+        assert!(
+            alone
+                .iter()
+                .zip(&beside)
+                .all(|(a, b)| a.to_bits() == b.to_bits())
+        );
     }
 }
 

@@ -259,12 +259,18 @@ fn a_part_of_a_split_model_is_refused_as_what_it_is() {
 #[cfg(unix)]
 fn what_is_no_regular_file_is_refused_at_once() {
     let error = Gguf::open(Path::new("/dev/null")).unwrap_err();
-    assert!(format!("{error:#}").contains("is not a regular file"), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("is not a regular file"),
+        "{error:#}"
+    );
     let name = format!("llm-worker-rbee-{}-pipe", std::process::id());
     let pipe = std::env::temp_dir().join(name);
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("mkfifo is there").success());
     let error = Gguf::open(&pipe).unwrap_err();
     std::fs::remove_file(&pipe).expect("it was just made");
-    assert!(format!("{error:#}").contains("is not a regular file"), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("is not a regular file"),
+        "{error:#}"
+    );
 }

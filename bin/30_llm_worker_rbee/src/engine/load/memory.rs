@@ -8,7 +8,9 @@ const UNKNOWN: u64 = 4 << 30;
 /// Bytes that can be used without taking them from others, as far as the system tells: what is
 /// free, or what is left of this process's own limit.
 pub fn available_bytes() -> u64 {
-    let machine = read_to_string("/proc/meminfo").ok().and_then(|text| of_machine(&text));
+    let machine = read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| of_machine(&text));
     let limit = number("/sys/fs/cgroup/memory.max");
     let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
     let own = limit.map(|limit| limit.saturating_sub(used));
@@ -21,7 +23,9 @@ fn number(path: &str) -> Option<u64> {
 
 /// From a line such as `MemAvailable:   12345 kB`.
 fn of_machine(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

@@ -143,7 +143,9 @@ impl Config {
             heads,
             key_heads,
             head_width,
-            vocabulary_size: metadata.texts("tokenizer.ggml.tokens")?.map_or(0, |t| t.len()),
+            vocabulary_size: metadata
+                .texts("tokenizer.ggml.tokens")?
+                .map_or(0, |t| t.len()),
             norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", 1e-5)? as f32,
             rope,
             local_rope,

@@ -54,7 +54,9 @@ fn logits(model: &mut Model, tokens: &[u32], portion: usize) -> Vec<f32> {
 /// Keys and values are kept in half precision, which is as far as the two may be apart.
 fn assert_close(ours: &[f32], expected: &[f64]) {
     assert_eq!(ours.len(), expected.len());
-    let size = expected.iter().fold(0.0_f64, |size, logit| size.max(logit.abs()));
+    let size = expected
+        .iter()
+        .fold(0.0_f64, |size, logit| size.max(logit.abs()));
     for (at, (ours, expected)) in ours.iter().zip(expected).enumerate() {
         assert!(
             (f64::from(*ours) - expected).abs() < 2e-3 * size,
@@ -98,7 +100,9 @@ fn biases_count_wherever_a_llama_has_them() {
             ("attn_v", writer::KEY_HEADS * writer::HEAD_WIDTH),
             ("attn_output", writer::WIDTH),
         ] {
-            let numbers = (0..length).flat_map(|_| noise.unit().to_le_bytes()).collect();
+            let numbers = (0..length)
+                .flat_map(|_| noise.unit().to_le_bytes())
+                .collect();
             file.tensor(&format!("blk.{block}.{part}.bias"), &[length], F32, numbers);
         }
     }
@@ -176,7 +180,9 @@ fn a_sequence_gets_the_same_bits_alone_and_in_any_company() {
 fn company(file: &GgufWriter, kind: u32) {
     let mut model = load(file);
     let tokens = |number: usize| -> Vec<u32> {
-        (0..12 + number * 7).map(|at| (at * 31 + number) as u32 % 268).collect()
+        (0..12 + number * 7)
+            .map(|at| (at * 31 + number) as u32 % 268)
+            .collect()
     };
     let sequences: Vec<_> = (0..6).map(tokens).collect();
     let pages = |number: usize| [number as u32 * 2 + 20, number as u32 * 2 + 21];
@@ -206,7 +212,10 @@ fn company(file: &GgufWriter, kind: u32) {
     let mut beside = Vec::new();
     model.forward(&spans, &mut beside).unwrap();
     for (number, (ours, expected)) in beside.chunks(268).zip(&alone).enumerate() {
-        let same = ours.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+        let same = ours
+            .iter()
+            .zip(expected)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "type {kind}, sequence {number}");
     }
 }
@@ -283,7 +292,10 @@ fn what_would_change_the_text_is_refused_by_name() {
         let text = refusal(|file| {
             file.f32(&format!("llama.{key}"), changed);
         });
-        assert!(text.contains(&format!("`llama.{key}` is {changed}")), "{text}");
+        assert!(
+            text.contains(&format!("`llama.{key}` is {changed}")),
+            "{text}"
+        );
     }
     let text = refusal(|file| {
         file.u32("llama.new_fangled_option", 1);
@@ -310,7 +322,10 @@ fn a_tensor_without_a_use_and_one_that_lacks_are_refused_by_name() {
         let text = refusal_of(architecture, |file| {
             file.tensor(tensor, &[1], F32, vec![0; 4]);
         });
-        assert!(text.contains(&format!("tensor `{tensor}` has no use")), "{text}");
+        assert!(
+            text.contains(&format!("tensor `{tensor}` has no use")),
+            "{text}"
+        );
     }
     for (architecture, tensor) in [
         ("qwen2", "blk.1.attn_k.bias"),

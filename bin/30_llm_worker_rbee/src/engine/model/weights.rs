@@ -75,8 +75,7 @@ pub fn load<R: Read + Seek + Send>(
     } = *config;
     let norm = loader.vector("output_norm.weight", width)?;
     let factors = config.architecture.rope_factors;
-    let factors =
-        loader.vector_if("rope_freqs.weight", config.head_width / 2, factors, true)?;
+    let factors = loader.vector_if("rope_freqs.weight", config.head_width / 2, factors, true)?;
     let rope = config.frequencies(config.rope, factors.as_deref())?;
     let local_rope = config.frequencies(config.local_rope, None)?;
 
@@ -91,7 +90,9 @@ pub fn load<R: Read + Seek + Send>(
             let matrix = needed.then(|| loader.matrix(name, vocabulary_size, width));
             Ok(Loaded::Matrix(matrix.transpose()?))
         }
-        None => Ok(Loaded::Block(Box::new(loader.block(config, task - large.len())?))),
+        None => Ok(Loaded::Block(Box::new(
+            loader.block(config, task - large.len())?,
+        ))),
     }) {
         match loaded? {
             Loaded::Matrix(matrix) => matrices.push(matrix),
@@ -227,8 +228,7 @@ impl<R: Read + Seek> Loader<'_, R> {
 
     fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix> {
         let (info, bytes) = self.read(name, &[rows, columns])?;
-        Matrix::pack(info.kind, rows, columns, &bytes)
-            .with_context(|| format!("tensor `{name}`"))
+        Matrix::pack(info.kind, rows, columns, &bytes).with_context(|| format!("tensor `{name}`"))
     }
 
     fn read(&self, name: &str, shape: &[usize]) -> Result<(TensorInfo, Vec<u8>)> {

@@ -17,7 +17,13 @@ pub fn exp(x: f32) -> f32 {
     let whole = shifted - ROUND;
     let rest = clamped - whole * LN_2_HIGH - whole * LN_2_LOW;
     let mut sum = 1.987_569_1e-4;
-    for factor in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    for factor in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
         sum = sum * rest + factor;
     }
     let fraction = sum * rest * rest + rest + 1.0;

@@ -100,7 +100,11 @@ fn top_k_and_top_p_exclude_the_rest() {
 #[test]
 fn min_p_excludes_what_is_much_less_likely_than_the_likeliest() {
     let logits = [0.0, 8.0_f32.ln(), 3.0_f32.ln()];
-    let seen = counts(sampler_of(|request| request.min_p = Some(0.25)), &logits, 500);
+    let seen = counts(
+        sampler_of(|request| request.min_p = Some(0.25)),
+        &logits,
+        500,
+    );
     assert!(seen[0] == 0 && seen[1] > 0 && seen[2] > 0, "{seen:?}");
     let seen = counts(sampler_of(|request| request.min_p = Some(1.0)), &logits, 50);
     assert_eq!(seen, [0, 50, 0]);
@@ -178,7 +182,9 @@ fn the_same_seed_draws_the_same_and_another_seed_others() {
             request.top_p = Some(0.95);
             request.seed = seed;
         });
-        (0..50).map(|_| draw(&mut sampler, &logits)).collect::<Vec<_>>()
+        (0..50)
+            .map(|_| draw(&mut sampler, &logits))
+            .collect::<Vec<_>>()
     };
     assert_eq!(draw_many(Some(3)), draw_many(Some(3)));
     assert_ne!(draw_many(Some(3)), draw_many(Some(4)));

@@ -142,7 +142,10 @@ impl<M: Model> Serving<M> {
             if state.serving > 0 {
                 return true;
             }
-            state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -303,13 +306,13 @@ impl<M: Model> Serving<M> {
             .sequences
             .iter_mut()
             .zip(row_of)
-            .filter_map(|(sequence, row)| {
-                Some(Mutex::new((sequence, rows.get_mut(row)?.take()?)))
-            })
+            .filter_map(|(sequence, row)| Some(Mutex::new((sequence, rows.get_mut(row)?.take()?))))
             .collect();
         let tokenizer = &self.tokenizer;
         self.model.share(choosing.len(), &|number| {
-            let mut one = choosing[number].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut one = choosing[number]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let (sequence, logits) = &mut *one;
             let chosen = caught(|| {
                 SCRATCH.with_borrow_mut(|scratch| sequence.take_logits(logits, scratch, tokenizer));

@@ -313,7 +313,9 @@ fn whoever_leaves_stops_its_own_generation_at_the_next_token() {
         calls.iter().filter(|call| call.decode > 0).count() <= 2,
         "{calls:?}"
     );
-    wait_for(&stage, |stats| stats.cancelled == 1 && stats.pages_used == 0);
+    wait_for(&stage, |stats| {
+        stats.cancelled == 1 && stats.pages_used == 0
+    });
 }
 
 /// The thread notes what it did a moment after the last event.
@@ -577,10 +579,10 @@ fn after_the_thread_broke_everybody_is_told() {
     let mut failure = scheduler.failure();
     assert_eq!(*failure.borrow(), None);
     let mut generation = scheduler.submit(request("a", 1)).unwrap();
-    let mut beside = scheduler.submit(request("a", 1)).unwrap();
     while generation.events.blocking_recv().is_some() {}
-    while beside.events.blocking_recv().is_some() {}
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let reason = runtime.block_on(failure.wait_for(Option::is_some)).unwrap();
     assert_eq!(reason.as_deref(), Some("the engine's thread panicked"));
     let refusal = loop {

@@ -56,9 +56,8 @@ pub fn refuse_unknown(metadata: &Metadata, has_scores: bool) -> Result<()> {
         let Some(key) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        let is_neutral = |(neutral, says): (&str, bool)| {
-            key == neutral && *value == Value::Bool(says)
-        };
+        let is_neutral =
+            |(neutral, says): (&str, bool)| key == neutral && *value == Value::Bool(says);
         let known = APPLIED.contains(&key)
             || WITHOUT_EFFECT.contains(&key)
             || NEUTRAL.iter().copied().any(is_neutral)

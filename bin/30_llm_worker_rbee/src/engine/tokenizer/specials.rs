@@ -68,7 +68,9 @@ impl Specials {
         for found in finder.find_overlapping_iter(prompt) {
             is_held[found.pattern().as_usize()] = true;
         }
-        (0..is_held.len()).filter(|&number| is_held[number]).collect()
+        (0..is_held.len())
+            .filter(|&number| is_held[number])
+            .collect()
     }
 }
 
@@ -114,7 +116,9 @@ mod tests {
 
     #[test]
     fn thousands_of_tokens_cost_a_long_prompt_little() {
-        let texts: Vec<_> = (0..6000).map(|number| format!("<unused{number}>")).collect();
+        let texts: Vec<_> = (0..6000)
+            .map(|number| format!("<unused{number}>"))
+            .collect();
         let specials = texts.iter().map(String::as_str).zip(0..);
         let specials = Specials::new(specials).unwrap();
         let begun = std::time::Instant::now();

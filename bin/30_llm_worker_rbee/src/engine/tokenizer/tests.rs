@@ -69,7 +69,11 @@ fn an_id_of_all_ones_means_that_there_is_no_such_token() {
     let mut file = byte_level("smollm");
     file.bool("tokenizer.ggml.add_bos_token", true)
         .u32("tokenizer.ggml.bos_token_id", u32::MAX)
-        .entry("tokenizer.ggml.eos_token_id", 5, (-1_i32).to_le_bytes().to_vec());
+        .entry(
+            "tokenizer.ggml.eos_token_id",
+            5,
+            (-1_i32).to_le_bytes().to_vec(),
+        );
     let without = tokenizer(&file);
     assert!(without.encode("").is_empty());
     assert!(!without.is_end(0));
@@ -93,7 +97,10 @@ fn a_prompt_has_at_least_as_many_tokens_as_its_length_says() {
         .texts::<&str>("tokenizer.ggml.merges", &[])
         .remove("tokenizer.ggml.bos_token_id")
         .remove("tokenizer.ggml.eos_token_id");
-    assert_eq!(crate::engine::testing::tokenizer(&file).least_tokens(1 << 20), 1);
+    assert_eq!(
+        crate::engine::testing::tokenizer(&file).least_tokens(1 << 20),
+        1
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::apart::{LATENESS, answers_as_ever, ready_companion};
+use super::apart::{LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::{RawConnection, spell};
@@ -56,10 +56,10 @@ pub const CHECKS: &[Check] = &[
 const CONTRACT_LEAVE: &str =
     "The same seed, prompt and options give the same text, alone or beside other requests.";
 
-const CONTRACT_HEALTH: &str = "200 as long as the process lives.";
+const CONTRACT_HEALTH: &str = "200 as long as the worker lives.";
 
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "slow-reader", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "slow-reader", &[])?;
     let request = auxiliary
         .dialect()
         .inference_request(&pace.long.request, true);
@@ -85,7 +85,7 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "slow-sender", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "slow-sender", &[])?;
     let bytes = spell(
         &auxiliary
             .dialect()
@@ -129,7 +129,7 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
         allowed >= needed,
         "a process here may open {allowed} files, and {needed} are needed\n  try: ulimit -n {needed}"
     );
-    let (auxiliary, pace) = ready_companion(subject, "idle-connections", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "idle-connections", &[])?;
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
         idle.push(auxiliary.connect()?);
@@ -149,7 +149,7 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
 }
 
 fn half_requests(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "half-requests", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "half-requests", &[])?;
     let whole = spell(
         &auxiliary
             .dialect()

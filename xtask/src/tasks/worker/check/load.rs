@@ -25,7 +25,7 @@ const ACCIDENTS: f64 = 0.1;
 pub const CHECKS: &[Check] = &[
     Check::contract("load.answers", answers)
         .promise("answers eight clients at once, or tells them that its queue is full")
-        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .quote("queue full, or too many connections or bytes of bodies (*ours*): 429, with `Retry-After` `queue_full`.")
         .explanation("Eight clients send requests in a loop; fails on anything but a correct answer or a well-formed 429.")
         .by_hand(|by| by.infer_beside(&InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready]),
@@ -50,7 +50,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
-    subject.seen.load.get(|| LoadObservation::make(subject))
+    subject.seen.of(|| LoadObservation::make(subject))
 }
 
 fn answers(subject: &Subject) -> Result<Evidence> {

@@ -200,15 +200,7 @@ impl Source {
                 .collect(),
             Source::Pypi { members } => {
                 ensure!(!members.is_empty(), "a source of packages names none");
-                let of_member = |member| {
-                    let WheelMember {
-                        package,
-                        version,
-                        path,
-                    } = member;
-                    path.split('/').chain([package.as_str(), version.as_str()])
-                };
-                members.iter().flat_map(of_member).collect()
+                members.iter().flat_map(WheelMember::words).collect()
             }
         };
         for part in parts {
@@ -218,6 +210,18 @@ impl Source {
             );
         }
         Ok(())
+    }
+}
+
+impl WheelMember {
+    /// All that ends up in addresses and paths.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        let Self {
+            package,
+            version,
+            path,
+        } = self;
+        path.split('/').chain([package.as_str(), version.as_str()])
     }
 }
 

@@ -81,10 +81,16 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_ms: Option<u64>,
     },
-    /// The build reached another crate.
+    /// The build has come further.
     BuildProgress {
-        /// The crate that was just compiled.
+        /// The crates that are being compiled.
         package: String,
+        /// How many units are done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done: Option<u32>,
+        /// Of how many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u32>,
     },
     /// The worker's binary is there.
     BuildFinished {

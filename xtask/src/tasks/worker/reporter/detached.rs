@@ -69,7 +69,10 @@ impl Reporter for Detached {
     fn give_up(&mut self, error: &io::Error) {
         let warning = format!("warning: {} ends here: {error}", self.name);
         // Standard error may be the same pipe.
-        let _ = within_limit(move || Ok(eprintln!("{warning}")));
+        let _ = within_limit(move || {
+            eprintln!("{warning}");
+            Ok(())
+        });
     }
 }
 

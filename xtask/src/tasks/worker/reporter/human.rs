@@ -330,7 +330,10 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.line(&format!("\n📦 Building the worker ({command})..."))?;
                 self.live.begin("cargo builds the worker", *limit_ms);
             }
-            EventKind::BuildProgress { package } => self.live.step(package),
+            EventKind::BuildProgress { package, done, of } => match (done, of) {
+                (Some(done), Some(of)) => self.live.step(&format!("{done} of {of}, {package}")),
+                _ => self.live.step(package),
+            },
             EventKind::BuildFinished { duration_ms, .. } => {
                 self.live.end();
                 let duration_s = *duration_ms as f64 / 1e3;

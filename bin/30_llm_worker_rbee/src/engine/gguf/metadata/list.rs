@@ -115,7 +115,8 @@ impl Texts {
     pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         let end = u32::try_from(self.bytes.len());
-        self.ends.push(end.expect("lists of texts stay under 4 GiB"));
+        self.ends
+            .push(end.expect("lists of texts stay under 4 GiB"));
     }
 
     /// How many there are.

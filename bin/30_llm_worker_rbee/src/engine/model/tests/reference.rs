@@ -56,7 +56,11 @@ impl<'a> Reference<'a> {
     pub fn logits(&self, tokens: &[u32]) -> Vec<f64> {
         let width = writer::WIDTH as usize;
         let embedding = self.tensor("token_embd.weight").unwrap();
-        let scale = if self.is_gemma() { (width as f64).sqrt() } else { 1.0 };
+        let scale = if self.is_gemma() {
+            (width as f64).sqrt()
+        } else {
+            1.0
+        };
         let row = |&token: &u32| -> Vec<f64> {
             let row = &embedding[token as usize * width..][..width];
             row.iter().map(|number| number * scale).collect()
@@ -219,4 +223,3 @@ fn norm(state: &[f64], weight: &[f64]) -> Vec<f64> {
         .map(|(state, weight)| state / scale * weight)
         .collect()
 }
-

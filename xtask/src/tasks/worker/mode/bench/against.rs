@@ -20,7 +20,7 @@ use crate::tasks::worker::record::measure::{Comparable, MEASURES, MeasureSpec};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::worker::WorkerProcess;
+use crate::tasks::worker::target::worker::WorkerHandle;
 
 /// How many pairs of each load. The interval of the median leaves out two on either side.
 const PAIRS: usize = 12;
@@ -96,7 +96,7 @@ fn compare(
         plan: plan.clone(),
         expected_ms: (turn * 2 * PAIRS as u32).as_millis() as u64,
     });
-    let take_turn = |worker: &WorkerProcess| {
+    let take_turn = |worker: &WorkerHandle| {
         let turn = turn_of(subject, worker, &plan, &requests, budget)?;
         Ok::<_, anyhow::Error>(turn)
     };
@@ -138,7 +138,7 @@ fn budget(config: &BenchmarkConfig, scenario: &Scenario) -> Budget {
 /// One worker's turn. Fails with a [`Mismatch`] unless every request is answered by the rules.
 fn turn_of(
     subject: &Subject<'_>,
-    worker: &WorkerProcess,
+    worker: &WorkerHandle,
     plan: &ScenarioPlan,
     requests: &(Requests, Requests),
     budget: Budget,

@@ -186,7 +186,10 @@ fn health(evidence: &Evidence<'_>) -> Result<String> {
         answers += pulse.answers;
         slowest = slowest.max(longest).max(pulse.longest_quick);
     }
-    ensure!(answers > 0, "nobody had the time to ask for health");
+    ensure!(
+        answers > 0,
+        "health was never polled: this machine is too busy"
+    );
     ensure!(
         excused * 2 <= answers,
         "this machine was too busy to judge: {excused} of {answers} answers about health were slow, \
@@ -272,7 +275,7 @@ fn killed(evidence: &Evidence<'_>) -> Result<String> {
         }
     }
     Ok(format!(
-        "ready again after {} ms, {} beats since, {} requests cut",
+        "ready again after {} ms, {} heartbeats since, {} requests interrupted",
         ready.as_millis(),
         page.second_life,
         evidence.watched.members[number].strain.tally().cut

@@ -13,7 +13,7 @@ use crate::tasks::worker::load::strain::{Order, Strain};
 use crate::tasks::worker::process::platform::usage;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{StressPlan, StressProgress, UsageSample};
-use crate::tasks::worker::target::worker::WorkerProcess;
+use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How often the terminal hears how it goes.
@@ -114,7 +114,7 @@ pub fn watch<'run>(
     }));
     let began = Instant::now();
     book.judge_from(journal.elapsed_ms(began));
-    let member = |worker: &WorkerProcess| {
+    let member = |worker: &WorkerHandle| {
         let launch = worker.launch();
         let (client, streams) = (worker.client().clone(), config.streams);
         let (id, limits) = (&launch.worker_id, (limit, HEALTH_LIMIT));
@@ -302,7 +302,7 @@ impl<'run> Watch<'run, '_, '_> {
         journal.emit(EventKind::StressGoesOn(pulse));
     }
 
-    fn take_victim(&mut self) -> Option<WorkerProcess> {
+    fn take_victim(&mut self) -> Option<WorkerHandle> {
         let number = self.pool.len() - 1;
         // One that is dead already can't be killed.
         if self.seen.members[number].death.is_some() {

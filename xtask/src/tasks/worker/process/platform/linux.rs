@@ -7,7 +7,24 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Listeners, Process};
+use super::kinds::{Listeners, Process};
+
+/// Whether the system has Metal.
+pub const HAS_METAL: bool = false;
+
+/// Where an NVIDIA driver shows its devices.
+pub const GPU_NODES: &[&str] = &[
+    "/dev/nvidiactl",
+    "/dev/nvidia0",
+    "/dev/nvhost-gpu",
+    "/dev/dxg",
+];
+
+/// Folders in which it lists them.
+pub const GPU_LISTS: &[&str] = &["/proc/driver/nvidia/gpus"];
+
+/// Whether a device that can be used is always shown in one of these places, or by the driver's tool.
+pub const SHOWS_GPUS: bool = true;
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";

@@ -16,7 +16,7 @@ use rustix::process::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{GroupSignal, Process};
+use super::kinds::{GroupSignal, Process};
 
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Subject;
 use crate::tasks::worker::process::stop::in_time;
+use crate::tasks::worker::target::Subject;
 
 /// How often the start is tried.
 const ATTEMPTS: usize = 2;
@@ -29,7 +29,7 @@ pub struct OtherStart {
 impl OtherStart {
     /// The other starts of this run, which are made when somebody needs them.
     pub fn of<'s>(subject: &'s Subject) -> Result<&'s OtherStart> {
-        subject.seen.other_start.get(|| Self::make(subject))
+        subject.seen.of(|| Self::make(subject))
     }
 
     /// Starts workers of its own and keeps the quickest times.
