@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::dialect::Dialect;
-use super::stream::StreamedAnswer;
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::net::client::{Client, Request, Response};
+use crate::tasks::worker::net::client::{Client, Note, Request, Response, Witness};
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::{EventKind, ResponseReceived};
 use crate::tasks::worker::record::facts::{AnswerMeta, RequestSent, cut};
 
@@ -30,6 +30,13 @@ pub struct Line {
     pub auxiliary: Option<String>,
     /// How it is talked to.
     pub dialect: &'static dyn Dialect,
+}
+
+impl Witness for Line {
+    fn asked(&self, client: &Client, request: &Request, limit: Duration) -> Note {
+        let recorder = Recorder::of(self, client, request, limit);
+        Box::new(move |response| recorder.note(response))
+    }
 }
 
 /// How many tokens of one stream become events, and how much of their text.
@@ -107,12 +114,11 @@ impl Recorder {
     }
 
     /// Records what came of it.
-    pub fn note(&self, response: anyhow::Result<Response>) -> anyhow::Result<Response> {
-        match &response {
+    pub fn note(&self, response: &anyhow::Result<Response>) {
+        match response {
             Ok(answer) => self.answered(answer),
             Err(error) => self.unanswered(error),
         }
-        response
     }
 
     fn answered(&self, response: &Response) {
@@ -163,7 +169,7 @@ impl Recorder {
     /// Records the end of a streamed answer.
     pub fn streamed(&self, request: &Request, answer: &StreamedAnswer) {
         let since_sent = |at: Instant| between_ms(answer.sent, at);
-        let arrivals = answer.tokens.iter().take(TOKENS as usize);
+        let arrivals = answer.pieces.iter().take(TOKENS as usize);
         self.journal.emit(EventKind::Answered(ResponseReceived {
             id: self.id.to_owned(),
             request: request.name(),
@@ -175,7 +181,7 @@ impl Recorder {
                 sent_ms: self.journal.elapsed_ms(answer.sent),
                 headers: Vec::new(),
                 phases: answer.completion.phases,
-                tokens_ms: arrivals.map(|(at, _)| since_sent(*at)).collect(),
+                tokens_ms: arrivals.map(|piece| since_sent(piece.at)).collect(),
             }),
         }));
     }
