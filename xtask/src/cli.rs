@@ -21,7 +21,7 @@ use crate::tasks::worker::mutants::config::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::output::Verbosity;
-use crate::tasks::worker::reporter::human::Verbosity;
+use crate::tasks::worker::record::output::Verbosity;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]

@@ -13,7 +13,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-pub use self::kinds::{GroupSignal, Listeners, Process, Usage};
+pub use self::kinds::{GroupSignal, Listeners, Process};
 #[cfg(target_os = "linux")]
 pub use self::linux::{
     GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
