@@ -116,8 +116,8 @@ fn has_node() -> bool {
         list.is_ok_and(|mut list| list.next().is_some())
     };
     let exists = |file: &&str| Path::new(file).exists();
-    platform::GPU_LISTS.iter().any(|folder| listed(&folder))
-        || platform::GPU_NODES.iter().any(|file| exists(&file))
+    platform::GPU_LISTS.iter().any(|folder| listed(folder))
+        || platform::GPU_NODES.iter().any(|file| exists(file))
 }
 
 fn has_nvcc() -> bool {

@@ -44,6 +44,17 @@ pub const HAS_SIGNALS: bool = cfg!(unix);
 /// Whether a script whose first line names its interpreter is a program.
 pub const STARTS_SCRIPTS: bool = cfg!(unix);
 
+/// How pip is installed, where Python has none.
+pub const PIP_INSTALL: &str = if cfg!(target_os = "linux") {
+    "sudo apt-get install python3-pip (Debian, Ubuntu) or sudo dnf install python3-pip (Fedora)"
+} else {
+    "python3 -m ensurepip"
+};
+
+/// Whether a folder has to be flushed before a new name in it survives a power cut. Windows has no
+/// such call, and needs none.
+pub const FLUSHES_FOLDERS: bool = cfg!(unix);
+
 #[cfg(test)]
 mod tests {
     use super::*;

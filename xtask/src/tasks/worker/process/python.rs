@@ -65,6 +65,14 @@ impl Python {
         command
     }
 
+    /// A command that runs code of ours alone: nothing of the environment, of the user's packages or
+    /// of the folder that we happen to be in gets into it.
+    pub fn isolated(&self) -> Command {
+        let mut command = self.command();
+        command.arg("-I");
+        command
+    }
+
     fn new(program: &str, arguments: &[&str]) -> Self {
         Self {
             program: program.to_owned(),
@@ -81,7 +89,7 @@ impl Python {
     /// Its version, and the interpreter itself: what is found in the path may be a script that looks
     /// for it anew each time, which costs more than the interpreter's own start.
     fn introduction(&self) -> Result<((u32, u32), Python), String> {
-        let mut command = self.command();
+        let mut command = self.isolated();
         command.args([
             "-c",
             "import sys; print(*sys.version_info[:2]); print(sys.executable)",
