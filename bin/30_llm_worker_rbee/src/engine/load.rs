@@ -111,10 +111,6 @@ impl Engine for LoadedEngine {
     fn chat_template(&self) -> Option<&str> {
         self.info.chat_template.as_deref()
     }
-
-    fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>> {
-        self.runner.failure()
-    }
 }
 
 /// Loads a model and starts the thread that serves it. Reads the whole file, so from async code
