@@ -1,6 +1,8 @@
 //! The command line, as types. Reads arguments and nothing else.
 
 mod benchmark;
+#[cfg(test)]
+mod reference;
 mod stress;
 
 use std::path::{Path, PathBuf};
@@ -10,15 +12,16 @@ use clap::{Args, Parser, Subcommand};
 use self::benchmark::BenchmarkArgs;
 use self::stress::StressArgs;
 use crate::tasks::worker::REAPER_TASK;
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::{
     Backend, Format, Mode, ReportTarget, Teacher, WorkerTestConfig,
 };
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
-use crate::tasks::worker::explain::Question;
+use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::mutants::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
-use crate::tasks::worker::reporter::human::Verbosity;
+use crate::tasks::worker::record::output::Verbosity;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -180,15 +183,15 @@ impl WorkerTestArgs {
     }
 
     /// Whether only the client is to be measured.
-    pub fn is_tare(&self) -> bool {
-        self.benchmark.tare
+    pub fn is_calibration(&self) -> bool {
+        self.benchmark.calibrate
     }
 
     /// What is to be answered from the table of checks instead of running anything.
-    pub fn question(&self) -> Option<Question> {
+    pub fn question(&self) -> Option<TableQuery> {
         match &self.explain {
-            Some(id) => Some(Question::About(id.clone())),
-            None => self.list_checks.then_some(Question::List),
+            Some(id) => Some(TableQuery::About(id.clone())),
+            None => self.list_checks.then_some(TableQuery::List),
         }
     }
 
@@ -212,7 +215,7 @@ impl WorkerTestArgs {
             skips: self.skip,
         };
         let selection = mode.selection(selection);
-        plan::plan(&selection)?;
+        plan::plan(&table::rows(), &selection)?;
         WorkerTestConfig {
             worker_id: self.worker_id.unwrap_or(defaults.worker_id),
             model_is_explicit: self.model.is_some(),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, ReportConfig, Task, WorkerTestArgs};
+use tasks::worker::check::table;
 use tasks::worker::evidence;
 
 /// The exit code for a command line that is wrong, as clap gives it too.
@@ -35,11 +36,11 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
     if let Some(python) = args.self_test() {
         return tasks::worker::self_test(python);
     }
-    if args.is_tare() {
-        return tasks::worker::tare();
+    if args.is_calibration() {
+        return tasks::worker::calibrate();
     }
     if let Some(question) = args.question() {
-        return match question.answer() {
+        return match question.answer(&table::rows()) {
             Ok(text) => print_text(&text),
             Err(error) => Ok(fail(&error, USAGE)),
         };

@@ -97,3 +97,45 @@ fn no_length_in_a_file_makes_an_allocation_beyond_the_file() {
         }
     }
 }
+
+#[test]
+fn lists_of_small_things_take_no_more_than_they_have_in_the_file() {
+    const COUNT: u64 = 100_000;
+    let list = |kind: u32, bytes_each: usize| {
+        let mut value = kind.to_le_bytes().to_vec();
+        value.extend(COUNT.to_le_bytes());
+        value.resize(value.len() + COUNT as usize * bytes_each, 0);
+        let mut writer = gguf_writer::GgufWriter::default();
+        writer.entry("list", 9, value);
+        writer.build()
+    };
+    // One byte each: unsigned, signed, truth values; two; then texts, all of them empty.
+    for (kind, bytes_each) in [(0, 1), (1, 1), (7, 1), (2, 2), (3, 2), (6, 4), (8, 8), (12, 8)] {
+        let file = list(kind, bytes_each);
+        let size = file.len();
+        let mut reader = Some(Cursor::new(file));
+        let seen = largest_allocation(|| {
+            Gguf::read(reader.take().expect("used once")).expect("the file is sound");
+        });
+        assert!(
+            (size / 4..=size).contains(&seen),
+            "type {kind}: {seen} bytes for a file of {size}"
+        );
+    }
+}
+
+#[test]
+fn many_small_entries_and_tensors_do_not_add_up_to_one_large_allocation() {
+    let mut writer = gguf_writer::GgufWriter::default();
+    for number in 0..20_000 {
+        writer.entries.push((format!("{number}"), vec![0, 0, 0, 0, 1]));
+        writer.tensor(&format!("{number}"), &[1], 0, vec![0; 4]);
+    }
+    let file = writer.build();
+    let size = file.len();
+    let mut reader = Some(Cursor::new(file));
+    let seen = largest_allocation(|| {
+        Gguf::read(reader.take().expect("used once")).expect("the file is sound");
+    });
+    assert!(seen <= size / 4, "{seen} bytes for a file of {size}");
+}

@@ -50,8 +50,8 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "LIMITS", value_parser = parse_objectives, requires = "benchmark")]
     goodput: Option<Objectives>,
     /// Measure the client instead of a worker: its own error and its limits
-    #[arg(long, conflicts_with_all = ["benchmark", "list_checks", "explain", "self_test"])]
-    pub tare: bool,
+    #[arg(long, alias = "tare", conflicts_with_all = ["benchmark", "list_checks", "explain", "self_test"])]
+    pub calibrate: bool,
     /// Prompts to use, a JSON string or an object with `prompt` a line [default: made to a length]
     #[arg(long, value_name = "FILE.jsonl", requires = "benchmark")]
     prompts: Option<PathBuf>,

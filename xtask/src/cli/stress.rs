@@ -22,7 +22,7 @@ pub struct StressArgs {
         value_name = "N",
         num_args = 0..=1,
         default_missing_value = "4",
-        conflicts_with_all = ["suite", "check", "tare", "self_test", "list_checks", "explain"]
+        conflicts_with_all = ["suite", "check", "calibrate", "self_test", "list_checks", "explain"]
     )]
     stress: Option<u32>,
     /// How many streams ask each worker [default: 2]
@@ -36,7 +36,7 @@ pub struct StressArgs {
         long,
         value_name = "TIME",
         value_parser = parse_duration,
-        conflicts_with_all = ["benchmark", "duration", "suite", "check", "tare", "self_test", "list_checks", "explain"]
+        conflicts_with_all = ["benchmark", "duration", "suite", "check", "calibrate", "self_test", "list_checks", "explain"]
     )]
     soak: Option<Duration>,
 }

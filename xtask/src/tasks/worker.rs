@@ -3,24 +3,24 @@
 
 mod artifacts;
 mod build;
-mod check;
+pub mod check;
 pub mod config;
 mod environment;
 pub mod evidence;
 pub mod explain;
 mod journal;
+mod load;
 mod mode;
 pub mod model;
 pub mod mutants;
+mod net;
 mod other_worker;
-mod panics;
 pub mod plan;
+mod process;
 pub mod record;
 pub mod reporter;
 mod self_test;
-mod signals;
-mod stop;
-mod subject;
+mod target;
 
 use std::ffi::OsString;
 use std::io::{Write, stderr};
@@ -37,18 +37,21 @@ use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
 use self::mutants::MutantsConfig;
+use self::process::python::Python;
+use self::process::stop::{Interrupted, StopFlag};
+use self::process::{port, reaper, registry, secrets};
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
 };
-use self::record::matrix::{Course, Matrix};
+use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
-use self::stop::{Interrupted, StopFlag};
-use self::subject::hive::{self, MockHiveServer};
-use self::subject::process::{self, Launch};
-use self::subject::python::Python;
-use self::subject::{Surroundings, port, reaper, roster, secrets};
+use self::target::RunContext;
+use self::target::hive;
+use self::target::hive::MockHiveServer;
+use self::target::worker;
+use self::target::worker::Launch;
 
-pub use self::subject::reaper::TASK as REAPER_TASK;
+pub use self::process::reaper::TASK as REAPER_TASK;
 
 /// Where runs keep their files, from the workspace root.
 const ARTIFACTS: &str = "target/worker-test";
@@ -68,9 +71,9 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     let run_id = new_run_id();
     let folder = RunFolder::create(&artifacts(config, &root), &run_id)?;
     let stop = StopFlag::default();
-    signals::raise_on_signal(&stop)?;
-    panics::raise_on_panic(&stop);
-    roster::open(&run_id)?;
+    process::signals::raise_on_signal(&stop)?;
+    process::panics::raise_on_panic(&stop);
+    registry::open(&run_id)?;
 
     let reporters = evidence::reporters(config, folder.path());
     let (journal, keeper) = Journal::open(reporters, secrets::redactor());
@@ -130,20 +133,20 @@ pub fn test_all_backends(
     let run_id = new_run_id() + artifacts::MATRIX_SUFFIX;
     let folder = RunFolder::create(&artifacts(config, &root), &run_id)?;
     let stop = StopFlag::default();
-    signals::raise_on_signal(&stop)?;
-    panics::raise_on_panic(&stop);
-    roster::open(&run_id)?;
+    process::signals::raise_on_signal(&stop)?;
+    process::panics::raise_on_panic(&stop);
+    registry::open(&run_id)?;
     let run = run_info(run_id, folder.path(), config.mode.purpose());
-    let errand = mode::matrix::Errand {
+    let matrix_run = mode::matrix::MatrixRun {
         arguments: mode::matrix::run_arguments(arguments),
         builds: config.worker_bin.is_none(),
         required,
         folder: folder.path(),
         stop: &stop,
     };
-    let columns = errand.run(|step| evidence::show_step(config, &step));
-    let survivors = roster::close().survivors;
-    let course = Course {
+    let columns = matrix_run.run(|step| evidence::show_step(config, &step));
+    let survivors = registry::close().survivors;
+    let course = RunMetadata {
         run: Some(run),
         duration_ms: Some(began.elapsed().as_millis() as u64),
         interrupted_by: match stop.check() {
@@ -158,11 +161,11 @@ pub fn test_all_backends(
 }
 
 /// Measures the load generator's own error and limits; gives the exit code.
-pub fn tare() -> Result<ExitCode> {
+pub fn calibrate() -> Result<ExitCode> {
     let stop = StopFlag::default();
-    signals::raise_on_signal(&stop)?;
-    let tare = match mode::tare::measure(&stop) {
-        Ok(tare) => tare,
+    process::signals::raise_on_signal(&stop)?;
+    let calibration = match mode::calibrate::measure(&stop) {
+        Ok(calibration) => calibration,
         Err(error) => match error.downcast_ref::<Interrupted>() {
             Some(Interrupted::Signal(signal)) => return Ok(ExitCode::from(128 + *signal as u8)),
             Some(Interrupted::Panic(_)) | None => return Err(error),
@@ -172,7 +175,7 @@ pub fn tare() -> Result<ExitCode> {
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        reporter::bench::tare_table(&tare).join("\n")
+        reporter::bench::calibration_table(&calibration).join("\n")
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -180,7 +183,7 @@ pub fn tare() -> Result<ExitCode> {
 /// Shows that a run which is killed leaves nobody behind; gives the exit code.
 pub fn self_test(python: Option<&Path>) -> Result<ExitCode> {
     let stop = StopFlag::default();
-    signals::raise_on_signal(&stop)?;
+    process::signals::raise_on_signal(&stop)?;
     self_test::run(python, &stop)
 }
 
@@ -192,7 +195,7 @@ pub fn reap(run_id: &str) -> ExitCode {
 /// Shows the catalog of models, or downloads one of them; gives the exit code.
 pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
     let stop = StopFlag::default();
-    signals::raise_on_signal(&stop)?;
+    process::signals::raise_on_signal(&stop)?;
     let Err(error) = model::download::run(config, &workspace_root(), &stop) else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -209,7 +212,7 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
 /// Tests the tester with a faulty worker; gives the exit code.
 pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
     let stop = StopFlag::default();
-    signals::raise_on_signal(&stop)?;
+    process::signals::raise_on_signal(&stop)?;
     match mutants::run(config, &workspace_root(), &stop) {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
@@ -232,7 +235,7 @@ fn run(
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
-    let plan = plan::plan(&config.selection)?;
+    let plan = plan::plan(&check::table::rows(), &config.selection)?;
     journal.emit(match &config.mode {
         Mode::Suite => mode::suite::planned(&plan),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
@@ -255,7 +258,8 @@ fn run(
     };
     let other = other.transpose()?;
     let binary = match &config.worker_bin {
-        Some(binary) => binary.clone(),
+        // A bare name is a file here, not something in the search path.
+        Some(binary) => std::path::absolute(binary)?,
         None => build::build_worker(root, config.backend, journal, stop)?,
     };
     let worker_port = match config.port {
@@ -278,15 +282,15 @@ fn run(
         token: None,
         more: Vec::new(),
     };
-    let surroundings = Surroundings {
+    let context = RunContext {
         config,
         python: &python,
         folder,
         journal,
         stop,
     };
-    let mut subject = mode::suite::start(surroundings, &hive, launch)?;
-    panics::rehearse();
+    let mut subject = mode::suite::start(context, &hive, launch)?;
+    process::panics::rehearse();
     let ran = match &config.mode {
         Mode::Suite => mode::suite::run(&mut subject, &plan),
         Mode::Stress(stress) => mode::stress::run(&mut subject, &plan, stress),
@@ -315,7 +319,7 @@ fn run(
 
 /// The clean-up, with the longest that it may take, as an event.
 fn cleanup_started() -> EventKind {
-    let limit = process::END_LIMIT + hive::END_LIMIT;
+    let limit = worker::END_LIMIT + hive::END_LIMIT;
     EventKind::CleanupStarted {
         limit_ms: Some(limit.as_millis() as u64),
     }
@@ -336,7 +340,7 @@ fn ending(error: anyhow::Error) -> EventKind {
 /// check never ran.
 fn audit(journal: &Journal) {
     let began = Instant::now();
-    let audit = roster::close();
+    let audit = registry::close();
     if !audit.left_behind.is_empty() {
         let place = "the process table after the run";
         let got = audit.left_behind.join("; ");

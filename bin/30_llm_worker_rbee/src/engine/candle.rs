@@ -1,41 +1,133 @@
-//! The forward pass of llama-architecture models, quantised as the file is, on any device.
+//! The forward pass on graphics processors, through candle. Compiled with the features `cuda` and
+//! `metal` only; the processor has an engine of this project's own.
 //!
 //! A batch is either one sequence with many tokens (its prompt, or a part of it) or many
 //! sequences with one token each. In the second case every sequence gets exactly the numbers that
 //! it would get alone; see [`linear`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_i;
 
 use super::gguf::{Gguf, TensorInfo, TensorType};
+use super::load::{Assembled, LoadOptions, context_length, describe};
+use super::model::config::Config;
+use super::scheduler::{Model, Room, Span};
+use super::tokenizer::Tokenizer;
 
 mod cache;
-mod config;
+mod device;
 mod linear;
 
-pub use cache::Cache;
-pub use config::LlamaConfig;
+use cache::Cache;
+use linear::{Linear, RowChecks, Rows, multiply};
 
-use linear::{Embedding, Linear, RowChecks, Rows, multiply};
+/// A prompt is read in portions of this many tokens. Always the same, so that the text is.
+const PORTION: usize = 16;
+/// Room for so many full contexts is given out.
+const CONTEXTS: usize = 8;
 
-/// Kernels take this many rows of a matrix at once; cuts keep them together.
-const ROWS_TOGETHER: usize = 64;
+/// A model on a device, with what it remembers of each sequence.
+pub struct OnDevice {
+    llama: Llama,
+    caches: HashMap<u64, Cache>,
+    context_length: usize,
+}
+
+/// For the device that the options name.
+pub fn assemble<R: Read + Seek>(
+    mut gguf: Gguf<R>,
+    options: &LoadOptions,
+) -> Result<Assembled<OnDevice>> {
+    let device = device::open(options.backend, options.device)?;
+    let config = Config::from_metadata(&gguf.metadata)?;
+    let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+    let context_length = context_length(config.context_length, options.ctx_size)?;
+    let llama = Llama::load(&mut gguf, &device)?;
+    let info = describe(&gguf, &tokenizer, context_length, device::name(&device))?;
+    let model = OnDevice {
+        llama,
+        caches: HashMap::new(),
+        context_length: context_length as usize,
+    };
+    Ok(Assembled {
+        model,
+        tokenizer,
+        info,
+    })
+}
+
+impl Model for OnDevice {
+    /// Sequences keep their memory themselves; pages only count how much of it there may be.
+    fn room(&self) -> Room {
+        Room {
+            pages: self.context_length.div_ceil(PORTION) * CONTEXTS,
+            page_tokens: PORTION,
+            shares: false,
+        }
+    }
+
+    fn forward(&mut self, spans: &[Span<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        let mut rows: Vec<Option<Vec<f32>>> = vec![None; spans.len()];
+        let mut decoding = Vec::new();
+        for (number, span) in spans.iter().enumerate() {
+            let empty = || Cache::new(&self.llama.config);
+            let cache = self.caches.entry(span.sequence).or_insert_with(empty);
+            cache.go_back_to(span.start);
+            if span.start > 0 && span.tokens.len() == 1 && span.wants_logits {
+                decoding.push(number);
+                continue;
+            }
+            for tokens in span.tokens.chunks(PORTION) {
+                rows[number] = self.llama.prefill(tokens, cache, span.wants_logits)?;
+            }
+        }
+        if !decoding.is_empty() {
+            let tokens: Vec<_> = decoding.iter().map(|&at| spans[at].tokens[0]).collect();
+            let mut taken = Vec::new();
+            for &at in &decoding {
+                let cache = self.caches.remove(&spans[at].sequence);
+                taken.push(cache.context("a sequence came twice in a batch")?);
+            }
+            let mut caches: Vec<_> = taken.iter_mut().collect();
+            let outcome = self.llama.decode(&tokens, &mut caches);
+            for (&at, cache) in decoding.iter().zip(taken) {
+                self.caches.insert(spans[at].sequence, cache);
+            }
+            for (&at, row) in decoding.iter().zip(outcome?) {
+                rows[at] = Some(row);
+            }
+        }
+        logits.clear();
+        for (span, row) in spans.iter().zip(rows) {
+            if span.wants_logits {
+                logits.extend(row.context("a span without tokens")?);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, sequence: u64) {
+        self.caches.remove(&sequence);
+    }
+}
 
 /// A loaded model.
-pub struct Llama {
-    config: LlamaConfig,
+struct Llama {
+    config: Config,
     device: Device,
-    embedding: Embedding,
+    /// A row for each token.
+    embedding: Linear,
     blocks: Vec<Block>,
     norm: Tensor,
-    output: Linear,
+    /// Where it isn't the embedding again.
+    output: Option<Linear>,
     /// How far each pair of a head turns from one position to the next.
     frequencies: Vec<f64>,
 }
@@ -53,39 +145,42 @@ struct Block {
 }
 
 impl Llama {
-    /// Takes the tensors out of the file, onto the device, with matrices cut into `parts`.
-    pub fn load<R: Read + Seek>(gguf: &mut Gguf<R>, device: &Device, parts: usize) -> Result<Self> {
-        let config = LlamaConfig::from_metadata(&gguf.metadata)?;
+    /// Takes the tensors out of the file, onto the device.
+    fn load<R: Read + Seek>(gguf: &mut Gguf<R>, device: &Device) -> Result<Self> {
+        let config = Config::from_metadata(&gguf.metadata)?;
+        ensure!(
+            config.architecture.name == "llama",
+            "unsupported on a graphics processor: the architecture {}; only llama is known there",
+            config.architecture.name
+        );
         let mut loader = Loader {
             gguf,
             device,
-            parts,
             checks: HashMap::new(),
+            used: BTreeSet::new(),
         };
-        let LlamaConfig {
-            width,
-            head_width,
-            vocabulary_size,
-            ..
-        } = config;
-
-        let table = loader.parts("token_embd.weight", vocabulary_size, width)?;
+        let (width, head_width) = (config.width, config.head_width);
+        let rows = config.vocabulary_size;
+        let embedding = loader.linear("token_embd.weight", rows, width)?;
         let output = match loader.gguf.tensor("output.weight") {
-            Some(_) => loader.linear("output.weight", vocabulary_size, width)?,
-            None => loader.linear_of(&table)?,
+            Some(_) => Some(loader.linear("output.weight", rows, width)?),
+            None => None,
         };
-        let blocks = (0..config.block_count).map(|number| loader.block(&config, number));
+        let blocks = (0..config.block_count()).map(|number| loader.block(&config, number));
         let blocks = blocks.collect::<Result<_>>()?;
         let norm = loader.vector("output_norm.weight", width)?;
-        let factors = match loader.gguf.tensor("rope_freqs.weight") {
-            Some(_) => loader
-                .vector("rope_freqs.weight", head_width / 2)?
-                .to_vec1()?,
-            None => vec![1.0_f32; head_width / 2],
+        let factors: Option<Vec<f32>> = match loader.gguf.tensor("rope_freqs.weight") {
+            Some(_) => Some(
+                loader
+                    .vector("rope_freqs.weight", head_width / 2)?
+                    .to_vec1()?,
+            ),
+            None => None,
         };
+        loader.refuse_unused()?;
         Ok(Self {
-            frequencies: config.rope_frequencies(&factors)?,
-            embedding: Embedding::new(&table)?,
+            frequencies: config.frequencies(config.rope, factors.as_deref())?,
+            embedding,
             config,
             device: device.clone(),
             blocks,
@@ -94,18 +189,12 @@ impl Llama {
         })
     }
 
-    /// The model's dimensions.
-    pub fn config(&self) -> &LlamaConfig {
-        &self.config
-    }
-
-    /// An empty memory for one sequence.
-    pub fn new_cache(&self) -> Cache {
-        Cache::new(&self.config)
+    fn output(&self) -> &Linear {
+        self.output.as_ref().unwrap_or(&self.embedding)
     }
 
     /// Reads on in one sequence. With `wants_logits`, gives those after the last token.
-    pub fn prefill(
+    fn prefill(
         &self,
         tokens: &[u32],
         cache: &mut Cache,
@@ -118,15 +207,15 @@ impl Llama {
         }
         let last = hidden.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
         let normed = rms_norm(&last, &self.norm, self.config.norm_epsilon)?;
-        let [logits] = multiply([&self.output], &normed, Rows::OfOneSequence)?;
+        let [logits] = multiply([self.output()], &normed, Rows::OfOneSequence)?;
         Ok(Some(logits.flatten_all()?.to_vec1()?))
     }
 
     /// Reads one token on in each of the sequences, and gives the logits after it.
-    pub fn decode(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Vec<Vec<f32>>> {
+    fn decode(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Result<Vec<Vec<f32>>> {
         let hidden = self.forward(tokens, caches)?;
         let normed = rms_norm(&hidden, &self.norm, self.config.norm_epsilon)?;
-        let [logits] = multiply([&self.output], &normed, Rows::OfManySequences)?;
+        let [logits] = multiply([self.output()], &normed, Rows::OfManySequences)?;
         let logits = logits.to_vec2()?;
         for cache in caches {
             cache.advance(1);
@@ -146,7 +235,7 @@ impl Llama {
         let sequences = caches.len();
         let steps = tokens.len() / sequences;
         let batch = Batch::new(self, sequences, steps, caches)?;
-        let mut hidden = self.embedding.look_up(tokens)?;
+        let mut hidden = self.embedding.rows(tokens)?;
         for (number, block) in self.blocks.iter().enumerate() {
             hidden = block.forward(&hidden, &batch, caches, number, &self.config)?;
         }
@@ -223,7 +312,7 @@ impl Block {
         batch: &Batch,
         caches: &mut [&mut Cache],
         number: usize,
-        config: &LlamaConfig,
+        config: &Config,
     ) -> Result<Tensor> {
         // One sequence always comes in the same portions, so its rows need no care.
         let whose = match batch.sequences {
@@ -271,7 +360,7 @@ fn attend(
     keys: &Tensor,
     values: &Tensor,
     mask: Option<&Tensor>,
-    config: &LlamaConfig,
+    config: &Config,
 ) -> Result<Tensor> {
     let (heads, steps, width) = query.dims3()?;
     let groups = heads / config.key_heads;
@@ -292,14 +381,14 @@ fn attend(
 struct Loader<'a, R> {
     gguf: &'a mut Gguf<R>,
     device: &'a Device,
-    parts: usize,
     checks: HashMap<(GgmlDType, Vec<usize>), Arc<RowChecks>>,
+    used: BTreeSet<String>,
 }
 
 impl<R: Read + Seek> Loader<'_, R> {
-    fn block(&mut self, config: &LlamaConfig, number: usize) -> Result<Block> {
+    fn block(&mut self, config: &Config, number: usize) -> Result<Block> {
         let name = |part: &str| format!("blk.{number}.{part}.weight");
-        let LlamaConfig {
+        let Config {
             width,
             feed_forward_width,
             head_width,
@@ -322,42 +411,26 @@ impl<R: Read + Seek> Loader<'_, R> {
     }
 
     fn linear(&mut self, name: &str, rows: usize, columns: usize) -> Result<Linear> {
-        let parts = self.parts(name, rows, columns)?;
-        self.linear_of(&parts)
-    }
-
-    fn linear_of(&mut self, parts: &[Arc<QTensor>]) -> Result<Linear> {
-        let shapes = parts.iter().flat_map(|part| part.shape().dims().to_vec());
-        let alike = (parts[0].dtype(), shapes.collect());
+        let tensor = Arc::new(self.tensor(name, &[rows, columns])?);
+        let alike = (tensor.dtype(), tensor.shape().dims().to_vec());
         let checks = self.checks.entry(alike).or_default();
-        Linear::new(parts, Arc::clone(checks))
+        Linear::new(tensor, Arc::clone(checks))
     }
 
     /// A norm's weights, or another short list of plain numbers.
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor> {
-        let info = self.find(name, &[length])?;
-        let bytes = self.gguf.read_tensor(&info)?;
-        let tensor = self.quantised(&bytes, info.kind, &[length]);
-        let tensor = tensor.with_context(|| format!("tensor `{name}`"))?;
+        let tensor = self.tensor(name, &[length])?;
         Ok(tensor.dequantize(self.device)?.to_dtype(DType::F32)?)
     }
 
-    /// A matrix, cut so that every core gets a part.
-    fn parts(&mut self, name: &str, rows: usize, columns: usize) -> Result<Vec<Arc<QTensor>>> {
-        let info = self.find(name, &[rows, columns])?;
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<QTensor> {
+        let info = self.find(name, shape)?;
         let bytes = self.gguf.read_tensor(&info)?;
-        let rows_in_part = rows
-            .div_ceil(self.parts)
-            .next_multiple_of(ROWS_TOGETHER)
-            .min(rows);
-        let parts = bytes
-            .chunks(bytes.len() / rows * rows_in_part)
-            .map(|bytes| {
-                let shape = [bytes.len() / (info.bytes as usize / rows), columns];
-                let part = self.quantised(bytes, info.kind, &shape);
-                Ok(Arc::new(part.with_context(|| format!("tensor `{name}`"))?))
-            });
-        parts.collect()
+        self.used.insert(name.to_owned());
+        let storage =
+            QStorage::from_data(bytes.as_slice().into(), self.device, candle_type(info.kind));
+        let tensor = storage.and_then(|storage| QTensor::new(storage, shape));
+        tensor.with_context(|| format!("tensor `{name}`"))
     }
 
     fn find(&self, name: &str, shape: &[usize]) -> Result<TensorInfo> {
@@ -373,9 +446,16 @@ impl<R: Read + Seek> Loader<'_, R> {
         Ok(info.clone())
     }
 
-    fn quantised(&self, bytes: &[u8], kind: TensorType, shape: &[usize]) -> Result<QTensor> {
-        let storage = QStorage::from_data(bytes.into(), self.device, candle_type(kind))?;
-        Ok(QTensor::new(storage, shape)?)
+    /// A tensor that nobody looked at would have changed the text.
+    fn refuse_unused(&self) -> Result<()> {
+        let unused = self.gguf.tensors().find(|(name, _)| !self.used.contains(*name));
+        match unused {
+            None => Ok(()),
+            Some((name, _)) => bail!(
+                "unsupported on a graphics processor: tensor `{}`",
+                name.escape_debug()
+            ),
+        }
     }
 }
 

@@ -28,8 +28,6 @@ mod portable;
 mod product;
 mod rowwise;
 mod simd;
-#[cfg(test)]
-mod tests;
 
 pub use attend::{PAGE, QUERIES, SPAN, Span, partial_length};
 pub use multiply::{Factor, multiply};
@@ -266,9 +264,25 @@ compile!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
 );
 #[cfg(target_arch = "x86_64")]
-compile!(with_avx_vnni, "AVX-VNNI", avx2::Avx2<true>, [4, 2, 1], "avxvnni,avx2,fma,f16c");
+compile!(
+    with_avx_vnni,
+    "AVX-VNNI",
+    avx2::Avx2<true>,
+    [4, 2, 1],
+    "avxvnni,avx2,fma,f16c"
+);
 #[cfg(target_arch = "x86_64")]
-compile!(with_avx2, "AVX2", avx2::Avx2<false>, [4, 2, 1], "avx2,fma,f16c");
+compile!(
+    with_avx2,
+    "AVX2",
+    avx2::Avx2<false>,
+    [4, 2, 1],
+    "avx2,fma,f16c"
+);
 #[cfg(target_arch = "aarch64")]
 compile!(with_neon, "NEON", neon::Neon, [4, 2, 1], "neon,dotprod");
 compile!(in_plain_code, "plain code", portable::Portable<false>, [1]);
+
+// Below the macro, which it uses.
+#[cfg(test)]
+mod tests;

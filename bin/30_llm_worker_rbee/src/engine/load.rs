@@ -172,13 +172,20 @@ fn assemble<R: Read + Seek + Send>(
 ) -> Result<Assembled<Model>> {
     // The cheap parts first: a file that can't be served is refused before its tensors are read.
     let config = Config::from_metadata(&gguf.metadata)?;
-    let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
     let context_length = context_length(config.context_length, options.ctx_size)?;
     let threads = match options.threads {
         Some(threads) => threads.max(1),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let weights = model::load(&mut gguf, &config, threads)?;
+    let metadata = std::mem::take(&mut gguf.metadata);
+    let (tokenizer, weights) = std::thread::scope(|scope| {
+        let tokenizer = scope.spawn(|| Tokenizer::from_metadata(&metadata));
+        let weights = model::load(&mut gguf, &config, threads);
+        (tokenizer.join(), weights)
+    });
+    let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let weights = weights?;
+    gguf.metadata = metadata;
     let pages = cache_pages(&config, context_length);
     let cpu = Cpu::new(threads)
         .with_context(|| format!("cannot start {threads} threads to compute with"))?;

@@ -243,7 +243,7 @@ impl Model {
         ops::add(cpu, hidden, projected);
     }
 
-    fn logits(&mut self, rows: usize, logits: &mut Vec<f32>) {
+    fn logits(&mut self, rows: usize, logits: &mut [f32]) {
         let width = self.config.width;
         let buffers = &mut self.buffers;
         let normed = sized(&mut buffers.normed, rows * width);
@@ -251,7 +251,6 @@ impl Model {
         let weights = &self.weights;
         let epsilon = self.config.norm_epsilon;
         ops::rms_norm(&self.cpu, hidden, &weights.norm, epsilon, normed);
-        logits.resize(rows * self.config.vocabulary_size, 0.0);
         let mut products = [product(weights.output(), logits)];
         ops::matmul(&self.cpu, &mut buffers.workspace, normed, &mut products);
     }
@@ -277,7 +276,7 @@ impl scheduler::Model for Model {
         // Behind the last attention nobody looks at the other rows.
         self.attend(last, &batch);
         let wanted = batch.wanted.len();
-        logits.clear();
+        logits.resize(wanted * self.config.vocabulary_size, 0.0);
         if wanted > 0 {
             keep_rows(&mut self.buffers.hidden, &batch.wanted, self.config.width);
             let attended_width = self.config.heads * self.config.head_width;

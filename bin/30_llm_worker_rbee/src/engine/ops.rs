@@ -16,6 +16,8 @@ mod cache;
 mod matrix;
 mod norm;
 mod rope;
+#[cfg(test)]
+mod tests;
 
 pub use activation::{Activation, gate};
 pub use attention::{Attention, Chunk, attention};

@@ -179,19 +179,20 @@ fn greedy_of(logits: &[f32]) -> u32 {
 
 /// The tokens with the largest logits, the largest first; of equals, the lower number first.
 fn likeliest(logits: &[f32], count: usize) -> Vec<u32> {
-    let mut best: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
     if count == 0 {
         return Vec::new();
     }
-    for (&logit, token) in logits.iter().zip(0..) {
-        if best.len() == count && logit <= best[count - 1].0 {
-            continue;
-        }
-        let at = best.partition_point(|&(other, _)| other >= logit);
-        best.insert(at, (logit, token));
-        best.truncate(count);
+    let order = |left: &u32, right: &u32| {
+        let logit = |token: &u32| logits[*token as usize];
+        logit(right).total_cmp(&logit(left)).then(left.cmp(right))
+    };
+    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
+    if count < tokens.len() {
+        tokens.select_nth_unstable_by(count, order);
+        tokens.truncate(count);
     }
-    best.into_iter().map(|(_, token)| token).collect()
+    tokens.sort_unstable_by(order);
+    tokens
 }
 
 /// A token and its probability up to a common factor.

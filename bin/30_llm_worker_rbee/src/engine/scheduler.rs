@@ -35,9 +35,9 @@ pub trait Model: Send + 'static {
     /// The memory that there is for sequences.
     fn room(&self) -> Room;
 
-    /// Computes all spans in one pass, each after what its sequence computed before, and puts the
-    /// logits after those that want them into `logits`, one row after another. A pass that failed
-    /// can be tried again, in whole or in parts.
+    /// Computes all spans in one pass, each after what its sequence computed before, and replaces
+    /// what is in `logits` by those after the spans that want them, one row after another. A pass
+    /// that failed can be tried again, in whole or in parts.
     fn forward(&mut self, spans: &[Span<'_>], logits: &mut Vec<f32>) -> Result<()>;
 
     /// The sequence with this number is over.

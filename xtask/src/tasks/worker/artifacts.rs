@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::subject::platform;
+use crate::tasks::worker::process::platform;
 
 /// How many runs are kept.
 const RUNS_KEPT: usize = 20;

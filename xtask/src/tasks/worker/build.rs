@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::config::Backend;
-use super::journal::Journal;
-use super::record::event::EventKind;
-use super::stop::StopFlag;
-use super::subject::group::{ProcessGroup, Role};
+use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::event::EventKind;
 
 /// The target folder of what is built for this very machine, from the workspace root.
 const TARGET: &str = "target/native";

@@ -4,7 +4,7 @@ pub mod benchmark;
 pub mod stress;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -13,13 +13,15 @@ use serde_json::{Value, json};
 
 use self::benchmark::BenchmarkConfig;
 use self::stress::StressConfig;
-use super::plan::Selection;
-use super::record::event::Purpose;
-use super::reporter::ReportKind;
-use super::reporter::human::Verbosity;
+use crate::tasks::worker::plan::Selection;
+use crate::tasks::worker::record::event::Purpose;
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 
 /// The model of the original script, from the workspace root.
 pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
+
+/// No wait takes longer than a day.
+const LONGEST_SECS: u64 = 24 * 60 * 60;
 
 /// What the worker computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -235,11 +237,16 @@ impl WorkerTestConfig {
             "--port and --hive-port are both {}: the worker and the mock hive need one each",
             self.port
         );
-        ensure!(self.timeout_secs > 0, "--timeout must be at least 1 second");
-        ensure!(
-            self.heartbeat_interval_secs > 0,
-            "--heartbeat-interval must be at least 1 second"
-        );
+        for (option, seconds) in [
+            ("--timeout", self.timeout_secs),
+            ("--heartbeat-interval", self.heartbeat_interval_secs),
+            ("--heartbeat-window", self.heartbeat_window_secs),
+        ] {
+            ensure!(
+                (1..=LONGEST_SECS).contains(&seconds),
+                "{option} {seconds} must be between 1 and {LONGEST_SECS} seconds"
+            );
+        }
         ensure!(
             self.heartbeat_window_secs >= 2 * self.heartbeat_interval_secs,
             "--heartbeat-window {} is too short to see heartbeats every {} s: it takes at least {}",
@@ -263,7 +270,7 @@ impl WorkerTestConfig {
         let suite = selection.suite.and_then(|suite| suite.to_possible_value());
         let options = json!({
             "worker-id": self.worker_id,
-            "model": self.model_path,
+            "model": self.model_path.to_string_lossy(),
             "model-ref": self.model_ref,
             "backend": self.backend,
             "device": self.device,
@@ -277,7 +284,7 @@ impl WorkerTestConfig {
             "skip": selection.skips,
             "prompt": self.prompt,
             "max-tokens": self.max_tokens,
-            "worker-bin": self.worker_bin,
+            "worker-bin": self.worker_bin.as_deref().map(Path::to_string_lossy),
             "log-lines": self.log_lines,
         });
         let mut options: BTreeMap<String, Value> =
@@ -337,7 +344,24 @@ mod tests {
         assert!(refused(|c| c.timeout_secs = 0).contains("--timeout"));
         assert!(refused(|c| c.heartbeat_interval_secs = 0).contains("--heartbeat-interval"));
         assert!(refused(|c| c.heartbeat_interval_secs = 30).contains("--heartbeat-window"));
+        assert!(refused(|c| c.heartbeat_interval_secs = u64::MAX).contains("--heartbeat-interval"));
+        assert!(refused(|c| c.timeout_secs = u64::MAX).contains("--timeout"));
         assert!(refused(|c| c.prompt.clear()).contains("--prompt"));
         assert!(refused(|c| c.max_tokens = 0).contains("--max-tokens"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_are_no_unicode_are_told_as_well_as_can_be() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"m\xff.gguf"));
+        let config = WorkerTestConfig {
+            model_path: path.to_owned(),
+            worker_bin: Some(path.to_owned()),
+            ..WorkerTestConfig::default()
+        };
+        let options = config.options();
+        assert_eq!(options["model"], "m\u{fffd}.gguf");
+        assert_eq!(options["worker-bin"], "m\u{fffd}.gguf");
     }
 }

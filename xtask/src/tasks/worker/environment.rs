@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::journal::Journal;
-use super::record::event::EventKind;
-use super::record::facts::{Environment, Gpu};
-use super::subject::platform::machine;
-use super::subject::tool::answer;
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::platform::machine;
+use crate::tasks::worker::process::tool::answer;
+use crate::tasks::worker::record::event::EventKind;
+use crate::tasks::worker::record::facts::{Environment, Gpu};
 
 /// How long the end of a run may wait for the model's hash.
 const HASH_PATIENCE: Duration = Duration::from_secs(2);

@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::config::{Format, ReportTarget, WorkerTestConfig};
-use super::mode::matrix::Step;
-use super::record::matrix::column::{self, Column};
-use super::record::matrix::{Course, Matrix};
-use super::record::replay;
-use super::reporter::file::{self, FileReport};
-use super::reporter::github::{self, Annotations, StepSummary};
-use super::reporter::human::{self, Human};
-use super::reporter::json::JsonLines;
-use super::reporter::{ReportKind, Reporter, document, matrix};
+use crate::tasks::worker::config::{Format, ReportTarget, WorkerTestConfig};
+use crate::tasks::worker::mode::matrix::Step;
+use crate::tasks::worker::record::matrix::summary;
+use crate::tasks::worker::record::matrix::summary::RunSummary;
+use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
+use crate::tasks::worker::record::replay;
+use crate::tasks::worker::reporter::file;
+use crate::tasks::worker::reporter::file::FileReport;
+use crate::tasks::worker::reporter::github;
+use crate::tasks::worker::reporter::github::{Annotations, StepSummary};
+use crate::tasks::worker::reporter::human;
+use crate::tasks::worker::reporter::human::Human;
+use crate::tasks::worker::reporter::json::JsonLines;
+use crate::tasks::worker::reporter::{Reporter, document, matrix};
 
 /// The recording in a run's folder.
 const EVENTS: &str = "events.jsonl";
@@ -108,7 +113,7 @@ pub fn merge(config: &MergeConfig) -> Result<()> {
         let read = columns_of(path);
         columns.extend(read.with_context(|| format!("cannot merge {}", path.display()))?);
     }
-    let matrix = Matrix::fold(columns, Course::default());
+    let matrix = Matrix::fold(columns, RunMetadata::default());
     let beside = config.files.first().map(PathBuf::as_path);
     for ReportTarget { kind, path } in &config.reports {
         let path = match (path, beside) {
@@ -144,7 +149,7 @@ pub fn show_step(config: &WorkerTestConfig, step: &Step<'_>) {
         Step::Begins(backend) => human::matrix::heading(backend.as_str()),
         Step::Skipped(backend, reason) => human::matrix::skipped(backend.as_str(), reason),
     };
-    if config.format == Format::Human && config.verbosity != human::Verbosity::Quiet {
+    if config.format == Format::Human && config.verbosity != Verbosity::Quiet {
         // A terminal that is gone can't be told.
         let _ = human::matrix::print(&lines);
     }
@@ -186,13 +191,13 @@ fn write_matrix(kind: ReportKind, path: &Path, matrix: &Matrix) -> io::Result<()
 }
 
 /// The columns of one file: a report, or a recording, whose report they come of.
-fn columns_of(path: &Path) -> Result<Vec<Column>> {
+fn columns_of(path: &Path) -> Result<Vec<RunSummary>> {
     let bytes = std::fs::read(path).context("cannot read it")?;
     let text = String::from_utf8_lossy(&bytes);
     match replay::fold(text.lines()) {
-        Ok(report) => Ok(column::read(&document::render(&report))?),
+        Ok(report) => Ok(summary::read(&document::render(&report))?),
         Err(newer @ replay::Unreadable::Newer { .. }) => Err(newer.into()),
-        Err(replay::Unreadable::NotARecording { .. }) => Ok(column::read(&text)?),
+        Err(replay::Unreadable::NotARecording { .. }) => Ok(summary::read(&text)?),
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::record::event::{Event, EventKind};
-use super::record::redact::Redactor;
-use super::record::report::RunReport;
-use super::reporter::Reporter;
-use super::stop::StopFlag;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::redact::Redactor;
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::reporter::Reporter;
 
 /// The name of the thread that reporters run in.
 pub const REPORTING_THREAD: &str = "reporters";

@@ -1,9 +1,9 @@
 //! What a run is for: checks, figures, many workers at once, and any of them on all backends.
 
 pub mod bench;
+pub mod calibrate;
 pub mod greedy;
 pub mod matrix;
 pub mod stress;
 pub mod suite;
-pub mod tare;
 mod tried;

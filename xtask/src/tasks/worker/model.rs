@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 
 use self::catalog::{Catalog, Entry, MODELS_FOLDER};
-use super::config::WorkerTestConfig;
-use super::record::event::ModelInfo;
+use crate::tasks::worker::config::WorkerTestConfig;
+use crate::tasks::worker::record::event::ModelInfo;
 
 /// The model that is downloaded when none is named: small, and it talks.
 pub const DEFAULT_DOWNLOAD: &str = "smollm2-135m";

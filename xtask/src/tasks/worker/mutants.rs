@@ -14,9 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::table::{Expectation, FaultTable, Judgement, NO_FAULT};
 use self::trial::Laboratory;
-use super::plan;
-use super::stop::StopFlag;
-use super::subject::python::Python;
+use crate::tasks::worker::plan;
+use crate::tasks::worker::process::platform;
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::StopFlag;
 
 /// Where the faulty worker and the table of its faults are, from the workspace root.
 const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";
@@ -53,7 +54,7 @@ struct Row {
 /// Tries the faults and prints the table; gives whether every fault was caught, and caught rightly.
 pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool> {
     ensure!(
-        cfg!(unix),
+        platform::STARTS_SCRIPTS,
         "the faulty worker is a Python script, which this system doesn't start as a program\n  try: Linux, macOS or WSL"
     );
     let python = Python::find(config.python.as_deref())?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::build;
-use super::config::Backend;
-use super::journal::Journal;
-use super::stop::StopFlag;
-use super::subject::tool;
+use crate::tasks::worker::build;
+use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::tool;
 
 /// Where other revisions are checked out and their binaries kept, from the workspace root.
 const FOLDER: &str = "target/against";

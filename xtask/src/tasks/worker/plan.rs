@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::check::{Check, checks};
-use super::record::event::Suite;
+use crate::tasks::worker::record::check::CheckInfo;
+use crate::tasks::worker::record::event::Suite;
 
 /// How far a name may be from what was typed to be offered as what was meant.
 const NEAR_EDITS: usize = 4;
@@ -39,38 +39,31 @@ pub enum SuiteChoice {
 /// A check that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Planned {
-    /// Its row.
-    pub check: &'static Check,
+    /// What is known of it.
+    pub info: &'static CheckInfo,
     /// Why it doesn't run, if it doesn't.
     pub skipped: Option<&'static str>,
 }
 
-/// The checks that a selection asks for, in order. A pattern that matches nothing is an error.
-pub fn plan(selection: &Selection) -> Result<Vec<Planned>> {
+/// The checks among `rows` that a selection asks for, in their order. A pattern that matches nothing
+/// is an error, and so is one that matches only what another kind of run tries.
+pub fn plan(rows: &[&'static CheckInfo], selection: &Selection) -> Result<Vec<Planned>> {
     for (option, patterns) in [("--check", &selection.checks), ("--skip", &selection.skips)] {
         for pattern in patterns {
-            if !checks().any(|check| matches(pattern, check.id)) {
-                bail!("{option} {pattern} matches no check{}", near(pattern));
-            }
+            ensure_matches(rows, option, pattern)?;
         }
     }
-    let wanted = |check: &&Check| {
-        selected_suite(selection, check.suite)
-            && (selection.checks.is_empty()
-                || selection
-                    .checks
-                    .iter()
-                    .any(|pattern| matches(pattern, check.id)))
+    let is_wanted = |row: &&&'static CheckInfo| {
+        row.option().is_none()
+            && selected_suite(selection, row.suite)
+            && (selection.checks.is_empty() || any_matches(&selection.checks, row.id))
     };
-    let planned: Vec<Planned> = checks()
-        .filter(wanted)
-        .map(|check| Planned {
-            check,
-            skipped: selection
-                .skips
-                .iter()
-                .any(|pattern| matches(pattern, check.id))
-                .then_some("left out by --skip"),
+    let planned: Vec<Planned> = rows
+        .iter()
+        .filter(is_wanted)
+        .map(|row| Planned {
+            info: row,
+            skipped: any_matches(&selection.skips, row.id).then_some("left out by --skip"),
         })
         .collect();
     if planned.iter().all(|planned| planned.skipped.is_some()) {
@@ -80,11 +73,29 @@ pub fn plan(selection: &Selection) -> Result<Vec<Planned>> {
 }
 
 /// The check of that name, or what was probably meant.
-pub fn find(id: &str) -> Result<&'static Check> {
-    match checks().find(|check| check.id == id) {
-        Some(check) => Ok(check),
-        None => bail!("there is no check {id}{}", near(id)),
+pub fn find(rows: &[&'static CheckInfo], id: &str) -> Result<&'static CheckInfo> {
+    match rows.iter().find(|row| row.covers(id)) {
+        Some(row) => Ok(row),
+        None => bail!("there is no check {id}{}", near(rows, id)),
     }
+}
+
+fn ensure_matches(rows: &[&'static CheckInfo], option: &str, pattern: &str) -> Result<()> {
+    let matching = || {
+        rows.iter()
+            .filter(|row| matches(pattern, row.id) || row.covers(pattern))
+    };
+    if matching().any(|row| row.option().is_none()) {
+        return Ok(());
+    }
+    match matching().find_map(|row| row.option()) {
+        Some(mode) => bail!("{option} {pattern} matches only checks that run with {mode}"),
+        None => bail!("{option} {pattern} matches no check{}", near(rows, pattern)),
+    }
+}
+
+fn any_matches(patterns: &[String], id: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, id))
 }
 
 fn selected_suite(selection: &Selection, suite: Suite) -> bool {
@@ -121,17 +132,18 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// What was probably meant, as the rest of a message.
-fn near(pattern: &str) -> String {
+fn near(rows: &[&'static CheckInfo], pattern: &str) -> String {
     let word = pattern.replace(['*', '?'], "");
     let distance = |id: &str| {
         let parts = id.split('.').chain([id]);
         parts
-            .map(|part| edits(&word, part))
+            .map(|part| strsim::levenshtein(&word, part))
             .min()
             .unwrap_or(usize::MAX)
     };
-    let mut candidates: Vec<_> = checks()
-        .map(|check| (distance(check.id), check.id))
+    let mut candidates: Vec<_> = rows
+        .iter()
+        .map(|row| (distance(row.id), row.id))
         .filter(|(edits, id)| *edits <= NEAR_EDITS.min(word.len() / 2) || id.contains(&word))
         .collect();
     candidates.sort_by_key(|(edits, _)| *edits);
@@ -147,29 +159,36 @@ fn near(pattern: &str) -> String {
     }
 }
 
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::worker::record::check::Phase;
+    use crate::tasks::worker::record::event::Level;
+
+    const fn row(id: &'static str, suite: Suite, phase: Phase) -> CheckInfo {
+        CheckInfo {
+            id,
+            suite,
+            level: Level::Must,
+            phase,
+            promise: "",
+            contract: "",
+            explanation: "",
+            by_hand: "",
+        }
+    }
+
+    const ROWS: &[&CheckInfo] = &[
+        &row("health.answers", Suite::Isolation, Phase::Serving),
+        &row("heartbeat.first", Suite::Isolation, Phase::Serving),
+        &row("heartbeat.payload", Suite::Contract, Phase::Serving),
+        &row("hive.hangs", Suite::Resilience, Phase::Serving),
+        &row("bench.sweep_*", Suite::Benchmark, Phase::Benchmark),
+    ];
 
     fn ids(selection: &Selection) -> Vec<&'static str> {
-        let planned = plan(selection).unwrap();
-        planned.iter().map(|planned| planned.check.id).collect()
+        let planned = plan(ROWS, selection).unwrap();
+        planned.iter().map(|planned| planned.info.id).collect()
     }
 
     fn globs(patterns: &[&str]) -> Vec<String> {
@@ -194,13 +213,15 @@ mod tests {
 
     #[test]
     fn the_default_is_isolation_and_contract() {
-        let planned = plan(&Selection::default()).unwrap();
-        let expected: Vec<_> = checks()
-            .filter(|check| check.suite != Suite::Resilience)
-            .map(|check| check.id)
-            .collect();
+        let expected = ["health.answers", "heartbeat.first", "heartbeat.payload"];
         assert_eq!(ids(&Selection::default()), expected);
+        let planned = plan(ROWS, &Selection::default()).unwrap();
         assert!(planned.iter().all(|planned| planned.skipped.is_none()));
+        let all = Selection {
+            suite: Some(SuiteChoice::All),
+            ..Selection::default()
+        };
+        assert_eq!(ids(&all).len(), 4);
     }
 
     #[test]
@@ -210,9 +231,9 @@ mod tests {
             skips: globs(&["*.first"]),
             suite: None,
         };
-        let planned = plan(&selection).unwrap();
-        assert_eq!(planned[0].check.id, "health.answers");
-        assert_eq!(planned[1].check.id, "heartbeat.first");
+        let planned = plan(ROWS, &selection).unwrap();
+        assert_eq!(planned[0].info.id, "health.answers");
+        assert_eq!(planned[1].info.id, "heartbeat.first");
         assert!(planned[1].skipped.is_some());
         assert!(planned[2].skipped.is_none());
     }
@@ -225,19 +246,23 @@ mod tests {
                 skips: globs(skips),
                 suite: None,
             };
-            plan(&selection).unwrap_err().to_string()
+            plan(ROWS, &selection).unwrap_err().to_string()
         };
         let message = refused(&["hartbeat.*"], &[]);
         assert!(message.contains("--check hartbeat.*"), "{message}");
         assert!(message.contains("near: heartbeat."), "{message}");
         assert!(refused(&[], &["zzz"]).contains("--list-checks"));
         assert!(refused(&["heartbeat.first"], &["*"]).contains("leave no check"));
+        for benchmark in ["bench.*", "bench.sweep_4"] {
+            assert!(refused(&[benchmark], &[]).contains("--benchmark"));
+        }
     }
 
     #[test]
     fn a_check_is_explained_by_its_name() {
-        assert_eq!(find("health.answers").unwrap().id, "health.answers");
-        let message = find("health.answer").unwrap_err().to_string();
+        assert_eq!(find(ROWS, "bench.sweep_8").unwrap().id, "bench.sweep_*");
+        assert_eq!(find(ROWS, "health.answers").unwrap().id, "health.answers");
+        let message = find(ROWS, "health.answer").unwrap_err().to_string();
         assert!(message.contains("near: health.answers"), "{message}");
     }
 }

@@ -1,15 +1,19 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
+pub mod baseline;
 pub mod bench;
+pub mod check;
 pub mod compare;
 pub mod event;
 pub mod facts;
 pub mod matrix;
 pub mod measure;
+pub mod output;
 pub mod random;
 pub mod redact;
 pub mod replay;
 pub mod report;
+pub mod scenario;
 pub mod stats;
 pub mod stress;
 pub mod timeline;

@@ -19,8 +19,9 @@ mod words;
 
 use std::io;
 
-use super::record::event::Event;
-use super::record::report::RunReport;
+use crate::tasks::worker::record::event::Event;
+use crate::tasks::worker::record::output::ReportKind;
+use crate::tasks::worker::record::report::RunReport;
 
 /// Hears of every event, in order.
 pub trait Reporter: Send {
@@ -31,65 +32,7 @@ pub trait Reporter: Send {
     fn give_up(&mut self, error: &io::Error);
 }
 
-/// A report that is a pure function of the folded events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportKind {
-    /// `report.json`, described by `docs/report.schema.json`.
-    Json,
-    /// JUnit XML, for CI systems.
-    Junit,
-    /// Markdown, for job summaries.
-    Markdown,
-    /// One page that needs no network.
-    Html,
-    /// A shell script that does by hand what the run did.
-    Repro,
-    /// Figures for `github-action-benchmark`.
-    GithubBenchmark,
-    /// Figures for Bencher.
-    Bencher,
-}
-
-/// Each report, its name on the command line and its file's name.
-const KINDS: &[(ReportKind, &str, &str)] = &[
-    (ReportKind::Json, "json", "report.json"),
-    (ReportKind::Junit, "junit", "junit.xml"),
-    (ReportKind::Markdown, "markdown", "summary.md"),
-    (ReportKind::Html, "html", "report.html"),
-    (ReportKind::Repro, "repro", "repro.sh"),
-    (
-        ReportKind::GithubBenchmark,
-        "github-benchmark",
-        "github-benchmark.json",
-    ),
-    (ReportKind::Bencher, "bencher", "bencher.json"),
-];
-
 impl ReportKind {
-    /// Those that every run writes, in their order. Exports are written where they are asked for.
-    pub fn always() -> impl Iterator<Item = ReportKind> {
-        let all = KINDS.iter().map(|(kind, ..)| *kind);
-        all.filter(|kind| !matches!(kind, ReportKind::GithubBenchmark | ReportKind::Bencher))
-    }
-
-    /// All that `--report` knows, in a sentence.
-    pub fn names() -> String {
-        let names: Vec<_> = KINDS.iter().map(|(_, name, _)| *name).collect();
-        names.join(", ")
-    }
-
-    /// As `--report` spells it.
-    pub fn from_name(name: &str) -> Option<ReportKind> {
-        let found = KINDS.iter().find(|(_, known, _)| *known == name);
-        found.map(|(kind, ..)| *kind)
-    }
-
-    /// What its file is called in a run's folder.
-    pub fn file_name(self) -> &'static str {
-        let found = KINDS.iter().find(|(kind, ..)| *kind == self);
-        found.map_or("report", |(.., file)| file)
-    }
-
     /// The whole report.
     pub fn render(self, report: &RunReport) -> String {
         match self {

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::record::event::{Event, EventKind};
-use super::stop::StopFlag;
-use super::subject::platform::{self, Listeners, Process};
-use super::subject::python::Python;
+use crate::tasks::worker::process::platform;
+use crate::tasks::worker::process::platform::{Listeners, Process};
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::event::{Event, EventKind};
 
 const STUBBORN_SOURCE: &str = include_str!("self_test/stubborn_worker.py");
 

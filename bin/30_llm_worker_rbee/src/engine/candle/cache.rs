@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
-use super::LlamaConfig;
+use super::Config;
 
 /// As many positions as are made room for at first.
 const FIRST_CAPACITY: usize = 128;
@@ -25,8 +25,8 @@ struct Layer {
 }
 
 impl Cache {
-    pub(super) fn new(config: &LlamaConfig) -> Self {
-        let layers = (0..config.block_count).map(|_| None).collect();
+    pub(super) fn new(config: &Config) -> Self {
+        let layers = (0..config.block_count()).map(|_| None).collect();
         Self {
             layers,
             length: 0,
@@ -37,6 +37,11 @@ impl Cache {
     /// How many positions it holds.
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// Forgets what stands behind so many positions, as after a batch that failed.
+    pub(super) fn go_back_to(&mut self, length: usize) {
+        self.length = self.length.min(length);
     }
 
     pub(super) fn advance(&mut self, positions: usize) {

@@ -4,21 +4,24 @@
 //! bits, and after some tokens the text. So the first time that a batch of some size meets a
 //! matrix of some shape and quantisation, both ways are computed and compared bit by bit; where
 //! they differ, rows of different sequences are computed one after another.
-//!
-//! Every matrix is cut into parts, by rows of its own, which are computed side by side.
 
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
-use rayon::prelude::*;
 
 /// As many sequences as a batch may hold and still be computed together.
-const MAX_SEQUENCES: usize = 16;
+const MAX_SEQUENCES: usize = 64;
 
 /// For each batch size, whether rows together give the same bits as rows alone.
-pub type RowChecks = [OnceLock<bool>; MAX_SEQUENCES + 1];
+pub struct RowChecks([OnceLock<bool>; MAX_SEQUENCES + 1]);
+
+impl Default for RowChecks {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; MAX_SEQUENCES + 1])
+    }
+}
 
 /// Whose the rows of a batch are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +33,8 @@ pub enum Rows {
 }
 
 /// A matrix that rows are multiplied with.
-#[derive(Debug)]
 pub struct Linear {
-    parts: Vec<QMatMul>,
+    matrix: QMatMul,
     columns: usize,
     device: Device,
     /// Shared by all matrices of the same shape and quantisation.
@@ -40,32 +42,34 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A matrix `[rows, columns]`, whose rows come in `parts`.
-    pub fn new(parts: &[Arc<QTensor>], checks: Arc<RowChecks>) -> Result<Self> {
-        let (_, columns) = parts[0].shape().dims2()?;
-        let device = parts[0].device();
-        let parts = parts
-            .iter()
-            .map(|part| Ok(QMatMul::from_arc(Arc::clone(part))?));
+    /// A matrix `[rows, columns]`.
+    pub fn new(matrix: Arc<QTensor>, checks: Arc<RowChecks>) -> Result<Self> {
+        let (_, columns) = matrix.shape().dims2()?;
+        let device = matrix.device();
         Ok(Self {
-            parts: parts.collect::<Result<_>>()?,
+            matrix: QMatMul::from_arc(matrix)?,
             columns,
             device,
             checks,
         })
     }
 
+    /// The matrix's own rows with these numbers.
+    pub fn rows(&self, numbers: &[u32]) -> Result<Tensor> {
+        let numbers = Tensor::new(numbers, &self.device)?;
+        Ok(self.matrix.embedding(&numbers)?)
+    }
+
     fn rows_are_independent(&self, count: usize) -> Result<bool> {
-        let Some(check) = self.checks.get(count) else {
+        let Some(check) = self.checks.0.get(count) else {
             return Ok(false);
         };
         if let Some(known) = check.get() {
             return Ok(*known);
         }
         let rows = self.probe(count)?;
-        let [together] = multiply_together([self], &rows)?;
+        let together: Vec<f32> = self.matrix.forward(&rows)?.flatten_all()?.to_vec1()?;
         let [alone] = multiply_one_by_one([self], &rows)?;
-        let together: Vec<f32> = together.flatten_all()?.to_vec1()?;
         let alone: Vec<f32> = alone.flatten_all()?.to_vec1()?;
         let same = together
             .iter()
@@ -108,6 +112,14 @@ pub fn multiply<const N: usize>(
     multiply_together(matrices, rows)
 }
 
+fn multiply_together<const N: usize>(matrices: [&Linear; N], rows: &Tensor) -> Result<[Tensor; N]> {
+    let products = matrices
+        .iter()
+        .map(|linear| Ok(linear.matrix.forward(rows)?));
+    let products = products.collect::<Result<Vec<_>>>()?;
+    Ok(products.try_into().expect("one for each matrix"))
+}
+
 fn multiply_one_by_one<const N: usize>(
     matrices: [&Linear; N],
     rows: &Tensor,
@@ -119,79 +131,7 @@ fn multiply_one_by_one<const N: usize>(
             outcome.push(product);
         }
     }
-    join(outcomes, 0)
-}
-
-fn multiply_together<const N: usize>(matrices: [&Linear; N], rows: &Tensor) -> Result<[Tensor; N]> {
-    let parts: Vec<_> = (0..N)
-        .flat_map(|number| {
-            matrices[number]
-                .parts
-                .iter()
-                .map(move |part| (number, part))
-        })
-        .collect();
-    let products: Vec<_> = match parts.as_slice() {
-        [(number, part)] => vec![(*number, part.forward(rows)?)],
-        many => many
-            .par_iter()
-            .with_max_len(1)
-            .map(|(number, part)| Ok((*number, part.forward(rows)?)))
-            .collect::<Result<_>>()?,
-    };
-    let mut outcomes = [const { Vec::new() }; N];
-    for (number, product) in products {
-        outcomes[number].push(product);
-    }
-    join(outcomes, 1)
-}
-
-/// Each list of tensors as one.
-fn join<const N: usize>(lists: [Vec<Tensor>; N], dimension: usize) -> Result<[Tensor; N]> {
-    let joined = lists
-        .into_iter()
-        .map(|list| match <[Tensor; 1]>::try_from(list) {
-            Ok([one]) => Ok(one),
-            Err(many) => Ok(Tensor::cat(&many, dimension)?),
-        });
+    let joined = outcomes.iter().map(|rows| Ok(Tensor::cat(rows, 0)?));
     let joined = joined.collect::<Result<Vec<_>>>()?;
-    Ok(joined.try_into().expect("one for each list"))
-}
-
-/// The matrix that gives each token its first numbers.
-#[derive(Debug)]
-pub struct Embedding {
-    parts: Vec<QMatMul>,
-    /// Every part but the last has as many.
-    rows_in_part: usize,
-    device: Device,
-}
-
-impl Embedding {
-    /// A matrix with a row for each token, whose rows come in `parts`.
-    pub fn new(parts: &[Arc<QTensor>]) -> Result<Self> {
-        let (rows_in_part, _) = parts[0].shape().dims2()?;
-        let device = parts[0].device();
-        let parts = parts
-            .iter()
-            .map(|part| Ok(QMatMul::from_arc(Arc::clone(part))?));
-        Ok(Self {
-            parts: parts.collect::<Result<_>>()?,
-            rows_in_part,
-            device,
-        })
-    }
-
-    /// The rows of these tokens.
-    pub fn look_up(&self, tokens: &[u32]) -> Result<Tensor> {
-        if let [whole] = self.parts.as_slice() {
-            return Ok(whole.embedding(&Tensor::new(tokens, &self.device)?)?);
-        }
-        let rows = tokens.iter().map(|&token| {
-            let part = &self.parts[token as usize / self.rows_in_part];
-            let row = token % self.rows_in_part as u32;
-            Ok(part.embedding(&Tensor::new(&[row], &self.device)?)?)
-        });
-        Ok(Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?)
-    }
+    Ok(joined.try_into().expect("one for each matrix"))
 }

@@ -167,7 +167,8 @@ unsafe fn values<S: Simd, const M: usize>(
         let mut sums = [S::float(0.0); M];
         for position in 0..end {
             let at = position % PAGE * span.value_stride + number;
-            let values = S::floats_from_f16(span.pages.get_unchecked(position / PAGE).1.as_ptr().add(at));
+            let values =
+                S::floats_from_f16(span.pages.get_unchecked(position / PAGE).1.as_ptr().add(at));
             let mut query = 0;
             while query < M {
                 let weight = S::float(*weights[query].as_ptr().add(position));

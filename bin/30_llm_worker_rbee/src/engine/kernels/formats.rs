@@ -321,7 +321,12 @@ impl Q4K {
     /// A group's scales, where `scales` are the block's.
     #[inline(always)]
     unsafe fn group_scale<S: Simd>(scales: *const u8, group: usize) -> S::Floats {
-        unsafe { times::<S>(halves::<S>(scales.add(16 * LANES)), scales.add(group * LANES)) }
+        unsafe {
+            times::<S>(
+                halves::<S>(scales.add(16 * LANES)),
+                scales.add(group * LANES),
+            )
+        }
     }
     /// A group's minima, where `scales` are the block's.
     #[inline(always)]

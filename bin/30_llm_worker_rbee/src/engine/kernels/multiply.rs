@@ -73,7 +73,10 @@ pub fn multiply(
         columns,
         count,
         plain: (input.as_ptr().cast(), columns * size_of::<f32>()),
-        quantised: (activations.as_ptr().cast(), groups * size_of::<Activations>()),
+        quantised: (
+            activations.as_ptr().cast(),
+            groups * size_of::<Activations>(),
+        ),
         parts,
     };
     job.run(pool);
@@ -87,8 +90,16 @@ fn part<'a>(
 ) -> Part<'a> {
     let tile_bytes = tile_bytes(factor.kind, columns);
     let tiles = factor.rows.div_ceil(LANES);
-    assert_eq!(factor.tiles.len(), tiles * tile_bytes, "not the matrix's tiles");
-    assert_eq!(factor.output.len(), count * factor.rows, "not the output's length");
+    assert_eq!(
+        factor.tiles.len(),
+        tiles * tile_bytes,
+        "not the matrix's tiles"
+    );
+    assert_eq!(
+        factor.output.len(),
+        count * factor.rows,
+        "not the output's length"
+    );
     Part {
         kernels: (kernels.products)(factor.kind),
         quantised: factor.kind.block_length() > 1,
@@ -132,7 +143,11 @@ unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
     fn run(&self, pool: &Pool) {
-        let tiles: usize = self.parts.iter().map(|part| part.rows.div_ceil(LANES)).sum();
+        let tiles: usize = self
+            .parts
+            .iter()
+            .map(|part| part.rows.div_ceil(LANES))
+            .sum();
         let bytes: usize = self.parts.iter().map(|part| part.tiles.len()).sum();
         let row_blocks = self.count.div_ceil(ROWS_TOGETHER);
         let most = (pool.threads() * TASKS_PER_THREAD).div_ceil(row_blocks.max(1));

@@ -4,7 +4,9 @@ use crate::engine::gguf::TensorType;
 use crate::engine::quant::{k_scale_and_minimum, q3_k_scale};
 
 use super::LANES;
-use super::formats::{Format, HALVES, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, VECTOR};
+use super::formats::{
+    Format, HALVES, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, VECTOR,
+};
 use super::portable::Portable;
 use super::product::{self, GROUP, Plain};
 
@@ -188,7 +190,11 @@ fn pack_q3_k(block: &[u8], lane: &mut Lane<'_>) {
     for group in 0..8 {
         let low = columns(block, 32 + group / 4 * 32, group % 4 * 2, 0x0303_0303);
         lane.two_bits(group * 2 * VECTOR, low, 0);
-        lane.one_bit(Q3K::HIGH + group * VECTOR, columns(block, 0, group, 0x0101_0101), 0);
+        lane.one_bit(
+            Q3K::HIGH + group * VECTOR,
+            columns(block, 0, group, 0x0101_0101),
+            0,
+        );
     }
     for part in 0..16 {
         let scale = q3_k_scale(&block[96..108], part);
@@ -225,7 +231,11 @@ fn pack_k_scales(block: &[u8], lane: &mut Lane<'_>, start: usize) {
 
 /// Reads one of a tile's rows as plain numbers.
 pub fn unpack_row(kind: TensorType, tile: &[u8], lane: usize, values: &mut [f32]) {
-    assert_eq!(tile.len(), tile_bytes(kind, values.len()), "not the tile of these columns");
+    assert_eq!(
+        tile.len(),
+        tile_bytes(kind, values.len()),
+        "not the tile of these columns"
+    );
     assert!(lane < LANES);
     let unpack = match kind {
         TensorType::F32 => plain_row::<product::F32>,
@@ -279,7 +289,8 @@ fn quantised_row<F: Format>(tile: &[u8], lane: usize, values: &mut [f32]) {
                     } else {
                         i32::from(quant) - F::OFFSET
                     };
-                    *value = scale * part_scale as f32 * quant as f32 + minimum * part_minimum as f32;
+                    *value =
+                        scale * part_scale as f32 * quant as f32 + minimum * part_minimum as f32;
                 }
             }
         }

@@ -8,7 +8,7 @@ pub const GROUP: usize = 32;
 
 /// 32 consecutive activations of a row: `quants * scale`, nearly.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Activations {
     /// From -127 to 127.
     pub quants: [i8; GROUP],
@@ -128,6 +128,14 @@ impl<const M: usize> Rows<M> {
     }
 }
 
+/// Writes a call out for each number, because the compiler doesn't unroll a loop of this size, and
+/// shifts and addresses must be constants.
+macro_rules! unrolled {
+    ($state:ident.step::<$format:ty, $steps:literal>($block:expr, $group:expr, $rows:expr);
+     $($at:literal: $step:literal),+) => {
+        $($state.step::<$format, $steps>($block, $group, $at, $step, $rows);)+
+    };
+}
 /// The group's dot products, as integers: those of weights without their float scales.
 #[inline(always)]
 unsafe fn integers<S: Simd, F: Format, const M: usize>(
@@ -146,9 +154,10 @@ unsafe fn integers<S: Simd, F: Format, const M: usize>(
                     row += 1;
                 }
             }
+            let mut state = Sums::<S, M>::begin(sums, None);
             // The high halves of bytes follow their low halves.
-            let order = [0, 4, 1, 5, 2, 6, 3, 7];
-            return steps::<S, F, M, 8>(sums, block, group, order, None, rows);
+            unrolled!(state.step::<F, 8>(block, group, rows); 0: 0, 1: 4, 2: 1, 3: 5, 4: 2, 5: 6, 6: 3, 7: 7);
+            return state.sums;
         }
         let scales = [
             F::part_scale::<S>(block, group, 0),
@@ -163,59 +172,93 @@ unsafe fn integers<S: Simd, F: Format, const M: usize>(
                 row += 1;
             }
         }
-        let scale = Some(S::run_scales(scales[0]));
-        sums = steps::<S, F, M, 4>(sums, block, group, [0, 1, 2, 3], scale, rows);
-        let scale = Some(S::run_scales(scales[1]));
-        steps::<S, F, M, 4>(sums, block, group, [4, 5, 6, 7], scale, rows)
+        let mut state = Sums::<S, M>::begin(sums, Some(S::run_scales(scales[0])));
+        unrolled!(state.step::<F, 4>(block, group, rows); 0: 0, 1: 1, 2: 2, 3: 3);
+        let mut state = Sums::<S, M>::begin(state.sums, Some(S::run_scales(scales[1])));
+        unrolled!(state.step::<F, 4>(block, group, rows); 0: 4, 1: 5, 2: 6, 3: 7);
+        state.sums
     }
 }
 
-/// Adds the dot products of some steps, times `scale`, to `sums`.
-#[inline(always)]
-unsafe fn steps<S: Simd, F: Format, const M: usize, const STEPS: usize>(
-    mut sums: [S::Ints; M],
-    block: *const u8,
-    group: usize,
-    order: [usize; STEPS],
+/// Sums of input rows, and the runs under way.
+struct Sums<S: Simd, const M: usize> {
+    sums: [S::Ints; M],
+    runs: [S::Run; M],
+    /// What the runs are multiplied with.
     scale: Option<S::Ints>,
-    rows: &Rows<M>,
-) -> [S::Ints; M] {
-    unsafe {
-        let run = if S::SHORT_RUNS { F::RUN } else { STEPS };
-        let mut at = 0;
-        while at < STEPS {
-            let mut runs = [S::begin(S::int(0)); M];
-            let mut row = 0;
-            while row < M && scale.is_none() {
-                runs[row] = S::begin(sums[row]);
-                row += 1;
-            }
-            let end = at + run;
-            while at < end {
-                let step = order[at];
-                let weights = F::step::<S>(block, group, step);
-                let mut row = 0;
-                while row < M {
-                    let quants = (*rows.at(row)).quants.as_ptr().add(4 * step);
-                    runs[row] = if F::SIGNED {
-                        S::dot_signed(runs[row], weights, quants)
-                    } else {
-                        S::dot(runs[row], weights, quants)
-                    };
-                    row += 1;
-                }
-                at += 1;
-            }
+}
+
+impl<S: Simd, const M: usize> Sums<S, M> {
+    #[inline(always)]
+    unsafe fn begin(sums: [S::Ints; M], scale: Option<S::Ints>) -> Self {
+        unsafe {
+            let mut begun = Self {
+                sums,
+                runs: [S::begin(S::int(0)); M],
+                scale,
+            };
+            begun.begin_runs();
+            begun
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begin_runs(&mut self) {
+        unsafe {
             let mut row = 0;
             while row < M {
-                sums[row] = match scale {
-                    Some(scale) => S::end_scaled(sums[row], runs[row], scale),
-                    None => S::end(sums[row], runs[row]),
+                self.runs[row] = match self.scale {
+                    Some(_) => S::begin(S::int(0)),
+                    None => S::begin(self.sums[row]),
                 };
                 row += 1;
             }
         }
-        sums
+    }
+
+    /// Adds the products of a step, the `at`th of `STEPS`, after whose last the sums are done.
+    #[inline(always)]
+    unsafe fn step<F: Format, const STEPS: usize>(
+        &mut self,
+        block: *const u8,
+        group: usize,
+        at: usize,
+        step: usize,
+        rows: &Rows<M>,
+    ) {
+        unsafe {
+            let weights = F::step::<S>(block, group, step);
+            let mut row = 0;
+            while row < M {
+                let quants = (*rows.at(row)).quants.as_ptr().add(4 * step);
+                self.runs[row] = if F::SIGNED {
+                    S::dot_signed(self.runs[row], weights, quants)
+                } else {
+                    S::dot(self.runs[row], weights, quants)
+                };
+                row += 1;
+            }
+            let run = if S::SHORT_RUNS { F::RUN } else { STEPS };
+            if (at + 1).is_multiple_of(run) {
+                self.end_runs();
+                self.begin_runs();
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end_runs(&mut self) {
+        unsafe {
+            let mut row = 0;
+            while row < M {
+                let (sum, run) = (self.sums[row], self.runs[row]);
+                self.sums[row] = match self.scale {
+                    Some(scale) => S::end_scaled(sum, run, scale),
+                    None => S::end(sum, run),
+                };
+                row += 1;
+            }
+        }
     }
 }
 

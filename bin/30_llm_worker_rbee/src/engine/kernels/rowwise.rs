@@ -16,7 +16,11 @@ pub unsafe fn quantise<S: Simd>(input: *const f32, output: *mut Activations, gro
             let halves = [S::floats(input), S::floats(input.add(LANES))];
             let largest = most::<S>(S::max(S::abs(halves[0]), S::abs(halves[1])));
             // Of zeros, and of what is so small that its inverse is none, only zeros are left.
-            let inverse = if largest > 1e-30 { 127.0 / largest } else { 0.0 };
+            let inverse = if largest > 1e-30 {
+                127.0 / largest
+            } else {
+                0.0
+            };
             let output = &mut *output.add(group);
             let mut sums = [0; 2];
             let mut half = 0;

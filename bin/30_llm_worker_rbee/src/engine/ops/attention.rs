@@ -51,7 +51,10 @@ pub fn attention(
     output: &mut [f32],
 ) {
     assert_eq!(queries.len(), output.len());
-    assert!(shape.heads.is_multiple_of(cache.heads()), "heads aren't shared evenly");
+    assert!(
+        shape.heads.is_multiple_of(cache.heads()),
+        "heads aren't shared evenly"
+    );
     let job = Job {
         kernels: cpu.kernels,
         cache,
@@ -70,18 +73,25 @@ pub fn attention(
     } else {
         plan.piece
     };
-    cpu.pool.for_pieces(partials, piece.max(1), |number, partials| {
-        let tasks = &plan.tasks[number * piece / plan.piece..];
-        for (task, partials) in tasks.iter().zip(partials.chunks_exact_mut(plan.piece)) {
-            job.attend(&plan.units[task.unit], task.spans.clone(), partials);
-        }
-    });
+    cpu.pool
+        .for_pieces(partials, piece.max(1), |number, partials| {
+            let tasks = &plan.tasks[number * piece / plan.piece..];
+            for (task, partials) in tasks.iter().zip(partials.chunks_exact_mut(plan.piece)) {
+                job.attend(&plan.units[task.unit], task.spans.clone(), partials);
+            }
+        });
     let row = shape.heads * cache.head_width();
     let piece = pieces_of_rows(cpu, output.len(), row);
     cpu.pool.for_pieces(output, piece, |number, output| {
         let mut merged = vec![0.0; partial_length(job.stride)];
         for (at, output) in output.chunks_exact_mut(row).enumerate() {
-            job.finish(&plan, number * piece / row + at, partials, &mut merged, output);
+            job.finish(
+                &plan,
+                number * piece / row + at,
+                partials,
+                &mut merged,
+                output,
+            );
         }
     });
 }
@@ -140,12 +150,13 @@ impl Job<'_> {
             while first < chunk.rows.end {
                 let rows = first..chunk.rows.end.min(first + ROWS_IN_UNIT);
                 plan.owners[rows.clone()].fill(Some(plan.units.len()));
-                plan.units.extend((0..self.cache.heads()).map(|key_head| Unit {
-                    chunk,
-                    rows: rows.clone(),
-                    key_head,
-                    tasks: 0..0,
-                }));
+                plan.units
+                    .extend((0..self.cache.heads()).map(|key_head| Unit {
+                        chunk,
+                        rows: rows.clone(),
+                        key_head,
+                        tasks: 0..0,
+                    }));
                 first = rows.end;
             }
         }
@@ -155,10 +166,11 @@ impl Job<'_> {
             let spans = self.spans(unit);
             let first = plan.tasks.len();
             let each = if split { 1 } else { spans.len() };
-            plan.tasks.extend(spans.clone().step_by(each).map(|span| Task {
-                unit: number,
-                spans: span..span + each,
-            }));
+            plan.tasks
+                .extend(spans.clone().step_by(each).map(|span| Task {
+                    unit: number,
+                    spans: span..span + each,
+                }));
             unit.tasks = first..plan.tasks.len();
             plan.piece = plan.piece.max(unit.rows.len());
             plan.scores += unit.rows.len() * self.group * spans.len() * SPAN;

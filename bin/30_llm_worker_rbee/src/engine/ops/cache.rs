@@ -72,11 +72,7 @@ impl KeyValueCache {
         let layer = self.range(layer, 0, 0).start..self.range(layer, heads - 1, pages - 1).end;
         let layer = &mut self.data[layer];
         let by_head = pages * numbers_in_page(width);
-        let piece = if keys.len() < WORTH_SHARING {
-            heads
-        } else {
-            1
-        };
+        let piece = if keys.len() < WORTH_SHARING { heads } else { 1 };
         cpu.pool.for_pieces(layer, piece * by_head, |number, data| {
             for (head, data) in data.chunks_exact_mut(by_head).enumerate() {
                 let head = Head {
@@ -134,7 +130,8 @@ impl Head<'_> {
             let (kept_keys, kept_values) =
                 pages[page..][..numbers_in_page(self.width)].split_at_mut(PAGE * self.width);
             let at = position % PAGE;
-            let numbers = row * self.stride + self.first..row * self.stride + self.first + self.width;
+            let numbers =
+                row * self.stride + self.first..row * self.stride + self.first + self.width;
             padded[..self.width].copy_from_slice(&keys[numbers.clone()]);
             self.cpu.kernels.to_halves(&padded, &mut halves);
             let kept_keys = kept_keys[at..].iter_mut().step_by(PAGE);

@@ -107,5 +107,12 @@ pub fn matmul(cpu: &Cpu, workspace: &mut Workspace, input: &[f32], products: &mu
         })
         .collect();
     let activations = &mut workspace.activations;
-    kernels::multiply(cpu.kernels, &cpu.pool, input, columns, &mut factors, activations);
+    kernels::multiply(
+        cpu.kernels,
+        &cpu.pool,
+        input,
+        columns,
+        &mut factors,
+        activations,
+    );
 }

@@ -40,6 +40,8 @@ pub struct Serving<M: Model> {
     pages: Pages,
     sequences: Vec<Sequence>,
     next_number: u64,
+    /// Of the last step; kept, because fresh memory costs time.
+    logits: Vec<f32>,
     /// Prompts share so many tokens of a step.
     portion: usize,
     /// Whose turn it is to read on first.
@@ -82,6 +84,7 @@ impl<M: Model> Serving<M> {
             pages: Pages::new(room.pages, room.page_tokens, room.shares),
             sequences: Vec::new(),
             next_number: 0,
+            logits: Vec::new(),
             portion: FIRST_PORTION.next_multiple_of(room.page_tokens),
             turn: 0,
             stats: Stats {
@@ -230,7 +233,7 @@ impl<M: Model> Serving<M> {
 
     /// One step. Gives how many tokens of prompts it read.
     fn compute(&mut self, parts: &[Part]) -> usize {
-        let mut logits = Vec::new();
+        let mut logits = std::mem::take(&mut self.logits);
         self.stats.steps += 1;
         let mut reading = 0;
         match self.forward(parts, &mut logits) {
@@ -247,6 +250,7 @@ impl<M: Model> Serving<M> {
                 }
             }
         }
+        self.logits = logits;
         reading
     }
 
@@ -264,7 +268,6 @@ impl<M: Model> Serving<M> {
         };
         let spans: Vec<_> = parts.iter().map(span).collect();
         let model = &mut self.model;
-        logits.clear();
         caught(|| model.forward(&spans, logits))?;
         let wanted = spans.iter().filter(|span| span.wants_logits).count();
         ensure!(

@@ -81,6 +81,7 @@ impl Model for Alphabet {
         let decode = spans.iter().filter(decodes).count();
         let read = spans.iter().map(|span| span.tokens.len()).sum::<usize>() - decode;
         let _ = self.calls.send(Call { read, decode });
+        logits.clear();
         for span in spans {
             for (position, &token) in (span.start..).zip(span.tokens) {
                 self.memory[Self::place(span, position)] = token;

@@ -4,42 +4,35 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::stop::in_time;
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::device::{DeviceObservation, Devices, Use, told};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::process::stop::in_time;
+use crate::tasks::worker::record::check::Phase;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::device::{DeviceObservation, Devices, Use, told};
 
 /// While the worker lives.
-pub const CHECKS: &[Check] = &[Check {
-    id: "device.used",
-    suite: Suite::Isolation,
-    level: Level::Must,
-    promise: "computes on the device that it was asked for, and says which one that is",
-    contract: "With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.",
-    explanation: "nvidia-smi has to list the worker's process (in a container: more memory taken than before its start), and a log line has to hold a device's name; --backend cuda only.",
-    curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cuda --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv",
-    needs: &[Need::Ready, Need::Device],
-    run: used,
-}];
+pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
+        .promise("computes on the device that it was asked for, and says which one that is")
+        .quote("With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.")
+        .explanation("nvidia-smi has to list the worker's process (in a container: more memory taken than before its start), and a log line has to hold a device's name; --backend cuda only.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cuda --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
+        .needs(&[Need::Ready, Need::Device])];
 
 /// After its end.
-pub const AFTERWARDS: &[Check] = &[Check {
-    id: "device.freed",
-    suite: Suite::Isolation,
-    level: Level::Must,
-    promise: "gives the device's memory back when it ends",
-    contract: "When it has ended, that memory is free.",
-    explanation: "After the worker's end nvidia-smi must not list its process any more, or what memory it took must be free; --backend cuda only.",
-    curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cuda --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv",
-    needs: &[Need::Device],
-    run: freed,
-}];
+pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
+        .promise("gives the device's memory back when it ends")
+        .quote("When it has ended, that memory is free.")
+        .explanation("After the worker's end nvidia-smi must not list its process any more, or what memory it took must be free; --backend cuda only.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cuda --device 0 --port 18081 --hive-url http://127.0.0.1:19200 & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
+        .needs(&[Need::Device])
+        .at(Phase::End)];
 
 /// How long a driver may take to clean up after a process.
 const FREE_LIMIT: Duration = Duration::from_secs(10);
 
-pub fn used(subject: &Subject) -> Result<Evidence> {
+fn used(subject: &Subject) -> Result<Evidence> {
     let observation = observe(subject)?;
     let evidence = match &observation.seen {
         Use::Listed(process) => format!("pid {} has {}", process.pid, told(process.used_mib)),
@@ -63,13 +56,13 @@ pub fn used(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{evidence} on {name}"))
 }
 
-pub fn freed(subject: &Subject) -> Result<Evidence> {
+fn freed(subject: &Subject) -> Result<Evidence> {
     let observation = observe(subject)?;
     if let Use::None { .. } = observation.seen {
         bail!("the worker was not seen on a device, so nothing can come back");
     }
     let mut left = None;
-    let stop = subject.surroundings.stop;
+    let stop = subject.context.stop;
     let waited = stop.wait_for("the device's memory to be free", FREE_LIMIT, || {
         left = observation.still_taken(&Devices::look()?);
         Ok(left.is_none().then_some(()))

@@ -1,92 +1,58 @@
 //! Heartbeats: first, on a change of state, periodic, payload, identity, default interval.
 
-mod rhythm;
-
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub(super) use self::rhythm::lateness;
-pub use self::rhythm::tolerance_ms;
-
-use self::rhythm::{ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{EventKind, Heartbeat, Level, Mismatch, Suite};
-use crate::tasks::worker::stop::TimedOut;
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{
-    BeatState, HeartbeatPayload, InferenceRequest, is_heartbeat_request, read_heartbeat,
+use super::judge::{Evidence, ensure_kept};
+use super::rhythm::{beats, ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
+use super::row::{Check, Need};
+use crate::tasks::worker::process::stop::TimedOut;
+use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{
+    BeatState, HeartbeatPayload, InferenceRequest, read_heartbeat,
 };
-use crate::tasks::worker::subject::other_start::OtherStart;
+use crate::tasks::worker::target::other_start::OtherStart;
 
 /// Heartbeats of the worker under test, and the default of another.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "heartbeat.first",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "sends its first heartbeat as soon as it runs",
-        contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
-        explanation: "No heartbeat within a second of the process's start fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
-        run: first_beat,
-    },
-    Check {
-        id: "heartbeat.states",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "tells the hive at once that it became busy, and ready again",
-        contract: "One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.",
-        explanation: "A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
-        run: state_changes,
-    },
-    Check {
-        id: "heartbeat.periodic",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "beats once every interval, neither late nor more often",
-        contract: "Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.",
-        explanation: "A gap that is too long, or another beat within an interval without a change of state, fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
-        run: periodic,
-    },
-    Check {
-        id: "heartbeat.payload",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "sends whole, well-formed heartbeats whose sequence rises by one",
-        contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
-        explanation: "A missing or malformed field, a gap in the sequence or a wrong time fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
-        run: payload,
-    },
-    Check {
-        id: "heartbeat.identity",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "sends heartbeats that say who it is and what it runs",
-        contract: r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#,
-        explanation: "A field that differs from what the worker was started with fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-        needs: &[Need::Ready],
-        run: identity,
-    },
-    Check {
-        id: "heartbeat.default_interval",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "beats every 30 s where nothing else was asked for",
-        contract: "`[--heartbeat-interval SECONDS (30)]`.",
-        explanation: "A worker started without the option whose first heartbeat names another interval than 30 fails it.",
-        curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200",
-        needs: &[Need::Ready],
-        run: default_interval,
-    },
+    Check::isolation("heartbeat.first", first_beat)
+        .promise("sends its first heartbeat as soon as it runs")
+        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .explanation("No heartbeat within a second of the process's start fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready]),
+    Check::isolation("heartbeat.states", state_changes)
+        .promise("tells the hive at once that it became busy, and ready again")
+        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .explanation("A request during which no heartbeat says Busy, or after which none says Ready within a second, fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready]),
+    Check::isolation("heartbeat.periodic", periodic)
+        .promise("beats once every interval, neither late nor more often")
+        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .explanation("A gap that is too long, or another beat within an interval without a change of state, fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready]),
+    Check::isolation("heartbeat.payload", payload)
+        .promise("sends whole, well-formed heartbeats whose sequence rises by one")
+        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .explanation("A missing or malformed field, a gap in the sequence or a wrong time fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready]),
+    Check::isolation("heartbeat.identity", identity)
+        .promise("sends heartbeats that say who it is and what it runs")
+        .quote(r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#)
+        .explanation("A field that differs from what the worker was started with fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready]),
+    Check::isolation("heartbeat.default_interval", default_interval)
+        .promise("beats every 30 s where nothing else was asked for")
+        .quote("`[--heartbeat-interval SECONDS (30)]`.")
+        .explanation("A worker started without the option whose first heartbeat names another interval than 30 fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200")
+        .needs(&[Need::Ready]),
 ];
 
 /// How soon after the process's start the first beat has to arrive.
@@ -134,32 +100,24 @@ const CLOCK_DRIFT_MS: f64 = 700.0;
 const CLOCK_LIMIT_S: i64 = 60;
 
 /// All heartbeats once more, when everything else has been tried.
-pub const TO_THE_END: &[Check] = &[Check {
-    id: "heartbeat.to_the_end",
-    suite: Suite::Contract,
-    level: Level::Must,
-    promise: "goes on beating as promised after all that it was given",
-    contract: "`sequence` starts at 1 and rises by one for each beat that is due.",
-    explanation: "Payload, identity and pace of all heartbeats since the start; what fails the checks of each, or silence at the end, fails it.",
-    curl: "llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1",
-    needs: &[Need::Ready],
-    run: to_the_end,
-}];
+pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
+        .promise("goes on beating as promised after all that it was given")
+        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .explanation("Payload, identity and pace of all heartbeats since the start; what fails the checks of each, or silence at the end, fails it.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --heartbeat-interval 1")
+        .needs(&[Need::Ready])];
 
-pub fn first_beat(subject: &Subject) -> Result<Evidence> {
+fn first_beat(subject: &Subject) -> Result<Evidence> {
     let beats = beats_after(subject, "the first heartbeat", AT_ONCE, |beats| {
         !beats.is_empty()
     })?;
-    let started_ms = subject
-        .surroundings
-        .journal
-        .elapsed_ms(subject.worker.started());
+    let started_ms = subject.context.journal.elapsed_ms(subject.worker.started());
     let Some((first, _)) = beats.first() else {
         return Err(Mismatch::new("heartbeats", "a first one at once", "none").into());
     };
     let after_ms = first.arrived_ms - started_ms;
     let after = Duration::from_secs_f64(after_ms.max(0.0) / 1e3);
-    let excess = subject.lag.excess(subject.worker.started(), after);
+    let excess = subject.jitter.excess(subject.worker.started(), after);
     if excess.as_secs_f64() * 1e3 <= FIRST_BEAT_LIMIT_MS {
         return Ok(format!("after {after_ms:.0} ms"));
     }
@@ -174,7 +132,7 @@ pub fn first_beat(subject: &Subject) -> Result<Evidence> {
     Ok(format!("after {again_ms:.0} ms, at another start"))
 }
 
-pub fn state_changes(subject: &Subject) -> Result<Evidence> {
+fn state_changes(subject: &Subject) -> Result<Evidence> {
     let mut late_ms = f64::MAX;
     // A busy machine may be late once; who waits for the next periodic beat does so each time.
     for _ in 0..CHANGE_ATTEMPTS {
@@ -210,18 +168,18 @@ fn lateness_of_changes(subject: &Subject) -> Result<f64> {
         let expected = "Busy when it began and Ready at once after its end";
         return Err(Mismatch::new("heartbeats during a request", expected, got).into());
     };
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let late_ms = |began: Instant, arrived_ms: f64| {
-        let lag = subject.lag.between(began, journal.instant(arrived_ms));
-        arrived_ms - journal.elapsed_ms(began) - lag.as_secs_f64() * 1e3
+        let jitter = subject.jitter.between(began, journal.instant(arrived_ms));
+        arrived_ms - journal.elapsed_ms(began) - jitter.as_secs_f64() * 1e3
     };
     Ok(late_ms(began, busy_ms)
         .max(late_ms(ended, ready_ms))
         .max(0.0))
 }
 
-pub fn periodic(subject: &Subject) -> Result<Evidence> {
-    let config = subject.surroundings.config;
+fn periodic(subject: &Subject) -> Result<Evidence> {
+    let config = subject.context.config;
     let interval_ms = config.heartbeat_interval_secs as f64 * 1e3;
     let window = Duration::from_secs(config.heartbeat_window_secs);
     let covers =
@@ -229,7 +187,7 @@ pub fn periodic(subject: &Subject) -> Result<Evidence> {
     if !covers(&beats(subject)?) {
         let window_ms = window.as_millis() as u64;
         subject
-            .surroundings
+            .context
             .journal
             .emit(EventKind::HeartbeatsWaiting { window_ms });
     }
@@ -268,8 +226,8 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     }
     let latest_ms = latest_ms(subject)?;
     let beats = beats(subject)?;
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
-    let now_ms = subject.surroundings.journal.elapsed_ms(Instant::now());
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
+    let now_ms = subject.context.journal.elapsed_ms(Instant::now());
     let silent_ms = now_ms - beats.last().map_or(0.0, |(last, _)| last.arrived_ms);
     ensure_kept(
         silent_ms <= 2.0 * interval_ms,
@@ -283,7 +241,7 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-pub fn payload(subject: &Subject) -> Result<Evidence> {
+fn payload(subject: &Subject) -> Result<Evidence> {
     let now = chrono::Utc::now();
     let mut beats = beats(subject)?;
     let count = beats.len();
@@ -353,7 +311,7 @@ fn clock_runs(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
     )
 }
 
-pub fn identity(subject: &Subject) -> Result<Evidence> {
+fn identity(subject: &Subject) -> Result<Evidence> {
     let launch = subject.worker.launch();
     let beats = beats(subject)?;
     let interval_s = launch.heartbeat_interval_secs.unwrap_or(DEFAULT_INTERVAL_S);
@@ -387,7 +345,7 @@ pub fn identity(subject: &Subject) -> Result<Evidence> {
     Ok(Evidence::new())
 }
 
-pub fn default_interval(subject: &Subject) -> Result<Evidence> {
+fn default_interval(subject: &Subject) -> Result<Evidence> {
     // A machine that stands still for seconds may keep a start from its first beat, but hardly two.
     let mut first = beat_of_defaults(subject, "default-interval")?;
     if first.is_none() {
@@ -408,22 +366,10 @@ pub fn default_interval(subject: &Subject) -> Result<Evidence> {
 
 /// The first heartbeat of a worker that was told of no interval.
 fn beat_of_defaults(subject: &Subject, name: &str) -> Result<Option<Heartbeat>> {
-    let companion = subject.companion(name, |launch| {
+    let auxiliary = subject.auxiliary(name, |launch| {
         launch.heartbeat_interval_secs = None;
     })?;
-    companion.beat_after(0, FIRST_BEAT_WAIT)
-}
-
-/// Every request to the hive so far, each of which has to be a well-formed heartbeat.
-pub(super) fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
-    subject.hive.ensure_alive()?;
-    let read = |request: Heartbeat| -> Result<_, Mismatch> {
-        is_heartbeat_request(&request)?;
-        let payload = read_heartbeat(&request)?;
-        Ok((request, payload))
-    };
-    let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
-    Ok(all?)
+    auxiliary.beat_after(0, FIRST_BEAT_WAIT)
 }
 
 /// The beats once they are `enough`, or as they are when the time is up.
@@ -433,7 +379,7 @@ fn beats_after(
     limit: Duration,
     enough: impl Fn(&[(Heartbeat, HeartbeatPayload)]) -> bool,
 ) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
-    let waited = subject.surroundings.stop.wait_for(name, limit, || {
+    let waited = subject.context.stop.wait_for(name, limit, || {
         subject.worker.ensure_alive()?;
         Ok(enough(&beats(subject)?).then_some(()))
     });

@@ -1,39 +1,24 @@
-//! Inference, plain and streamed.
+//! Inference in one piece.
 
 use anyhow::Result;
 
-use super::{Check, Evidence, Need, ensure_kept};
-use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{Completion, FinishReason, InferenceRequest};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
 
-/// The sample prompt, both ways.
+/// The sample prompt, answered in one piece.
 pub const CHECKS: &[Check] = &[
-    Check {
-        id: "inference.answers",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "answers a prompt with text, true token counts and a finish reason",
-        contract: "`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.",
-        explanation: "No text, no tokens, counts that disagree, or `length` before max_tokens fails it.",
-        curl: r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0}'"#,
-        needs: &[Need::Ready],
-        run: answers,
-    },
-    Check {
-        id: "streaming.answers",
-        suite: Suite::Isolation,
-        level: Level::Must,
-        promise: "streams the same text token by token, with exactly one end",
-        contract: "The last event is exactly one `event: end` (`data:` is the answer in one piece without its `text`) or one `event: error` (`data:` is an error). Concatenated, the texts equal what the same request answers in one piece.",
-        explanation: "A stream that breaks a rule of streams, or whose text differs from the plain answer's, fails it.",
-        curl: r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0,"stream":true}'"#,
-        needs: &[Need::Ready],
-        run: streams,
-    },
+    Check::isolation("inference.answers", answers)
+        .promise("answers a prompt with text, true token counts and a finish reason")
+        .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .explanation("No text, no tokens, counts that disagree, or `length` before max_tokens fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello, how are you?","max_tokens":20,"temperature":0}'"#)
+        .needs(&[Need::Ready]),
 ];
 
-pub fn answers(subject: &Subject) -> Result<Evidence> {
+fn answers(subject: &Subject) -> Result<Evidence> {
     let request = sample_request(subject);
     let completion = subject.infer(&request)?;
     let text = completion.text.clone().unwrap_or_default();
@@ -42,37 +27,14 @@ pub fn answers(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{} tokens", completion.tokens))
 }
 
-pub fn streams(subject: &Subject) -> Result<Evidence> {
-    let request = sample_request(subject);
-    let streamed = subject.infer_streamed(&request)?;
-    adds_up(&streamed.completion, &request)?;
-    let plain = subject.infer(&request)?.text.unwrap_or_default();
-    let text = streamed.text();
-    ensure_kept(
-        text == plain,
-        "stream",
-        format!("the text of the same request without streaming, `{plain}`"),
-        format!("`{text}`"),
-    )?;
-    let first_token_ms = (streamed.tokens[0].0 - streamed.sent).as_secs_f64() * 1e3;
-    let rate = match streamed.decode_tokens_per_s() {
-        Some(rate) => format!(", {rate:.1} tokens/s"),
-        None => String::new(),
-    };
-    let count = streamed.tokens.len();
-    Ok(format!(
-        "{count} tokens{rate}, first after {first_token_ms:.1} ms"
-    ))
-}
-
 /// The sample prompt, greedy, so that asking twice may be compared.
-fn sample_request(subject: &Subject) -> InferenceRequest {
-    let config = subject.surroundings.config;
+pub fn sample_request(subject: &Subject) -> InferenceRequest {
+    let config = subject.context.config;
     InferenceRequest::greedy(&config.prompt, config.max_tokens)
 }
 
 /// Counts agree with each other, with what was asked for, and with the reason of the end.
-fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<(), Mismatch> {
+pub fn adds_up(completion: &Completion, request: &InferenceRequest) -> Result<(), Mismatch> {
     let place = "inference, counts";
     let (tokens, counted) = (completion.tokens, completion.completion_tokens);
     let max_tokens = u64::from(request.max_tokens.unwrap_or(u32::MAX));

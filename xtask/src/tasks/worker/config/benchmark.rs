@@ -1,7 +1,7 @@
 //! What a benchmark is asked to do, validated. Pure.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -78,7 +78,7 @@ impl BenchmarkConfig {
             "warmup": self.warm_up.as_secs_f64(),
             "max-tokens": self.max_tokens,
             "goodput": self.objectives,
-            "prompts": self.prompts,
+            "prompts": self.prompts.as_deref().map(Path::to_string_lossy),
             "against": self.against,
             "floor": self.floor * 100.0,
             "save-baseline": self.save_baseline,

@@ -13,17 +13,18 @@ use anyhow::Result;
 use self::prompts::PromptSource;
 use self::scenario::Scenario;
 use super::tried::tried;
-use super::{suite, tare};
+use super::{calibrate, suite};
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::load::drive;
+use crate::tasks::worker::load::drive::{Budget, LoadResult, RequestSample, Requests};
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, ScenarioRecord, Window};
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
-use crate::tasks::worker::subject::drive::{self, Budget, Driven, Requests, Shot};
-use crate::tasks::worker::subject::{Subject, Surroundings};
-
-/// Checks of this area come before the loads, the others after them.
-const START: &str = "start.";
+use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
+use crate::tasks::worker::record::check::Phase;
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Fewer requests than these say next to nothing: a scenario goes on until it has them,
 const LEAST_REQUESTS: usize = 6;
@@ -36,17 +37,14 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 
 /// The plan of the checks and the loads, as an event.
 pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> EventKind {
-    let scenario = |scenario: Scenario| PlannedCheck {
-        id: scenario.id(),
-        promise: scenario.promise(),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    };
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (before, after) = suite::split_before(plan, Phase::Serving);
     let mut checks: Vec<_> = suite::planned_checks(before).collect();
     match config.against {
         Some(_) => checks.extend(against::planned(config)),
-        None => checks.extend(scenario::all(config).map(scenario)),
+        None => checks.extend(
+            scenario::all(config)
+                .filter_map(|scenario| planned_as(&scenario.id(), &scenario.filling())),
+        ),
     }
     checks.extend(baseline::planned(config));
     checks.extend(suite::planned_checks(after));
@@ -66,31 +64,31 @@ pub fn run(
     runs: &Path,
     facts_are_known: impl FnOnce(),
 ) -> Result<()> {
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (before, after) = suite::split_before(plan, Phase::Serving);
     let _sampler = suite::begin(subject)?;
     suite::run_checks(subject, before)?;
-    let Surroundings { journal, stop, .. } = subject.surroundings;
+    let RunContext { journal, stop, .. } = subject.context;
     if subject.not_ready.is_none() {
-        journal.emit(EventKind::Tared(tare::measure(stop)?));
+        journal.emit(EventKind::Tared(calibrate::measure(stop)?));
         match other {
             Some(other) => against::measure(subject, config, other)?,
             None => measure(subject, config)?,
         }
         facts_are_known();
-        baseline::compare_and_save(config, runs, subject.surroundings)?;
+        baseline::compare_and_save(config, runs, subject.context)?;
     }
     suite::run_checks(subject, after)
 }
 
-fn begin_of_rest(plan: &[Planned]) -> usize {
-    let is_start = |planned: &Planned| planned.check.id.starts_with(START);
-    plan.iter().take_while(|planned| is_start(planned)).count()
+/// A load as the plan has it, by its row in the table of checks.
+fn planned_as(id: &str, filling: &str) -> Option<PlannedCheck> {
+    table::find(id).map(|check| check.info.planned_for(filling))
 }
 
 fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<()> {
     let mut source = None;
     for scenario in scenario::all(config) {
-        tried(subject.surroundings, &scenario.id(), || {
+        tried(subject.context, &scenario.id(), || {
             measure_one(subject, config, &scenario, &mut source)
         })?;
     }
@@ -108,13 +106,10 @@ fn measure_one(
     subject.worker.ensure_alive()?;
     let (plan, requests) = scenario.prepare(subject, config, source)?;
     let budget = scenario.budget(config);
-    subject
-        .surroundings
-        .journal
-        .emit(EventKind::ScenarioStarted {
-            plan: plan.clone(),
-            expected_ms: (budget.warm_up + budget.duration).as_millis() as u64,
-        });
+    subject.context.journal.emit(EventKind::ScenarioStarted {
+        plan: plan.clone(),
+        expected_ms: (budget.warm_up + budget.duration).as_millis() as u64,
+    });
     let driven = drive_worker(subject, &plan, requests, budget)?;
     let record = tell(subject, config, plan, driven);
     verdict(&record)?;
@@ -127,9 +122,9 @@ fn drive_worker(
     plan: &ScenarioPlan,
     requests: (Requests, Requests),
     budget: Budget,
-) -> Result<Driven> {
+) -> Result<LoadResult> {
     let port = subject.worker.launch().port;
-    let stop = subject.surroundings.stop;
+    let stop = subject.context.stop;
     drive::drive(port, plan.load, requests, budget, stop, || {
         subject.worker.ensure_alive()
     })
@@ -140,9 +135,9 @@ fn tell(
     subject: &Subject<'_>,
     config: &BenchmarkConfig,
     plan: ScenarioPlan,
-    driven: Driven,
+    driven: LoadResult,
 ) -> ScenarioRecord {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let (window, requests) = record_of(journal, &plan, driven);
     for request in &requests {
         journal.emit(EventKind::RequestMeasured(request.clone()));
@@ -159,14 +154,14 @@ fn tell(
 fn record_of(
     journal: &Journal,
     plan: &ScenarioPlan,
-    driven: Driven,
+    driven: LoadResult,
 ) -> (Window, Vec<RequestRecord>) {
     let (from, to) = driven.window;
     let window = Window {
         from_ms: journal.elapsed_ms(from),
         to_ms: journal.elapsed_ms(to),
     };
-    let record = |shot: Shot| RequestRecord {
+    let record = |shot: RequestSample| RequestRecord {
         scenario: plan.name.clone(),
         stream: shot.stream,
         scheduled_ms: shot.scheduled.map(|due| journal.elapsed_ms(due)),
@@ -197,8 +192,8 @@ fn verdict(record: &ScenarioRecord) -> Result<()> {
         let place = format!("the load {}", record.plan.name);
         return Err(Mismatch::new(place, "an answer to every request", got).into());
     }
-    if let Some(lag) = record.lag() {
-        anyhow::bail!("{lag}");
+    if let Some(jitter) = record.lag() {
+        anyhow::bail!("{jitter}");
     }
     anyhow::ensure!(
         record.valid > 0,

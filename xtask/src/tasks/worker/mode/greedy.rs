@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use crate::tasks::worker::config::Teacher;
 use crate::tasks::worker::record::event::EventKind;
 use crate::tasks::worker::record::facts::{Greedy, GreedyText, cut};
-use crate::tasks::worker::record::matrix::column;
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::dialect::{FinishReason, InferenceRequest};
+use crate::tasks::worker::record::matrix::summary;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::{FinishReason, InferenceRequest};
 
 /// What is continued. Short, so that the text soon is the model's own.
 const PROMPTS: [&str; 3] = [
@@ -39,7 +39,7 @@ const TEXT_BYTES: usize = 256;
 ///
 /// Fails only when the run is interrupted.
 pub fn run(subject: &Subject<'_>, teacher: &Teacher) -> Result<()> {
-    let (journal, stop) = (subject.surroundings.journal, subject.surroundings.stop);
+    let (journal, stop) = (subject.context.journal, subject.context.stop);
     if subject.not_ready.is_some() {
         return Ok(());
     }
@@ -55,14 +55,14 @@ pub fn run(subject: &Subject<'_>, teacher: &Teacher) -> Result<()> {
 }
 
 fn ask(subject: &Subject<'_>, teacher: &Teacher) -> Result<Greedy> {
-    let mut worker = subject.companion("greedy", |_| {})?;
+    let mut worker = subject.auxiliary("greedy", |_| {})?;
     worker.wait_until_ready()?;
     let mut texts = match teacher {
         Teacher::Own => own_texts(&worker)?,
         Teacher::Report(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            let mut columns = column::read(&text)?.into_iter();
+            let mut columns = summary::read(&text)?.into_iter();
             let greedy = columns.find_map(|column| column.greedy);
             greedy.context("the teacher's report has no texts")?.texts
         }
@@ -75,7 +75,7 @@ fn ask(subject: &Subject<'_>, teacher: &Teacher) -> Result<Greedy> {
 }
 
 /// The worker's own greedy continuations.
-fn own_texts(worker: &Companion) -> Result<Vec<GreedyText>> {
+fn own_texts(worker: &AuxiliaryWorker) -> Result<Vec<GreedyText>> {
     let text = |prompt: &str| {
         let request = InferenceRequest::greedy(prompt, TOKENS);
         let streamed = worker.infer_streamed(&request, ANSWER_LIMIT)?;
@@ -94,7 +94,7 @@ fn own_texts(worker: &Companion) -> Result<Vec<GreedyText>> {
 }
 
 /// The next token at each position, the end included; all texts in turn, until the time is up.
-fn answer(worker: &Companion, texts: &mut [GreedyText]) -> Result<()> {
+fn answer(worker: &AuxiliaryWorker, texts: &mut [GreedyText]) -> Result<()> {
     let began = Instant::now();
     for position in 0..=TOKENS as usize {
         for text in texts.iter_mut() {

@@ -10,10 +10,12 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::tasks::worker::config::Backend;
-use crate::tasks::worker::record::matrix::column::{self, Column};
-use crate::tasks::worker::stop::StopFlag;
-use crate::tasks::worker::subject::group::{ProcessGroup, Role, describe_exit};
-use crate::tasks::worker::subject::{equipment, platform};
+use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
+use crate::tasks::worker::process::platform;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::matrix::summary;
+use crate::tasks::worker::record::matrix::summary::RunSummary;
+use crate::tasks::worker::target::equipment;
 
 /// Longer than the longest of tests: each of their own waits has a deadline, too.
 const COLUMN_LIMIT: Duration = Duration::from_secs(48 * 3600);
@@ -34,7 +36,7 @@ const OWN_OPTIONS: &[(&str, bool)] = &[
 
 /// What is tested, and how.
 #[derive(Debug)]
-pub struct Errand<'run> {
+pub struct MatrixRun<'run> {
     /// The command line of each run: the task and its options, without those of the matrix.
     pub arguments: Vec<OsString>,
     /// Whether each run builds its worker, or is given one.
@@ -56,22 +58,22 @@ pub enum Step<'a> {
     Skipped(Backend, &'a str),
 }
 
-impl Errand<'_> {
+impl MatrixRun<'_> {
     /// Tests what can be tested here; a column each, in the order of [`Backend`].
-    pub fn run(&self, mut tell: impl FnMut(Step<'_>)) -> Vec<Column> {
+    pub fn run(&self, mut tell: impl FnMut(Step<'_>)) -> Vec<RunSummary> {
         let mut columns = Vec::new();
         let mut teacher = None;
         for &backend in Backend::value_variants() {
             let mut column = match self.why_not(backend) {
                 Some(reason) => {
                     tell(Step::Skipped(backend, &reason));
-                    Column::skipped(backend.as_str(), reason)
+                    RunSummary::skipped(backend.as_str(), reason)
                 }
                 None => {
                     tell(Step::Begins(backend));
                     let tested = self.test(backend, teacher.as_deref());
                     tested.unwrap_or_else(|error| {
-                        Column::lost(backend.as_str(), None, format!("{error:#}"))
+                        RunSummary::lost(backend.as_str(), None, format!("{error:#}"))
                     })
                 }
             };
@@ -98,7 +100,7 @@ impl Errand<'_> {
     }
 
     /// One run, from start to exit. Its output goes where ours goes, as it comes.
-    fn test(&self, backend: Backend, teacher: Option<&Path>) -> Result<Column> {
+    fn test(&self, backend: Backend, teacher: Option<&Path>) -> Result<RunSummary> {
         let folder = self.folder.join(backend.as_str());
         let mut command = Command::new(platform::own_executable()?);
         command
@@ -129,7 +131,7 @@ impl Errand<'_> {
         );
         let lost = |why: &str| {
             let reason = format!("{why}: {ended}\n  see {}", folder.display());
-            Column::lost(
+            RunSummary::lost(
                 backend.as_str(),
                 code.and_then(|c| u8::try_from(c).ok()),
                 reason,
@@ -140,7 +142,7 @@ impl Errand<'_> {
         };
         let text = std::fs::read_to_string(&report)
             .with_context(|| format!("cannot read {}", report.display()))?;
-        let columns = column::read(&text).with_context(|| report.display().to_string())?;
+        let columns = summary::read(&text).with_context(|| report.display().to_string())?;
         let Some(column) = columns.into_iter().next() else {
             return Ok(lost("the run left an empty report"));
         };

@@ -2,7 +2,7 @@
 //! fairly, leak nothing, and go on when one of them is killed.
 
 mod beats;
-mod crew;
+mod pool;
 mod verdict;
 mod watch;
 
@@ -10,21 +10,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use self::crew::Crew;
+use self::pool::WorkerPool;
 use self::verdict::Evidence;
 use super::suite;
 use super::tried::{left_out, tried};
-use crate::tasks::worker::check::LIVES;
+use crate::tasks::worker::check::lifecycle::LIVES;
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::stress::StressConfig;
+use crate::tasks::worker::load::strain::{Order, ask_once};
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
-use crate::tasks::worker::stop::{Interrupted, TimedOut};
-use crate::tasks::worker::subject::dialect::InferenceRequest;
-use crate::tasks::worker::subject::strain::{Order, ask_once};
-use crate::tasks::worker::subject::{Subject, Surroundings};
-
-/// Checks of this area come before the load, the others after it.
-const START: &str = "start.";
+use crate::tasks::worker::process::stop::{Interrupted, TimedOut};
+use crate::tasks::worker::record::check::{CheckInfo, Phase};
+use crate::tasks::worker::record::event::{EventKind, Mismatch, Suite};
+use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Prompts of the load besides the user's.
 const PROMPTS: [&str; 2] = ["Once upon a time", "The capital of France is"];
@@ -41,59 +40,18 @@ const SLACK: Duration = Duration::from_secs(10);
 /// The worker's default drain time and a little for the rest.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
-/// The checks of the crew, in their order: name and promise.
-const CHECKS: [(&str, &str); 9] = [
-    ("stress.ready", "becomes ready beside the others"),
-    ("stress.alive", "lives through the load"),
-    (
-        "stress.answers",
-        "answers every request by the rules of streams, with the text that each of them gives alone",
-    ),
-    (
-        "stress.health",
-        "says within 250 ms, under its own name, that it is healthy while all are under load",
-    ),
-    (
-        "stress.beats",
-        "beats on time under its own name and with a sequence of its own while all are under load",
-    ),
-    (
-        "stress.fair",
-        "generates at least half as many tokens a second as the fastest of them",
-    ),
-    (
-        KILLED,
-        "comes back after it was killed, and no other worker minds",
-    ),
-    (
-        "stress.leaks",
-        "needs no more memory, files and threads the more it has done",
-    ),
-    (
-        GONE,
-        "stops when it is asked to, exits with 0, and leaves nothing behind",
-    ),
-];
-
 const KILLED: &str = "stress.killed";
 const GONE: &str = "stress.gone";
 
 /// The plan of the checks, as an event.
 pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
-    let stress = wanted(config).map(|(id, promise)| PlannedCheck {
-        id: id.to_owned(),
-        promise: promise.to_owned(),
-        suite: Suite::Stress,
-        level: Level::Must,
-    });
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let of_phase = |phase: Phase| wanted(config).filter(move |row| row.phase == phase);
+    let (before, after) = suite::split_before(plan, Phase::End);
     let (lives, last) = after.split_at(begin_of_end(after));
-    let checks = suite::planned_checks(before);
-    let gone = stress.clone().filter(|check| check.id == GONE);
-    let checks = checks
-        .chain(stress.filter(|check| check.id != GONE))
+    let checks = suite::planned_checks(before)
+        .chain(of_phase(Phase::Stress).map(CheckInfo::planned))
         .chain(suite::planned_checks(lives))
-        .chain(gone)
+        .chain(of_phase(Phase::End).map(CheckInfo::planned))
         .chain(suite::planned_checks(last));
     EventKind::Planned {
         checks: checks.collect(),
@@ -104,68 +62,64 @@ pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
 ///
 /// Fails where we can't go on, or when the run is interrupted.
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -> Result<()> {
-    let (before, after) = plan.split_at(begin_of_rest(plan));
+    let (before, after) = suite::split_before(plan, Phase::End);
     let (lives, last) = after.split_at(begin_of_end(after));
     let sampler = suite::begin(subject)?;
     suite::run_checks(subject, before)?;
     let subject: &Subject<'_> = subject;
-    let teller = Teller::new(subject.surroundings, config);
+    let teller = Teller::new(subject.context, config);
     if let Some(mismatch) = &subject.not_ready {
         teller.tell("stress.ready", || {
-            let mismatch = crew::of(&subject.worker.launch().worker_id, mismatch.clone());
+            let mismatch = pool::of(&subject.worker.launch().worker_id, mismatch.clone());
             Err(mismatch.into())
         })?;
         teller.skip("the first worker never became ready", |_| true);
         suite::run_checks(subject, lives)?;
     } else {
-        let mut crew = Crew::start(subject, config.workers)?;
-        stress(subject, &mut crew, config, &teller)?;
+        let mut pool = WorkerPool::start(subject, config.workers)?;
+        stress(subject, &mut pool, config, &teller)?;
         suite::run_checks(subject, lives)?;
         drop(sampler);
-        teller.tell(GONE, || stop_all(&crew))?;
+        teller.tell(GONE, || stop_all(&pool))?;
     }
     suite::run_checks(subject, last)
 }
 
-fn wanted(config: &StressConfig) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+/// The rows of the checks of the pool, in their order.
+fn wanted(config: &StressConfig) -> impl Iterator<Item = &'static CheckInfo> {
     let kill_one = config.kill_one;
-    CHECKS
-        .into_iter()
-        .filter(move |(id, _)| kill_one || *id != KILLED)
-}
-
-fn begin_of_rest(plan: &[Planned]) -> usize {
-    let is_start = |planned: &Planned| planned.check.id.starts_with(START);
-    plan.iter().take_while(|planned| is_start(planned)).count()
+    let rows = table::checks().map(|check| &check.info);
+    let rows = rows.filter(|row| row.suite == Suite::Stress);
+    rows.filter(move |row| kill_one || row.id != KILLED)
 }
 
 /// Where the checks begin that end the worker.
 fn begin_of_end(plan: &[Planned]) -> usize {
-    let lives = plan.iter().position(|planned| planned.check.id == LIVES);
+    let lives = plan.iter().position(|planned| planned.info.id == LIVES);
     lives.map_or(0, |at| at + 1)
 }
 
 fn stress(
     subject: &Subject<'_>,
-    crew: &mut Crew<'_>,
+    pool: &mut WorkerPool<'_>,
     config: &StressConfig,
     teller: &Teller<'_>,
 ) -> Result<()> {
     let is_ready = teller.tell("stress.ready", || {
-        let slowest = crew.wait_until_ready()?;
+        let slowest = pool.wait_until_ready()?;
         let first = subject.start_up.ready.unwrap_or_default();
         let slowest_ms = slowest.max(first).as_millis();
         Ok(format!(
             "{} workers, the slowest after {slowest_ms} ms",
-            crew.len()
+            pool.len()
         ))
     })?;
     if !is_ready {
         teller.skip("not all workers became ready", |id| id != GONE);
         return Ok(());
     }
-    let evidence = observe(subject, crew, config);
-    subject.surroundings.stop.check()?;
+    let evidence = observe(subject, pool, config);
+    subject.context.stop.check()?;
     let evidence = match evidence {
         Ok(evidence) => evidence,
         // What keeps the load from beginning is a broken promise of answers, or nothing to judge by.
@@ -175,13 +129,13 @@ fn stress(
             return Ok(());
         }
     };
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     for worker in evidence.workers() {
         journal.emit(EventKind::StressFinished(Box::new(worker)));
     }
-    for (id, _) in wanted(config) {
-        if let Some(check) = verdict::check(id) {
-            teller.tell(id, || check(&evidence))?;
+    for row in wanted(config) {
+        if let Some(check) = verdict::check(row.id) {
+            teller.tell(row.id, || check(&evidence))?;
         }
     }
     Ok(())
@@ -190,34 +144,34 @@ fn stress(
 /// Asks each worker alone, then all of them at once.
 fn observe<'run>(
     subject: &'run Subject<'run>,
-    crew: &mut Crew<'_>,
+    pool: &mut WorkerPool<'_>,
     config: &'run StressConfig,
 ) -> Result<Evidence<'run>> {
     let (orders, took) = orders(subject)?;
     let streams = config.workers * config.streams;
     let limit = SLACK + took * SLACK_FACTOR * streams;
     let mut alone = Ok(());
-    for worker in crew.iter() {
+    for worker in pool.iter() {
         for order in &orders {
-            let answered = crew::ask(worker, order, limit)?;
-            let named = answered.map_err(|m| crew::of(&worker.launch().worker_id, m));
+            let answered = pool::ask(worker, order, limit)?;
+            let named = answered.map_err(|m| pool::of(&worker.launch().worker_id, m));
             alone = alone.and(named);
         }
     }
-    let watched = watch::watch(subject, crew, config, &orders, limit)?;
+    let watched = watch::watch(subject, pool, config, &orders, limit)?;
     Ok(Evidence {
         subject,
         config,
         alone,
         watched,
-        launches: crew.launches().to_vec(),
-        pids: crew.iter().map(|worker| worker.pid()).collect(),
+        launches: pool.launches().to_vec(),
+        pids: pool.iter().map(|worker| worker.pid()).collect(),
     })
 }
 
 /// What is asked, what the first worker answers to it, and how long it takes at most.
 fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
-    let config = subject.surroundings.config;
+    let config = subject.context.config;
     let mut orders = Vec::new();
     let mut slowest = Duration::ZERO;
     // Different lengths tell what is used for a request from what is used for a token.
@@ -230,7 +184,7 @@ fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
     for (prompt, tokens) in prompts.zip(lengths) {
         let request = InferenceRequest::greedy(prompt, tokens);
         let asked = ask_once(subject.worker.launch().port, &request, FIRST_LIMIT);
-        let timed = asked.map_err(|error| crew::name_it(error, &subject.worker))?;
+        let timed = asked.map_err(|error| pool::name_it(error, &subject.worker))?;
         slowest = slowest.max(timed.took);
         orders.push(Order {
             request,
@@ -241,9 +195,9 @@ fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
 }
 
 /// Stops every worker that lives as an orchestrator would.
-fn stop_all(crew: &Crew<'_>) -> Result<String> {
+fn stop_all(pool: &WorkerPool<'_>) -> Result<String> {
     let mut stopped = 0;
-    for worker in crew.iter() {
+    for worker in pool.iter() {
         if worker.exited()?.is_some() {
             continue;
         }
@@ -255,7 +209,7 @@ fn stop_all(crew: &Crew<'_>) -> Result<String> {
             }
             Err(error) => error,
         });
-        let exit = exit.map_err(|error| crew::name_it(error, worker))?;
+        let exit = exit.map_err(|error| pool::name_it(error, worker))?;
         let place = format!("{}: stop of the worker", worker.launch().worker_id);
         if exit.status.code() != Some(0) {
             return Err(Mismatch::new(place, "exit status 0", exit.describe()).into());
@@ -272,16 +226,16 @@ fn stop_all(crew: &Crew<'_>) -> Result<String> {
 
 /// Tells how checks end.
 struct Teller<'run> {
-    surroundings: Surroundings<'run>,
+    context: RunContext<'run>,
     wanted: Vec<&'static str>,
     told: std::cell::RefCell<Vec<&'static str>>,
 }
 
 impl<'run> Teller<'run> {
-    fn new(surroundings: Surroundings<'run>, config: &StressConfig) -> Self {
+    fn new(context: RunContext<'run>, config: &StressConfig) -> Self {
         Self {
-            surroundings,
-            wanted: wanted(config).map(|(id, _)| id).collect(),
+            context,
+            wanted: wanted(config).map(|row| row.id).collect(),
             told: std::cell::RefCell::default(),
         }
     }
@@ -292,7 +246,7 @@ impl<'run> Teller<'run> {
         id: &'static str,
         check: impl FnOnce() -> Result<String>,
     ) -> Result<bool, Interrupted> {
-        let outcome = tried(self.surroundings, id, check)?;
+        let outcome = tried(self.context, id, check)?;
         self.told.borrow_mut().push(id);
         Ok(outcome.has_passed())
     }
@@ -303,7 +257,7 @@ impl<'run> Teller<'run> {
         for id in &self.wanted {
             if is_meant(id) && !told.contains(id) {
                 self.told.borrow_mut().push(id);
-                left_out(self.surroundings.journal, id, reason, Duration::ZERO);
+                left_out(self.context.journal, id, reason, Duration::ZERO);
             }
         }
     }

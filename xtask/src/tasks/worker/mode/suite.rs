@@ -5,19 +5,23 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::tried::{left_out, tried};
-use crate::tasks::worker::check::{LIVES, Need};
+use crate::tasks::worker::check::lifecycle::LIVES;
+use crate::tasks::worker::check::row::{Need, Trial};
+use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::plan::Planned;
+use crate::tasks::worker::process::jitter::JitterWatch;
+use crate::tasks::worker::process::port;
+use crate::tasks::worker::process::vitals::Sampler;
+use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
-use crate::tasks::worker::subject::device::Devices;
-use crate::tasks::worker::subject::hive::MockHiveServer;
-use crate::tasks::worker::subject::lag::LagWatch;
-use crate::tasks::worker::subject::process::{Launch, PortLost, StartUp, WorkerProcess};
-use crate::tasks::worker::subject::seen::Seen;
-use crate::tasks::worker::subject::vitals::Sampler;
-use crate::tasks::worker::subject::{Subject, Surroundings, port};
+use crate::tasks::worker::target::device::Devices;
+use crate::tasks::worker::target::hive::MockHiveServer;
+use crate::tasks::worker::target::observations::Observations;
+use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerProcess};
+use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
 const EVIDENCE_LINES: usize = 300;
@@ -31,12 +35,12 @@ pub fn planned(plan: &[Planned]) -> EventKind {
 
 /// The planned checks as an event tells them.
 pub fn planned_checks(plan: &[Planned]) -> impl Iterator<Item = PlannedCheck> {
-    plan.iter().map(|Planned { check, .. }| PlannedCheck {
-        id: check.id.to_owned(),
-        promise: check.promise.to_owned(),
-        suite: check.suite,
-        level: check.level,
-    })
+    plan.iter().map(|planned| planned.info.planned())
+}
+
+/// The planned checks before this phase, and those from it on.
+pub fn split_before(plan: &[Planned], phase: Phase) -> (&[Planned], &[Planned]) {
+    plan.split_at(plan.partition_point(|planned| planned.info.phase < phase))
 }
 
 /// Waits until the worker is ready and runs every planned check.
@@ -50,7 +54,7 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
 
 /// Waits until the worker is ready, or isn't in time, while its needs are sampled.
 pub fn begin(subject: &mut Subject<'_>) -> Result<Sampler> {
-    let sampler = Sampler::start(subject.worker.pid(), subject.surroundings.journal);
+    let sampler = Sampler::start(subject.worker.pid(), subject.context.journal);
     wait_until_ready(subject)?;
     Ok(sampler)
 }
@@ -59,12 +63,12 @@ pub fn begin(subject: &mut Subject<'_>) -> Result<Sampler> {
 pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
     let mut was_missed = false;
     for planned in plan {
-        subject.surroundings.stop.check()?;
-        let needs_it = planned.skipped.is_none() && planned.check.needs.contains(&Need::Ready);
+        subject.context.stop.check()?;
+        let needs_it = planned.skipped.is_none() && needs_of(planned).contains(&Need::Ready);
         was_missed |= needs_it && subject.worker.exited()?.is_some();
         run_check(subject, *planned)?;
     }
-    if was_missed && !plan.iter().any(|planned| planned.check.id == LIVES) {
+    if was_missed && !plan.iter().any(|planned| planned.info.id == LIVES) {
         blame_untimely_end(subject)?;
     }
     Ok(())
@@ -73,7 +77,7 @@ pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
 /// Checks that were left out because the worker had ended must not leave a run green.
 fn blame_untimely_end(subject: &Subject<'_>) -> Result<()> {
     if let Some(exit) = subject.worker.exited()? {
-        let journal = subject.surroundings.journal;
+        let journal = subject.context.journal;
         journal.emit(EventKind::CheckFinished(CheckRecord {
             id: LIVES.to_owned(),
             outcome: Outcome::Failed(exit.mismatch()),
@@ -86,7 +90,7 @@ fn blame_untimely_end(subject: &Subject<'_>) -> Result<()> {
 
 /// Shows how the worker ended, where it has, and the end of its log.
 pub fn show_log(subject: &Subject<'_>) {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     if let Ok(Some(exit)) = subject.worker.exited() {
         journal.emit(EventKind::WorkerExited {
             status: exit.describe(),
@@ -100,25 +104,25 @@ pub fn show_log(subject: &Subject<'_>) {
     });
     journal.emit(EventKind::LogTail {
         source: LogSource::Worker,
-        lines: log.tail(subject.surroundings.config.log_lines),
+        lines: log.tail(subject.context.config.log_lines),
         path: log.path().display().to_string(),
     });
 }
 
 /// Starts the worker. It lives until the subject is dropped.
 pub fn start<'run>(
-    surroundings: Surroundings<'run>,
+    context: RunContext<'run>,
     hive: &'run MockHiveServer,
     launch: Launch,
 ) -> Result<Subject<'run>> {
-    let seen = Seen::default();
+    let seen = Observations::default();
     if launch.backend == Backend::Cuda {
         // What can't be told now is told by the check that wants to know it.
         let _ = seen.devices_before.get(Devices::look);
     }
-    let worker = start_worker(surroundings, launch)?;
+    let worker = start_worker(context, launch)?;
     Ok(Subject {
-        surroundings,
+        context,
         hive,
         worker,
         start_up: StartUp::default(),
@@ -126,20 +130,20 @@ pub fn start<'run>(
         check_id: std::cell::Cell::new("start"),
         known_pace: std::cell::OnceCell::new(),
         seen,
-        lag: LagWatch::start(),
-        poison: std::cell::RefCell::new(None),
+        jitter: JitterWatch::start(),
+        degraded_by: std::cell::RefCell::new(None),
         unanswered: std::cell::Cell::new(false),
         slowest: std::cell::Cell::new(None),
     })
 }
 
-fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<WorkerProcess> {
-    let Surroundings {
+fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerProcess> {
+    let RunContext {
         journal,
         folder,
         stop,
         ..
-    } = surroundings;
+    } = context;
     let program = launch.binary.display().to_string();
     journal.emit(EventKind::WorkerStarting(WorkerInfo {
         worker_id: launch.worker_id.clone(),
@@ -148,7 +152,14 @@ fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<Worker
         device: launch.device,
         port: launch.port,
         hive_url: launch.hive_url.clone(),
-        command: [program].into_iter().chain(launch.arguments()).collect(),
+        command: std::iter::once(program)
+            .chain(
+                launch
+                    .arguments()
+                    .into_iter()
+                    .map(|argument| argument.to_string_lossy().into_owned()),
+            )
+            .collect(),
         heartbeat_interval_s: launch.heartbeat_interval_secs,
     }));
     let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
@@ -158,8 +169,8 @@ fn start_worker(surroundings: Surroundings<'_>, launch: Launch) -> Result<Worker
 
 /// Not being ready is a fact for the checks; whatever else goes wrong ends the run.
 fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
-    let journal = subject.surroundings.journal;
-    let timeout = Duration::from_secs(subject.surroundings.config.timeout_secs);
+    let journal = subject.context.journal;
+    let timeout = Duration::from_secs(subject.context.config.timeout_secs);
     journal.emit(EventKind::ReadyWaiting {
         timeout_ms: timeout.as_millis() as u64,
     });
@@ -168,7 +179,7 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
         .wait_until_ready(timeout, &mut subject.start_up);
     if let Err(error) = &waited
         && let Some(lost) = error.downcast_ref::<PortLost>()
-        && subject.surroundings.config.port == 0
+        && subject.context.config.port == 0
     {
         journal.emit(EventKind::Noted {
             message: format!("{lost}\n  so the worker is started once more, on another port"),
@@ -194,25 +205,38 @@ fn move_to_another_port(subject: &mut Subject<'_>) -> Result<()> {
         port: port::pick_free()?,
         ..subject.worker.launch().clone()
     };
-    subject.worker = start_worker(subject.surroundings, launch)?;
+    subject.worker = start_worker(subject.context, launch)?;
     subject.start_up = StartUp::default();
     Ok(())
 }
 
 /// Fails only when the run is interrupted: then the check has no outcome.
-fn run_check(subject: &Subject<'_>, Planned { check, skipped }: Planned) -> Result<()> {
-    let Surroundings { journal, stop, .. } = subject.surroundings;
-    subject.check_id.set(check.id);
+fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
+    let RunContext { journal, stop, .. } = subject.context;
+    let Planned { info, skipped } = planned;
+    let id = info.id;
+    let Some(Trial::Asked(run)) = table::find(id).map(|check| check.trial) else {
+        anyhow::bail!("{id} is not a check of a suite: {info:?}");
+    };
+    subject.check_id.set(id);
     let began = Instant::now();
-    let unmet = || check.needs.iter().find_map(|need| need.unmet(subject));
+    let unmet = || {
+        needs_of(&planned)
+            .iter()
+            .find_map(|need| need.unmet(subject))
+    };
     match skipped.map(str::to_owned).or_else(unmet) {
         Some(reason) => {
             stop.check()?;
-            left_out(journal, check.id, &reason, began.elapsed());
+            left_out(journal, id, &reason, began.elapsed());
         }
         None => {
-            tried(subject.surroundings, check.id, || (check.run)(subject))?;
+            tried(subject.context, id, || run(subject))?;
         }
     }
     Ok(())
+}
+
+fn needs_of(planned: &Planned) -> &'static [Need] {
+    table::find(planned.info.id).map_or(&[], |check| check.needs)
 }

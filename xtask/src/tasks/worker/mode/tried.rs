@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use crate::tasks::worker::check::{Evidence, judge};
+use crate::tasks::worker::check::judge::{Evidence, judge};
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::stop::Interrupted;
 use crate::tasks::worker::record::event::{CheckRecord, EventKind, Outcome};
-use crate::tasks::worker::stop::Interrupted;
-use crate::tasks::worker::subject::Surroundings;
+use crate::tasks::worker::target::RunContext;
 
 /// Runs a check, judges it and tells both ends; gives the verdict.
 ///
 /// Fails only when the run is interrupted: then the check has no outcome.
 pub fn tried(
-    surroundings: Surroundings<'_>,
+    context: RunContext<'_>,
     id: &str,
     check: impl FnOnce() -> anyhow::Result<Evidence>,
 ) -> Result<Outcome, Interrupted> {
-    let Surroundings { journal, stop, .. } = surroundings;
+    let RunContext { journal, stop, .. } = context;
     stop.check()?;
     journal.emit(EventKind::CheckStarted { id: id.to_owned() });
     let began = Instant::now();

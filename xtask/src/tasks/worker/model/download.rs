@@ -22,8 +22,8 @@ use self::part::Part;
 use self::wheel::Member;
 use super::catalog::{Catalog, Entry, MODELS_FOLDER, Source};
 use super::size;
-use crate::tasks::worker::stop::{Interrupted, StopFlag};
-use crate::tasks::worker::subject::python::Python;
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::{Interrupted, StopFlag};
 
 /// The longest that another run's download of the same file is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(3600);

@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use super::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
-use crate::tasks::worker::check::checks;
+use crate::tasks::worker::check::table;
+use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::{StopFlag, TimedOut};
 use crate::tasks::worker::record::event::{Event, Suite};
 use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::stop::{StopFlag, TimedOut};
-use crate::tasks::worker::subject::group::{ProcessGroup, Role};
-use crate::tasks::worker::subject::python::Python;
 
 /// Where the events of each run are kept, from the workspace root.
 const ARTIFACTS: &str = "target/worker-mutants";
@@ -190,8 +190,9 @@ impl<'run> Laboratory<'run> {
             Suite::Contract if !quick => true,
             _ => expectation.needs(id),
         };
-        for check in checks().filter(|check| runs(check.suite, check.id)) {
-            arguments.extend([String::from("--check"), check.id.to_owned()]);
+        let rows = table::rows().into_iter().filter(|row| row.is_selectable());
+        for row in rows.filter(|row| runs(row.suite, row.id)) {
+            arguments.extend([String::from("--check"), row.id.to_owned()]);
         }
         arguments
     }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::verdict::{CheckRecord, Level, Mismatch, Outcome, PlannedCheck, Suite};
-use super::bench::{Objectives, RequestRecord, ScenarioPlan, Tare, Window};
+use super::bench::{Calibration, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
 use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
-use super::stress::{CrewChange, Pulse, StressPlan, WorkerUnderStress};
+use super::stress::{PoolChange, Pulse, StressPlan, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -139,7 +139,7 @@ pub enum EventKind {
     /// A check ended.
     CheckFinished(CheckRecord),
     /// The load generator's own error and limits are known.
-    Tared(Tare),
+    Tared(Calibration),
     /// The worker is put under a load.
     ScenarioStarted {
         /// Which.
@@ -161,7 +161,7 @@ pub enum EventKind {
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),
     /// One of several workers came, went or came back.
-    CrewChanged(CrewChange),
+    CrewChanged(PoolChange),
     /// Several workers are put under load at once.
     StressStarted(StressPlan),
     /// How that goes, every minute.

@@ -2,17 +2,14 @@
 //! the verdict over all of them and the exit code. Pure.
 
 pub mod agreement;
-pub mod column;
+pub mod summary;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::agreement::{Agreement, agreements};
-use self::column::{Column, ColumnVerdict, Word};
+use self::summary::{Figure, KIND, RunSummary, SummaryVerdict, Word};
 use super::event::{Level, RunInfo, SCHEMA_VERSION};
 use super::report::Verdict;
-
-/// What `kind` says in a matrix's `report.json`; the report of a single run has none.
-pub const KIND: &str = "matrix";
 
 /// Many runs side by side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,7 +19,7 @@ pub struct Matrix {
     /// Version of this document's shape, which is that of the events.
     pub schema_version: u32,
     /// passed, failed, invalid or interrupted: the worst of the columns.
-    pub verdict: ColumnVerdict,
+    pub verdict: SummaryVerdict,
     /// The exit code that goes with it.
     pub exit_code: u8,
     /// The run that tested all of them; none where reports were merged.
@@ -36,7 +33,7 @@ pub struct Matrix {
     /// The columns' headings, none of them twice.
     pub names: Vec<String>,
     /// The runs.
-    pub columns: Vec<Column>,
+    pub columns: Vec<RunSummary>,
     /// Every check of any of them.
     pub rows: Vec<Row>,
     /// Every measure of any of them.
@@ -73,18 +70,9 @@ pub struct MeasureRow {
     pub figures: Vec<Option<Figure>>,
 }
 
-/// The middle of a measure's samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
-    /// How many samples.
-    pub n: usize,
-    /// Their median.
-    pub p50: f64,
-}
-
 /// How the run over all columns went, beside what they say themselves.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Course {
+pub struct RunMetadata {
     /// The run; none where reports are merged.
     pub run: Option<RunInfo>,
     /// Its whole duration.
@@ -97,7 +85,7 @@ pub struct Course {
 
 impl Matrix {
     /// Puts the runs side by side, in the order given.
-    pub fn fold(columns: Vec<Column>, course: Course) -> Self {
+    pub fn fold(columns: Vec<RunSummary>, course: RunMetadata) -> Self {
         let agreement = agreements(&columns);
         let mut troubles = troubles(&columns);
         let survivors = course.survivors.iter();
@@ -109,10 +97,10 @@ impl Matrix {
             kind: KIND,
             schema_version: SCHEMA_VERSION,
             verdict: match verdict {
-                Verdict::Passed => ColumnVerdict::Passed,
-                Verdict::Failed => ColumnVerdict::Failed,
-                Verdict::Invalid => ColumnVerdict::Invalid,
-                Verdict::Interrupted(_) => ColumnVerdict::Interrupted,
+                Verdict::Passed => SummaryVerdict::Passed,
+                Verdict::Failed => SummaryVerdict::Failed,
+                Verdict::Invalid => SummaryVerdict::Invalid,
+                Verdict::Interrupted(_) => SummaryVerdict::Interrupted,
             },
             exit_code: verdict.exit_code(),
             run: course.run,
@@ -128,7 +116,7 @@ impl Matrix {
     }
 
     /// Headings and columns together.
-    pub fn named(&self) -> impl Iterator<Item = (&str, &Column)> {
+    pub fn named(&self) -> impl Iterator<Item = (&str, &RunSummary)> {
         self.names.iter().map(String::as_str).zip(&self.columns)
     }
 }
@@ -136,7 +124,7 @@ impl Matrix {
 /// The worst of the columns: an interruption outweighs a broken promise, which outweighs what could
 /// not be judged. A skip weighs nothing, unless somebody required that backend.
 fn verdict(
-    columns: &[Column],
+    columns: &[RunSummary],
     agreement: &[Agreement],
     troubles: &[String],
     interrupted_by: Option<i32>,
@@ -145,19 +133,19 @@ fn verdict(
     let signal = || columns.iter().find_map(|column| column.interrupted_by);
     if let Some(signal) = interrupted_by.or_else(signal) {
         Verdict::Interrupted(signal)
-    } else if any(ColumnVerdict::Failed) || agreement.iter().any(Agreement::is_broken) {
+    } else if any(SummaryVerdict::Failed) || agreement.iter().any(Agreement::is_broken) {
         Verdict::Failed
-    } else if any(ColumnVerdict::Invalid) || !troubles.is_empty() {
+    } else if any(SummaryVerdict::Invalid) || !troubles.is_empty() {
         Verdict::Invalid
     } else {
         Verdict::Passed
     }
 }
 
-fn troubles(columns: &[Column]) -> Vec<String> {
+fn troubles(columns: &[RunSummary]) -> Vec<String> {
     let missing = columns.iter().filter(|column| column.required).filter_map(|column| {
         let reason = column.reason.as_deref().unwrap_or("it was not tested");
-        let skipped = column.verdict == ColumnVerdict::Skipped;
+        let skipped = column.verdict == SummaryVerdict::Skipped;
         skipped.then(|| {
             format!(
                 "{backend} is required, and could not be tested: {reason}\n  try: a machine that has it, or no `--require {backend}`",
@@ -173,7 +161,7 @@ fn troubles(columns: &[Column]) -> Vec<String> {
 }
 
 /// The backend, with the machine where there are several, with a number where that isn't enough.
-fn names(columns: &[Column]) -> Vec<String> {
+fn names(columns: &[RunSummary]) -> Vec<String> {
     let mut machines = columns.iter().filter_map(|column| column.machine.as_ref());
     let first = machines.next();
     let one_machine = machines.all(|machine| Some(machine) == first);
@@ -195,7 +183,7 @@ fn names(columns: &[Column]) -> Vec<String> {
 }
 
 /// Rows in the order of the first column that has them; what others add comes where they have it.
-fn rows(columns: &[Column]) -> Vec<Row> {
+fn rows(columns: &[RunSummary]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for column in columns {
         let mut at = 0;
@@ -222,14 +210,14 @@ fn rows(columns: &[Column]) -> Vec<Row> {
     rows
 }
 
-fn measures(columns: &[Column]) -> Vec<MeasureRow> {
+fn measures(columns: &[RunSummary]) -> Vec<MeasureRow> {
     let mut rows: Vec<MeasureRow> = Vec::new();
     for measure in columns.iter().flat_map(|column| &column.measures) {
         let same = |row: &MeasureRow| row.name == measure.name && row.unit == measure.unit;
         if rows.iter().any(same) {
             continue;
         }
-        let figure = |column: &Column| {
+        let figure = |column: &RunSummary| {
             let mut of_column = column.measures.iter();
             let found = of_column.find(|m| m.name == measure.name && m.unit == measure.unit)?;
             Some(found.figure)

@@ -1,112 +1,460 @@
-//! Figures of a run, each with its unit and the number of samples that it rests on. Pure.
+//! Everything that is measured, as a table. Pure.
+//!
+//! A measure is one row: reports, exports, comparisons, baselines and matrices iterate over the table.
+//! The definitions are those of ARCHITECTURE.md, "Measures".
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Heartbeat;
-use super::report::RunReport;
-use super::stats::Summary;
+use super::bench::{Load, RequestRecord, ScenarioPlan, Window};
+use super::compare::{Compared, Direction};
+use super::stats::Distribution;
+use super::timeline::{RequestSpan, Timeline};
 
-/// A measure: what, in which unit, and the shape of its samples.
+/// A measure that was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// Stable name.
     pub name: String,
     /// "ms", "MB", "tokens/s", "%".
     pub unit: String,
-    /// The samples' shape; `n` is in it.
+    /// The samples' distribution; `n` is in it.
     #[serde(flatten)]
-    pub summary: Summary,
+    pub summary: Distribution,
 }
 
-/// Every measure that a run's facts allow.
-pub fn measures(report: &RunReport) -> Vec<Measure> {
-    let timeline = &report.timeline;
-    let answered = || {
-        timeline
-            .requests
-            .iter()
-            .filter(|span| span.status == Some(200))
-    };
-    let of = |wanted: &str| -> Vec<f64> {
-        answered()
-            .filter(|span| span.request.starts_with(wanted))
-            .filter_map(|span| span.duration_ms)
-            .collect()
-    };
-    let streams = || answered().filter(|span| span.tokens > 0);
-    let decode = streams().filter_map(|span| span.token_gap_ms);
-    let rate = decode
-        .filter(|gap_ms| *gap_ms > 0.0)
-        .map(|gap_ms| 1e3 / gap_ms);
-    let vitals = || timeline.samples.iter().map(|sample| sample.vitals);
-    let lateness = lateness(report)
-        .into_iter()
-        .filter_map(|(_, late_ms)| late_ms);
-    let table: Vec<(&str, &str, Vec<f64>)> = vec![
-        (
-            "time_to_ready",
-            "ms",
-            report.ready_ms.map(|ms| ms as f64).into_iter().collect(),
-        ),
-        ("get_duration", "ms", of("GET ")),
-        ("post_duration", "ms", of("POST ")),
-        (
-            "time_to_first_token",
-            "ms",
-            streams().filter_map(|span| span.first_token_ms).collect(),
-        ),
-        ("decode_rate", "tokens/s", rate.collect()),
-        ("heartbeat_lateness", "ms", lateness.collect()),
-        ("cpu", "%", vitals().map(|v| v.cpu_percent).collect()),
-        (
-            "rss",
-            "MB",
-            vitals().map(|v| v.rss_bytes as f64 / 1e6).collect(),
-        ),
-        (
-            "threads",
-            "threads",
-            vitals().map(|v| v.threads as f64).collect(),
-        ),
-        (
-            "open_files",
-            "files",
-            vitals()
-                .filter_map(|v| v.open_files)
-                .map(|n| n as f64)
-                .collect(),
-        ),
-    ];
-    let measure = |(name, unit, samples): (&str, &str, Vec<f64>)| {
+/// A row of the table.
+#[derive(Debug)]
+pub struct MeasureSpec {
+    /// Stable name. Renaming it breaks stored baselines and other people's dashboards.
+    pub name: &'static str,
+    /// What figures call it.
+    pub title: &'static str,
+    /// "ms", "MB", "tokens/s", "%".
+    pub unit: &'static str,
+    /// Which way is the better one.
+    pub better: Direction,
+    /// How it is computed.
+    pub source: Source,
+    /// The name of the same measure from a request's intended start, which is what counts under an
+    /// open loop; only for times that begin when a request is sent.
+    pub from_intended_start: Option<&'static str>,
+    /// Its columns in the table of loads.
+    pub columns: &'static [(&'static str, Statistic)],
+    /// Whether it is compared with another worker or with a baseline, and what it is called there.
+    pub comparable: Comparable,
+    /// What other people's dashboards call it.
+    pub export: Option<Export>,
+    /// Whether its spread is drawn, load by load.
+    pub is_drawn: bool,
+}
+
+/// How a measure is computed. What gives no samples isn't measured.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// Samples of each valid request that was sent inside the window of a load.
+    Request(fn(&RequestRecord) -> Vec<f64>),
+    /// A rate over the whole window of a load.
+    Window(fn(&LoadResults<'_>) -> Option<f64>),
+    /// Samples of a whole run.
+    Run(fn(&RunFacts<'_>) -> Vec<f64>),
+}
+
+/// What a column shows of a distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistic {
+    /// With its interval.
+    Median,
+    /// The 90th percentile.
+    P90,
+    /// The 99th percentile.
+    P99,
+}
+
+/// How a measure is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparable {
+    /// Never: it follows from others, or says nothing about a worker.
+    Not,
+    /// Only in pairs of runs: a rate has no interval of its own.
+    InPairs,
+    /// In pairs, and by the medians of two runs.
+    Always,
+}
+
+/// What other people's dashboards call a measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Export {
+    /// In Bencher Metric Format.
+    pub bencher: &'static str,
+    /// For `github-action-benchmark`, where less is better: a rate is exported as the time that one
+    /// takes, in ms.
+    pub github: &'static str,
+}
+
+/// One load and its requests, before they are folded.
+#[derive(Debug)]
+pub struct LoadResults<'a> {
+    plan: &'a ScenarioPlan,
+    window: Window,
+    all: &'a [RequestRecord],
+    /// Valid requests that were sent inside the window.
+    ///
+    /// They count wherever they ended: leaving out those that ended after it would leave out the long
+    /// ones. Tokens count where they came inside the window, whenever their request was sent.
+    pub valid: Vec<&'a RequestRecord>,
+}
+
+/// What the measures of a whole run are computed from.
+#[derive(Debug)]
+pub struct RunFacts<'a> {
+    /// Requests and samples of the worker's process.
+    pub timeline: &'a Timeline,
+    /// From the worker's start until it said that it is ready.
+    pub ready_ms: Option<u64>,
+    /// By how much each heartbeat was late.
+    pub lateness_ms: &'a [f64],
+}
+
+/// What a row has unless it says otherwise.
+const ROW: MeasureSpec = MeasureSpec {
+    name: "",
+    title: "",
+    unit: "ms",
+    better: Direction::LessIsBetter,
+    source: Source::Run(|_| Vec::new()),
+    from_intended_start: None,
+    columns: &[],
+    comparable: Comparable::Not,
+    export: None,
+    is_drawn: false,
+};
+
+/// Every measure.
+pub const MEASURES: &[MeasureSpec] = &[
+    MeasureSpec {
+        name: "ttft",
+        title: "Time to first token",
+        source: Source::Request(|request| request.ttft_ms().into_iter().collect()),
+        from_intended_start: Some("ttft_from_due"),
+        columns: &[
+            ("TTFT ms", Statistic::Median),
+            ("p90", Statistic::P90),
+            ("p99", Statistic::P99),
+        ],
+        comparable: Comparable::Always,
+        export: Some(Export {
+            bencher: "ttft-ms",
+            github: "ttft",
+        }),
+        is_drawn: true,
+        ..ROW
+    },
+    MeasureSpec {
+        name: "tpot",
+        title: "Time per output token",
+        source: Source::Request(|request| request.tpot_ms().into_iter().collect()),
+        columns: &[("TPOT ms", Statistic::Median)],
+        comparable: Comparable::Always,
+        export: Some(Export {
+            bencher: "tpot-ms",
+            github: "tpot",
+        }),
+        is_drawn: true,
+        ..ROW
+    },
+    MeasureSpec {
+        name: "itl",
+        title: "Inter-token latency",
+        source: Source::Request(|request| request.itl_ms().collect()),
+        columns: &[("ITL p99", Statistic::P99)],
+        export: Some(Export {
+            bencher: "itl-ms",
+            github: "itl",
+        }),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "e2e",
+        title: "End-to-end latency",
+        source: Source::Request(|request| vec![request.took_ms]),
+        from_intended_start: Some("e2e_from_due"),
+        columns: &[("E2E ms", Statistic::Median)],
+        export: Some(Export {
+            bencher: "e2e-ms",
+            github: "e2e",
+        }),
+        is_drawn: true,
+        ..ROW
+    },
+    MeasureSpec {
+        name: "tokens",
+        title: "Output tokens per request",
+        unit: "tokens",
+        better: Direction::MoreIsBetter,
+        source: Source::Request(|request| vec![request.tokens() as f64]),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "prefill_rate",
+        title: "Prefill rate",
+        unit: "tokens/s",
+        better: Direction::MoreIsBetter,
+        source: Source::Request(|request| request.prefill_tokens_per_s().into_iter().collect()),
+        columns: &[("prefill tokens/s", Statistic::Median)],
+        ..ROW
+    },
+    MeasureSpec {
+        name: OUTPUT_THROUGHPUT,
+        title: "Output throughput",
+        unit: "tokens/s",
+        better: Direction::MoreIsBetter,
+        source: Source::Window(|load| {
+            // With one token per answer it would be the rate of prefill, which TTFT tells.
+            let rate = load.output_tokens_per_s();
+            (load.plan.max_tokens > 1 && rate > 0.0).then_some(rate)
+        }),
+        columns: &[("tokens/s", Statistic::Median)],
+        comparable: Comparable::InPairs,
+        export: Some(Export {
+            bencher: "tokens-per-s",
+            github: "time per token, all streams",
+        }),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "time_to_ready",
+        title: "Time to ready",
+        source: Source::Run(|run| run.ready_ms.map(|ms| ms as f64).into_iter().collect()),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "get_duration",
+        title: "GET duration",
+        source: Source::Run(|run| run.durations("GET ")),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "post_duration",
+        title: "POST duration",
+        source: Source::Run(|run| run.durations("POST ")),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "time_to_first_token",
+        title: "Time to first token",
+        source: Source::Run(|run| run.streams().filter_map(|s| s.first_token_ms).collect()),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "decode_rate",
+        title: "Decode rate",
+        unit: "tokens/s",
+        better: Direction::MoreIsBetter,
+        source: Source::Run(|run| {
+            let gaps_ms = run.streams().filter_map(|stream| stream.token_gap_ms);
+            gaps_ms
+                .filter(|gap| *gap > 0.0)
+                .map(|gap| 1e3 / gap)
+                .collect()
+        }),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "heartbeat_lateness",
+        title: "Heartbeat lateness",
+        source: Source::Run(|run| run.lateness_ms.to_vec()),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "cpu",
+        title: "CPU",
+        unit: "%",
+        source: Source::Run(|run| {
+            let samples = run.timeline.samples.iter();
+            samples.map(|sample| sample.vitals.cpu_percent).collect()
+        }),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "rss",
+        title: "Resident memory",
+        unit: "MB",
+        source: Source::Run(|run| {
+            let samples = run.timeline.samples.iter();
+            samples
+                .map(|sample| sample.vitals.rss_bytes as f64 / 1e6)
+                .collect()
+        }),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "threads",
+        title: "Threads",
+        unit: "threads",
+        source: Source::Run(|run| {
+            let samples = run.timeline.samples.iter();
+            samples.map(|sample| sample.vitals.threads as f64).collect()
+        }),
+        ..ROW
+    },
+    MeasureSpec {
+        name: "open_files",
+        title: "Open files",
+        unit: "files",
+        source: Source::Run(|run| {
+            let samples = run.timeline.samples.iter();
+            let files = samples.filter_map(|sample| sample.vitals.open_files);
+            files.map(|files| files as f64).collect()
+        }),
+        ..ROW
+    },
+];
+
+/// The name of the rate that loads are about.
+pub const OUTPUT_THROUGHPUT: &str = "output_throughput";
+
+/// The row of a measure, by either of its names.
+pub fn spec(name: &str) -> Option<&'static MeasureSpec> {
+    let is_meant =
+        |spec: &&MeasureSpec| spec.name == name || spec.from_intended_start == Some(name);
+    MEASURES.iter().find(is_meant)
+}
+
+impl MeasureSpec {
+    fn measure(&self, name: &str, summary: Option<Distribution>) -> Option<Measure> {
         Some(Measure {
             name: name.to_owned(),
-            unit: unit.to_owned(),
-            summary: Summary::of(&samples)?,
+            unit: self.unit.to_owned(),
+            summary: summary?,
         })
-    };
-    table.into_iter().filter_map(measure).collect()
+    }
+
+    /// What a comparison of it under one load is.
+    pub fn compared_under(&self, plan: &ScenarioPlan, floor: f64) -> Compared {
+        Compared {
+            name: format!("{} {}", plan.name, self.name),
+            unit: self.unit,
+            better: self.better,
+            floor,
+        }
+    }
 }
 
-/// Each heartbeat, and by how much it was later than one interval after the beat before; `None`
-/// for the first, and for those that a change of state brought before they were due.
-pub fn lateness(report: &RunReport) -> Vec<(&Heartbeat, Option<f64>)> {
-    let interval_ms = report
-        .worker
-        .as_ref()
-        .and_then(|worker| worker.heartbeat_interval_s)
-        .map(|interval_s| interval_s as f64 * 1e3);
-    let mut before: Option<&Heartbeat> = None;
-    let mut late = Vec::new();
-    for beat in &report.heartbeats {
-        let same_state = before.is_some_and(|b| b.body.get("state") == beat.body.get("state"));
-        let gap_ms = before.map(|b| beat.arrived_ms - b.arrived_ms);
-        let late_ms = gap_ms
-            .zip(interval_ms)
-            .map(|(gap_ms, interval_ms)| gap_ms - interval_ms)
-            .filter(|late_ms| same_state || *late_ms > 0.0)
-            .map(|late_ms| late_ms.max(0.0));
-        late.push((beat, late_ms));
-        before = Some(beat);
+impl<'a> LoadResults<'a> {
+    /// These requests under this load.
+    pub fn new(plan: &'a ScenarioPlan, window: Window, all: &'a [RequestRecord]) -> Self {
+        let counts =
+            |request: &&RequestRecord| window.contains(request.sent_ms) && request.is_valid();
+        Self {
+            plan,
+            window,
+            all,
+            valid: all.iter().filter(counts).collect(),
+        }
     }
-    late
+
+    /// Every measure that has samples.
+    pub fn measures(&self) -> Vec<Measure> {
+        let rows = MEASURES.iter();
+        rows.flat_map(|spec| self.measures_of(spec)).collect()
+    }
+
+    fn measures_of(&self, spec: &MeasureSpec) -> Vec<Measure> {
+        match spec.source {
+            Source::Request(sample) => {
+                let valid = self.valid.iter();
+                let samples: Vec<f64> = valid.flat_map(|request| sample(request)).collect();
+                let measure = spec.measure(spec.name, Distribution::of(&samples));
+                let is_open = matches!(self.plan.load, Load::Open { .. });
+                let twin = spec
+                    .from_intended_start
+                    .filter(|_| is_open)
+                    .and_then(|twin| {
+                        let from_intended_start = self.valid.iter().flat_map(|request| {
+                            let waited_ms = request.waited_ms();
+                            sample(request).into_iter().map(move |ms| ms + waited_ms)
+                        });
+                        let samples: Vec<f64> = from_intended_start.collect();
+                        spec.measure(twin, Distribution::of(&samples))
+                    });
+                measure.into_iter().chain(twin).collect()
+            }
+            Source::Window(rate) => {
+                let value = rate(self).map(|rate| Distribution::single(rate, self.valid.len()));
+                spec.measure(spec.name, value).into_iter().collect()
+            }
+            Source::Run(_) => Vec::new(),
+        }
+    }
+
+    /// Output tokens of valid requests inside the window, per second.
+    pub fn output_tokens_per_s(&self) -> f64 {
+        let valid = self.all.iter().filter(|request| request.is_valid());
+        let chunks = valid.flat_map(|request| {
+            let chunks = request.chunks.iter();
+            chunks.map(|(at, tokens)| (request.sent_ms + at, u64::from(*tokens)))
+        });
+        let inside = chunks.filter(|(at_ms, _)| self.window.contains(*at_ms));
+        let tokens: u64 = inside.map(|(_, tokens)| tokens).sum();
+        tokens as f64 / self.window.seconds().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl RunFacts<'_> {
+    /// Every measure that has samples.
+    pub fn measures(&self) -> Vec<Measure> {
+        let measure = |spec: &MeasureSpec| match spec.source {
+            Source::Run(samples) => spec.measure(spec.name, Distribution::of(&samples(self))),
+            Source::Request(_) | Source::Window(_) => None,
+        };
+        MEASURES.iter().filter_map(measure).collect()
+    }
+
+    fn answered(&self) -> impl Iterator<Item = &RequestSpan> {
+        let requests = self.timeline.requests.iter();
+        requests.filter(|span| span.status == Some(200))
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &RequestSpan> {
+        self.answered().filter(|span| span.tokens > 0)
+    }
+
+    fn durations(&self, method: &str) -> Vec<f64> {
+        let asked = self
+            .answered()
+            .filter(|span| span.request.starts_with(method));
+        asked.filter_map(|span| span.duration_ms).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_unique_and_complete() {
+        let mut names: Vec<&str> = MEASURES
+            .iter()
+            .flat_map(|spec| [Some(spec.name), spec.from_intended_start])
+            .flatten()
+            .collect();
+        assert!(names.iter().all(|name| !name.is_empty()));
+        assert!(MEASURES.iter().all(|spec| !spec.title.is_empty()));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "a name stands twice in the table");
+    }
+
+    #[test]
+    fn only_what_is_measured_under_load_has_columns_comparisons_and_exports() {
+        for spec in MEASURES {
+            let is_of_loads = !matches!(spec.source, Source::Run(_));
+            let is_used = !spec.columns.is_empty()
+                || spec.comparable != Comparable::Not
+                || spec.export.is_some()
+                || spec.is_drawn;
+            assert!(is_of_loads || !is_used, "{}", spec.name);
+        }
+    }
 }

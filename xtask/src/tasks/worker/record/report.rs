@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::bench::{RequestRecord, ScenarioRecord, Tare};
+use super::bench::{Calibration, RequestRecord};
 use super::compare::Comparison;
 use super::event::{
     CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
     Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
+use super::measure::{Measure, RunFacts};
+use super::scenario::ScenarioRecord;
 use super::stress::WorkerUnderStress;
 use super::timeline::Timeline;
 
@@ -64,7 +66,7 @@ pub struct RunReport {
     pub requests: Vec<RequestRecord>,
     /// How exact the load generator is.
     #[serde(default)]
-    pub tare: Option<Tare>,
+    pub tare: Option<Calibration>,
     /// Figures beside those of another worker.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
@@ -200,6 +202,42 @@ impl RunReport {
         self.heartbeats.push(heartbeat);
     }
 
+    /// Every measure that the run's facts allow.
+    pub fn measures(&self) -> Vec<Measure> {
+        let beats = self.heartbeat_lateness().into_iter();
+        let lateness_ms: Vec<f64> = beats.filter_map(|(_, late_ms)| late_ms).collect();
+        let facts = RunFacts {
+            timeline: &self.timeline,
+            ready_ms: self.ready_ms,
+            lateness_ms: &lateness_ms,
+        };
+        facts.measures()
+    }
+
+    /// Each heartbeat, and by how much it was later than one interval after the beat before; `None`
+    /// for the first, and for those that a change of state brought before they were due.
+    pub fn heartbeat_lateness(&self) -> Vec<(&Heartbeat, Option<f64>)> {
+        let interval_s = self
+            .worker
+            .as_ref()
+            .and_then(|worker| worker.heartbeat_interval_s);
+        let interval_ms = interval_s.map(|interval_s| interval_s as f64 * 1e3);
+        let mut before: Option<&Heartbeat> = None;
+        let mut late = Vec::with_capacity(self.heartbeats.len());
+        for beat in &self.heartbeats {
+            let same_state = before.is_some_and(|b| b.body.get("state") == beat.body.get("state"));
+            let gap_ms = before.map(|b| beat.arrived_ms - b.arrived_ms);
+            let late_ms = gap_ms
+                .zip(interval_ms)
+                .map(|(gap_ms, interval_ms)| gap_ms - interval_ms)
+                .filter(|late_ms| same_state || *late_ms > 0.0)
+                .map(|late_ms| late_ms.max(0.0));
+            late.push((beat, late_ms));
+            before = Some(beat);
+        }
+        late
+    }
+
     /// What the run is for.
     pub fn purpose(&self) -> Purpose {
         self.run.as_ref().map_or(Purpose::Suite, |run| run.purpose)
@@ -265,8 +303,8 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{Mismatch, Suite};
     use super::*;
+    use crate::tasks::worker::record::event::{Mismatch, Suite};
 
     fn planned(ids: &[&str]) -> RunReport {
         let mut report = RunReport::default();

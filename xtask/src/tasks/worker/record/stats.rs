@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Up to so many samples the binomial distribution is summed up; beyond, the normal one is close.
 const EXACT_SAMPLES: usize = 500;
 
-/// p99 is told only from this many samples on.
+/// p99 needs at least this many samples.
 const P99_SAMPLES: usize = 100;
 
 /// How sure an interval is.
@@ -37,7 +37,7 @@ impl Confidence {
 
 /// The shape of a set of samples, all in the samples' own unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct Distribution {
     /// How many samples.
     pub n: usize,
     /// The smallest.
@@ -56,16 +56,16 @@ pub struct Summary {
     pub max: f64,
 }
 
-impl Summary {
+impl Distribution {
     /// Of these samples, in any order; `None` without any, or where one isn't finite.
-    pub fn of(samples: &[f64]) -> Option<Summary> {
+    pub fn of(samples: &[f64]) -> Option<Distribution> {
         if samples.is_empty() || samples.iter().any(|sample| !sample.is_finite()) {
             return None;
         }
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let n = sorted.len();
-        Some(Summary {
+        Some(Distribution {
             n,
             min: sorted[0],
             p50: percentile(&sorted, 50.0),
@@ -75,6 +75,22 @@ impl Summary {
             p99: (n >= P99_SAMPLES).then(|| percentile(&sorted, 99.0)),
             max: sorted[n - 1],
         })
+    }
+}
+
+impl Distribution {
+    /// Of one figure that rests on `n` samples, such as a rate.
+    pub fn single(value: f64, n: usize) -> Distribution {
+        Distribution {
+            n,
+            min: value,
+            p50: value,
+            p50_interval: None,
+            p90: value,
+            p95: value,
+            p99: None,
+            max: value,
+        }
     }
 }
 
@@ -192,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_p99_needs_a_hundred_samples_and_an_interval_six() {
-        let summary = |n: usize| Summary::of(&numbers(n)).unwrap();
+        let summary = |n: usize| Distribution::of(&numbers(n)).unwrap();
         assert_eq!((summary(99).p99, summary(100).p99), (None, Some(99.0)));
         assert_eq!(
             (summary(5).p50_interval, summary(6).p50_interval),
@@ -210,15 +226,15 @@ mod tests {
         // Exact and by approximation, where the one takes over from the other.
         assert_eq!(summary(500).p50_interval, Some((228.0, 273.0)));
         assert_eq!(summary(501).p50_interval, Some((228.0, 274.0)));
-        assert_eq!(Summary::of(&[]), None);
-        assert_eq!(Summary::of(&[1.0, f64::NAN]), None);
+        assert_eq!(Distribution::of(&[]), None);
+        assert_eq!(Distribution::of(&[1.0, f64::NAN]), None);
     }
 
     #[test]
     fn the_order_of_samples_does_not_matter() {
         let mut reversed = numbers(37);
         reversed.reverse();
-        assert_eq!(Summary::of(&reversed), Summary::of(&numbers(37)));
+        assert_eq!(Distribution::of(&reversed), Distribution::of(&numbers(37)));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct StressPlan {
 
 /// A worker of several came, went or came back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CrewChange {
+pub struct PoolChange {
     /// Which.
     pub worker_id: String,
     /// Its process.
@@ -46,13 +46,13 @@ pub struct CrewChange {
     /// Its port.
     pub port: u16,
     /// What happened to it.
-    pub what: CrewEvent,
+    pub what: PoolEvent,
 }
 
 /// What happens to a worker of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CrewEvent {
+pub enum PoolEvent {
     /// Its process exists.
     Started,
     /// It says that it is ready.

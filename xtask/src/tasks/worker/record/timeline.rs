@@ -150,7 +150,37 @@ impl Timeline {
             }
             EventKind::TokenReceived { id, text } => self.token(id, text),
             EventKind::Sampled(vitals) => self.sampled(*vitals, now_ms),
-            _ => {}
+            EventKind::RunStarted(_)
+            | EventKind::Configured { .. }
+            | EventKind::EnvironmentFound(_)
+            | EventKind::ModelHashed { .. }
+            | EventKind::Planned { .. }
+            | EventKind::ModelChecking
+            | EventKind::ModelFound(_)
+            | EventKind::HiveStarting { .. }
+            | EventKind::BuildProgress { .. }
+            | EventKind::WorkerStarting(_)
+            | EventKind::ReadyWaiting { .. }
+            | EventKind::Tared(_)
+            | EventKind::ScenarioStarted { .. }
+            | EventKind::RequestMeasured(_)
+            | EventKind::ScenarioFinished { .. }
+            | EventKind::Compared(_)
+            | EventKind::CrewChanged(_)
+            | EventKind::StressStarted(_)
+            | EventKind::StressGoesOn(_)
+            | EventKind::StressFinished(_)
+            | EventKind::HeartbeatReceived(_)
+            | EventKind::HeartbeatsWaiting { .. }
+            | EventKind::GreedyAnswered(_)
+            | EventKind::LogRecorded { .. }
+            | EventKind::LogTail { .. }
+            | EventKind::Noted { .. }
+            | EventKind::Troubled { .. }
+            | EventKind::Interrupted { .. }
+            | EventKind::CleanupStarted { .. }
+            | EventKind::CleanupFinished { .. }
+            | EventKind::RunFinished { .. } => {}
         }
     }
 

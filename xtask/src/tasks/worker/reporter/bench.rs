@@ -1,10 +1,11 @@
 //! The figures of a benchmark as rows of words, the same for every report. Pure.
 
-use crate::tasks::worker::record::bench::{Load, ScenarioRecord, Tare};
+use crate::tasks::worker::record::bench::{Calibration, Load};
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::record::stats::Summary;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
 
 /// The columns of the table of loads.
 pub const COLUMNS: [&str; 10] = [
@@ -132,7 +133,7 @@ pub fn remarks(report: &RunReport) -> Vec<String> {
 }
 
 /// The load generator's own error and limits, in a sentence.
-pub fn tare(tare: &Tare) -> String {
+pub fn tare(tare: &Calibration) -> String {
     let crowded = tare
         .crowded_error_ms
         .as_ref()
@@ -153,8 +154,8 @@ pub fn tare(tare: &Tare) -> String {
 }
 
 /// Everything about the load generator's error, as a table.
-pub fn tare_table(tare: &Tare) -> Vec<String> {
-    let row = |name: String, error: &Summary| {
+pub fn calibration_table(tare: &Calibration) -> Vec<String> {
+    let row = |name: String, error: &Distribution| {
         let [p50, p90, max] = [error.p50, error.p90, error.max].map(number);
         [name, error.n.to_string(), p50, p90, figure(error.p99), max]
     };

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::words;
-use crate::tasks::worker::record::bench::{ScenarioRecord, Tare};
+use crate::tasks::worker::record::bench::Calibration;
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::event::{
     Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::{Environment, Greedy};
-use crate::tasks::worker::record::measure::{self, Measure};
+use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::record::stress::WorkerUnderStress;
 use crate::tasks::worker::record::timeline::Timeline;
 
@@ -47,7 +48,7 @@ pub struct Document {
     /// What was measured under load.
     pub scenarios: Vec<ScenarioRecord>,
     /// How exact the load generator is.
-    pub tare: Option<Tare>,
+    pub tare: Option<Calibration>,
     /// Figures beside those of another worker.
     pub comparisons: Vec<Comparison>,
     /// What became of each of several workers under load.
@@ -147,7 +148,7 @@ pub fn document(report: &RunReport) -> Document {
         worker: report.worker.clone(),
         worker_exit: report.worker_exit.clone(),
         checks: checks(report),
-        measures: measure::measures(report),
+        measures: report.measures(),
         scenarios: report.scenarios.clone(),
         tare: report.tare.clone(),
         comparisons: report.comparisons.clone(),
@@ -209,7 +210,7 @@ fn checks(report: &RunReport) -> Vec<Check> {
 }
 
 fn beats(report: &RunReport) -> Vec<Beat> {
-    let beats = measure::lateness(report).into_iter();
+    let beats = report.heartbeat_lateness().into_iter();
     let beat = beats.map(|(beat, late_ms)| Beat {
         number: beat.number,
         arrived_ms: beat.arrived_ms,

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::tasks::worker::record::bench::ScenarioRecord;
 use crate::tasks::worker::record::measure::Measure;
 use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 
 /// What is exported of each load. The rest follows from it.
 const EXPORTED: [&str; 4] = ["ttft", "tpot", "itl", "e2e"];

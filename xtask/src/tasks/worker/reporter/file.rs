@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{ReportKind, Reporter};
+use super::Reporter;
 use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
 /// Means standard output where a path is asked for.

@@ -18,19 +18,8 @@ use crate::tasks::worker::record::event::{
     Answer, CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::Question;
+use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
-
-/// How much is told on standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verbosity {
-    /// Only the summary.
-    Quiet,
-    /// What happens, as it happens.
-    #[default]
-    Normal,
-    /// Also requests and answers, with their headers.
-    Verbose,
-}
 
 /// Tells people about a run.
 pub struct Human<W> {
@@ -189,7 +178,7 @@ impl<W: Write> Human<W> {
                 Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
                 Suite::Benchmark => self.line("\n📈 Measuring...")?,
                 // The load introduces itself.
-                Suite::Stress => {}
+                Suite::Stress | Suite::Matrix => {}
             }
         }
         if area == self.area {

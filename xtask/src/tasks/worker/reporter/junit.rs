@@ -27,6 +27,7 @@ pub fn render(report: &RunReport) -> String {
         Suite::Resilience,
         Suite::Benchmark,
         Suite::Stress,
+        Suite::Matrix,
     ];
     for suite in suites {
         let cases = cases_of(suite, report);

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use super::{bench, stress, words};
 use crate::tasks::worker::record::event::{CheckRecord, Outcome};
-use crate::tasks::worker::record::measure;
 use crate::tasks::worker::record::report::{RunReport, Verdict};
 
 /// The whole page.
@@ -159,7 +158,7 @@ fn table<const N: usize>(page: &mut String, title: &str, head: [&str; N], rows: 
 }
 
 fn measures(page: &mut String, report: &RunReport) {
-    let measures = measure::measures(report);
+    let measures = report.measures();
     if measures.is_empty() {
         return;
     }

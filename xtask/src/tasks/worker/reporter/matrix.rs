@@ -1,9 +1,10 @@
 //! The reports of a matrix of runs, and the words that they share. Pure.
 
-use super::{ReportKind, html, junit, markdown, words};
+use super::{html, junit, markdown, words};
 use crate::tasks::worker::record::matrix::agreement::{AGREEMENT_FLOOR_PERCENT, Agreement};
-use crate::tasks::worker::record::matrix::column::{CheckPart, Column, ColumnVerdict, Word};
+use crate::tasks::worker::record::matrix::summary::{CheckPart, RunSummary, SummaryVerdict, Word};
 use crate::tasks::worker::record::matrix::{Matrix, Row};
+use crate::tasks::worker::record::output::ReportKind;
 
 /// The reports that a matrix's folder holds.
 pub const KINDS: [ReportKind; 4] = [
@@ -39,15 +40,16 @@ pub(super) fn word(matrix: &Matrix) -> String {
 /// A sentence that says how many came to what.
 pub(super) fn lead(matrix: &Matrix) -> String {
     let verdicts = [
-        (ColumnVerdict::Passed, "passed"),
-        (ColumnVerdict::Failed, "failed"),
-        (ColumnVerdict::Invalid, "could not be judged"),
-        (ColumnVerdict::Interrupted, "was interrupted"),
-        (ColumnVerdict::Skipped, "skipped"),
+        (SummaryVerdict::Passed, "passed"),
+        (SummaryVerdict::Failed, "failed"),
+        (SummaryVerdict::Invalid, "could not be judged"),
+        (SummaryVerdict::Interrupted, "was interrupted"),
+        (SummaryVerdict::Skipped, "skipped"),
     ];
     let parts = verdicts.iter().filter_map(|(verdict, told)| {
-        let with =
-            |(name, column): (&str, &Column)| (column.verdict == *verdict).then(|| name.to_owned());
+        let with = |(name, column): (&str, &RunSummary)| {
+            (column.verdict == *verdict).then(|| name.to_owned())
+        };
         let names: Vec<_> = matrix.named().filter_map(with).collect();
         (!names.is_empty()).then(|| format!("{}: {told}", names.join(", ")))
     });
@@ -55,7 +57,7 @@ pub(super) fn lead(matrix: &Matrix) -> String {
 }
 
 /// How a check ended in a column: nothing where it wasn't asked for.
-pub(super) fn cell(row: &Row, index: usize, column: &Column) -> &'static str {
+pub(super) fn cell(row: &Row, index: usize, column: &RunSummary) -> &'static str {
     match row.outcomes[index] {
         Some(Word::NotRun) => "not run",
         Some(word) => word.as_str(),
@@ -107,7 +109,7 @@ pub(super) fn agreement(matrix: &Matrix, found: &Agreement) -> String {
 }
 
 /// What is known of a column besides its checks: name and value.
-pub(super) fn facts(column: &Column) -> Vec<(&'static str, String)> {
+pub(super) fn facts(column: &RunSummary) -> Vec<(&'static str, String)> {
     let machine = column.environment.as_ref();
     let gpus = || {
         let gpus = machine.map(|machine| machine.gpus.iter()).into_iter();

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::ReportKind;
 use super::human::told;
+use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::replay;
 
 const RECORDING: &str = include_str!("../../../../tests/fixtures/failed-run/events.jsonl");

@@ -8,16 +8,19 @@ use anyhow::{Context, Result, bail};
 use super::baseline::tell;
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
-use super::{REQUEST_LIMIT, record_of};
+use super::{REQUEST_LIMIT, planned_as, record_of};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
+use crate::tasks::worker::load::drive;
+use crate::tasks::worker::load::drive::{Budget, Requests};
 use crate::tasks::worker::mode::tried::tried;
-use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan, ScenarioRecord};
-use crate::tasks::worker::record::compare::{COMPARED, Comparison};
-use crate::tasks::worker::record::event::{EventKind, Level, Mismatch, PlannedCheck, Suite};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::companion::Companion;
-use crate::tasks::worker::subject::drive::{self, Budget, Requests};
-use crate::tasks::worker::subject::process::WorkerProcess;
+use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan};
+use crate::tasks::worker::record::compare::Comparison;
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
+use crate::tasks::worker::record::measure::{Comparable, MEASURES, MeasureSpec};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::worker::WorkerProcess;
 
 /// How many pairs of each load. The interval of the median leaves out two on either side.
 const PAIRS: usize = 12;
@@ -51,16 +54,8 @@ fn loads(config: &BenchmarkConfig) -> Vec<Scenario> {
 
 /// What is planned where another worker is to be compared with.
 pub fn planned(config: &BenchmarkConfig) -> impl Iterator<Item = PlannedCheck> {
-    let other = config.against.clone().unwrap_or_default();
-    loads(config).into_iter().map(move |scenario| PlannedCheck {
-        id: id(&scenario),
-        promise: format!(
-            "is no slower than {other} under the load {}",
-            scenario.name()
-        ),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    })
+    let loads = loads(config).into_iter();
+    loads.filter_map(|scenario| planned_as(&id(&scenario), &scenario.name()))
 }
 
 fn id(scenario: &Scenario) -> String {
@@ -69,16 +64,16 @@ fn id(scenario: &Scenario) -> String {
 
 /// Compares the worker under test with the one of `other`, whose name is in the configuration.
 pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) -> Result<()> {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let name = config.against.clone().unwrap_or_default();
-    let mut companion =
-        subject.companion("against", |launch| other.clone_into(&mut launch.binary))?;
-    let ready = companion.wait_until_ready();
+    let mut auxiliary =
+        subject.auxiliary("against", |launch| other.clone_into(&mut launch.binary))?;
+    let ready = auxiliary.wait_until_ready();
     ready.with_context(|| format!("{name} is no worker to compare with"))?;
     let mut source = PromptSource::open(subject, config)?;
     for scenario in loads(config) {
-        tried(subject.surroundings, &id(&scenario), || {
-            let comparisons = compare(subject, &companion, config, &scenario, &mut source)?;
+        tried(subject.context, &id(&scenario), || {
+            let comparisons = compare(subject, &auxiliary, config, &scenario, &mut source)?;
             tell(&comparisons, &name, journal)
         })?;
     }
@@ -88,13 +83,13 @@ pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) ->
 /// One load over both, turn about.
 fn compare(
     subject: &Subject<'_>,
-    companion: &Companion,
+    auxiliary: &AuxiliaryWorker,
     config: &BenchmarkConfig,
     scenario: &Scenario,
     source: &mut PromptSource,
 ) -> Result<Vec<Comparison>> {
     let (plan, requests) = scenario.prepare_from(subject, config, source)?;
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let budget = budget(config, scenario);
     let turn = budget.warm_up + budget.duration;
     journal.emit(EventKind::ScenarioStarted {
@@ -107,7 +102,7 @@ fn compare(
     };
     let of_other = || {
         // Its failures are none of the worker under test.
-        take_turn(&companion.worker).map_err(|error| match error.downcast::<Mismatch>() {
+        take_turn(&auxiliary.worker).map_err(|error| match error.downcast::<Mismatch>() {
             Ok(mismatch) => anyhow::anyhow!("the worker to compare with: {mismatch}"),
             Err(error) => error,
         })
@@ -148,12 +143,12 @@ fn turn_of(
     requests: &(Requests, Requests),
     budget: Budget,
 ) -> Result<ScenarioRecord> {
-    let stop = subject.surroundings.stop;
+    let stop = subject.context.stop;
     let port = worker.launch().port;
     let driven = drive::drive(port, plan.load, requests.clone(), budget, stop, || {
         worker.ensure_alive()
     })?;
-    let (window, requests) = record_of(subject.surroundings.journal, plan, driven);
+    let (window, requests) = record_of(subject.context.journal, plan, driven);
     let record = ScenarioRecord::of(plan.clone(), window, &Objectives::default(), &requests);
     super::verdict(&record)?;
     if record.valid == 0 {
@@ -167,26 +162,16 @@ fn comparisons(
     pairs: &[(ScenarioRecord, ScenarioRecord)],
     floor: f64,
 ) -> Vec<Comparison> {
-    let of_measure = |wanted: &str| {
-        let median = |record: &ScenarioRecord| Some(record.measure(wanted)?.summary.p50);
+    let compare = |spec: &MeasureSpec| {
+        let median = |record: &ScenarioRecord| Some(record.measure(spec.name)?.summary.p50);
         let figures = pairs
             .iter()
             .map(|(before, after)| median(before).zip(median(after)));
         let figures = figures.collect::<Option<Vec<_>>>()?;
-        Comparison::of_pairs(&format!("{} {wanted}", plan.name), "ms", &figures, floor)
+        spec.compared_under(plan, floor).in_pairs(&figures)
     };
-    let rates: Vec<_> = pairs
-        .iter()
-        .map(|(before, after)| (before.output_tokens_per_s, after.output_tokens_per_s))
-        .collect();
-    let name = format!("{} throughput", plan.name);
-    // With one token an answer the rate of tokens is that of prefill, which TTFT tells already.
-    let throughput = (plan.max_tokens > 1)
-        .then(|| Comparison::of_pairs(&name, "tokens/s", &rates, floor))
-        .flatten();
-    COMPARED
-        .iter()
-        .filter_map(|wanted| of_measure(wanted))
-        .chain(throughput)
+    let rows = MEASURES.iter();
+    rows.filter(|spec| spec.comparable != Comparable::Not)
+        .filter_map(compare)
         .collect()
 }

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::planned_as;
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::mode::tried::tried;
-use crate::tasks::worker::record::compare::{BASELINE_VERSION, Baseline, Comparison, Judgement};
-use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, Level, Mismatch, PlannedCheck, Suite,
-};
+use crate::tasks::worker::record::baseline::{BASELINE_VERSION, Baseline};
+use crate::tasks::worker::record::compare::{Change, Comparison};
+use crate::tasks::worker::record::event::{CheckRecord, EventKind, Mismatch, PlannedCheck};
 use crate::tasks::worker::record::report::{RunReport, Verdict};
-use crate::tasks::worker::subject::Surroundings;
+use crate::tasks::worker::target::RunContext;
 
 /// The folder of baselines, beside the folders of runs.
 const FOLDER: &str = "baselines";
@@ -22,12 +22,8 @@ const ID: &str = "bench.baseline";
 
 /// What is planned where a baseline is asked for.
 pub fn planned(config: &BenchmarkConfig) -> Option<PlannedCheck> {
-    config.baseline.as_ref().map(|name| PlannedCheck {
-        id: ID.to_owned(),
-        promise: format!("is no slower than the baseline {name}"),
-        suite: Suite::Benchmark,
-        level: Level::Must,
-    })
+    config.baseline.as_ref()?;
+    planned_as(ID, "")
 }
 
 /// Compares the run with the baseline that is asked for, then keeps it where that is asked for.
@@ -36,11 +32,11 @@ pub fn planned(config: &BenchmarkConfig) -> Option<PlannedCheck> {
 pub fn compare_and_save(
     config: &BenchmarkConfig,
     runs: &Path,
-    surroundings: Surroundings<'_>,
+    context: RunContext<'_>,
 ) -> Result<()> {
-    let journal = surroundings.journal;
+    let journal = context.journal;
     if let Some(name) = &config.baseline {
-        tried(surroundings, ID, || {
+        tried(context, ID, || {
             compare(&path_of(runs, name), name, config.floor, journal)
         })?;
     }
@@ -76,11 +72,11 @@ pub fn tell(comparisons: &[Comparison], other: &str, journal: &Journal) -> Resul
     for comparison in comparisons {
         journal.emit(EventKind::Compared(comparison.clone()));
     }
-    let of = |judgement: Judgement| {
+    let of = |judgement: Change| {
         let those = comparisons.iter().filter(move |c| c.judgement == judgement);
         those.map(|comparison| format!("{} by {:.3}", comparison.name, comparison.ratio))
     };
-    let worse: Vec<_> = of(Judgement::Worse).collect();
+    let worse: Vec<_> = of(Change::Worse).collect();
     if !worse.is_empty() {
         let floor = comparisons
             .first()
@@ -88,7 +84,7 @@ pub fn tell(comparisons: &[Comparison], other: &str, journal: &Journal) -> Resul
         let expected = format!("no figure worse by more than {floor} % and its interval");
         return Err(Mismatch::new(format!("beside {other}"), expected, worse.join(", ")).into());
     }
-    let unclear: Vec<_> = of(Judgement::Unclear).collect();
+    let unclear: Vec<_> = of(Change::Unclear).collect();
     ensure!(
         !comparisons.is_empty() && unclear.is_empty(),
         "too few requests to compare with {other}: {}\n  try: a longer --duration",
@@ -98,7 +94,7 @@ pub fn tell(comparisons: &[Comparison], other: &str, journal: &Journal) -> Resul
             unclear.join(", ")
         }
     );
-    let better = of(Judgement::Better).count();
+    let better = of(Change::Better).count();
     Ok(format!(
         "{} figures, {better} of them better",
         comparisons.len()

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::dialect::{self, InferenceRequest};
-use crate::tasks::worker::subject::drive::Requests;
-use crate::tasks::worker::subject::prompts::Prompts;
-use crate::tasks::worker::subject::timed;
+use crate::tasks::worker::load::drive::Requests;
+use crate::tasks::worker::load::prompts::Prompts;
+use crate::tasks::worker::load::timed;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect;
+use crate::tasks::worker::target::dialect::InferenceRequest;
 
 /// The same prompts in every run, so that runs can be compared.
 const SEED: u64 = 1;

@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::prompts::PromptSource;
 use super::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
+use crate::tasks::worker::load::drive::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::drive::{Budget, Requests};
+use crate::tasks::worker::target::Subject;
 
 /// Chance in open loops, the same in every run.
 const SEED: u64 = 20_260_101;
@@ -62,16 +62,14 @@ impl Scenario {
         format!("bench.{}", self.name())
     }
 
-    /// Completes the sentence "The worker ...".
-    pub fn promise(&self) -> String {
-        let load = match self {
-            Scenario::Cold => return String::from("answers its very first request"),
-            Scenario::Prefill(tokens) => format!("with a prompt of {tokens} tokens"),
-            Scenario::Decode => String::from("one at a time"),
-            Scenario::Sweep(streams) => format!("from {streams} streams at once"),
-            Scenario::Open(rate) => format!("of {rate} a second, as chance brings them"),
-        };
-        format!("answers every request {load}, by the rules of streams")
+    /// What stands for the `*` in its row of the table of checks.
+    pub fn filling(&self) -> String {
+        match self {
+            Scenario::Cold | Scenario::Decode => String::new(),
+            Scenario::Prefill(tokens) => tokens.to_string(),
+            Scenario::Sweep(streams) => streams.to_string(),
+            Scenario::Open(rate) => rate.to_string(),
+        }
     }
 
     /// What to say where the context had no room for what the name promises.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::tasks::worker::check::tolerance_ms;
+use crate::tasks::worker::check::rhythm::tolerance_ms;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
-use crate::tasks::worker::subject::dialect::{
+use crate::tasks::worker::target::dialect::{
     HeartbeatPayload, is_heartbeat_request, read_heartbeat,
 };
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::crew;
+use super::pool;
 use super::watch::{HEALTH_LIMIT, Member, Watched};
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::stress::{Resource, Trend, WorkerUnderStress, trends};
-use crate::tasks::worker::subject::Subject;
-use crate::tasks::worker::subject::process::Launch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::worker::Launch;
 
 /// Equal processes with equal work get equal shares of a machine, give or take what its scheduler
 /// rounds: a factor of two between the slowest and the fastest isn't chance.
@@ -74,7 +74,7 @@ impl Evidence<'_> {
         let (launch, member) = (&self.launches[number], &self.watched.members[number]);
         let page = self.watched.book.page(number);
         let (tally, pulse) = (member.strain.tally(), member.strain.pulse());
-        let slowest = pulse.excesses(&self.subject.lag).into_iter().max();
+        let slowest = pulse.excesses(&self.subject.jitter).into_iter().max();
         let memory = member.samples.first().zip(member.samples.last());
         WorkerUnderStress {
             worker_id: launch.worker_id.clone(),
@@ -138,7 +138,7 @@ fn answers(evidence: &Evidence<'_>) -> Result<String> {
     for (worker_id, member) in evidence.members() {
         let tally = member.strain.tally();
         if let Some(mismatch) = tally.trouble {
-            let mut mismatch = crew::of(worker_id, mismatch);
+            let mut mismatch = pool::of(worker_id, mismatch);
             let all = tally.requests + tally.failures;
             mismatch.got += &format!(" ({} of {all} went wrong)", tally.failures);
             return Err(mismatch.into());
@@ -161,9 +161,9 @@ fn health(evidence: &Evidence<'_>) -> Result<String> {
     for (worker_id, member) in evidence.members() {
         let pulse = member.strain.pulse();
         if let Some(mismatch) = pulse.trouble {
-            return Err(crew::of(worker_id, mismatch).into());
+            return Err(pool::of(worker_id, mismatch).into());
         }
-        let excesses = pulse.excesses(&evidence.subject.lag);
+        let excesses = pulse.excesses(&evidence.subject.jitter);
         let slow = pulse.slow.iter().zip(&excesses);
         let slow: Vec<_> = slow.filter(|(_, excess)| **excess > HEALTH_LIMIT).collect();
         let longest = excesses.iter().max().copied().unwrap_or_default();
@@ -245,11 +245,11 @@ fn killed(evidence: &Evidence<'_>) -> Result<String> {
     };
     let number = evidence.launches.len() - 1;
     let worker_id = evidence.launches[number].worker_id.as_str();
-    let ready = revival.ready.clone().map_err(|m| crew::of(worker_id, m))?;
+    let ready = revival.ready.clone().map_err(|m| pool::of(worker_id, m))?;
     revival
         .answered
         .clone()
-        .map_err(|m| crew::of(worker_id, m))?;
+        .map_err(|m| pool::of(worker_id, m))?;
     let page = evidence.watched.book.page(number);
     let place = format!("heartbeats of {worker_id} after its second start");
     match page.resumed_after_ms {
@@ -266,7 +266,7 @@ fn killed(evidence: &Evidence<'_>) -> Result<String> {
     // Whether the others minded is seen in their answers: a request that failed fails this, too.
     for (other, member) in evidence.members().take(number) {
         if let Some(mismatch) = member.strain.tally().trouble {
-            return Err(crew::of(other, mismatch).into());
+            return Err(pool::of(other, mismatch).into());
         }
     }
     Ok(format!(

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::beats::Book;
-use super::crew::{self, Crew, Revival};
+use super::pool;
+use super::pool::{Revival, WorkerPool};
 use crate::tasks::worker::config::stress::StressConfig;
+use crate::tasks::worker::load::strain::{Order, Strain};
+use crate::tasks::worker::process::platform::usage;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{Pulse, StressPlan, UsageSample};
-use crate::tasks::worker::subject::platform::usage;
-use crate::tasks::worker::subject::process::WorkerProcess;
-use crate::tasks::worker::subject::strain::{Order, Strain};
-use crate::tasks::worker::subject::{Subject, Surroundings};
+use crate::tasks::worker::target::worker::WorkerProcess;
+use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How often the terminal hears how it goes.
 const PULSE: Duration = Duration::from_secs(60);
@@ -74,9 +75,9 @@ pub struct Revived {
 }
 
 /// What goes on.
-struct Watch<'run, 'crew, 'first> {
+struct Watch<'run, 'pool, 'first> {
     subject: &'run Subject<'run>,
-    crew: &'crew mut Crew<'first>,
+    pool: &'pool mut WorkerPool<'first>,
     config: &'run StressConfig,
     seen: Watched,
     began: Instant,
@@ -95,16 +96,16 @@ struct Watch<'run, 'crew, 'first> {
 /// Fails where we can't go on, or when the run is interrupted.
 pub fn watch<'run>(
     subject: &'run Subject<'run>,
-    crew: &mut Crew<'_>,
+    pool: &mut WorkerPool<'_>,
     config: &'run StressConfig,
     orders: &[Order],
     limit: Duration,
 ) -> Result<Watched> {
-    let interval_ms = subject.surroundings.config.heartbeat_interval_secs as f64 * 1e3;
-    let names = crew.launches().iter();
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
+    let names = pool.launches().iter();
     let names = names.map(|launch| (launch.worker_id.clone(), launch.port));
     let mut book = Book::new(names, interval_ms);
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     journal.emit(EventKind::StressStarted(StressPlan {
         workers: config.workers,
         streams: config.streams,
@@ -126,7 +127,7 @@ pub fn watch<'run>(
         })
     };
     let seen = Watched {
-        members: crew.iter().map(member).collect::<Result<_>>()?,
+        members: pool.iter().map(member).collect::<Result<_>>()?,
         book,
         beats: Ok(()),
         span: (began, began),
@@ -135,7 +136,7 @@ pub fn watch<'run>(
     };
     let watch = Watch {
         subject,
-        crew,
+        pool,
         config,
         seen,
         began,
@@ -157,16 +158,16 @@ impl<'run> Watch<'run, '_, '_> {
     where
         'run: 'scope,
     {
-        let surroundings: Surroundings<'run> = self.subject.surroundings;
+        let context: RunContext<'run> = self.subject.context;
         let mut revival: Option<ScopedJoinHandle<'scope, Result<Revival>>> = None;
         let mut has_killed = !self.config.kill_one;
         loop {
-            surroundings.stop.check()?;
+            context.stop.check()?;
             self.look()?;
             if !has_killed && self.began.elapsed() >= self.config.duration / 2 {
                 has_killed = true;
                 if let Some(victim) = self.take_victim() {
-                    let body = move || crew::kill_and_revive(surroundings, victim, golden);
+                    let body = move || pool::kill_and_revive(context, victim, golden);
                     revival = Some(scope.spawn(body));
                 }
             }
@@ -185,16 +186,16 @@ impl<'run> Watch<'run, '_, '_> {
     /// One look at everybody.
     fn look(&mut self) -> Result<()> {
         self.subject.hive.ensure_alive()?;
-        for number in 0..self.crew.len() {
+        for number in 0..self.pool.len() {
             if self.seen.members[number].strain.is_gone() {
                 continue;
             }
-            if let Some(worker) = self.crew.get(number)
+            if let Some(worker) = self.pool.get(number)
                 && let Some(exit) = worker.exited()?
             {
                 let member = &mut self.seen.members[number];
                 member.strain.mark_gone();
-                member.death = Some(crew::of(&worker.launch().worker_id, exit.mismatch()));
+                member.death = Some(pool::of(&worker.launch().worker_id, exit.mismatch()));
                 self.seen.book.gone(number);
             }
         }
@@ -263,7 +264,7 @@ impl<'run> Watch<'run, '_, '_> {
 
     /// Beats that are younger than this may still be followed by older ones.
     fn take_in_beats(&mut self, settled_ms: f64) {
-        let journal = self.subject.surroundings.journal;
+        let journal = self.subject.context.journal;
         let until_ms = journal.elapsed_ms(Instant::now()) - settled_ms;
         let mut beats = self.subject.hive.heartbeats_after(self.seen.book.seen());
         beats.truncate(
@@ -297,40 +298,40 @@ impl<'run> Watch<'run, '_, '_> {
             memory_bytes: memory.collect(),
             late_beats: self.seen.book.late(),
         };
-        let journal = self.subject.surroundings.journal;
+        let journal = self.subject.context.journal;
         journal.emit(EventKind::StressGoesOn(pulse));
     }
 
     fn take_victim(&mut self) -> Option<WorkerProcess> {
-        let number = self.crew.len() - 1;
+        let number = self.pool.len() - 1;
         // One that is dead already can't be killed.
         if self.seen.members[number].death.is_some() {
             return None;
         }
         self.seen.members[number].strain.mark_gone();
         self.seen.book.gone(number);
-        self.crew.pick_victim()
+        self.pool.pick_victim()
     }
 
     fn welcome(&mut self, revival: Revival) {
-        let number = self.crew.len() - 1;
-        let journal = self.subject.surroundings.journal;
+        let number = self.pool.len() - 1;
+        let journal = self.subject.context.journal;
         let subject = self.subject;
         let started_ms = journal.elapsed_ms(revival.started);
-        let lag = |from, to| lag_ms(subject, from, to);
+        let jitter = |from, to| lag_ms(subject, from, to);
         self.take_in_beats(0.0);
         let member = &mut self.seen.members[number];
         member.samples.clear();
         member.pid = revival.worker.pid();
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
-            self.seen.book.reborn(number, started_ms, lag);
+            self.seen.book.reborn(number, started_ms, jitter);
             member.strain.mark_back(revival.worker.client().clone());
         }
-        let interval_s = self.subject.surroundings.config.heartbeat_interval_secs;
+        let interval_s = self.subject.context.config.heartbeat_interval_secs;
         let beats = Duration::from_secs(interval_s) * 5 / 2;
         self.until = Some(Instant::now() + beats);
-        self.crew.welcome(revival.worker);
+        self.pool.welcome(revival.worker);
         self.seen.revival = Some(Revived {
             ready: revival.ready,
             answered: revival.answered,
@@ -339,7 +340,7 @@ impl<'run> Watch<'run, '_, '_> {
 
     fn is_over(&self) -> bool {
         let lasted = self.began.elapsed();
-        let last = self.seen.book.page(self.crew.len() - 1);
+        let last = self.seen.book.page(self.pool.len() - 1);
         // Two beats of the second life show that its sequence rises.
         let is_heard =
             last.second_life >= 2 || self.until.is_none_or(|until| Instant::now() >= until);
@@ -354,20 +355,20 @@ impl<'run> Watch<'run, '_, '_> {
     }
 
     fn finish(mut self) -> Result<Watched> {
-        let journal = self.subject.surroundings.journal;
+        let journal = self.subject.context.journal;
         self.seen.span.1 = Instant::now();
         let ended_ms = journal.elapsed_ms(self.seen.span.1);
         let subject = self.subject;
         // What came by the end is under way to us for a moment.
         std::thread::sleep(Duration::from_secs_f64(SETTLED_MS / 1e3));
         self.take_in_beats(0.0);
-        let lag = |from, to| lag_ms(subject, from, to);
-        self.seen.beats = self.seen.book.judge(ended_ms, lag);
+        let jitter = |from, to| lag_ms(subject, from, to);
+        self.seen.beats = self.seen.book.judge(ended_ms, jitter);
         for member in &self.seen.members {
             member.strain.end();
         }
         for member in &self.seen.members {
-            let settled = member.strain.settle(self.subject.surroundings.stop);
+            let settled = member.strain.settle(self.subject.context.stop);
             settled.context("a stream of the load didn't end")?;
         }
         Ok(self.seen)
@@ -376,7 +377,7 @@ impl<'run> Watch<'run, '_, '_> {
 
 /// How late we were ourselves between two moments of the run's axis.
 fn lag_ms(subject: &Subject<'_>, from_ms: f64, to_ms: f64) -> f64 {
-    let journal = subject.surroundings.journal;
+    let journal = subject.context.journal;
     let (from, to) = (journal.instant(from_ms), journal.instant(to_ms));
-    subject.lag.between(from, to).as_secs_f64() * 1e3
+    subject.jitter.between(from, to).as_secs_f64() * 1e3
 }

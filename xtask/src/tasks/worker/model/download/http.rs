@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::json;
 use ureq::http::Uri;
 
-use crate::tasks::worker::stop::StopFlag;
-use crate::tasks::worker::subject::group::{ProcessGroup, Role};
-use crate::tasks::worker::subject::python::Python;
+use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::StopFlag;
 
 /// The helper that speaks HTTP and TLS.
 const FETCH: &str = include_str!("fetch.py");

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::http::{Answer, Fetcher, Passing};
 use super::part::Part;
 use super::progress::Progress;
-use crate::tasks::worker::stop::StopFlag;
+use crate::tasks::worker::process::stop::StopFlag;
 
 /// A try that brought at least this much doesn't count against the limit.
 const WORTHWHILE_BYTES: u64 = 1 << 20;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::progress::Progress;
 use crate::tasks::worker::model::catalog::Entry;
-use crate::tasks::worker::stop::StopFlag;
+use crate::tasks::worker::process::stop::StopFlag;
 
 const BUFFER_BYTES: usize = 256 << 10;
 

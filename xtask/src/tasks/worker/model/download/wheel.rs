@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::http::Fetcher;
 use super::part::{Part, with_suffix};
 use super::progress::{Progress, is_shown_as_bar};
-use crate::tasks::worker::subject::group::{ProcessGroup, Role, describe_exit};
+use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
 
 /// The longest that pip may take.
 const PIP_LIMIT: Duration = Duration::from_secs(3600);

@@ -9,7 +9,7 @@ pub struct RequestRecord {
     pub scenario: String,
     /// Which stream sent it; the arrival's number in an open loop.
     pub stream: u32,
-    /// When it was due, on the run's axis; only in an open loop.
+    /// Its intended start, on the run's axis; only in an open loop.
     pub scheduled_ms: Option<f64>,
     /// When its first byte was written, on the run's axis: t0.
     pub sent_ms: f64,
@@ -44,7 +44,7 @@ pub enum RequestOutcome {
 
 /// One request without its single tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RequestSpan {
+pub struct LoadSpan {
     /// Which stream sent it.
     pub stream: u32,
     /// On the run's axis.
@@ -88,7 +88,13 @@ impl RequestRecord {
         })
     }
 
-    /// How long after it was due it was sent.
+    /// Prompt tokens by TTFT.
+    pub fn prefill_tokens_per_s(&self) -> Option<f64> {
+        let ttft_ms = self.ttft_ms().filter(|ttft| *ttft > 0.0)?;
+        (self.prompt_tokens > 0).then(|| self.prompt_tokens as f64 * 1e3 / ttft_ms)
+    }
+
+    /// How long after its intended start it was sent.
     pub fn waited_ms(&self) -> f64 {
         let waited = self.scheduled_ms.map(|scheduled| self.sent_ms - scheduled);
         waited.unwrap_or(0.0).max(0.0)
@@ -100,8 +106,8 @@ impl RequestRecord {
     }
 
     /// It without its single tokens.
-    pub fn span(&self) -> RequestSpan {
-        RequestSpan {
+    pub fn span(&self) -> LoadSpan {
+        LoadSpan {
             stream: self.stream,
             sent_ms: self.sent_ms,
             first_token_ms: self.ttft_ms(),

@@ -16,7 +16,7 @@ pub struct PlannedCheck {
 }
 
 /// What a check belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Suite {
     /// A whole life of one worker: what every worker does every day.
@@ -29,6 +29,8 @@ pub enum Suite {
     Benchmark,
     /// Several workers at once.
     Stress,
+    /// All backends beside each other.
+    Matrix,
 }
 
 /// How much weight a promise has.
@@ -50,6 +52,7 @@ impl Suite {
             Suite::Resilience => "resilience",
             Suite::Benchmark => "benchmark",
             Suite::Stress => "stress",
+            Suite::Matrix => "matrix",
         }
     }
 }

@@ -11,7 +11,7 @@
 
 use serde::Serialize;
 
-use super::column::Column;
+use super::summary::RunSummary;
 use crate::tasks::worker::record::facts::GreedyText;
 
 /// Below this share of equal positions, in percent, backends disagree.
@@ -68,7 +68,7 @@ impl Agreement {
 }
 
 /// Each column that has the texts of an earlier one is compared with the first such.
-pub fn agreements(columns: &[Column]) -> Vec<Agreement> {
+pub fn agreements(columns: &[RunSummary]) -> Vec<Agreement> {
     let mut found = Vec::new();
     for (index, column) in columns.iter().enumerate() {
         let Some(greedy) = &column.greedy else {

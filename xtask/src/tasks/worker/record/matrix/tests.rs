@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::agreement::{AGREEMENT_FLOOR_PERCENT, LEAST_POSITIONS};
-use super::column::{Unreadable, read};
+use super::summary::{Unreadable, read};
 use super::*;
 
 /// The `report.json` of a run on one backend, with these outcomes.
@@ -32,18 +32,18 @@ fn report(machine: &str, backend: &str, checks: &[(&str, &str)]) -> Value {
     })
 }
 
-fn column(machine: &str, backend: &str, checks: &[(&str, &str)]) -> Column {
+fn column(machine: &str, backend: &str, checks: &[(&str, &str)]) -> RunSummary {
     let text = report(machine, backend, checks).to_string();
     read(&text).unwrap().remove(0)
 }
 
-fn verdict_of(columns: Vec<Column>) -> (ColumnVerdict, u8) {
-    let matrix = Matrix::fold(columns, Course::default());
+fn verdict_of(columns: Vec<RunSummary>) -> (SummaryVerdict, u8) {
+    let matrix = Matrix::fold(columns, RunMetadata::default());
     (matrix.verdict, matrix.exit_code)
 }
 
 /// A column that answered `agreed` of `positions` positions like its teacher, who is the default.
-fn answering(backend: &str, positions: usize, agreed: usize) -> Column {
+fn answering(backend: &str, positions: usize, agreed: usize) -> RunSummary {
     let next = (0..positions).map(|position| {
         let text = if position < agreed { "same" } else { backend };
         Some(format!("{position} {text}"))
@@ -70,8 +70,8 @@ fn a_run_becomes_a_column_and_its_checks_become_rows() {
         "cuda",
         &[("a.b", "failed"), ("a.c", "passed"), ("a.d", "passed")],
     );
-    let skipped = Column::skipped("metal", String::from("no macOS"));
-    let matrix = Matrix::fold(vec![cpu, cuda, skipped], Course::default());
+    let skipped = RunSummary::skipped("metal", String::from("no macOS"));
+    let matrix = Matrix::fold(vec![cpu, cuda, skipped], RunMetadata::default());
     assert_eq!(matrix.names, ["cpu", "cuda", "metal"]);
     let rows: Vec<_> = matrix
         .rows
@@ -93,25 +93,26 @@ fn a_run_becomes_a_column_and_its_checks_become_rows() {
 
 #[test]
 fn the_worst_column_decides_and_a_skip_weighs_nothing() {
-    let with = |verdict| Column {
+    let with = |verdict| RunSummary {
         verdict,
         ..column("m", "cpu", &[("a.b", "passed")])
     };
-    let skipped = || Column::skipped("cuda", String::from("no device"));
-    let (passed, failed) = (with(ColumnVerdict::Passed), with(ColumnVerdict::Failed));
-    let invalid = with(ColumnVerdict::Invalid);
-    let interrupted = Column {
+    let skipped = || RunSummary::skipped("cuda", String::from("no device"));
+    let (passed, failed) = (with(SummaryVerdict::Passed), with(SummaryVerdict::Failed));
+    let invalid = with(SummaryVerdict::Invalid);
+    let interrupted = RunSummary {
         interrupted_by: Some(15),
-        ..with(ColumnVerdict::Interrupted)
+        ..with(SummaryVerdict::Interrupted)
     };
-    let worst = |columns: &[&Column]| verdict_of(columns.iter().map(|&c| c.clone()).collect()).1;
+    let worst =
+        |columns: &[&RunSummary]| verdict_of(columns.iter().map(|&c| c.clone()).collect()).1;
     assert_eq!(worst(&[&passed, &skipped()]), 0);
     assert_eq!(worst(&[&passed, &invalid]), 3);
     assert_eq!(worst(&[&invalid, &failed, &passed]), 1);
     assert_eq!(worst(&[&failed, &interrupted]), 143);
-    let course = Course {
+    let course = RunMetadata {
         interrupted_by: Some(2),
-        ..Course::default()
+        ..RunMetadata::default()
     };
     assert_eq!(Matrix::fold(vec![interrupted], course).exit_code, 130);
 }
@@ -119,20 +120,20 @@ fn the_worst_column_decides_and_a_skip_weighs_nothing() {
 #[test]
 fn a_backend_that_is_required_and_one_at_all_must_have_run() {
     let cpu = column("m", "cpu", &[("a.b", "passed")]);
-    let mut cuda = Column::skipped("cuda", String::from("nvcc is missing"));
+    let mut cuda = RunSummary::skipped("cuda", String::from("nvcc is missing"));
     cuda.required = true;
-    let matrix = Matrix::fold(vec![cpu, cuda], Course::default());
+    let matrix = Matrix::fold(vec![cpu, cuda], RunMetadata::default());
     assert_eq!(
         (matrix.verdict, matrix.exit_code),
-        (ColumnVerdict::Invalid, 3)
+        (SummaryVerdict::Invalid, 3)
     );
     assert!(matrix.troubles[0].contains("cuda is required") && matrix.troubles[0].contains("nvcc"));
-    let nothing = vec![Column::skipped("cuda", String::from("no device"))];
-    assert_eq!(verdict_of(nothing), (ColumnVerdict::Invalid, 3));
-    assert_eq!(verdict_of(Vec::new()), (ColumnVerdict::Invalid, 3));
-    let course = Course {
+    let nothing = vec![RunSummary::skipped("cuda", String::from("no device"))];
+    assert_eq!(verdict_of(nothing), (SummaryVerdict::Invalid, 3));
+    assert_eq!(verdict_of(Vec::new()), (SummaryVerdict::Invalid, 3));
+    let course = RunMetadata {
         survivors: vec![String::from("sleep (pid 7)")],
-        ..Course::default()
+        ..RunMetadata::default()
     };
     let cpu = column("m", "cpu", &[("a.b", "passed")]);
     assert_eq!(Matrix::fold(vec![cpu], course).exit_code, 3);
@@ -143,7 +144,7 @@ fn backends_agree_where_only_near_ties_differ() {
     let cpu = answering("cpu", 96, 96);
     let close = Matrix::fold(
         vec![cpu.clone(), answering("cuda", 96, 93)],
-        Course::default(),
+        RunMetadata::default(),
     );
     let found = &close.agreement[0];
     assert_eq!(
@@ -151,7 +152,7 @@ fn backends_agree_where_only_near_ties_differ() {
         (1, 0, 96, 93)
     );
     assert!(found.percent() > AGREEMENT_FLOOR_PERCENT && !found.is_broken());
-    assert_eq!(close.verdict, ColumnVerdict::Passed);
+    assert_eq!(close.verdict, SummaryVerdict::Passed);
     let measure = close.measures.last().unwrap();
     assert_eq!(
         (measure.name.as_str(), measure.unit.as_str()),
@@ -159,8 +160,8 @@ fn backends_agree_where_only_near_ties_differ() {
     );
     assert_eq!(measure.figures, [None, Some(Figure { n: 96, p50: 96.875 })]);
 
-    let far = Matrix::fold(vec![cpu, answering("cuda", 96, 40)], Course::default());
-    assert_eq!((far.verdict, far.exit_code), (ColumnVerdict::Failed, 1));
+    let far = Matrix::fold(vec![cpu, answering("cuda", 96, 40)], RunMetadata::default());
+    assert_eq!((far.verdict, far.exit_code), (SummaryVerdict::Failed, 1));
     let difference = far.agreement[0].first_difference.as_ref().unwrap();
     assert!(difference.after.starts_with("Once 0 1") && difference.after.ends_with(" 39"));
     assert_eq!(difference.got.as_deref(), Some("40 cuda"));
@@ -170,15 +171,18 @@ fn backends_agree_where_only_near_ties_differ() {
 fn too_few_positions_and_other_texts_are_no_disagreement() {
     let few = LEAST_POSITIONS - 1;
     let columns = vec![answering("cpu", few, few), answering("cuda", few, 1)];
-    let matrix = Matrix::fold(columns, Course::default());
+    let matrix = Matrix::fold(columns, RunMetadata::default());
     assert!(!matrix.agreement[0].is_judged());
-    assert_eq!(matrix.verdict, ColumnVerdict::Passed);
+    assert_eq!(matrix.verdict, SummaryVerdict::Passed);
 
     let mut other = answering("cuda", 96, 1);
     other.greedy.as_mut().unwrap().texts[0].prompt = String::from("Twice");
-    let matrix = Matrix::fold(vec![answering("cpu", 96, 96), other], Course::default());
+    let matrix = Matrix::fold(
+        vec![answering("cpu", 96, 96), other],
+        RunMetadata::default(),
+    );
     assert!(matrix.agreement.is_empty());
-    let silent = Matrix::fold(vec![column("m", "cpu", &[])], Course::default());
+    let silent = Matrix::fold(vec![column("m", "cpu", &[])], RunMetadata::default());
     assert!(
         silent
             .measures
@@ -195,7 +199,7 @@ fn figures_of_a_benchmark_are_named_after_their_load() {
         "measures": [{"name": "ttft", "unit": "ms", "n": 15, "p50": 5.25, "p99": null}]
     }]);
     let column = read(&report.to_string()).unwrap().remove(0);
-    let matrix = Matrix::fold(vec![column], Course::default());
+    let matrix = Matrix::fold(vec![column], RunMetadata::default());
     let told = |row: &MeasureRow| (row.name.clone(), row.figures[0].map(|f| (f.n, f.p50)));
     let measures: Vec<_> = matrix.measures.iter().map(told).collect();
     let row = |name: &str, n, p50| (name.to_owned(), Some((n, p50)));
@@ -217,20 +221,20 @@ fn columns_of_several_machines_are_told_apart() {
         column("drossel", "cpu", &passed),
         column("drossel", "cpu", &passed),
     ];
-    let matrix = Matrix::fold(columns, Course::default());
+    let matrix = Matrix::fold(columns, RunMetadata::default());
     assert_eq!(matrix.names, ["amsel cpu", "drossel cpu", "drossel cpu #2"]);
 }
 
 #[test]
 fn a_matrix_is_read_back_with_all_of_its_columns() {
-    let mut cuda = Column::skipped("cuda", String::from("no device"));
+    let mut cuda = RunSummary::skipped("cuda", String::from("no device"));
     cuda.required = true;
     let columns = vec![
         answering("cpu", 30, 30),
         cuda,
-        Column::lost("metal", Some(101), String::from("gone")),
+        RunSummary::lost("metal", Some(101), String::from("gone")),
     ];
-    let matrix = Matrix::fold(columns, Course::default());
+    let matrix = Matrix::fold(columns, RunMetadata::default());
     let text = serde_json::to_string(&matrix).unwrap();
     assert_eq!(read(&text).unwrap(), matrix.columns);
 }
@@ -271,5 +275,5 @@ fn a_run_that_never_came_to_a_worker_has_the_backend_that_was_asked_for() {
     report["troubles"] = json!(["the worker cannot be built"]);
     let column = read(&report.to_string()).unwrap().remove(0);
     assert_eq!((column.backend.as_str(), column.device), ("cuda", None));
-    assert_eq!(verdict_of(vec![column]), (ColumnVerdict::Invalid, 3));
+    assert_eq!(verdict_of(vec![column]), (SummaryVerdict::Invalid, 3));
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::text;
-use crate::tasks::worker::record::bench::{Load, RequestSpan, ScenarioRecord};
+use crate::tasks::worker::record::bench::{Load, LoadSpan};
 use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::record::stats::Summary;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
 use crate::tasks::worker::reporter::bench::{
     COLUMNS, COMPARISON_COLUMNS, comparison_rows, number, remarks, rows,
 };
@@ -131,7 +132,7 @@ fn throughput(page: &mut String, report: &RunReport) {
 
 /// A measure of each load, from its smallest to its largest value.
 fn spread(page: &mut String, report: &RunReport, measure: &str, title: &str) {
-    let rows: Vec<(&str, &Summary)> = report
+    let rows: Vec<(&str, &Distribution)> = report
         .scenarios
         .iter()
         .filter_map(|record| {
@@ -283,10 +284,10 @@ fn waterfall(page: &mut String, report: &RunReport) {
 }
 
 /// Requests that follow each other share a row; an open loop's are laid beside each other.
-fn lanes(record: &ScenarioRecord) -> Vec<Vec<&RequestSpan>> {
-    let mut lanes: Vec<Vec<&RequestSpan>> = Vec::new();
+fn lanes(record: &ScenarioRecord) -> Vec<Vec<&LoadSpan>> {
+    let mut lanes: Vec<Vec<&LoadSpan>> = Vec::new();
     for span in &record.spans {
-        let is_free = |lane: &Vec<&RequestSpan>| {
+        let is_free = |lane: &Vec<&LoadSpan>| {
             let last = lane.last();
             last.is_none_or(|last| last.sent_ms + last.took_ms <= span.sent_ms)
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{POLICY, STYLE, moment, shortened, text};
-use crate::tasks::worker::record::matrix::column::{CheckPart, Column, ColumnVerdict, Word};
+use crate::tasks::worker::record::matrix::summary::{CheckPart, RunSummary, SummaryVerdict, Word};
 use crate::tasks::worker::record::matrix::{Matrix, Row};
 use crate::tasks::worker::reporter::{matrix as shared, words};
 
@@ -41,8 +41,8 @@ pub fn render(matrix: &Matrix) -> String {
 
 fn verdict(page: &mut String, matrix: &Matrix) {
     let class = match matrix.verdict {
-        ColumnVerdict::Passed => "passed",
-        ColumnVerdict::Failed => "failed",
+        SummaryVerdict::Passed => "passed",
+        SummaryVerdict::Failed => "failed",
         _ => "invalid",
     };
     let _ = write!(
@@ -111,7 +111,7 @@ fn checks(page: &mut String, matrix: &Matrix) {
 }
 
 /// A badge, with the evidence as what a pointer that rests on it is told.
-fn outcome(row: &Row, index: usize, column: &Column) -> String {
+fn outcome(row: &Row, index: usize, column: &RunSummary) -> String {
     let word = shared::cell(row, index, column);
     if word.is_empty() {
         return String::new();

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::text;
-use crate::tasks::worker::record::measure;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::RequestSpan;
 use crate::tasks::worker::reporter::words;
@@ -59,7 +58,7 @@ pub fn request(page: &mut String, request: &RequestSpan) {
 
 /// Every measure, with its unit and the number of its samples.
 pub fn measures(page: &mut String, report: &RunReport) {
-    let measures = measure::measures(report);
+    let measures = report.measures();
     if measures.is_empty() {
         return;
     }
@@ -110,7 +109,11 @@ pub fn heartbeats(page: &mut String, report: &RunReport) {
         page,
         "<section id=\"heartbeats\">\n<details class=\"fold\"><summary><h2>Heartbeats</h2> <span class=\"muted\">{count}</span></summary>\n<div class=\"scroll\"><table class=\"figures\">\n<thead><tr><th class=\"number\">#</th><th>State</th><th class=\"number\">Arrived</th><th class=\"number\">Late by</th><th>Answered</th></tr></thead>\n<tbody>\n",
     );
-    for (beat, late_ms) in measure::lateness(report).into_iter().take(HEARTBEATS_SHOWN) {
+    for (beat, late_ms) in report
+        .heartbeat_lateness()
+        .into_iter()
+        .take(HEARTBEATS_SHOWN)
+    {
         let state = beat.body.get("state").and_then(|state| state.as_str());
         let answered = beat
             .answered

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::text;
-use crate::tasks::worker::record::measure;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::{RequestSpan, Sample};
 use crate::tasks::worker::reporter::words;
@@ -226,7 +225,7 @@ impl Drawing {
             "<line class=\"rail\" x1=\"{from}\" x2=\"{to}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
         );
         let mut drawn = f64::MIN;
-        for (beat, late_ms) in measure::lateness(report) {
+        for (beat, late_ms) in report.heartbeat_lateness() {
             let x = self.x(beat.arrived_ms);
             let late_ms = late_ms.unwrap_or_default();
             if late_ms <= LATE_MS && x < drawn + APART {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::style::Style;
 use super::summary::area_of;
-use crate::tasks::worker::record::matrix::column::{Column, ColumnVerdict};
+use crate::tasks::worker::record::matrix::summary::{RunSummary, SummaryVerdict};
 use crate::tasks::worker::record::matrix::{Matrix, Row};
 use crate::tasks::worker::reporter::{matrix as shared, words};
 
@@ -72,7 +72,7 @@ fn heading_row(matrix: &Matrix) -> Vec<String> {
 fn check_rows(matrix: &Matrix) -> Vec<Vec<String>> {
     let cells = |row: &Row| -> Vec<String> {
         let columns = matrix.columns.iter().enumerate();
-        let cell = |(index, column): (usize, &Column)| match shared::cell(row, index, column) {
+        let cell = |(index, column): (usize, &RunSummary)| match shared::cell(row, index, column) {
             "" => String::from("-"),
             "failed" => String::from("FAILED"),
             word => word.to_owned(),
@@ -115,11 +115,11 @@ fn measure_rows(matrix: &Matrix) -> Vec<Vec<String>> {
 }
 
 /// Everything that keeps a column from being green.
-fn troubles(name: &str, column: &Column) -> Vec<String> {
+fn troubles(name: &str, column: &RunSummary) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(reason) = &column.reason {
         let symbol = match column.verdict {
-            ColumnVerdict::Skipped => "➖",
+            SummaryVerdict::Skipped => "➖",
             _ => "⚠️",
         };
         let verdict = column.verdict.as_str();
@@ -144,12 +144,12 @@ fn troubles(name: &str, column: &Column) -> Vec<String> {
 fn last_line(matrix: &Matrix) -> String {
     let lead = shared::lead(matrix);
     match matrix.verdict {
-        ColumnVerdict::Passed => {
+        SummaryVerdict::Passed => {
             format!("\n✅ Backend matrix complete - ALL TESTS PASSED! {lead}")
         }
-        ColumnVerdict::Failed => format!("\n❌ Backend matrix complete - FAILED. {lead}"),
-        ColumnVerdict::Interrupted => format!("\n⚠️ Backend matrix interrupted. {lead}"),
-        ColumnVerdict::Invalid | ColumnVerdict::Skipped => {
+        SummaryVerdict::Failed => format!("\n❌ Backend matrix complete - FAILED. {lead}"),
+        SummaryVerdict::Interrupted => format!("\n⚠️ Backend matrix interrupted. {lead}"),
+        SummaryVerdict::Invalid | SummaryVerdict::Skipped => {
             format!("\n⚠️ Backend matrix could not judge. {lead}")
         }
     }

@@ -1,7 +1,7 @@
 //! Several workers under load for people at a terminal: how it goes, and what came of it. Pure.
 
 use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::record::stress::{CrewChange, CrewEvent, Pulse, StressPlan};
+use crate::tasks::worker::record::stress::{PoolChange, PoolEvent, Pulse, StressPlan};
 use crate::tasks::worker::reporter::bench::{aligned, number};
 use crate::tasks::worker::reporter::stress::{COLUMNS, TREND_COLUMNS, remarks, rows, trend_rows};
 use crate::tasks::worker::reporter::words;
@@ -22,18 +22,18 @@ pub fn load(plan: &StressPlan) -> String {
 }
 
 /// One of several workers came, went or came back.
-pub fn change(change: &CrewChange) -> String {
-    let CrewChange {
+pub fn change(change: &PoolChange) -> String {
+    let PoolChange {
         worker_id,
         pid,
         port,
         what,
     } = change;
     match what {
-        CrewEvent::Started => format!("✓ {worker_id} started (PID: {pid}, port {port})"),
-        CrewEvent::Ready => format!("✓ {worker_id} is ready"),
-        CrewEvent::Killed => format!("⚠️ {worker_id} (PID: {pid}) is killed, as planned"),
-        CrewEvent::Restarted => format!("✓ {worker_id} started again (PID: {pid}, port {port})"),
+        PoolEvent::Started => format!("✓ {worker_id} started (PID: {pid}, port {port})"),
+        PoolEvent::Ready => format!("✓ {worker_id} is ready"),
+        PoolEvent::Killed => format!("⚠️ {worker_id} (PID: {pid}) is killed, as planned"),
+        PoolEvent::Restarted => format!("✓ {worker_id} started again (PID: {pid}, port {port})"),
     }
 }
 

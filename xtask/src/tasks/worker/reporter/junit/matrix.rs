@@ -6,7 +6,7 @@ use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, Te
 
 use super::{error, named};
 use crate::tasks::worker::record::matrix::Matrix;
-use crate::tasks::worker::record::matrix::column::{CheckPart, Column, ColumnVerdict, Word};
+use crate::tasks::worker::record::matrix::summary::{CheckPart, RunSummary, SummaryVerdict, Word};
 use crate::tasks::worker::reporter::{matrix as shared, words};
 
 /// The whole file.
@@ -60,12 +60,12 @@ fn case(check: &CheckPart) -> TestCase {
 }
 
 /// What went wrong beside the checks, and a backend that was left out.
-fn cases_of_the_run(column: &Column) -> Vec<TestCase> {
+fn cases_of_the_run(column: &RunSummary) -> Vec<TestCase> {
     let mut cases = Vec::new();
     let mut add = |status| cases.push(named("run.completes", status));
     if let Some(reason) = &column.reason {
         match column.verdict {
-            ColumnVerdict::Skipped if !column.required => add(skip(reason)),
+            SummaryVerdict::Skipped if !column.required => add(skip(reason)),
             _ => add(error("no run", reason)),
         }
     }

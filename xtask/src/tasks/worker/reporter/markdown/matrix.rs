@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{cell, code, fenced, text};
 use crate::tasks::worker::record::matrix::Matrix;
-use crate::tasks::worker::record::matrix::column::{Column, ColumnVerdict, Word};
+use crate::tasks::worker::record::matrix::summary::{RunSummary, SummaryVerdict, Word};
 use crate::tasks::worker::reporter::{matrix as shared, words};
 
 /// The whole page.
@@ -133,16 +133,16 @@ fn runs(page: &mut String, matrix: &Matrix) {
 fn heading(page: &mut String, first: &str, matrix: &Matrix, alignment: &str) {
     let names: Vec<_> = matrix.names.iter().map(|name| cell(name)).collect();
     let _ = writeln!(page, "| {first} | {} |", names.join(" | "));
-    let aligned = |_: &Column| format!("{alignment}|");
+    let aligned = |_: &RunSummary| format!("{alignment}|");
     let columns: String = matrix.columns.iter().map(aligned).collect();
     let _ = writeln!(page, "|---|{columns}");
 }
 
-fn verdict_symbol(verdict: ColumnVerdict) -> &'static str {
+fn verdict_symbol(verdict: SummaryVerdict) -> &'static str {
     match verdict {
-        ColumnVerdict::Passed => "✅",
-        ColumnVerdict::Failed => "❌",
-        ColumnVerdict::Skipped => "➖",
-        ColumnVerdict::Invalid | ColumnVerdict::Interrupted => "⚠️",
+        SummaryVerdict::Passed => "✅",
+        SummaryVerdict::Failed => "❌",
+        SummaryVerdict::Skipped => "➖",
+        SummaryVerdict::Invalid | SummaryVerdict::Interrupted => "⚠️",
     }
 }

@@ -1,0 +1,175 @@
+//! The engine says what llama.cpp says: the same tokens, and next to the same probabilities.
+//!
+//! The references in `.test-models/references` tell how they were made. Those of models that are
+//! not downloaded on this machine are left out; the committed models are always there.
+
+use std::path::{Path, PathBuf};
+
+use llm_worker_rbee::engine::{
+    self, Backend, Engine, GenerationEvent, GenerationRequest, LoadOptions, LoadedEngine, Prompt,
+};
+use serde::Deserialize;
+
+/// How far a log-probability may be from the reference's, in nats: both engines round activations
+/// to 8 bits, each in its own way.
+const TOLERANCE_NATS: f32 = 0.3;
+/// The likeliest token must be the reference's where that is ahead by more than this.
+const CLEAR_MARGIN_NATS: f32 = 0.1;
+/// Among so many candidates is every token that the references ask about.
+const CANDIDATES: usize = 4000;
+
+#[derive(Deserialize)]
+struct Reference {
+    model: String,
+    file: String,
+    passages: Vec<Tokenized>,
+    positions: Vec<Position>,
+    strings: Vec<Tokenized>,
+}
+
+#[derive(Deserialize)]
+struct Tokenized {
+    text: String,
+    ids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Position {
+    passage: usize,
+    /// The prefix in bytes of the passage's text.
+    bytes: usize,
+    /// The same prefix in tokens.
+    tokens: usize,
+    next: (u32, f32),
+    top: Vec<(u32, f32, Option<String>)>,
+    margin: f32,
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.test-models")
+}
+
+/// All references whose model is on this machine.
+fn present() -> Vec<(Reference, LoadedEngine)> {
+    let mut found = Vec::new();
+    let folder = models().join("references");
+    for entry in std::fs::read_dir(&folder).expect("the references are committed") {
+        let path = entry.expect("readable").path();
+        if path.file_name().is_some_and(|name| name == "blocks.json") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let reference: Reference = serde_json::from_str(&text).expect("as the script writes it");
+        let model_path = models().join(&reference.file);
+        if !model_path.exists() {
+            println!("{} is not on this machine", reference.model);
+            continue;
+        }
+        let engine = engine::load(&LoadOptions {
+            model_path,
+            backend: Backend::Cpu,
+            device: 0,
+            threads: None,
+            ctx_size: None,
+            max_queue: 1,
+        });
+        let engine = engine.unwrap_or_else(|error| panic!("{}: {error:#}", reference.model));
+        found.push((reference, engine));
+    }
+    let names: Vec<_> = found
+        .iter()
+        .map(|(known, _)| known.model.as_str())
+        .collect();
+    for committed in [
+        "tiny",
+        "random-llama",
+        "random-qwen2",
+        "random-qwen3",
+        "random-gemma3",
+    ] {
+        assert!(
+            names.contains(&committed),
+            "{committed} is not among {names:?}"
+        );
+    }
+    found
+}
+
+/// What the model gives the likeliest tokens after a prompt, best first.
+fn next_tokens(engine: &LoadedEngine, prompt: &[u32]) -> Vec<(u32, f32)> {
+    let mut generation = engine
+        .submit(GenerationRequest {
+            prompt: Prompt::Tokens(prompt.to_vec()),
+            max_tokens: 1,
+            top_logprobs: CANDIDATES,
+            ..GenerationRequest::default()
+        })
+        .expect("taken");
+    match generation.events.blocking_recv() {
+        Some(GenerationEvent::Token { top, .. }) => {
+            top.iter().map(|top| (top.token, top.logprob)).collect()
+        }
+        other => panic!("no token but {other:?}"),
+    }
+}
+
+#[test]
+fn awkward_strings_have_the_references_tokens() {
+    for (reference, engine) in present() {
+        for string in reference.strings.iter().chain(&reference.passages) {
+            assert_eq!(
+                engine.tokenize(&string.text),
+                string.ids,
+                "{}: {:?}",
+                reference.model,
+                string.text
+            );
+        }
+        for position in &reference.positions {
+            let passage = &reference.passages[position.passage];
+            assert_eq!(
+                engine.tokenize(&passage.text[..position.bytes]),
+                passage.ids[..position.tokens],
+                "{}: a prefix of {:?}",
+                reference.model,
+                passage.text
+            );
+        }
+    }
+}
+
+#[test]
+fn next_tokens_are_as_likely_as_the_references_are() {
+    for (reference, engine) in present() {
+        let name = &reference.model;
+        assert!(reference.positions.len() >= 100, "{name}");
+        let mut largest: f32 = 0.0;
+        for position in &reference.positions {
+            let prefix = &reference.passages[position.passage].ids[..position.tokens];
+            let found = next_tokens(&engine, prefix);
+            let asked = position
+                .top
+                .iter()
+                .map(|&(token, logprob, _)| (token, logprob));
+            for (token, expected) in asked.chain([position.next]) {
+                let place = found.iter().find(|(id, _)| *id == token);
+                let logprob = place.map_or(f32::NEG_INFINITY, |(_, logprob)| *logprob);
+                largest = largest.max((logprob - expected).abs());
+                assert!(
+                    (logprob - expected).abs() <= TOLERANCE_NATS,
+                    "{name}: passage {}, {} tokens: token {token} has {logprob}, not {expected}",
+                    position.passage,
+                    position.tokens
+                );
+            }
+            if position.margin > CLEAR_MARGIN_NATS {
+                assert_eq!(
+                    found[0].0, position.top[0].0,
+                    "{name}: passage {}, {} tokens: margin {}",
+                    position.passage, position.tokens, position.margin
+                );
+            }
+        }
+        println!("{name}: within {largest:.3} nats");
+    }
+}

@@ -1,0 +1,355 @@
+//! What an answer says of itself: where it ended and why, how many tokens, how long it took.
+
+use anyhow::Result;
+
+use super::judge::{Evidence, ensure_kept};
+use super::options::{cuts, sampled};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::golden::Golden;
+
+/// More than this between the worker's clock and ours is more than rounding.
+const TIMING_SLACK_MS: f64 = 5.0;
+
+/// Stop strings that no model says, in front of the one that it does.
+const DECOYS: [&str; 3] = [
+    "\u{1}never\u{1}",
+    "\u{2}not this\u{2}",
+    "\u{3}nor that\u{3}",
+];
+
+/// What everything else is held against.
+pub const FIRST: &[Check] = &[Check::contract("answers.again", again)
+        .promise("answers the same request again and again, plain and streamed, with the same text")
+        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .explanation("A greedy request, streamed, plain and streamed again; an answer that breaks a rule or has another text fails it, and all checks that need a text to go by are skipped.")
+        .by_hand(r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":24,"temperature":0,"stream":true}'"#)
+        .needs(&[Need::Ready])];
+
+/// What an answer says of itself.
+pub const CHECKS: &[Check] = &[
+    Check::contract("answers.stop", stop)
+        .promise("ends before a stop string, which is not in the text")
+        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .explanation("A piece of a known answer becomes the stop string, alone and behind three others; a text that doesn't end right before it fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":"a"}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.stop_across_tokens", stop_across_tokens)
+        .promise("finds a stop string that begins in one token and ends in another")
+        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .explanation("The end of one known token and the start of the next become the stop string, plain and streamed; a text that doesn't end right before it fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":["x"," w"]}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.stop_that_never_comes", stop_that_never_comes)
+        .promise("gives the whole text when only the beginning of a stop string comes")
+        .quote("So does text that may turn out to be a stop string.")
+        .explanation("A stop string begins as the known answer ends and goes on as nothing does; a text that lacks its end fails it.")
+        .by_hand(r#"curl -sN http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":20,"temperature":0,"stop":"a\u0001","stream":true}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.finish_reason", finish_reason)
+        .promise("says truly why an answer ended")
+        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .explanation("A known answer is cut by max_tokens and by a stop string; `stop` for the one or `length` for the other fails it, plain or streamed.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":2,"temperature":0}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.counts", counts)
+        .promise("counts tokens the same way everywhere")
+        .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .explanation("`tokens`, `completion_tokens` and events have to be as many, `prompt_tokens` the same for the same prompt and more for a longer one.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("answers.timings", timings)
+        .promise("reports no more time than the request took")
+        .quote(r#"`{"text":"...","tokens":18,"finish_reason":"length", "usage":{"prompt_tokens":6,"completion_tokens":18}, "timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#)
+        .explanation("queue_ms, prefill_ms and decode_ms together are more than what the client measured: that fails it.")
+        .by_hand(r#"curl -s -w '%{time_total}\n' http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+];
+
+fn again(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let expected = golden.text();
+    let plain = subject.infer(&golden.request)?.text.unwrap_or_default();
+    let streamed = subject.infer_streamed(&golden.request)?.text();
+    for (way, text) in [("inference", &plain), ("stream", &streamed)] {
+        let same = *text == expected;
+        ensure_kept(
+            same,
+            way,
+            format!("`{expected}`, as in the stream before"),
+            format!("`{text}`"),
+        )?;
+    }
+    Ok(format!("{} tokens", golden.tokens.len()))
+}
+
+fn stop(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let within = Cut::within_a_token(golden);
+    let across = || Cut::across_tokens(golden);
+    let Some(cut) = within.or_else(across) else {
+        anyhow::bail!("the answer `{}` is too short to be cut", golden.text());
+    };
+    let decoys = DECOYS.iter().map(|&decoy| decoy.to_owned());
+    let last: Vec<String> = decoys.chain([cut.stop.clone()]).collect();
+    for stops in [vec![cut.stop.clone()], last] {
+        let answer = subject.infer(&cut.request(golden, stops))?;
+        cut.ensure_kept(&answer.text.unwrap_or_default(), "inference with stop")?;
+    }
+    Ok(format!("before `{}`", cut.stop))
+}
+
+fn stop_across_tokens(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let Some(cut) = Cut::across_tokens(golden) else {
+        anyhow::bail!("the answer `{}` is too short to be cut", golden.text());
+    };
+    let decoy = DECOYS[0].to_owned();
+    for stops in [vec![cut.stop.clone()], vec![cut.stop.clone(), decoy]] {
+        let request = cut.request(golden, stops);
+        let plain = subject.infer(&request)?.text.unwrap_or_default();
+        cut.ensure_kept(&plain, "inference with a stop string across tokens")?;
+        let streamed = subject.infer_streamed(&request)?.text();
+        cut.ensure_kept(&streamed, "stream with a stop string across tokens")?;
+    }
+    Ok(format!("before `{}`", cut.stop))
+}
+
+fn stop_that_never_comes(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let text = golden.text();
+    let Some(last) = text.chars().last() else {
+        anyhow::bail!("the golden answer has no text");
+    };
+    let request = InferenceRequest {
+        stop: vec![format!("{last}\u{1}never")],
+        ..golden.request.clone()
+    };
+    let expected = format!("`{text}`, as without it");
+    let place = "with a stop string that only begins";
+    let plain = subject.infer(&request)?.text.unwrap_or_default();
+    ensure_kept(
+        plain == text,
+        &format!("inference {place}"),
+        &expected,
+        format!("`{plain}`"),
+    )?;
+    let streamed = subject.infer_streamed(&request)?.text();
+    ensure_kept(
+        streamed == text,
+        &format!("stream {place}"),
+        &expected,
+        format!("`{streamed}`"),
+    )?;
+    Ok(Evidence::new())
+}
+
+fn finish_reason(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let mut cases = Vec::new();
+    if let Some(&cut) = cuts(golden).last() {
+        let request = InferenceRequest::greedy(&golden.request.prompt, cut);
+        let place = format!(
+            "an answer of {} tokens that max_tokens cuts to {cut}",
+            golden.tokens.len()
+        );
+        cases.push((place, request, FinishReason::Length));
+    }
+    if let Some(cut) = Cut::across_tokens(golden).or_else(|| Cut::within_a_token(golden)) {
+        let place = format!("an answer that the stop string `{}` ends", cut.stop);
+        let request = cut.request(golden, vec![cut.stop.clone()]);
+        cases.push((place, request, FinishReason::Stop));
+    }
+    anyhow::ensure!(
+        !cases.is_empty(),
+        "the answer `{}` is too short to be cut",
+        golden.text()
+    );
+    for (place, request, expected) in &cases {
+        let plain = subject.infer(request)?.finish_reason;
+        let streamed = subject.infer_streamed(request)?.completion.finish_reason;
+        for (way, got) in [("plain", plain), ("streamed", streamed)] {
+            let place = format!("{place}, {way}, `finish_reason`");
+            ensure_kept(
+                got == *expected,
+                &place,
+                format!("{expected:?}"),
+                format!("{got:?}"),
+            )?;
+        }
+    }
+    Ok(format!("{} ends, plain and streamed", cases.len()))
+}
+
+fn counts(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let plain = subject.infer(&golden.request)?;
+    let streamed = subject.infer_streamed(&golden.request)?;
+    for (way, answer) in [("plain", &plain), ("streamed", &streamed.completion)] {
+        let place = format!("inference, {way}, `completion_tokens`");
+        let expected = format!("{} as `tokens`", answer.tokens);
+        let got = answer.completion_tokens;
+        ensure_kept(got == answer.tokens, &place, expected, got.to_string())?;
+        let place = format!("inference, {way}, `tokens`");
+        let events = golden.tokens.len();
+        let expected = format!("{events}, as in the stream before");
+        ensure_kept(
+            answer.tokens == events as u64,
+            &place,
+            expected,
+            answer.tokens.to_string(),
+        )?;
+        let place = format!("inference, {way}, `prompt_tokens`");
+        let expected = golden.completion.prompt_tokens;
+        let got = answer.prompt_tokens;
+        ensure_kept(
+            got == expected,
+            &place,
+            format!("{expected}, as before"),
+            got.to_string(),
+        )?;
+    }
+    let longer = format!(
+        "{} one two three four five six seven",
+        golden.request.prompt
+    );
+    let longer = subject
+        .infer(&InferenceRequest::greedy(&longer, 1))?
+        .prompt_tokens;
+    ensure_kept(
+        longer > plain.prompt_tokens,
+        "inference with a prompt that is seven words longer, `prompt_tokens`",
+        format!("more than {}", plain.prompt_tokens),
+        longer.to_string(),
+    )?;
+    Ok(format!(
+        "{} and {} tokens",
+        plain.prompt_tokens, plain.tokens
+    ))
+}
+
+fn timings(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let mut largest: f64 = 0.0;
+    for request in [
+        golden.request.clone(),
+        sampled(&golden.request.prompt, 5, 1.0),
+    ] {
+        let asked = std::time::Instant::now();
+        let plain = subject.infer(&request)?;
+        let plain_ms = asked.elapsed().as_secs_f64() * 1e3;
+        let streamed = subject.infer_streamed(&request)?;
+        let streamed_ms = (streamed.ended - streamed.sent).as_secs_f64() * 1e3;
+        for (answer, measured_ms) in [(&plain, plain_ms), (&streamed.completion, streamed_ms)] {
+            largest = largest.max(reported_ms(answer) / measured_ms);
+            ensure_plausible(answer, measured_ms)?;
+        }
+    }
+    Ok(format!(
+        "{:.0} % of the measured time at most",
+        largest * 100.0
+    ))
+}
+
+fn reported_ms(answer: &Completion) -> f64 {
+    answer.queue_ms + answer.prefill_ms + answer.decode_ms
+}
+
+fn ensure_plausible(answer: &Completion, measured_ms: f64) -> Result<(), Mismatch> {
+    let reported_ms = reported_ms(answer);
+    ensure_kept(
+        reported_ms <= measured_ms * 1.02 + TIMING_SLACK_MS,
+        "inference, `timings`",
+        format!("together no more than the {measured_ms:.0} ms that the client measured"),
+        format!(
+            "queue {:.1} ms, prefill {:.1} ms and decode {:.1} ms",
+            answer.queue_ms, answer.prefill_ms, answer.decode_ms
+        ),
+    )
+}
+
+/// A stop string that is known to occur in an answer, and what stays before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cut {
+    stop: String,
+    text: String,
+}
+
+impl Cut {
+    fn across_tokens(golden: &Golden) -> Option<Cut> {
+        Self::find(&golden.tokens, true)
+    }
+
+    fn within_a_token(golden: &Golden) -> Option<Cut> {
+        Self::find(&golden.tokens, false)
+    }
+
+    /// The first piece whose first occurrence lies across a border of tokens, or inside one token,
+    /// as far into the text as a few tokens.
+    fn find(tokens: &[String], across: bool) -> Option<Cut> {
+        let text = tokens.concat();
+        let mut borders = Vec::new();
+        let mut at = 0;
+        for token in tokens {
+            at += token.len();
+            borders.push(at);
+        }
+        let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let least = borders.get(tokens.len() / 4).copied().unwrap_or(0).max(1);
+        for (number, &start) in starts.iter().enumerate() {
+            for length_chars in [2, 3, 4, 1] {
+                if start < least || number + length_chars > starts.len() {
+                    continue;
+                }
+                let end = starts.get(number + length_chars);
+                let end = end.copied().unwrap_or(text.len());
+                let piece = &text[start..end];
+                let is_first = text.find(piece) == Some(start);
+                let crosses = borders.iter().any(|&border| start < border && border < end);
+                let says_something = piece.chars().any(char::is_alphanumeric);
+                if is_first && crosses == across && says_something {
+                    return Some(Cut {
+                        stop: piece.to_owned(),
+                        text: text[..start].to_owned(),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    fn request(&self, golden: &Golden, stop: Vec<String>) -> InferenceRequest {
+        InferenceRequest {
+            stop,
+            ..golden.request.clone()
+        }
+    }
+
+    fn ensure_kept(&self, text: &str, place: &str) -> Result<(), Mismatch> {
+        let expected = format!("`{}`, which ends before `{}`", self.text, self.stop);
+        ensure_kept(text == self.text, place, expected, format!("`{text}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cut;
+
+    fn find(tokens: &[&str], across: bool) -> Option<(String, String)> {
+        let tokens: Vec<String> = tokens.iter().map(|&token| token.to_owned()).collect();
+        Cut::find(&tokens, across).map(|cut| (cut.stop, cut.text))
+    }
+
+    #[test]
+    fn a_stop_string_lies_where_it_should_and_nowhere_before() {
+        let tokens = ["ab", "cd", "ab", "ce", "zü", "x"];
+        let (stop, text) = find(&tokens, true).unwrap();
+        assert_eq!((stop.as_str(), text.as_str()), ("abce", "abcd"));
+        let (stop, text) = find(&tokens, false).unwrap();
+        assert_eq!((stop.as_str(), text.as_str()), ("ce", "abcdab"));
+        assert_eq!(find(&["a", "a", "a"], true), None);
+        assert_eq!(find(&[], true), None);
+    }
+}

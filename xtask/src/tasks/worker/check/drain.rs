@@ -1,0 +1,266 @@
+//! Being asked to stop while there is work, while the model loads, and twice.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::apart::{LATENESS, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::process::group::GroupSignal;
+use crate::tasks::worker::process::stop::in_time;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::{
+    BeatState, Readiness, health_request, read_health, read_refusal,
+};
+use crate::tasks::worker::target::open_stream::{OpenStream, Progress, read_last_event};
+use crate::tasks::worker::target::pace::Pace;
+
+const STOPPING: &str =
+    "What was accepted, running or waiting, is finished for up to `--drain-timeout`.";
+
+/// More than any request here takes.
+const AMPLE: &[&str] = &["--drain-timeout", "60"];
+
+/// The shortest drain that a worker can be asked for.
+const SHORT: &[&str] = &["--drain-timeout", "1"];
+const SHORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a question may take while the worker stops.
+const QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// Far enough apart that two signals are not taken for one.
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(300);
+
+/// Ways to stop.
+pub const CHECKS: &[Check] = &[
+    Check::resilience("drain.finishes", finishes)
+        .promise("finishes the stream that runs when it is asked to stop, and exits with 0")
+        .quote(STOPPING)
+        .explanation("SIGTERM comes after the first token; a stream that isn't whole, another exit status or a last beat other than Draining fails it.")
+        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#)
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.refuses", refuses)
+        .promise("says that it is draining, and takes nothing new, while it finishes what runs")
+        .quote(STOPPING)
+        .explanation("SIGTERM comes while a stream runs; ready other than 503 draining, health other than draining or an inference that isn't refused with 503 not_ready fails it.")
+        .by_hand("curl -i http://127.0.0.1:18081/v1/ready")
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.deadline", deadline)
+        .promise("ends when --drain-timeout is over, and tells its clients")
+        .quote(STOPPING)
+        .explanation("With --drain-timeout 1 and long streams a process that lives on, another exit status than 0 or a stream without a last event fails it.")
+        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#)
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.second_signal", second_signal)
+        .promise("ends at once when it is asked to stop a second time")
+        .quote("A second signal ends the worker at once.")
+        .explanation("SIGTERM comes twice while long streams run; a process that lives on fails it.")
+        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":2000,"stream":true}'"#)
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.interrupt", interrupt)
+        .promise("stops in the same orderly way when Ctrl-C asks it to")
+        .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
+        .explanation("SIGINT comes while nothing runs; another exit status than 0 or a last beat other than Draining fails it.")
+        .by_hand("curl -i http://127.0.0.1:18081/v1/ready")
+        .needs(&[Need::Ready, Need::Signals]),
+    Check::resilience("drain.while_loading", while_loading)
+        .promise("stops in the same orderly way while its model is loading")
+        .quote(STOPPING)
+        .explanation("SIGTERM comes as soon as the port answers; a process that lives on or another exit status than 0 fails it.")
+        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .needs(&[Need::Ready, Need::Signals]),
+];
+
+fn finishes(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "drain-finishes", AMPLE)?;
+    let stream = running_stream(&auxiliary, pace)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    let answer = stream.finish_stream(pace.long.limit_beside(0));
+    let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
+    pace.long
+        .expect_text("the stream that ran at SIGTERM", &answer.text())?;
+    exits_orderly(&auxiliary, 2 * LATENESS)?;
+    Ok(format!(
+        "{} tokens, then exit status 0",
+        answer.tokens.len()
+    ))
+}
+
+fn refuses(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "drain-refuses", AMPLE)?;
+    let mut stream = running_stream(&auxiliary, pace)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    match questions_while_draining(&auxiliary, pace) {
+        // It may have had no more to do than what came in before we could ask.
+        Err(_) if has_ended(&auxiliary, &mut stream)? => {
+            Ok(String::from("it was done before it could be asked"))
+        }
+        Err(error) => Err(error),
+        Ok(()) => {
+            let rest = stream.finish_stream(pace.long.limit_beside(0));
+            rest.map_err(|error| auxiliary.worker.blame(error))?;
+            Ok(Evidence::new())
+        }
+    }
+}
+
+fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<()> {
+    let turned = auxiliary.wait_for("the worker to say that it drains", LATENESS, || {
+        Ok(match auxiliary.ready()? {
+            Readiness::NotReady(reason) => Some(reason),
+            Readiness::Ready => None,
+        })
+    })?;
+    let got = turned.unwrap_or_else(|| String::from("still ready 1 s later"));
+    ensure_kept(
+        got == "draining",
+        "ready after SIGTERM",
+        "503 with reason draining",
+        got,
+    )?;
+    let health = read_health(&auxiliary.ask(&health_request(), QUESTION_LIMIT)?)?;
+    let got = health.status;
+    ensure_kept(
+        got == "draining",
+        "health after SIGTERM",
+        "status draining",
+        got,
+    )?;
+    let request = pace.golden.request.to_request(false);
+    let answer = auxiliary.ask(&request, pace.golden.limit_beside(1))?;
+    read_refusal(&answer, 503, "not_ready")?;
+    Ok(())
+}
+
+fn has_ended(auxiliary: &AuxiliaryWorker, stream: &mut OpenStream) -> Result<bool> {
+    if stream.progress()? != Progress::Ended {
+        return Ok(false);
+    }
+    let exit = auxiliary.wait_for_exit(2 * LATENESS)?;
+    Ok(exit.is_some_and(|exit| exit.status.success()))
+}
+
+fn deadline(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "drain-deadline", SHORT)?;
+    let mut streams = vec![running_stream(&auxiliary, pace)?];
+    for _ in 0..3 {
+        streams.push(auxiliary.open_stream(&pace.long.request)?);
+    }
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    let asked = Instant::now();
+    exits_orderly(&auxiliary, SHORT_LIMIT + LATENESS)?;
+    let after_s = asked.elapsed().as_secs_f64();
+    let (mut ended, mut cut, mut refused) = (0, 0, 0);
+    for stream in streams {
+        let answer = stream.finish(LATENESS);
+        // Not `blame`: that the process has ended is what was asked for.
+        let answer = answer.map_err(|error| {
+            let expected = "an answer, or a stream that ends with `end` or `error`";
+            Mismatch::new(
+                "a stream at the end of the drain",
+                expected,
+                error.to_string(),
+            )
+        })?;
+        if answer.status != 200 {
+            read_refusal(&answer, 503, "not_ready")?;
+            refused += 1;
+        } else if read_last_event(&answer)? {
+            ended += 1;
+        } else {
+            cut += 1;
+        }
+    }
+    Ok(format!(
+        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} were told of the cut, {refused} refused"
+    ))
+}
+
+fn second_signal(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "second-signal", AMPLE)?;
+    let stream = running_stream(&auxiliary, pace)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    // It may have ended by then, with nothing left to finish.
+    auxiliary.wait_for_exit(BETWEEN_SIGNALS)?;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    let asked = Instant::now();
+    let exit = auxiliary.wait_for_exit(LATENESS)?;
+    drop(stream);
+    let Some(exit) = exit else {
+        let expected = "an end at once";
+        let got = format!("still running after {} s", LATENESS.as_secs());
+        return Err(Mismatch::new("a second SIGTERM", expected, got).into());
+    };
+    let after_ms = asked.elapsed().as_millis();
+    Ok(format!("{} after {after_ms} ms", exit.describe()))
+}
+
+fn interrupt(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, _) = ready_companion(subject, "interrupt", AMPLE)?;
+    auxiliary.worker.tell(GroupSignal::Interrupt);
+    exits_orderly(&auxiliary, 2 * LATENESS)
+}
+
+fn while_loading(subject: &Subject) -> Result<Evidence> {
+    let auxiliary = subject.auxiliary("stop-while-loading", |launch| {
+        launch.more = SHORT.iter().map(|&option| option.to_owned()).collect();
+    })?;
+    let answered = auxiliary.wait_for("an answer on the port", 5 * LATENESS, || {
+        let answer = auxiliary
+            .worker
+            .client()
+            .send(&health_request(), QUESTION_LIMIT);
+        auxiliary.stop.check()?;
+        Ok(answer.ok())
+    })?;
+    let Some(answer) = answered else {
+        let place = "a worker that is to be stopped while it loads";
+        return Err(Mismatch::new(place, "an answer on its port", "none").into());
+    };
+    let status = read_health(&answer)?.status;
+    auxiliary.worker.tell(GroupSignal::Terminate);
+    let exit = exit_within(&auxiliary, SHORT_LIMIT + 2 * LATENESS)?;
+    Ok(format!("{exit}, asked when it said `{status}`"))
+}
+
+/// A long stream whose first token is there.
+fn running_stream(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<OpenStream> {
+    let mut stream = auxiliary.open_stream(&pace.long.request)?;
+    let progress = stream.read_tokens(1, pace.long.limit_beside(0))?;
+    ensure_kept(
+        matches!(progress, Progress::Tokens(1..) | Progress::Ended),
+        "a stream",
+        "a first token",
+        format!("{progress:?}"),
+    )?;
+    Ok(stream)
+}
+
+/// It ends in time with 0, and its last heartbeat said `Draining`.
+fn exits_orderly(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence> {
+    let evidence = exit_within(auxiliary, limit)?;
+    let last = auxiliary.stop.wait_for("the last heartbeat", LATENESS, || {
+        let state = auxiliary.last_state()?;
+        Ok((state == Some(BeatState::Draining)).then_some(()))
+    });
+    if in_time(last)?.is_none() {
+        let got = format!("{:?}", auxiliary.last_state()?);
+        let expected = "a last heartbeat with state Draining";
+        return Err(Mismatch::new("stop of the worker", expected, got).into());
+    }
+    Ok(evidence)
+}
+
+fn exit_within(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence> {
+    let place = "stop of the worker";
+    let Some(exit) = auxiliary.wait_for_exit(limit)? else {
+        let expected = format!("an end within {:.1} s", limit.as_secs_f64());
+        return Err(Mismatch::new(place, expected, "a process that still runs").into());
+    };
+    let is_zero = exit.status.code() == Some(0);
+    ensure_kept(is_zero, place, "exit status 0", exit.describe())?;
+    Ok(exit.describe())
+}

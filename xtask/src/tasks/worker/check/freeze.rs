@@ -1,0 +1,104 @@
+//! A worker that stands still and goes on again.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::process::group::GroupSignal;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::health_request;
+
+/// How many intervals the worker stands still: enough that making up for all of them would show.
+const STANDSTILL: u32 = 4;
+
+/// Whoever answers a question within this time isn't standing still.
+const HUNG_LIMIT: Duration = Duration::from_secs(1);
+
+/// So many beats may come at the same time: what was due, and a periodic one.
+const AT_ONCE: usize = 2;
+
+/// A worker that stands still.
+pub const CHECKS: &[Check] = &[Check::resilience("freeze.recovers", recovers)
+        .promise("goes on after SIGSTOP and SIGCONT: streams, answers, and beats without a burst")
+        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .explanation("A worker with a running stream stands still for four intervals; an end of the process, a broken stream, another answer or more than two beats at once afterwards fails it.")
+        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .needs(&[Need::Ready, Need::Signals])];
+
+/// Sees to it that nothing is left standing still, whatever happens.
+struct Frozen<'c>(&'c AuxiliaryWorker);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.worker.tell(GroupSignal::Thaw);
+    }
+}
+
+/// How often a worker that was told to stand still is asked whether it does.
+const ATTEMPTS: usize = 3;
+
+fn recovers(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "freeze", &[])?;
+    let mut stream = auxiliary.open_stream(&pace.long.request)?;
+    stream.read_tokens(1, pace.long.limit_beside(0))?;
+    auxiliary.worker.tell(GroupSignal::Freeze);
+    let frozen = Frozen(&auxiliary);
+    if !stands_still(&auxiliary)? {
+        bail!("the worker stands still, and yet something answers on its port");
+    }
+    let seen = auxiliary.hive.heartbeats().len();
+    auxiliary.let_pass(INTERVAL * STANDSTILL - HUNG_LIMIT)?;
+    drop(frozen);
+    auxiliary.health()?;
+    let beat = auxiliary.beat_after(seen, INTERVAL + LATENESS)?;
+    ensure_kept(
+        beat.is_some(),
+        "heartbeats after SIGCONT",
+        format!("one within {} s", INTERVAL.as_secs()),
+        "none",
+    )?;
+    auxiliary.let_pass(INTERVAL / 2)?;
+    let came = burst(&auxiliary, seen);
+    if came > AT_ONCE {
+        let expected = format!("{AT_ONCE} at once at most");
+        return Err(Mismatch::new("heartbeats after SIGCONT", expected, came.to_string()).into());
+    }
+    // It has a standstill to catch up on, on a machine that may have other work.
+    let answer = stream.finish_stream(pace.long.limit_beside(0) + 3 * LATENESS);
+    let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
+    pace.long
+        .expect_text("the stream that stood still", &answer.text())?;
+    answers_as_ever(&auxiliary, pace, "after SIGCONT")?;
+    Ok(String::from("hung while it stood still, and well again"))
+}
+
+/// Whether health goes unanswered. What the system has yet to stop on a busy machine may answer once.
+fn stands_still(auxiliary: &AuxiliaryWorker) -> Result<bool> {
+    for _ in 0..ATTEMPTS {
+        let answer = auxiliary
+            .worker
+            .client()
+            .send(&health_request(), HUNG_LIMIT);
+        auxiliary.stop.check()?;
+        if answer.is_err() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// How many beats without a change of state came after the first `seen`.
+fn burst(auxiliary: &AuxiliaryWorker, seen: usize) -> usize {
+    let Ok(beats) = auxiliary.beats() else {
+        return 0;
+    };
+    let pairs = beats.windows(2).skip(seen.saturating_sub(1));
+    pairs
+        .filter(|pair| pair[0].1.state == pair[1].1.state)
+        .count()
+}

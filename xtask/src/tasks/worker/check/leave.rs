@@ -1,0 +1,263 @@
+//! Clients that go away: their generation stops, nobody else's does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::apart::{LATENESS, QUIET_CORES, answers_as_ever, cores_used, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest};
+use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
+use crate::tasks::worker::target::pace::Pace;
+
+const CONTRACT: &str = "A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's.";
+
+/// The promise itself.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// A crowd of clients leaves this much work behind, however fast the model: enough for a worker that
+/// serves four at a time to be seen at it when it should have stopped.
+const WORK_LEFT: Duration = Duration::from_secs(16);
+
+/// The smallest and the largest crowd.
+const CROWD: (usize, usize) = (4, 32);
+
+/// How many words tell how long a prompt takes to read.
+const SAMPLE_WORDS: u64 = 16;
+
+/// How long a prompt should take to read, where the context has room for it.
+const PREFILL: Duration = Duration::from_secs(1);
+
+/// How many come at once where some are to wait for their turn.
+const QUEUE: usize = 16;
+
+/// Room for the largest crowd, however few the worker serves at once.
+const ROOMY: &[&str] = &["--max-queue", "64"];
+
+/// How long leavers wait for a token that they need not get: the worker may serve one at a time.
+const SEEN_LIMIT: Duration = Duration::from_millis(300);
+
+/// Of what a worker uses when it is busy, so much may go on without being taken for generation.
+const QUIET_SHARE: f64 = 0.3;
+
+/// Clients that go away.
+pub const CHECKS: &[Check] = &[
+    Check::resilience("leave.fin", |subject| leave_in_decode(subject, "leave-fin", Departure::Fin))
+        .promise("stops generating within a second for clients that closed their streams")
+        .quote(CONTRACT)
+        .explanation("A crowd of streams is closed after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.")
+        .by_hand(r#"curl -N -m 1 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#)
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.rst", |subject| leave_in_decode(subject, "leave-rst", Departure::Reset))
+        .promise("stops generating within a second for clients that reset their connections")
+        .quote(CONTRACT)
+        .explanation("A crowd of streams is reset after the first token; a worker that is still Busy, still uses the processor or answers late 2 s afterwards fails it.")
+        .by_hand(r#"curl -N -m 1 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400,"stream":true}'"#)
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.prefill", leave_in_prefill)
+        .promise("stops within a second for clients that left before their first token")
+        .quote(CONTRACT)
+        .explanation("A crowd of long prompts is sent and left at once, half with a FIN, half with a RST; a worker that is still at work 2 s afterwards fails it.")
+        .by_hand(r#"curl -m 0.05 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"(a long one)","max_tokens":100,"stream":true}'"#)
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.plain", leave_plain)
+        .promise("stops within a second for clients that waited for a whole answer and left")
+        .quote(CONTRACT)
+        .explanation("A crowd of requests without streaming is left while they run; a worker that is still at work 2 s afterwards fails it.")
+        .by_hand(r#"curl -m 0.5 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#)
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.queued", leave_queued)
+        .promise("generates nothing for clients that left while they waited for their turn")
+        .quote(CONTRACT)
+        .explanation("Of a crowd those without a token leave and the others read to the end; a worker that is still at work 2 s after that fails it.")
+        .by_hand(r#"curl -m 0.2 http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#)
+        .needs(&[Need::Ready]),
+    Check::resilience("leave.others", leave_beside_others)
+        .promise("goes on for everybody else when a client leaves")
+        .quote(CONTRACT)
+        .explanation("Clients come and leave beside two that stay; another text for those two, an error or a broken stream fails it.")
+        .by_hand(r#"curl -N http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":200,"stream":true}'"#)
+        .needs(&[Need::Ready]),
+];
+
+fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, name, ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
+    let first = streams[0].read_tokens(1, pace.long.limit_beside(0))?;
+    ensure_kept(
+        matches!(first, Progress::Tokens(_) | Progress::Ended),
+        "a stream",
+        "a first token",
+        format!("{first:?}"),
+    )?;
+    let busy = cores_used(&auxiliary)?;
+    for stream in streams {
+        stream.leave(how)?;
+    }
+    settle(&auxiliary, pace, idle, busy)
+}
+
+fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "leave-prefill", ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let request = slow_to_begin(&auxiliary, pace)?;
+    super::apart::wait_until_idle(&auxiliary)?;
+    let mut streams = crowd(&auxiliary, pace, &request, true)?;
+    let begun = streams[0].progress()?;
+    leave_both_ways(streams)?;
+    let evidence = settle(&auxiliary, pace, idle, None)?;
+    Ok(match begun {
+        Progress::Waiting | Progress::Tokens(0) => evidence,
+        _ => format!("{evidence}; the first had its first token already"),
+    })
+}
+
+fn leave_plain(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "leave-plain", ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let requests = crowd(&auxiliary, pace, &pace.long.request, false)?;
+    let busy = cores_used(&auxiliary)?;
+    leave_both_ways(requests)?;
+    settle(&auxiliary, pace, idle, busy)
+}
+
+fn leave_queued(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "leave-queued", ROOMY)?;
+    let idle = cores_used(&auxiliary)?;
+    let request = pace.lasting(Duration::from_secs(1));
+    let mut streams = Vec::new();
+    for _ in 0..QUEUE {
+        streams.push(auxiliary.open_stream(&request)?);
+    }
+    streams[0].read_tokens(1, pace.long.limit_beside(0))?;
+    let (mut waiting, mut running) = (Vec::new(), Vec::new());
+    for mut stream in streams {
+        match stream.progress()? {
+            Progress::Waiting | Progress::Tokens(0) => waiting.push(stream),
+            _ => running.push(stream),
+        }
+    }
+    let (waited, ran) = (waiting.len(), running.len());
+    leave_both_ways(waiting)?;
+    for stream in running {
+        let limit = pace.long.limit_beside(QUEUE as u32);
+        let answer = stream.finish_stream(limit);
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
+        pace.expect_beginning("a stream beside those that left", &answer.text())?;
+    }
+    let evidence = settle(&auxiliary, pace, idle, None)?;
+    Ok(format!("{waited} left the queue, {ran} ran on; {evidence}"))
+}
+
+fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "leave-others", ROOMY)?;
+    let long = &pace.long;
+    let mut before = auxiliary.open_stream(&long.request)?;
+    before.read_tokens(1, long.limit_beside(0))?;
+    let mut leavers = Vec::new();
+    for _ in 0..4 {
+        leavers.push(auxiliary.open_stream(&long.request)?);
+    }
+    let after = auxiliary.open_stream(&pace.golden.request)?;
+    leavers[0].read_tokens(1, SEEN_LIMIT)?;
+    leave_both_ways(leavers)?;
+    for (stream, known, place) in [
+        (before, long, "a stream that began before others left"),
+        (
+            after,
+            &pace.golden,
+            "a stream that came with those that left",
+        ),
+    ] {
+        let answer = stream.finish_stream(long.limit_beside(6));
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
+        known.expect_text(place, &answer.text())?;
+    }
+    answers_as_ever(&auxiliary, pace, "after others left")?;
+    Ok(String::from(
+        "two streams, whole and with the same text as alone",
+    ))
+}
+
+/// Requests that come to a good deal of work together.
+fn crowd(
+    auxiliary: &AuxiliaryWorker,
+    pace: &Pace,
+    request: &InferenceRequest,
+    streamed: bool,
+) -> Result<Vec<OpenStream>> {
+    let each_s = pace.long.took.as_secs_f64().max(1e-3);
+    let size = (WORK_LEFT.as_secs_f64() / each_s).ceil() as usize + 1;
+    let request = request.to_request(streamed);
+    let open = |_| auxiliary.open_on(auxiliary.connect()?, &request);
+    (0..size.clamp(CROWD.0, CROWD.1)).map(open).collect()
+}
+
+fn leave_both_ways(streams: Vec<OpenStream>) -> Result<()> {
+    for (number, stream) in streams.into_iter().enumerate() {
+        let is_even = number % 2 == 0;
+        stream.leave(if is_even {
+            Departure::Fin
+        } else {
+            Departure::Reset
+        })?;
+    }
+    Ok(())
+}
+
+/// A request with as long a prompt as leaves most of the context for tokens to generate after it.
+fn slow_to_begin(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<InferenceRequest> {
+    let prompt = |words: u64| "word ".repeat(words as usize);
+    let sample = InferenceRequest::greedy(&prompt(SAMPLE_WORDS), 1);
+    let sent = Instant::now();
+    let answer = auxiliary.infer(&sample, pace.long.limit_beside(0))?;
+    let took_s = sent.elapsed().as_secs_f64();
+    // The whole context has room for the long request at least.
+    let room = pace.long.tokens;
+    let words_in_room = room / 4 * SAMPLE_WORDS / answer.prompt_tokens.max(1);
+    let words_in_time = SAMPLE_WORDS as f64 * PREFILL.as_secs_f64() / took_s.max(1e-3);
+    let words = words_in_room.min(words_in_time as u64).max(1);
+    let prompt_tokens = words * answer.prompt_tokens.max(1) / SAMPLE_WORDS + 1;
+    let tokens = room
+        .saturating_sub(prompt_tokens + prompt_tokens / 8)
+        .max(1);
+    Ok(InferenceRequest::greedy(&prompt(words), tokens as u32))
+}
+
+/// From now on nothing is asked for: soon the worker says so, does nothing, and takes requests.
+fn settle(
+    auxiliary: &AuxiliaryWorker,
+    pace: &Pace,
+    idle: Option<f64>,
+    busy: Option<f64>,
+) -> Result<Evidence> {
+    let left = Instant::now();
+    let idle = idle.unwrap_or_default();
+    let share = busy.map_or(0.0, |busy| (busy - idle) * QUIET_SHARE);
+    let quiet = idle + share.max(QUIET_CORES);
+    loop {
+        let used = cores_used(auxiliary)?;
+        let is_quiet = used.is_none_or(|used| used <= quiet);
+        let state = auxiliary.last_state()?;
+        let after_s = left.elapsed().as_secs_f64();
+        if is_quiet && state == Some(BeatState::Ready) {
+            answers_as_ever(auxiliary, pace, "after the clients left")?;
+            return Ok(format!("at rest after {after_s:.1} s"));
+        }
+        if left.elapsed() > STOP_LIMIT + LATENESS {
+            let place = format!("{after_s:.1} s after the clients left");
+            let expected = "an end of their generation within 1 s";
+            let got = match (state, used) {
+                (Some(state), _) if state != BeatState::Ready => format!("state {state:?}"),
+                (_, Some(used)) => format!("{used:.2} cores in use, {quiet:.2} would be quiet"),
+                _ => String::from("no heartbeat"),
+            };
+            return Err(Mismatch::new(place, expected, got).into());
+        }
+    }
+}

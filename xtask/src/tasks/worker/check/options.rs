@@ -1,0 +1,299 @@
+//! Options of a request: what they do, and what counts where they are left out.
+
+use anyhow::Result;
+
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::load::polling::at_once;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::golden::Golden;
+
+/// Tokens of an answer that is sampled.
+const SAMPLED_TOKENS: u32 = 12;
+
+/// The default of `max_tokens`.
+const DEFAULT_MAX_TOKENS: u32 = 128;
+
+/// An answer with the default length that takes longer is asked for only once.
+const PATIENCE_S: f64 = 5.0;
+
+/// How many requests run beside each other.
+const BESIDE: u32 = 8;
+
+/// Options of a request.
+pub const CHECKS: &[Check] = &[
+    Check::contract("options.greedy", greedy)
+        .promise("gives the same text for temperature 0 every time, whatever the seed")
+        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .explanation("The same greedy request three times, with and without seeds; another text fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":0,"seed":1}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.seed", seed)
+        .promise("gives the same text for the same seed")
+        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .explanation("A sampled request with a seed, twice with other requests between; another text fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.seeds_differ", seeds_differ).should()
+        .promise("gives different texts for different seeds at a high temperature")
+        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .explanation("The same text for six seeds at temperature 2 is a warning: sampling doesn't happen, or the model is very sure.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":2,"seed":1}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.likeliest", likeliest).should()
+        .promise("draws from the likeliest token alone for top_k 1, and for a top_p next to nothing")
+        .quote("`top_k`: integer from 1: off.")
+        .explanation("Sampled at temperature 1 with top_k 1, and with top_p 0.000001; a text other than the greedy one is a warning: the option is ignored.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":1,"top_k":1}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.beside_others", beside_others)
+        .promise("gives the same text alone and beside seven other requests")
+        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .explanation("Eight different requests one by one, then all at once; a text that differs, or a request that fails, fails it.")
+        .by_hand(r#"curl -s --parallel --parallel-immediate "http://127.0.0.1:18081/v1/inference?n=[1-8]" -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"temperature":1,"seed":42}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.max_tokens", max_tokens)
+        .promise("generates exactly as many tokens as it was asked for")
+        .quote("`max_tokens`: integer from 1: 128.")
+        .explanation("A known answer is cut to 1, 2, 5 and more tokens; another number of tokens, or a text that isn't its beginning, fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":5,"temperature":0}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.default_max_tokens", default_max_tokens)
+        .promise("generates up to 128 tokens where it wasn't told how many")
+        .quote("`max_tokens`: integer from 1: 128.")
+        .explanation("Without max_tokens and with 128 the answers have to be the same; another length fails it.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","temperature":0}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.default_temperature", default_temperature)
+        .promise("samples at temperature 0.7 where it wasn't told at which")
+        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .explanation("With the same seed, an answer without temperature has to be the one with 0.7.")
+        .by_hand(r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"Hello","max_tokens":12,"seed":3}'"#)
+        .needs(&[Need::Ready, Need::Sound]),
+];
+
+/// A request whose tokens are drawn by chance.
+pub(super) fn sampled(prompt: &str, seed: u64, temperature: f64) -> InferenceRequest {
+    InferenceRequest {
+        temperature: Some(temperature),
+        seed: Some(seed),
+        ..InferenceRequest::greedy(prompt, SAMPLED_TOKENS)
+    }
+}
+
+/// Fails with a [`Mismatch`] unless both answers say the same.
+pub(super) fn ensure_same(
+    place: &str,
+    expected: &Completion,
+    got: &Completion,
+) -> Result<(), Mismatch> {
+    let show = |answer: &Completion| {
+        let text = answer.text.as_deref().unwrap_or_default();
+        let reason = answer.finish_reason;
+        format!("`{text}`, {} tokens, {reason:?}", answer.tokens)
+    };
+    ensure_kept(
+        show(expected) == show(got),
+        place,
+        show(expected),
+        show(got),
+    )
+}
+
+fn greedy(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    for seed in [None, Some(1), Some(2)] {
+        let request = InferenceRequest {
+            seed,
+            ..golden.request.clone()
+        };
+        let text = subject.infer(&request)?.text.unwrap_or_default();
+        let expected = golden.text();
+        let place = "inference at temperature 0";
+        ensure_kept(
+            text == expected,
+            place,
+            format!("`{expected}`, as before"),
+            format!("`{text}`"),
+        )?;
+    }
+    Ok(Evidence::new())
+}
+
+fn seed(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let request = sampled(&golden.request.prompt, 42, 1.0);
+    let first = subject.infer(&request)?;
+    subject.infer(&sampled(&golden.request.prompt, 43, 1.0))?;
+    for _ in 0..2 {
+        let again = subject.infer(&request)?;
+        ensure_same("inference with seed 42, again", &first, &again)?;
+    }
+    Ok(Evidence::new())
+}
+
+fn seeds_differ(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let mut texts = std::collections::BTreeSet::new();
+    for seed in 1..=6 {
+        let request = sampled(&golden.request.prompt, seed, 2.0);
+        texts.insert(subject.infer(&request)?.text.unwrap_or_default());
+        if texts.len() > 1 {
+            return Ok(format!("{seed} seeds, {} texts", texts.len()));
+        }
+    }
+    let place = "inference with seeds 1 to 6 at temperature 2";
+    let got = format!("always `{}`", texts.first().cloned().unwrap_or_default());
+    Err(Mismatch::new(place, "more than one text", got).into())
+}
+
+fn likeliest(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let prompt = golden.request.prompt.as_str();
+    let greedy = subject.infer(&InferenceRequest::greedy(prompt, SAMPLED_TOKENS))?;
+    let hot = sampled(prompt, 1, 1.0);
+    let narrowed = [
+        (
+            "top_k 1",
+            InferenceRequest {
+                top_k: Some(1),
+                ..hot.clone()
+            },
+        ),
+        (
+            "top_p 0.000001",
+            InferenceRequest {
+                top_p: Some(1e-6),
+                ..hot
+            },
+        ),
+    ];
+    for (name, request) in narrowed {
+        let place = format!("inference at temperature 1 with {name}");
+        ensure_same(&place, &greedy, &subject.infer(&request)?)?;
+    }
+    Ok(Evidence::new())
+}
+
+fn beside_others(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let requests: Vec<InferenceRequest> = (0..u64::from(BESIDE))
+        .map(|number| {
+            let prompt = format!("{} {number}", golden.request.prompt);
+            match number {
+                0 => golden.request.clone(),
+                1 => InferenceRequest::greedy(&prompt, SAMPLED_TOKENS),
+                _ => sampled(&prompt, number, 1.0),
+            }
+        })
+        .collect();
+    let alone = requests.iter().map(|request| subject.infer(request));
+    let alone = alone.collect::<Result<Vec<_>>>()?;
+    let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
+    let beside = at_once(&subject.client(), &requests, limit);
+    for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
+        let beside = beside.map_err(|error| subject.worker.blame(error))?;
+        let place = format!("request {} of {BESIDE} at once", number + 1);
+        ensure_same(&place, alone, &beside)?;
+    }
+    Ok(format!("{BESIDE} requests at once"))
+}
+
+/// Lengths to which the golden answer can be cut.
+pub(super) fn cuts(golden: &Golden) -> Vec<u32> {
+    let length = golden.tokens.len() as u32;
+    let mut cuts = vec![1, 2, 3, 5, length / 2, length.saturating_sub(1)];
+    cuts.retain(|cut| (1..length).contains(cut));
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+fn max_tokens(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let cuts = cuts(golden);
+    for &cut in &cuts {
+        let request = InferenceRequest::greedy(&golden.request.prompt, cut);
+        let answer = subject.infer(&request)?;
+        let place = format!("inference with max_tokens {cut}");
+        let tokens = answer.tokens;
+        ensure_kept(
+            tokens == u64::from(cut),
+            &place,
+            format!("{cut} tokens, where {} are possible", golden.tokens.len()),
+            format!("{tokens} tokens"),
+        )?;
+        // A character whose last bytes were cut off may be shown as what it isn't.
+        let text = answer.text.unwrap_or_default();
+        let kept = text.trim_end_matches('\u{fffd}');
+        let expected = golden.text();
+        ensure_kept(
+            expected.starts_with(kept),
+            &place,
+            format!("the beginning of `{expected}`"),
+            format!("`{text}`"),
+        )?;
+    }
+    let answer = subject.infer(&InferenceRequest::greedy(&golden.request.prompt, 1))?;
+    let got = format!("{} tokens", answer.tokens);
+    ensure_kept(
+        answer.tokens == 1,
+        "inference with max_tokens 1",
+        "1 token",
+        got,
+    )?;
+    Ok(format!("{} lengths", cuts.len().max(1)))
+}
+
+fn default_max_tokens(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    let limit = golden.limit(DEFAULT_MAX_TOKENS, 1);
+    let place = "inference without max_tokens";
+    let hot = sampled(&golden.request.prompt, 7, 2.0);
+    let is_slow = golden.token_s() * f64::from(DEFAULT_MAX_TOKENS) > PATIENCE_S;
+    let requests = [golden.request.clone(), hot];
+    let requests = if is_slow {
+        &requests[..1]
+    } else {
+        &requests[..]
+    };
+    let mut longest = 0;
+    for request in requests {
+        let without = InferenceRequest {
+            max_tokens: None,
+            ..request.clone()
+        };
+        let answer = subject.infer_within(&without, limit)?;
+        longest = longest.max(answer.tokens);
+        let is_full = answer.tokens == u64::from(DEFAULT_MAX_TOKENS);
+        let has_stopped = answer.finish_reason == FinishReason::Stop;
+        let got = format!("{} tokens, {:?}", answer.tokens, answer.finish_reason);
+        ensure_kept(is_full || has_stopped, place, "128 tokens", got)?;
+        if !is_slow {
+            let with = InferenceRequest {
+                max_tokens: Some(DEFAULT_MAX_TOKENS),
+                ..request.clone()
+            };
+            ensure_same(place, &subject.infer_within(&with, limit)?, &answer)?;
+        }
+    }
+    Ok(format!("up to {longest} tokens"))
+}
+
+fn default_temperature(subject: &Subject) -> Result<Evidence> {
+    let golden = subject.golden()?;
+    for seed in 3..6 {
+        let with = sampled(&golden.request.prompt, seed, 0.7);
+        let without = InferenceRequest {
+            temperature: None,
+            ..with.clone()
+        };
+        let expected = subject.infer(&with)?;
+        let got = subject.infer(&without)?;
+        let place = format!("inference with seed {seed} and no temperature");
+        ensure_same(&place, &expected, &got)?;
+    }
+    Ok(Evidence::new())
+}

@@ -1,0 +1,132 @@
+//! More requests than the worker takes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::apart::{answers_as_ever, ready_companion};
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::read_refusal;
+use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
+use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::stream::read_whole;
+
+/// The smallest queue that a worker can be asked for.
+const ONE_WAITS: &[&str] = &["--max-queue", "1"];
+
+/// Nobody serves so many at once that this many requests leave nobody waiting.
+const MOST_REQUESTS: usize = 96;
+
+/// How many requests come at once.
+const BATCH: usize = 8;
+
+/// How soon a refusal is there: nothing has to be generated for it.
+const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
+
+/// What a full queue does.
+pub const CHECKS: &[Check] = &[
+    Check::resilience("queue.refuses", refuses)
+        .promise("answers 429 queue_full with Retry-After when its queue is full")
+        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .explanation("A worker with --max-queue 1 gets more and more requests until one is refused; another refusal than the contract's, or none, fails it.")
+        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":400}'"#)
+        .needs(&[Need::Ready]),
+    Check::resilience("queue.recovers", recovers)
+        .promise("finishes what it took when its queue was full, and then takes requests again")
+        .quote("After any refused request the same process answers the next good one.")
+        .explanation("After a refusal every accepted stream is read to its end; one that isn't whole, or a refused request afterwards, fails it.")
+        .by_hand(r#"curl -i http://127.0.0.1:18081/v1/inference -H 'content-type: application/json' -d '{"prompt":"Once upon a time","max_tokens":20}'"#)
+        .needs(&[Need::Ready]),
+];
+
+fn refuses(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "queue-refuses", ONE_WAITS)?;
+    let Flood {
+        mut accepted,
+        refused,
+    } = flood(&auxiliary, pace)?;
+    let mut unfinished = 0;
+    for stream in &mut accepted {
+        unfinished += usize::from(stream.progress()? != Progress::Ended);
+    }
+    let (accepted, count) = (accepted.len(), refused.len());
+    if refused.is_empty() && unfinished < MOST_REQUESTS / 2 {
+        // Who answers faster than others ask has no queue.
+        return Ok(format!(
+            "{accepted} requests at once, of which {unfinished} were unfinished: too fast for a queue"
+        ));
+    }
+    if refused.is_empty() {
+        let expected = "429 queue_full with --max-queue 1";
+        let got = format!("{accepted} requests taken at once");
+        return Err(Mismatch::new("a full queue", expected, got).into());
+    }
+    for stream in refused {
+        let answer = stream.finish(pace.golden.limit_beside(0));
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
+        read_refusal(&answer, 429, "queue_full")?;
+    }
+    Ok(format!("{accepted} taken, {count} refused"))
+}
+
+fn recovers(subject: &Subject) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_companion(subject, "queue-recovers", ONE_WAITS)?;
+    let Flood { accepted, refused } = flood(&auxiliary, pace)?;
+    let (mut finished, mut refused) = (0, refused.len());
+    let others = accepted.len() as u32;
+    for stream in accepted {
+        let answer = stream.finish(pace.long.limit_beside(others));
+        let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
+        // Its refusal may have been under way when we looked; how it looks is another check's matter.
+        if answer.status >= 400 && answer.status != 500 {
+            refused += 1;
+            continue;
+        }
+        let answer = read_whole(answer)?;
+        pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
+        finished += 1;
+    }
+    let place = "a full queue";
+    let expected = "at least one request that is served";
+    ensure_kept(finished > 0, place, expected, "none")?;
+    answers_as_ever(&auxiliary, pace, "after the queue was full")?;
+    Ok(format!("{finished} finished, {refused} were refused"))
+}
+
+struct Flood {
+    accepted: Vec<OpenStream>,
+    refused: Vec<OpenStream>,
+}
+
+/// Requests, more and more at once, until some are refused.
+fn flood(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<Flood> {
+    let request = pace.lasting(Duration::from_secs(1));
+    let mut flood = Flood {
+        accepted: Vec::new(),
+        refused: Vec::new(),
+    };
+    while flood.refused.is_empty() && flood.accepted.len() < MOST_REQUESTS {
+        for _ in 0..BATCH {
+            flood.accepted.push(auxiliary.open_stream(&request)?);
+        }
+        auxiliary.wait_for("a refusal", REFUSAL_LIMIT, || flood.look())?;
+    }
+    Ok(flood)
+}
+
+impl Flood {
+    /// Moves what has been refused by now to where it belongs.
+    fn look(&mut self) -> Result<Option<()>> {
+        for mut stream in std::mem::take(&mut self.accepted) {
+            match stream.progress()? {
+                Progress::Refused(_) => self.refused.push(stream),
+                _ => self.accepted.push(stream),
+            }
+        }
+        Ok((!self.refused.is_empty()).then_some(()))
+    }
+}

@@ -1,0 +1,175 @@
+//! A row of the table: a promise, and how it is tried.
+
+use anyhow::Result;
+
+use super::judge::Evidence;
+use crate::tasks::worker::config::Backend;
+use crate::tasks::worker::process::platform;
+use crate::tasks::worker::record::check::{CheckInfo, Phase};
+use crate::tasks::worker::record::event::{Level, Suite};
+use crate::tasks::worker::target::Subject;
+
+/// A promise, and how it is tried. Built by [`Check::isolation`] and its siblings, which give each
+/// row the defaults of its suite.
+#[derive(Debug)]
+pub struct Check {
+    /// What is known without running it.
+    pub info: CheckInfo,
+    /// What must hold before it makes sense: an unmet need skips the check, with the reason; a body
+    /// never skips itself.
+    pub needs: &'static [Need],
+    /// How it is tried.
+    pub trial: Trial,
+}
+
+/// How a check is tried.
+#[derive(Debug, Clone, Copy)]
+pub enum Trial {
+    /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
+    /// we can't tell.
+    Asked(fn(&Subject) -> Result<Evidence>),
+    /// By what its mode does with the worker anyway.
+    ByItsMode,
+}
+
+/// What must hold before a check makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The worker became ready, and its process lives.
+    Ready,
+    /// Its answers can be gone by, and no bad request has changed them: whatever it says then would
+    /// only repeat what is known.
+    Sound,
+    /// The system has signals that a process can be sent.
+    Signals,
+    /// The backend has a device whose driver tells who uses it.
+    Device,
+}
+
+impl Check {
+    /// A part of a whole life of one worker.
+    pub const fn isolation(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
+        Self::row(id, Suite::Isolation, Phase::Serving, Trial::Asked(run))
+    }
+
+    /// A sentence of the contract, tried with good and bad input.
+    pub const fn contract(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
+        Self::row(id, Suite::Contract, Phase::Serving, Trial::Asked(run))
+    }
+
+    /// Something that a worker has to survive.
+    pub const fn resilience(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
+        Self::row(id, Suite::Resilience, Phase::Serving, Trial::Asked(run))
+    }
+
+    /// What a benchmark judges.
+    pub const fn benchmark(id: &'static str) -> Self {
+        Self::row(id, Suite::Benchmark, Phase::Benchmark, Trial::ByItsMode)
+    }
+
+    /// What is judged of several workers under load.
+    pub const fn stress(id: &'static str) -> Self {
+        Self::row(id, Suite::Stress, Phase::Stress, Trial::ByItsMode)
+    }
+
+    /// What is judged when all backends have been tried.
+    pub const fn matrix(id: &'static str) -> Self {
+        Self::row(id, Suite::Matrix, Phase::Matrix, Trial::ByItsMode)
+    }
+
+    const fn row(id: &'static str, suite: Suite, phase: Phase, trial: Trial) -> Self {
+        Self {
+            info: CheckInfo {
+                id,
+                suite,
+                level: Level::Must,
+                phase,
+                promise: "",
+                contract: "",
+                explanation: "",
+                by_hand: "",
+            },
+            needs: &[],
+            trial,
+        }
+    }
+
+    /// Completes the sentence "The worker ...".
+    pub const fn promise(mut self, promise: &'static str) -> Self {
+        self.info.promise = promise;
+        self
+    }
+
+    /// The contract's own words.
+    pub const fn quote(mut self, contract: &'static str) -> Self {
+        self.info.contract = contract;
+        self
+    }
+
+    /// One line: what is done, and what fails it.
+    pub const fn explanation(mut self, explanation: &'static str) -> Self {
+        self.info.explanation = explanation;
+        self
+    }
+
+    /// A command that shows it by hand.
+    pub const fn by_hand(mut self, command: &'static str) -> Self {
+        self.info.by_hand = command;
+        self
+    }
+
+    /// What must hold before it makes sense.
+    pub const fn needs(mut self, needs: &'static [Need]) -> Self {
+        self.needs = needs;
+        self
+    }
+
+    /// When it is tried, where that isn't while the worker serves.
+    pub const fn at(mut self, phase: Phase) -> Self {
+        self.info.phase = phase;
+        self
+    }
+
+    /// A worker that breaks it is warned of, no more.
+    pub const fn should(mut self) -> Self {
+        self.info.level = Level::Should;
+        self
+    }
+}
+
+impl Need {
+    /// Why the need is not met, if it isn't.
+    pub fn unmet(self, subject: &Subject) -> Option<String> {
+        match self {
+            Need::Ready => match (&subject.not_ready, subject.worker.exited()) {
+                (Some(_), _) => Some(String::from("the worker did not become ready")),
+                (None, Ok(Some(exit))) => Some(format!(
+                    "the worker's process has ended: {}",
+                    exit.describe()
+                )),
+                (None, _) => subject.silence(),
+            },
+            Need::Sound => {
+                let degraded_by = subject.degraded_by.borrow().clone();
+                let after = degraded_by.map(|degraded_by| {
+                    format!("the worker is no longer itself after {degraded_by}")
+                });
+                after.or_else(|| {
+                    let error = subject.golden().err()?;
+                    Some(format!("the worker has no answer to go by: {error}"))
+                })
+            }
+            Need::Device => match subject.worker.launch().backend {
+                Backend::Cuda => None,
+                Backend::Cpu => Some(String::from(
+                    "the CPU backend has no device memory of its own",
+                )),
+                Backend::Metal => Some(String::from(
+                    "Metal does not report how much device memory a process uses",
+                )),
+            },
+            Need::Signals if platform::HAS_SIGNALS => None,
+            Need::Signals => Some(String::from("this system has no signals")),
+        }
+    }
+}

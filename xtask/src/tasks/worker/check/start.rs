@@ -1,0 +1,108 @@
+//! The start: how soon it answers, when it is ready, and who can reach it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::process::port;
+use crate::tasks::worker::record::check::Phase;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::other_start::OtherStart;
+use crate::tasks::worker::target::{Subject, dialect};
+
+/// The start: first of all.
+pub const CHECKS: &[Check] = &[
+    Check::isolation("start.answers", answers_soon)
+        .promise("answers HTTP within a second of its start, while the model is still loading")
+        .quote("The port answers within 1 s of the start, while the model is still loading.")
+        .explanation("Health is asked for every few milliseconds from the start on; a first answer after more than a second fails it.")
+        .by_hand("curl -i http://127.0.0.1:18081/v1/health")
+        .at(Phase::Start),
+    Check::isolation("start.ready", becomes_ready)
+        .promise("becomes ready in time and says nothing wrong on the way")
+        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
+        .explanation("Not being ready within --timeout, an early exit, or a malformed answer on the way fails it.")
+        .by_hand("curl -i http://127.0.0.1:18081/v1/ready")
+        .at(Phase::Start),
+    Check::isolation("start.loopback_only", loopback_only)
+        .promise("can't be reached from other machines unless it was told to")
+        .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
+        .explanation("Without --host the worker is asked for health at this machine's other addresses; an answer there fails it.")
+        .by_hand("curl -i -m 1 http://127.0.0.1:18081/v1/health --connect-to 127.0.0.1:18081:127.0.0.2:18081")
+        .needs(&[Need::Ready])
+        .at(Phase::Start),
+];
+
+/// How soon the port has to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a connection to another address may take: it is this machine's own.
+const ELSEWHERE_LIMIT: Duration = Duration::from_millis(300);
+
+/// How long an answer about health may take there.
+const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+
+fn answers_soon(subject: &Subject) -> Result<Evidence> {
+    let place = "start of the worker";
+    let Some(first_answer) = subject.start_up.first_answer else {
+        let mismatch = subject.not_ready.clone();
+        let none = || Mismatch::new(place, "an answer within 1 s", "none");
+        return Err(mismatch.unwrap_or_else(none).into());
+    };
+    let first_answer_ms = first_answer.as_millis();
+    let started = subject.worker.started();
+    if subject.jitter.excess(started, first_answer) <= ANSWER_LIMIT {
+        return Ok(format!("after {first_answer_ms} ms"));
+    }
+    let again = OtherStart::of(subject)?
+        .first_answer
+        .unwrap_or(first_answer);
+    let again_ms = again.as_millis();
+    ensure_kept(
+        again <= ANSWER_LIMIT,
+        place,
+        "an answer within 1 s",
+        format!(
+            "the first after {first_answer_ms} ms, and after {again_ms} ms at the best of other starts"
+        ),
+    )?;
+    Ok(format!("after {again_ms} ms, at another start"))
+}
+
+fn becomes_ready(subject: &Subject) -> Result<Evidence> {
+    if let Some(mismatch) = &subject.not_ready {
+        return Err(mismatch.clone().into());
+    }
+    if let Some(mismatch) = &subject.start_up.mismatch {
+        return Err(mismatch.clone().into());
+    }
+    let ready_ms = subject.start_up.ready.unwrap_or_default().as_millis();
+    Ok(format!("after {ready_ms} ms"))
+}
+
+fn loopback_only(subject: &Subject) -> Result<Evidence> {
+    let (port, stop) = (subject.worker.launch().port, subject.context.stop);
+    let addresses = port::other_addresses();
+    for address in &addresses {
+        let Ok(mut connection) = RawConnection::open_at(*address, port, ELSEWHERE_LIMIT, stop)
+        else {
+            stop.check()?;
+            continue;
+        };
+        connection.send(&spell(&dialect::health_request()), HEALTH_LIMIT)?;
+        let answer = connection.read_answer("health", HEALTH_LIMIT);
+        let is_ours = answer
+            .and_then(|answer| Ok(dialect::read_health(&answer)?))
+            .is_ok_and(|health| health.worker_id == subject.worker.launch().worker_id);
+        ensure_kept(
+            !is_ours,
+            &format!("health at {address}"),
+            "no answer but on 127.0.0.1",
+            "the worker's",
+        )?;
+    }
+    Ok(format!("{} other addresses tried", addresses.len()))
+}

@@ -1,0 +1,179 @@
+//! Starts that can't work: one clear line, a status that isn't 0, and no worker that serves anyway.
+
+use anyhow::Result;
+
+use super::judge::{Evidence, ensure_kept};
+use super::logs::has_level;
+use super::row::Check;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
+
+const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
+
+const EXPLANATION: &str = "Serving anyway, exit status 0 or a crash, staying, or anything on stderr but log lines and one line `error: what: cause` fails it.";
+
+/// Starts that can't work.
+pub const CHECKS: &[Check] = &[
+    Check::contract("start_errors.missing_model", |subject| judge(subject, &["missing model", "folder as model"]))
+        .promise("refuses to start without its model")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model missing.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.not_a_model", |subject| judge(subject, &["text file as model", "empty file as model"]))
+        .promise("refuses to start with a text file or an empty file as its model")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model README.md --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.truncated_model", |subject| judge(subject, &["half a model", "a model without its end"]))
+        .promise("refuses to start with a model whose end is missing")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model half.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.unsupported_model", |subject| judge(subject, &["unknown architecture", "unknown quantisation"]))
+        .promise("refuses to start with an architecture or a quantisation that nobody knows")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model unknown.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.taken_port", |subject| judge(subject, &["taken port"]))
+        .promise("refuses to start on a port that is taken")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 19200 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.unknown_backend", |subject| judge(subject, &["unknown backend"]))
+        .promise("refuses to start on a backend that there is not")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend abacus --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.absent_backend", |subject| judge(subject, &["metal", "cuda"]))
+        .promise("never computes on the cpu when it was asked for a backend that isn't there")
+        .quote("It never falls back from one backend to another.")
+        .explanation("--backend metal off macOS, and cuda where there is no NVIDIA device; serving anyway fails it, and so does all that fails other start errors.")
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend metal --device 0 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device"]))
+        .promise("refuses to start on a device that this machine lacks")
+        .quote(SENTENCE)
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 4242 --port 18081 --hive-url http://127.0.0.1:19200"),
+    Check::contract("start_errors.open_host", |subject| judge(subject, &["open host without a token"]))
+        .promise("refuses to open itself to other machines without a token")
+        .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
+        .explanation(EXPLANATION)
+        .by_hand("llm-worker-rbee --worker-id w --model M.gguf --model-ref hf:m --backend cpu --device 0 --port 18081 --hive-url http://127.0.0.1:19200 --host 0.0.0.0"),
+];
+
+fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {
+    let errors = subject
+        .seen
+        .start_errors
+        .get(|| StartErrors::make(subject))?;
+    let mut lines = Vec::new();
+    for (name, run) in errors.of(names) {
+        lines.push(error_line(name, run)?);
+    }
+    anyhow::ensure!(
+        !lines.is_empty(),
+        "no such start can be made on this machine"
+    );
+    Ok(format!("{} starts, one clear line each", lines.len()))
+}
+
+/// The one line that says why the worker didn't serve.
+fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
+    let place = format!("a start with {name}");
+    let refused = run
+        .exit
+        .is_some_and(|exit| exit.code().is_some_and(|code| code != 0));
+    let expected = "an end with a status from 1 on";
+    ensure_kept(
+        refused && !run.became_ready,
+        &place,
+        expected,
+        run.describe(),
+    )?;
+    let place = format!("{place}, standard error");
+    let expected = "one line `error: what: cause`, and log lines at most";
+    let (errors, others): (Vec<_>, Vec<_>) = run
+        .stderr
+        .iter()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .partition(|(_, line)| line.starts_with("error:"));
+    let shown = || {
+        let lines: Vec<&str> = run.stderr.iter().map(|(_, line)| line.as_str()).collect();
+        match lines.as_slice() {
+            [] => String::from("nothing"),
+            lines => format!("`{}`", lines[..lines.len().min(5)].join(" / ")),
+        }
+    };
+    let [(at, error)] = errors.as_slice() else {
+        return Err(Mismatch::new(place, expected, shown()));
+    };
+    // What a command line parser says of a wrong value is for it to say.
+    let is_usage = name == "unknown backend";
+    let has_cause = error
+        .strip_prefix("error: ")
+        .and_then(|rest| rest.split_once(": "))
+        .is_some_and(|(what, cause)| !what.trim().is_empty() && !cause.trim().is_empty());
+    let is_clear = has_cause && others.iter().all(|(_, line)| has_level(line));
+    ensure_kept(is_usage || is_clear, &place, expected, shown())?;
+    let stayed = run.lived.saturating_sub(*at);
+    ensure_kept(
+        stayed <= EXIT_LIMIT,
+        &place,
+        "an end within 2 s of that line",
+        format!("an end {:.1} s after it", stayed.as_secs_f64()),
+    )?;
+    Ok(error.clone())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
+    fn run(code: Option<i32>, stderr: &[&str]) -> BareRun {
+        let line = |line: &&str| (Duration::from_millis(100), (*line).to_owned());
+        BareRun {
+            exit: code.map(|code| ExitStatus::from_raw(code << 8)),
+            became_ready: false,
+            lived: Duration::from_millis(200),
+            stdout: Vec::new(),
+            stderr: stderr.iter().map(line).collect(),
+            quiet_lines: 0,
+        }
+    }
+
+    #[test]
+    fn one_clear_line_is_right_and_nothing_else_is() {
+        let good = "error: model x.gguf: no such file";
+        assert_eq!(
+            error_line("missing model", &run(Some(1), &[good])).unwrap(),
+            good
+        );
+        assert!(error_line("x", &run(Some(1), &["[INFO] Loading", good])).is_ok());
+        assert!(error_line("x", &run(Some(0), &[good])).is_err(), "status 0");
+        assert!(error_line("x", &run(None, &[good])).is_err(), "stays");
+        assert!(error_line("x", &run(Some(1), &[])).is_err(), "silent");
+        assert!(
+            error_line("x", &run(Some(1), &[good, good])).is_err(),
+            "two"
+        );
+        assert!(
+            error_line("x", &run(Some(1), &["error: no"])).is_err(),
+            "no cause"
+        );
+        assert!(error_line("x", &run(Some(1), &[good, "  at load.rs:5"])).is_err());
+        let late = BareRun {
+            lived: Duration::from_secs(4),
+            ..run(Some(1), &[good])
+        };
+        assert!(error_line("x", &late).is_err(), "late");
+        let killed = BareRun {
+            exit: Some(ExitStatus::from_raw(11)),
+            ..run(None, &[good])
+        };
+        assert!(error_line("x", &killed).is_err(), "crash");
+    }
+}

@@ -1,0 +1,169 @@
+//! Every check of every kind of run, in the order in which they are tried. To add one: write a
+//! function and its row in the file of its area.
+
+use super::row::Check;
+use super::{
+    accepts, against, answers, bench, clients, device, drain, freeze, greedy, health, heartbeat,
+    hive, inference, leave, lifecycle, load, loading, logs, matrix, options, queue, ready,
+    refusals, shutdown, start, start_errors, streaming, streams, stress, token,
+};
+use crate::tasks::worker::record::check::CheckInfo;
+
+/// The tables of the areas, in the order in which their checks are tried.
+const AREAS: &[&[Check]] = &[
+    start::CHECKS,
+    health::CHECKS,
+    ready::CHECKS,
+    inference::CHECKS,
+    streaming::CHECKS,
+    device::CHECKS,
+    heartbeat::CHECKS,
+    answers::FIRST,
+    refusals::CHECKS,
+    accepts::CHECKS,
+    options::CHECKS,
+    answers::CHECKS,
+    streams::CHECKS,
+    load::CHECKS,
+    loading::CHECKS,
+    start_errors::CHECKS,
+    token::CHECKS,
+    logs::CHECKS,
+    heartbeat::TO_THE_END,
+    leave::CHECKS,
+    clients::CHECKS,
+    queue::CHECKS,
+    hive::CHECKS,
+    drain::CHECKS,
+    freeze::CHECKS,
+    bench::CHECKS,
+    against::CHECKS,
+    stress::CHECKS,
+    lifecycle::TO_THE_END,
+    stress::AFTERWARDS,
+    logs::TO_THE_END,
+    shutdown::CHECKS,
+    lifecycle::AFTERWARDS,
+    device::AFTERWARDS,
+    matrix::CHECKS,
+    greedy::CHECKS,
+];
+
+/// Every check.
+pub fn checks() -> impl Iterator<Item = &'static Check> {
+    AREAS.iter().copied().flatten()
+}
+
+/// What is known of each check without running it.
+pub fn rows() -> Vec<&'static CheckInfo> {
+    checks().map(|check| &check.info).collect()
+}
+
+/// The row of a check, whose name may have the `*` of its row filled in.
+pub fn find(id: &str) -> Option<&'static Check> {
+    checks().find(|check| check.info.covers(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::worker::config::WorkerTestConfig;
+    use crate::tasks::worker::record::event::Suite;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_are_unique_and_name_their_area() {
+        let ids: HashSet<_> = rows().iter().map(|row| row.id).collect();
+        assert_eq!(ids.len(), checks().count());
+        for id in ids {
+            let plain = |c: char| c.is_ascii_lowercase() || "_.*".contains(c);
+            assert!(id.chars().all(plain), "{id}");
+            assert_eq!(id.matches('.').count(), 1, "{id}");
+        }
+    }
+
+    #[test]
+    fn phases_come_in_their_order() {
+        assert!(rows().is_sorted_by_key(|row| row.phase));
+    }
+
+    #[test]
+    fn promises_complete_the_sentence() {
+        for check in rows() {
+            let first = check.promise.chars().next();
+            assert!(first.is_some_and(char::is_lowercase), "{}", check.id);
+            assert!(!check.promise.ends_with('.'), "{}", check.id);
+        }
+    }
+
+    #[test]
+    fn every_check_is_documented_and_can_be_tried_by_hand() {
+        for check in rows() {
+            let id = check.id;
+            let is_of_the_contract = !matches!(
+                check.suite,
+                Suite::Benchmark | Suite::Stress | Suite::Matrix
+            );
+            assert!(
+                check.contract.ends_with('.') || (!is_of_the_contract && check.contract.is_empty()),
+                "{id}: {}",
+                check.contract
+            );
+            assert!(
+                check.explanation.ends_with('.'),
+                "{id}: {}",
+                check.explanation
+            );
+            assert!(!check.explanation.contains('\n'), "{id}");
+            let by_hand = [
+                "curl ",
+                "llm-worker-rbee ",
+                "printf ",
+                "cargo ",
+                "kill ",
+                "grep ",
+            ];
+            assert!(
+                by_hand.iter().any(|word| check.by_hand.starts_with(word))
+                    || check.by_hand.starts_with("WORKER_API_TOKEN="),
+                "{id}: {}",
+                check.by_hand
+            );
+            assert!(!check.by_hand.contains('\n'), "{id}: one line");
+            if check.by_hand.starts_with("curl ") {
+                let port = WorkerTestConfig::default().port;
+                let address = format!("127.0.0.1:{port}/");
+                assert!(check.by_hand.contains(&address), "{id}: {}", check.by_hand);
+            }
+        }
+    }
+
+    /// Words, without what Markdown and tables put between them.
+    fn words(text: &str) -> Vec<&str> {
+        let lines = text.lines().filter(|line| !line.starts_with("```"));
+        let words = lines.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn the_contract_is_quoted_and_not_invented() {
+        let contract = words(include_str!("../../../../../CONTRACT.md"));
+        let is_quoted = |sentence: &str| {
+            let sentence = words(sentence);
+            let mut windows = contract.windows(sentence.len().max(1));
+            windows.any(|window| window == sentence)
+        };
+        let invented: Vec<String> = rows()
+            .into_iter()
+            .flat_map(|check| {
+                check
+                    .contract
+                    .split_inclusive(". ")
+                    .map(move |s| (check.id, s))
+            })
+            .filter(|(_, sentence)| !is_quoted(sentence))
+            .map(|(id, sentence)| format!("{id}: {sentence}"))
+            .collect();
+        assert!(invented.is_empty(), "{}", invented.join("\n"));
+    }
+}

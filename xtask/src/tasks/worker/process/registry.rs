@@ -1,0 +1,264 @@
+//! Who was started by this run and isn't known to be gone, and the audit when it is over.
+//!
+//! There is one registry in a process, as there is one process table: signals, guards and the reaper
+//! have to agree on it, whatever thread they are on.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::group::{GroupId, Role, wait_until};
+use super::platform;
+use super::platform::{Listeners, Process};
+use super::reaper::Reaper;
+
+/// What is put into the environment of everything that a run starts, so that a process which left
+/// its group and its session is found too.
+const MARK: &str = "WORKER_TEST_RUN";
+
+/// How long a process that left its group may take to stop.
+const STRAY_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a killed process may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a port may be held after the end of whoever listened on it.
+const PORT_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often we look through the process table.
+const TABLE_INTERVAL: Duration = Duration::from_millis(15);
+
+static REGISTRY: Mutex<ProcessRegistry> = Mutex::new(ProcessRegistry::new());
+
+/// Everything that has to be gone in the end.
+#[derive(Debug)]
+struct ProcessRegistry {
+    run_id: Option<String>,
+    reaper: Option<Reaper>,
+    groups: Vec<(GroupId, Role)>,
+    ports: Vec<(u16, &'static str)>,
+    left_behind: Vec<String>,
+}
+
+/// What was found when everything had been stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// What outlived whoever had started it, had to be ended by us, and wasn't told before.
+    pub left_behind: Vec<String>,
+    /// What is still there.
+    pub survivors: Vec<String>,
+}
+
+impl ProcessRegistry {
+    const fn new() -> Self {
+        Self {
+            run_id: None,
+            reaper: None,
+            groups: Vec::new(),
+            ports: Vec::new(),
+            left_behind: Vec::new(),
+        }
+    }
+}
+
+/// Begins a run: from now on whatever is started is also known to a reaper, which ends it if we
+/// can't.
+pub fn open(run_id: &str) -> Result<()> {
+    let reaper = if platform::NEEDS_REAPER {
+        Some(Reaper::start(run_id).context("cannot start the reaper")?)
+    } else {
+        None
+    };
+    *lock() = ProcessRegistry {
+        run_id: Some(run_id.to_owned()),
+        reaper,
+        ..ProcessRegistry::new()
+    };
+    Ok(())
+}
+
+/// The variable that marks what this run starts; none outside a run.
+pub fn mark() -> Option<(&'static str, String)> {
+    lock().run_id.clone().map(|run_id| (MARK, run_id))
+}
+
+/// Whether this process was started by this run, wherever it went since.
+pub fn is_marked(process: &Process) -> bool {
+    mark().is_some_and(|(name, value)| platform::marks(name).get(&process.pid) == Some(&value))
+}
+
+/// A group was started.
+pub fn hold(id: GroupId, role: Role, grace: Duration) -> io::Result<()> {
+    let mut registry = lock();
+    registry.groups.push((id, role));
+    match &mut registry.reaper {
+        Some(reaper) => reaper.hold(id, grace),
+        None => Ok(()),
+    }
+}
+
+/// A group is gone.
+pub fn release(id: GroupId) {
+    let mut registry = lock();
+    registry.groups.retain(|(held, _)| *held != id);
+    if let Some(reaper) = &mut registry.reaper {
+        reaper.release(id);
+    }
+}
+
+/// These members of a group outlived its leader.
+pub fn note(role: Role, left_behind: &[Process]) {
+    let told = left_behind
+        .iter()
+        .filter(|_| role != Role::Tool)
+        .map(|process| format!("{process}, which outlived {}", role.name()));
+    lock().left_behind.extend(told);
+}
+
+/// Nobody may listen on this port when the run is over.
+pub fn watch_port(port: u16, whose: &'static str) {
+    lock().ports.push((port, whose));
+}
+
+/// Somebody else has the port, which is their own affair.
+pub fn unwatch_port(port: u16) {
+    lock().ports.retain(|(watched, _)| *watched != port);
+}
+
+/// Kills everything at once, without asking.
+pub fn kill_everybody() {
+    let (groups, run_id) = {
+        let registry = lock();
+        (registry.groups.clone(), registry.run_id.clone())
+    };
+    for (group, _) in groups {
+        platform::kill_group(None, group.number);
+    }
+    for stray in run_id.iter().flat_map(|run_id| strays(run_id)) {
+        platform::kill_process(stray.pid);
+    }
+}
+
+/// What outlived whoever had started it, as far as that is known by now. Each is told once.
+///
+/// Looks also for processes that left their group, and ends them. To be asked when the groups of
+/// interest have ended; what belongs to others is left alone.
+pub fn left_behind() -> Vec<String> {
+    let (run_id, groups) = {
+        let registry = lock();
+        (registry.run_id.clone(), registry.groups.clone())
+    };
+    let mut told = Vec::new();
+    if let Some(run_id) = run_id {
+        let astray = || -> Vec<Process> {
+            let all = strays(&run_id).into_iter();
+            all.filter(|stray| !groups.iter().any(|(group, _)| group.number == stray.group))
+                .collect()
+        };
+        let found = astray();
+        let names = found.iter();
+        told.extend(names.map(|stray| format!("{stray}, which left the group that it was in")));
+        if !found.is_empty() {
+            end(STRAY_GRACE, astray);
+        }
+    }
+    told.extend(std::mem::take(&mut lock().left_behind));
+    told
+}
+
+/// Ends a run: looks for whatever is left, ends it, and lets the reaper go.
+///
+/// To be called when every guard has been dropped.
+pub fn close() -> Audit {
+    let left_behind = left_behind();
+    let mut survivors = Vec::new();
+    let ports = lock().ports.clone();
+    survivors.extend(
+        ports
+            .iter()
+            .filter_map(|(port, whose)| held_port(*port, whose)),
+    );
+    let registry = std::mem::replace(&mut *lock(), ProcessRegistry::new());
+    if let Some(run_id) = &registry.run_id {
+        let table = platform::processes();
+        // A question to the system that is still being answered is nobody's fault.
+        let groups = registry
+            .groups
+            .iter()
+            .filter(|(_, role)| *role != Role::Tool);
+        let members = groups.flat_map(|(group, _)| group.members(&table));
+        survivors.extend(members.map(ToString::to_string));
+        survivors.extend(strays(run_id).iter().map(ToString::to_string));
+    }
+    // Where something is left the reaper finds its pipe closed and tries once more.
+    if let Some(reaper) = registry.reaper.filter(|_| survivors.is_empty()) {
+        reaper.dismiss();
+    }
+    Audit {
+        left_behind,
+        survivors,
+    }
+}
+
+/// Tells of a port that is still listened on, unless another run has been given it since.
+pub fn held_port(port: u16, whose: &str) -> Option<String> {
+    let run_id = lock().run_id.clone();
+    let mut holders = String::new();
+    // Whoever looks for a free port holds one for a moment.
+    let freed = wait_until(PORT_LIMIT, TABLE_INTERVAL, || {
+        holders = match platform::listeners(port) {
+            Listeners::Nobody => return true,
+            Listeners::Unknown => String::from("somebody"),
+            Listeners::Known(found) => {
+                let marks = platform::marks(MARK);
+                let other_run = |holder: &Process| {
+                    marks
+                        .get(&holder.pid)
+                        .is_some_and(|mark| Some(mark) != run_id.as_ref())
+                };
+                if found.iter().all(other_run) {
+                    return true;
+                }
+                let names: Vec<_> = found.iter().map(ToString::to_string).collect();
+                names.join(", ")
+            }
+        };
+        false
+    });
+    (!freed).then(|| format!("port {port} of {whose}, held by {holders}"))
+}
+
+/// Ends everything that carries the run's mark.
+pub fn end_strays(run_id: &str) {
+    end(STRAY_GRACE, || strays(run_id));
+}
+
+/// Asks what is found to stop, kills it after `grace`, and looks until nothing is found any more.
+fn end(grace: Duration, find: impl Fn() -> Vec<Process>) {
+    for process in find() {
+        platform::ask_process_to_stop(process.pid);
+    }
+    wait_until(grace, TABLE_INTERVAL, || find().is_empty());
+    wait_until(KILL_LIMIT, TABLE_INTERVAL, || {
+        let left = find();
+        for process in &left {
+            platform::kill_process(process.pid);
+        }
+        left.is_empty()
+    });
+}
+
+/// Living processes that carry the run's mark.
+fn strays(run_id: &str) -> Vec<Process> {
+    let marks = platform::marks(MARK);
+    let marked = |process: &Process| marks.get(&process.pid).is_some_and(|mark| mark == run_id);
+    platform::processes().into_iter().filter(marked).collect()
+}
+
+fn lock() -> MutexGuard<'static, ProcessRegistry> {
+    REGISTRY
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,292 @@
+//! What we touch: the only place with sockets and processes.
+
+pub mod auxiliary;
+pub mod corrupt_models;
+pub mod device;
+pub mod dialect;
+pub mod equipment;
+pub mod golden;
+pub mod hive;
+pub mod launch_failures;
+pub mod loading;
+pub mod observations;
+pub mod open_stream;
+pub mod other_start;
+pub mod pace;
+pub mod recorder;
+pub mod stream;
+pub mod token;
+pub mod worker;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use self::auxiliary::AuxiliaryWorker;
+use self::dialect::{Completion, Health, InferenceRequest, Readiness};
+use self::golden::Golden;
+use self::hive::MockHiveServer;
+use self::observations::Observations;
+use self::pace::Pace;
+use self::recorder::{Line, Recorder};
+use self::stream::StreamedAnswer;
+use self::worker::{Launch, StartUp, WorkerProcess};
+use crate::tasks::worker::config::WorkerTestConfig;
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::net;
+use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
+use crate::tasks::worker::process::jitter::JitterWatch;
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::event::Mismatch;
+
+/// How long a question about health or readiness may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long an inference may take until its last token.
+const INFERENCE_LIMIT: Duration = Duration::from_secs(120);
+
+/// The least time for an answer once the worker's pace is known.
+const KNOWN_PACE_LIMIT: Duration = Duration::from_secs(15);
+
+/// How much longer than the slowest answer so far a worker may be silent before nobody asks on.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a run needs to start processes.
+#[derive(Debug, Clone, Copy)]
+pub struct RunContext<'run> {
+    /// What was asked for.
+    pub config: &'run WorkerTestConfig,
+    /// Runs the mock hive.
+    pub python: &'run Python,
+    /// The folder that holds the run's files.
+    pub folder: &'run Path,
+    /// Where facts go.
+    pub journal: &'run Journal,
+    /// Tells every wait to give up.
+    pub stop: &'run StopFlag,
+}
+
+/// The worker under test with all that a check may ask of it.
+#[derive(Debug)]
+pub struct Subject<'run> {
+    /// What it runs in.
+    pub context: RunContext<'run>,
+    /// Collects the worker's heartbeats, and nobody else's.
+    pub hive: &'run MockHiveServer,
+    /// The worker's process.
+    pub worker: WorkerProcess,
+    /// What was seen until it was ready.
+    pub start_up: StartUp,
+    /// The broken promise that kept it from being ready.
+    pub not_ready: Option<Mismatch>,
+    /// The check that is running.
+    pub check_id: Cell<&'static str>,
+    /// What is known about the worker's pace, once somebody has asked.
+    pub known_pace: OnceCell<Pace>,
+    /// What is observed once and judged by several checks.
+    pub seen: Observations,
+    /// How late we were ourselves, and when.
+    pub jitter: JitterWatch,
+    /// What changed the worker's answers, if something did.
+    pub degraded_by: RefCell<Option<String>>,
+    /// Whether the last request got no answer although the process lives.
+    pub unanswered: Cell<bool>,
+    /// The longest that an answer has taken so far.
+    pub slowest: Cell<Option<Duration>>,
+}
+
+impl Subject<'_> {
+    /// Asks whether the process lives.
+    pub fn health(&self) -> Result<Health> {
+        let response = self.ask(&dialect::health_request(), QUESTION_LIMIT)?;
+        Ok(dialect::read_health(&response)?)
+    }
+
+    /// Asks whether an inference would be accepted.
+    pub fn ready(&self) -> Result<Readiness> {
+        let response = self.ask(&dialect::ready_request(), QUESTION_LIMIT)?;
+        Ok(dialect::read_ready(&response)?)
+    }
+
+    /// Asks for an answer as a whole.
+    pub fn infer(&self, request: &InferenceRequest) -> Result<Completion> {
+        self.infer_within(request, self.inference_limit())
+    }
+
+    /// The same, with a limit of its own.
+    pub fn infer_within(&self, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
+        Ok(self.infer_timed(request, limit)?.0)
+    }
+
+    /// The same, with the time from the first byte of the request to the last of the answer: what
+    /// we do with an answer, such as writing it down, is not the worker's time.
+    pub fn infer_timed(
+        &self,
+        request: &InferenceRequest,
+        limit: Duration,
+    ) -> Result<(Completion, Duration)> {
+        let response = self.ask(&request.to_request(false), limit)?;
+        let took = response.received - response.sent;
+        self.learn_pace(took);
+        Ok((dialect::read_completion(&response)?, took))
+    }
+
+    /// Asks for a streamed answer; its tokens become events as they arrive.
+    pub fn infer_streamed(&self, request: &InferenceRequest) -> Result<StreamedAnswer> {
+        self.infer_streamed_within(request, self.inference_limit())
+    }
+
+    /// The same, with a limit of its own.
+    pub fn infer_streamed_within(
+        &self,
+        request: &InferenceRequest,
+        limit: Duration,
+    ) -> Result<StreamedAnswer> {
+        let request = request.to_request(true);
+        let client = self.worker.client();
+        let recorder = Recorder::of(&self.journal_line(), client, &request, limit);
+        match stream::receive(client, &request, limit, |text| recorder.token(text)) {
+            Ok(answer) => {
+                recorder.streamed(&request, &answer);
+                self.learn_pace(answer.ended - answer.sent);
+                Ok(answer)
+            }
+            Err(error) => {
+                recorder.unanswered(&error);
+                Err(self.blame(error))
+            }
+        }
+    }
+
+    /// Sends any request and records the answer. No answer is the worker's fault.
+    pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
+        let response = self.client().send(request, limit);
+        response.map_err(|error| self.blame(error))
+    }
+
+    /// Sends any bytes and records the answer. No answer is the worker's fault.
+    pub fn ask_raw(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
+        let response = self.exchange(name, bytes, limit);
+        response.map_err(|error| self.blame(error))
+    }
+
+    /// Sends any bytes to whoever may hang up on them: then there is no answer.
+    pub fn ask_rudely(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        limit: Duration,
+    ) -> Result<Option<Response>> {
+        match self.exchange(name, bytes, limit) {
+            Ok(response) => Ok(Some(response)),
+            Err(error) if error.is::<NoAnswer>() => {
+                self.worker.ensure_alive()?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the worker answers when nothing disturbs it.
+    pub fn golden(&self) -> Result<&Golden> {
+        self.seen.golden.get(|| Golden::ask(self))
+    }
+
+    /// Why no more questions make sense, once one was not answered and neither are the next.
+    pub fn silence(&self) -> Option<String> {
+        if !self.unanswered.get() {
+            return None;
+        }
+        let request = InferenceRequest::greedy("Hello", 1).to_request(false);
+        let limit = self.slowest.get().unwrap_or_default() + SILENCE_LIMIT;
+        for (request, limit) in [
+            (&dialect::health_request(), QUESTION_LIMIT),
+            (&request, limit),
+        ] {
+            if self.worker.client().send(request, limit).is_err() {
+                let name = request.name();
+                return Some(format!("the worker no longer answers {name}"));
+            }
+        }
+        self.unanswered.set(false);
+        None
+    }
+
+    fn exchange(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
+        let port = self.worker.launch().port;
+        let recorder = Recorder::of_bytes(&self.journal_line(), name, bytes, limit);
+        recorder.note(net::raw::exchange(
+            port,
+            name,
+            bytes,
+            limit,
+            self.context.stop,
+        ))
+    }
+
+    /// Talks to the worker, in the name of the running check.
+    pub fn client(&self) -> Client {
+        self.worker.client().witnessed(self.journal_line())
+    }
+
+    /// Where facts about a request of the running check go.
+    fn journal_line(&self) -> Line {
+        Line {
+            journal: self.context.journal.clone(),
+            check_id: self.check_id.get(),
+            auxiliary: None,
+        }
+    }
+
+    /// How fast workers like this one are: measured once, on a auxiliary that has nothing else to do.
+    pub fn pace(&self, auxiliary: &AuxiliaryWorker) -> Result<&Pace> {
+        if let Some(pace) = self.known_pace.get() {
+            return Ok(pace);
+        }
+        let pace = Pace::measure(auxiliary)?;
+        Ok(self.known_pace.get_or_init(|| pace))
+    }
+
+    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<NoAnswer>() {
+            self.unanswered.set(true);
+        }
+        self.worker.blame(error)
+    }
+
+    /// The longest wait for an answer, by the slowest so far.
+    fn inference_limit(&self) -> Duration {
+        let slowest = self.slowest.get();
+        slowest.map_or(INFERENCE_LIMIT, |slowest| {
+            (slowest * 20 + KNOWN_PACE_LIMIT).min(INFERENCE_LIMIT)
+        })
+    }
+
+    fn learn_pace(&self, took: Duration) {
+        self.slowest.set(self.slowest.get().max(Some(took)));
+    }
+
+    /// Starts a second worker with a hive of its own; `change` says what is different.
+    pub fn auxiliary(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Launch),
+    ) -> Result<AuxiliaryWorker> {
+        self.auxiliary_after(name, |launch, _| {
+            change(launch);
+            Ok(())
+        })
+    }
+
+    /// The same, where the hive has to be prepared before the worker starts.
+    pub fn auxiliary_after(
+        &self,
+        name: &str,
+        prepare: impl FnOnce(&mut Launch, &MockHiveServer) -> Result<()>,
+    ) -> Result<AuxiliaryWorker> {
+        AuxiliaryWorker::start(self, name, prepare)
+    }
+}

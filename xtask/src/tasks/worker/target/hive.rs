@@ -1,0 +1,261 @@
+//! The mock hive: a guard over the Python sink, and what the sink has received.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit, longest_end};
+use crate::tasks::worker::process::python::Python;
+use crate::tasks::worker::process::registry;
+use crate::tasks::worker::process::secrets::redactor;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::event::{EventKind, Heartbeat};
+
+const SINK_SOURCE: &str = include_str!("mock_hive.py");
+
+/// How long the sink may take to listen, which is mostly Python's own start.
+const LISTEN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a command may take to become effective.
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the sink may take to stop: it has nothing to finish.
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long its end may take at most.
+pub const END_LIMIT: Duration = longest_end(GRACE_PERIOD);
+
+/// A running sink. Dropping it stops it.
+#[derive(Debug)]
+pub struct MockHiveServer {
+    group: ProcessGroup,
+    port: u16,
+    commands: Mutex<ChildStdin>,
+    received: Arc<Mutex<Received>>,
+    stop: StopFlag,
+}
+
+/// What the sink has said so far.
+#[derive(Debug, Default)]
+struct Received {
+    heartbeats: Vec<Heartbeat>,
+    /// How many came before those, and are kept no longer.
+    forgotten: usize,
+    listening: Option<Listening>,
+    commands_done: usize,
+    errors: Vec<String>,
+}
+
+/// Joins the sink's clock to the run's.
+#[derive(Debug, Clone, Copy)]
+struct Listening {
+    port: u16,
+    sink_s: f64,
+    run_ms: f64,
+}
+
+impl MockHiveServer {
+    /// Starts the sink and waits until it listens. Its files go into `folder`.
+    pub fn start(
+        python: &Python,
+        port: u16,
+        folder: &Path,
+        journal: &Journal,
+        stop: &StopFlag,
+    ) -> Result<Self> {
+        journal.emit(EventKind::HiveStarting {
+            port,
+            limit_ms: Some(LISTEN_LIMIT.as_millis() as u64),
+        });
+        let source = folder.join("mock_hive.py");
+        std::fs::write(&source, SINK_SOURCE)
+            .with_context(|| format!("cannot write {}", source.display()))?;
+        let errors = folder.join("hive-errors.log");
+        let mut command = python.command();
+        command
+            .args(["-I", "-u"])
+            .arg(&source)
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&errors)?);
+        let group = ProcessGroup::spawn(command, Role::Hive, GRACE_PERIOD)
+            .with_context(|| format!("cannot start the mock hive with {python}"))?;
+        let (stdin, stdout) = group.take_pipes();
+        let mut hive = Self {
+            group,
+            port,
+            commands: Mutex::new(stdin.context("the mock hive has no standard input")?),
+            received: Arc::default(),
+            stop: stop.clone(),
+        };
+        hive.listen_to(
+            stdout.context("the mock hive has no standard output")?,
+            folder,
+            journal,
+        )?;
+        hive.port = stop.wait_for("the mock hive to listen", LISTEN_LIMIT, || {
+            let received = lock(&hive.received);
+            if let Some(message) = received.errors.first() {
+                bail!("the mock hive {message}\n  try: --hive-port 0 to pick a free one");
+            }
+            let listening = received.listening.map(|listening| listening.port);
+            drop(received);
+            if listening.is_none() {
+                hive.ensure_alive()?;
+            }
+            Ok(listening)
+        })?;
+        registry::watch_port(hive.port, "the mock hive");
+        journal.emit(EventKind::HiveStarted {
+            pid: hive.group.pid(),
+            port: hive.port,
+        });
+        Ok(hive)
+    }
+
+    /// Where workers send their heartbeats: the worker's `--hive-url`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Every request so far that is kept, in order of arrival.
+    pub fn heartbeats(&self) -> Vec<Heartbeat> {
+        lock(&self.received).heartbeats.clone()
+    }
+
+    /// The requests after the first `seen`, in order of arrival. Those before are kept no longer: for
+    /// runs of hours.
+    pub fn heartbeats_after(&self, seen: usize) -> Vec<Heartbeat> {
+        let mut received = lock(&self.received);
+        let old = seen.saturating_sub(received.forgotten);
+        let old = old.min(received.heartbeats.len());
+        received.heartbeats.drain(..old);
+        received.forgotten += old;
+        received.heartbeats.clone()
+    }
+
+    /// Answers every request with this status from now on.
+    pub fn answer_with(&self, status: u16) -> Result<()> {
+        self.obey(&json!({"do": "answer", "status": status}))
+    }
+
+    /// Sends every request to this path of its own from now on.
+    pub fn redirect_to(&self, path: &str) -> Result<()> {
+        let headers = json!({"Location": format!("{}{path}", self.url())});
+        self.obey(&json!({"do": "answer", "status": 307, "headers": headers}))
+    }
+
+    /// Takes requests and never answers them from now on.
+    pub fn hang(&self) -> Result<()> {
+        self.obey(&json!({"do": "hang"}))
+    }
+
+    /// Takes requests and hangs up without an answer from now on.
+    pub fn hang_up(&self) -> Result<()> {
+        self.obey(&json!({"do": "close"}))
+    }
+
+    /// Stops listening: connections are refused from now on.
+    pub fn go_away(&self) -> Result<()> {
+        self.obey(&json!({"do": "deaf"}))
+    }
+
+    /// Answers 200 at once from now on, and listens if it didn't.
+    pub fn behave(&self) -> Result<()> {
+        self.obey(&json!({"do": "normal"}))
+    }
+
+    /// Fails if the sink has ended: then nothing can be said about heartbeats.
+    pub fn ensure_alive(&self) -> Result<()> {
+        if let Some(status) = self.group.try_wait()? {
+            bail!("the mock hive ended by itself: {}", describe_exit(status));
+        }
+        Ok(())
+    }
+
+    /// Gives the sink a command (see `mock_hive.py`) and waits until it is in force.
+    fn obey(&self, command: &Value) -> Result<()> {
+        let before = lock(&self.received).commands_done;
+        writeln!(lock(&self.commands), "{command}")
+            .with_context(|| format!("the mock hive does not take the command {command}"))?;
+        self.stop
+            .wait_for("the mock hive to obey", COMMAND_LIMIT, || {
+                self.ensure_alive()?;
+                let received = lock(&self.received);
+                if let Some(message) = received.errors.last() {
+                    bail!("the mock hive {message}");
+                }
+                Ok((received.commands_done > before).then_some(()))
+            })
+    }
+
+    fn listen_to(&self, stdout: ChildStdout, folder: &Path, journal: &Journal) -> Result<()> {
+        let mut log = std::fs::File::create(folder.join("hive.log"))?;
+        let (received, journal) = (Arc::clone(&self.received), journal.clone());
+        let redactor = redactor();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let now = Instant::now();
+                let _ = writeln!(log, "{}", redactor.clean(&line));
+                let heard = lock(&received).take(&line, journal.elapsed_ms(now));
+                if let Some(heartbeat) = heard {
+                    journal.emit(EventKind::HeartbeatReceived(heartbeat));
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Received {
+    /// Takes in one line of the sink; gives the request that it tells of.
+    fn take(&mut self, line: &str, now_ms: f64) -> Option<Heartbeat> {
+        let said: Value = serde_json::from_str(line).unwrap_or_default();
+        let text = |name: &str| said[name].as_str().map(str::to_owned);
+        let at_s = said["at"].as_f64().unwrap_or_default();
+        match said["event"].as_str() {
+            Some("listening") => {
+                self.listening = Some(Listening {
+                    port: said["port"].as_u64().unwrap_or_default() as u16,
+                    sink_s: at_s,
+                    run_ms: now_ms,
+                });
+            }
+            Some("request") => {
+                let listening = self.listening?;
+                let body = text("body").unwrap_or_default();
+                let heartbeat = Heartbeat {
+                    number: (self.forgotten + self.heartbeats.len()) as u32 + 1,
+                    arrived_ms: listening.run_ms + (at_s - listening.sink_s) * 1e3,
+                    clock: text("clock").unwrap_or_default(),
+                    method: text("method").unwrap_or_default(),
+                    path: text("path").unwrap_or_default(),
+                    content_type: text("content_type"),
+                    body: serde_json::from_str(&body).unwrap_or(Value::String(body)),
+                    answered: said["answered"].as_u64().map(|status| status as u16),
+                };
+                self.heartbeats.push(heartbeat.clone());
+                return Some(heartbeat);
+            }
+            Some("done") => self.commands_done += 1,
+            Some("deaf") => {}
+            _ => self
+                .errors
+                .push(text("message").unwrap_or_else(|| format!("says `{line}`"))),
+        }
+        None
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

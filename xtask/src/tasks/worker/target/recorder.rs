@@ -1,0 +1,191 @@
+//! Tells the journal what was asked and what came: bounded, so that a flood stays a fact and
+//! doesn't become one event a byte.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::dialect;
+use super::stream::StreamedAnswer;
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::net::client::{Client, Request, Response};
+use crate::tasks::worker::record::event::{Answer, EventKind};
+use crate::tasks::worker::record::facts::{AnswerMeta, Question, cut};
+
+/// How much of a body is recorded.
+const BODY_BYTES: usize = 64 << 10;
+
+/// How much is recorded of bytes that are no request: their begin shows what is wrong with them.
+const RAW_BYTES: usize = 2 << 10;
+
+/// Where facts about requests go.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The run's journal.
+    pub journal: Journal,
+    /// The check that asks.
+    pub check_id: &'static str,
+    /// The name of the worker that is asked, where it isn't the one under test.
+    pub auxiliary: Option<String>,
+}
+
+/// How many tokens of one stream become events, and how much of their text.
+const TOKENS: u64 = 5_000;
+const TOKEN_BYTES: usize = 256 << 10;
+
+/// One request on its way into the journal.
+#[derive(Debug)]
+pub struct Recorder {
+    journal: Journal,
+    number: u64,
+    id: &'static str,
+    /// Tokens and bytes of text so far.
+    streamed: RefCell<(u64, usize)>,
+}
+
+impl Recorder {
+    /// Records that `request` is about to be sent, for the check that the line belongs to.
+    pub fn of(line: &Line, client: &Client, request: &Request, limit: Duration) -> Self {
+        let body = request.body.as_ref().map(|(_, body)| body.as_slice());
+        Self::begin(
+            line,
+            Question {
+                number: line.journal.next_number(),
+                id: line.check_id.to_owned(),
+                companion: line.auxiliary.clone(),
+                request: request.name(),
+                url: client.url(request),
+                headers: client.headers(request),
+                body: body.map(|body| cut(&String::from_utf8_lossy(body), BODY_BYTES)),
+                body_bytes: body.map_or(0, |body| body.len() as u64),
+                limit_ms: limit.as_millis() as u64,
+            },
+        )
+    }
+
+    /// The same for bytes that no well-behaved client would send.
+    pub fn of_bytes(line: &Line, name: &str, bytes: &[u8], limit: Duration) -> Self {
+        Self::begin(
+            line,
+            Question {
+                number: line.journal.next_number(),
+                id: line.check_id.to_owned(),
+                companion: line.auxiliary.clone(),
+                request: name.to_owned(),
+                url: String::new(),
+                headers: Vec::new(),
+                body: Some(cut(&String::from_utf8_lossy(bytes), RAW_BYTES)),
+                body_bytes: bytes.len() as u64,
+                limit_ms: limit.as_millis() as u64,
+            },
+        )
+    }
+
+    fn begin(line: &Line, question: Question) -> Self {
+        let number = question.number;
+        line.journal.emit(EventKind::Asked(question));
+        Self {
+            journal: line.journal.clone(),
+            number,
+            id: line.check_id,
+            streamed: RefCell::default(),
+        }
+    }
+
+    /// Records that the client didn't wait for the end of the answer.
+    pub fn left(&self, tokens: usize) {
+        self.journal.emit(EventKind::Unanswered {
+            number: self.number,
+            cause: format!("the client left after {tokens} tokens"),
+            left: true,
+        });
+    }
+
+    /// Records what came of it.
+    pub fn note(&self, response: anyhow::Result<Response>) -> anyhow::Result<Response> {
+        match &response {
+            Ok(answer) => self.answered(answer),
+            Err(error) => self.unanswered(error),
+        }
+        response
+    }
+
+    fn answered(&self, response: &Response) {
+        let body = if response.body.len() > BODY_BYTES {
+            Value::Null
+        } else {
+            serde_json::from_slice(&response.body).unwrap_or_default()
+        };
+        let phases = dialect::read_phases(&body);
+        let body = if body.is_null() {
+            Value::String(cut(&String::from_utf8_lossy(&response.body), BODY_BYTES))
+        } else {
+            body
+        };
+        self.journal.emit(EventKind::Answered(Answer {
+            id: self.id.to_owned(),
+            request: response.request.clone(),
+            status: response.status,
+            duration_ms: between_ms(response.sent, response.received),
+            body,
+            meta: Some(AnswerMeta {
+                number: self.number,
+                sent_ms: self.journal.elapsed_ms(response.sent),
+                headers: response.headers.clone(),
+                phases,
+                tokens_ms: Vec::new(),
+            }),
+        }));
+    }
+
+    /// Records a token of a streamed answer.
+    pub fn token(&self, text: &str) {
+        let mut streamed = self.streamed.borrow_mut();
+        let (count, bytes) = *streamed;
+        *streamed = (count + 1, bytes.saturating_add(text.len()));
+        if count > TOKENS || bytes > TOKEN_BYTES {
+            return;
+        }
+        if count == TOKENS || bytes + text.len() > TOKEN_BYTES {
+            *streamed = (u64::MAX - 1, bytes);
+            let message = format!("{}: the rest of the stream isn't recorded", self.id);
+            return self.journal.emit(EventKind::Noted { message });
+        }
+        let (id, text) = (self.id.to_owned(), text.to_owned());
+        self.journal.emit(EventKind::TokenReceived { id, text });
+    }
+
+    /// Records the end of a streamed answer.
+    pub fn streamed(&self, request: &Request, answer: &StreamedAnswer) {
+        let since_sent = |at: Instant| between_ms(answer.sent, at);
+        let arrivals = answer.tokens.iter().take(TOKENS as usize);
+        self.journal.emit(EventKind::Answered(Answer {
+            id: self.id.to_owned(),
+            request: request.name(),
+            status: 200,
+            duration_ms: since_sent(answer.ended),
+            body: Value::String(cut(&answer.text(), BODY_BYTES)),
+            meta: Some(AnswerMeta {
+                number: self.number,
+                sent_ms: self.journal.elapsed_ms(answer.sent),
+                headers: Vec::new(),
+                phases: Some(answer.completion.phases()),
+                tokens_ms: arrivals.map(|(at, _)| since_sent(*at)).collect(),
+            }),
+        }));
+    }
+
+    /// Records that there was no answer, or not a whole one.
+    pub fn unanswered(&self, error: &anyhow::Error) {
+        self.journal.emit(EventKind::Unanswered {
+            number: self.number,
+            cause: cut(&format!("{error:#}"), BODY_BYTES),
+            left: false,
+        });
+    }
+}
+
+fn between_ms(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64() * 1e3
+}
