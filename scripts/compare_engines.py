@@ -72,11 +72,10 @@ print(json.dumps({
 """
 
 
-def last_line(command, environment=None):
+def last_line(command):
     """The last line that a command prints, or the script's end with what it complained of."""
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False,
-        env={**os.environ, **(environment or {})})
+        [str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"error: {command[0]} ended with {done.returncode}\n{done.stderr[-2000:]}")
     return done.stdout.strip().splitlines()[-1]
@@ -86,8 +85,9 @@ def ours(options, model, only=None):
     command = [options.ours, model, "--json", "--repeat", 1, "--threads", options.threads]
     if only:
         command += ["--only", only]
-    environment = {"LLM_WORKER_KERNELS": options.kernels} if options.kernels else None
-    figures = json.loads(last_line(command, environment))
+    if options.kernels:
+        command += ["--kernels", options.kernels]
+    figures = json.loads(last_line(command))
     return {name.removesuffix("_tokens_per_s"): value for name, value in figures.items()}
 
 
@@ -190,7 +190,7 @@ def main():
     parser.add_argument("--ours", default=ROOT / "target/release/engine-speed")
     parser.add_argument("--llama-bench", default=shutil.which("llama-bench"))
     parser.add_argument("--ik", help="the Python that has ik-llama-cpp-python")
-    parser.add_argument("--kernels", help="one instruction set for ours, as the worker names it")
+    parser.add_argument("--kernels", help="one instruction set for ours, as engine-speed names it")
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json", type=pathlib.Path, help="write all rounds here")
     options = parser.parse_args()

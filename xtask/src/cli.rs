@@ -13,14 +13,13 @@ use self::benchmark::BenchmarkArgs;
 use self::stress::StressArgs;
 use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::check::table;
-use crate::tasks::worker::config::{
-    Backend, Format, Mode, ReportTarget, Teacher, WorkerTestConfig,
-};
+use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
 use crate::tasks::worker::mutants::config::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::output::Verbosity;
 
 /// Tasks of this workspace.
@@ -345,7 +344,7 @@ was, if the server still has the same file.
 
 Exit codes:
   0  the model is there, and it is the right one
-  2  the command line is wrong
+  2  the command line is wrong, or the model's terms were not accepted
   3  it could not be downloaded
   130, 143  interrupted or terminated";
 
@@ -358,9 +357,12 @@ pub struct DownloadModelArgs {
     /// Show the catalog: name, size, licence, present or not
     #[arg(long, conflicts_with_all = ["name", "force"])]
     list: bool,
-    /// Download anew what is there, too
+    /// Download again what is already there
     #[arg(long)]
     force: bool,
+    /// Accept the terms of the model's licence, where it asks for that
+    #[arg(long)]
+    accept_license: bool,
     /// The folder of the models [default: .test-models of this workspace]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -376,6 +378,7 @@ impl DownloadModelArgs {
             name: self.name,
             list: self.list,
             force: self.force,
+            accept_license: self.accept_license,
             dir: self.dir,
             python: self.python,
         }

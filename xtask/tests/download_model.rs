@@ -158,7 +158,7 @@ fn the_list_has_every_model_and_says_which_are_here() {
     assert!(tiny.contains("CC0-1.0") && tiny.ends_with("yes"), "{tiny}");
     let output = sandbox.download(&["--list"]).output().unwrap();
     let (text, _) = shown(&output);
-    assert_eq!(text.lines().count(), 4);
+    assert_eq!(text.lines().count(), 5);
     assert!(
         text.lines().skip(1).all(|line| line.ends_with("no")),
         "{text}"
@@ -172,6 +172,21 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     assert_shows(&output, 2, &["no model `smolm2`", "smollm2-135m", "--list"]);
     let output = sandbox.download(&["tiny", "--list"]).output().unwrap();
     assert_shows(&output, 2, &["--list"]);
+}
+
+#[test]
+fn terms_have_to_be_accepted_before_anything_is_fetched() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.download(&["gemma3-270m", "--python", "/nowhere/python"]);
+    let terms = [
+        "Gemma licence",
+        "ai.google.dev/gemma/terms",
+        "--accept-license",
+    ];
+    assert_shows(&command.output().unwrap(), 2, &terms);
+    assert!(!sandbox.0.join("gemma3-270m").exists());
+    let output = command.arg("--accept-license").output().unwrap();
+    assert_shows(&output, 3, &["/nowhere/python"]);
 }
 
 #[test]

@@ -163,10 +163,10 @@ fn attend(cpu: &Cpu, depth: usize) {
         let queries = numbers(rows * heads * width);
         let mut output = vec![0.0; queries.len()];
         1e6 * measure(|| {
-            let (workspace, chunks) = (&mut workspace, &[chunk.clone()]);
+            let chunks = std::slice::from_ref(&chunk);
             attention(
                 cpu,
-                workspace,
+                &mut workspace,
                 &cache,
                 0,
                 &shape,

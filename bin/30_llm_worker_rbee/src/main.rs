@@ -61,6 +61,7 @@ fn load_engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
         threads: config.threads,
         ctx_size: config.ctx_size,
         max_queue: config.max_queue,
+        kernels: None,
     })?;
     log::info(&engine.info().to_string());
     Ok(Arc::new(engine))

@@ -72,6 +72,7 @@ fn present() -> Vec<(Reference, LoadedEngine)> {
             threads: None,
             ctx_size: None,
             max_queue: 1,
+            kernels: None,
         });
         let engine = engine.unwrap_or_else(|error| panic!("{}: {error:#}", reference.model));
         found.push((reference, engine));

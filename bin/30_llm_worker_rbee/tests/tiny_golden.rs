@@ -102,6 +102,7 @@ fn engine(ctx_size: Option<u32>) -> LoadedEngine {
         device: 0,
         ctx_size,
         max_queue: 16,
+        kernels: None,
         threads: Some(1),
     })
     .expect("the embedded model loads")

@@ -32,6 +32,9 @@ struct Options {
     /// Threads that compute; one for each core without it.
     #[arg(long)]
     threads: Option<usize>,
+    /// Kernels by their name, such as AVX2; the best that this processor can use without it.
+    #[arg(long)]
+    kernels: Option<String>,
     /// What to measure; everything without it.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Measure>,
@@ -75,6 +78,7 @@ fn main() -> Result<()> {
         threads: options.threads,
         ctx_size: None,
         max_queue: 64,
+        kernels: options.kernels.clone(),
     })?;
     let load_ms = started.elapsed().as_secs_f64() * 1000.0;
     figures.insert("load_ms".to_owned(), json!(load_ms));

@@ -32,14 +32,15 @@ use std::time::Instant;
 use anyhow::Result;
 
 use self::artifacts::RunFolder;
-use self::config::{Backend, Mode, WorkerTestConfig};
+use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, UnknownModel};
 use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
-use self::process::{port, reaper, registry, secrets};
+use self::process::{gpu, port, reaper, registry, secrets};
+use self::record::backend::Backend;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
 };
@@ -110,7 +111,7 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     journal.emit(EventKind::RunFinished {
         duration_ms: began.elapsed().as_millis() as u64,
     });
-    let verdict = match keeper.close(&journal, &stop) {
+    let verdict = match keeper.close(&journal, || stop.check().is_err()) {
         Some(report) => report.verdict(),
         // Nobody takes the output, and somebody wants us to end.
         None => match stop.check() {
@@ -140,6 +141,7 @@ pub fn test_all_backends(
     let matrix_run = mode::matrix::MatrixRun {
         arguments: mode::matrix::run_arguments(arguments),
         builds: config.worker_bin.is_none(),
+        device: config.device,
         required,
         folder: folder.path(),
         stop: &stop,
@@ -175,7 +177,7 @@ pub fn calibrate() -> Result<ExitCode> {
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        reporter::bench::calibration_table(&calibration).join("\n")
+        reporter::calibration(&calibration).join("\n")
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -235,6 +237,13 @@ fn run(
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
+    let builds = config.worker_bin.is_none();
+    if let Some(lacks) = gpu::missing(config.backend, config.device, builds) {
+        anyhow::bail!(
+            "this machine can't test --backend {}\n{lacks}",
+            config.backend.as_str()
+        );
+    }
     let plan = plan::plan(&check::table::rows(), &config.selection)?;
     journal.emit(match &config.mode {
         Mode::Suite => mode::suite::planned(&plan),
@@ -260,7 +269,7 @@ fn run(
     let binary = match &config.worker_bin {
         // A bare name is a file here, not something in the search path.
         Some(binary) => std::path::absolute(binary)?,
-        None => build::build_worker(root, config.backend, journal, stop)?,
+        None => build::build_worker(root, None, config.backend, journal, stop)?,
     };
     let worker_port = match config.port {
         0 => port::pick_free()?,

@@ -314,3 +314,24 @@ fn a_kill_of_the_reaper_and_then_of_the_run() {
     // Its child has nobody left who would end it: what the reaper is for.
     assert_eq!(run.family().len(), 1);
 }
+
+#[test]
+fn the_self_test_shows_it_to_users() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = command
+        .args(["worker:test", "--self-test", "--python", python()])
+        .output();
+    let output = output.unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    for role in [
+        "the run",
+        "the mock hive",
+        "the worker's child",
+        "the reaper",
+    ] {
+        assert!(shown.contains(role), "no {role}: {shown}");
+    }
+    let passed = "PASSED: 5 processes gone and 2 ports free";
+    assert!(shown.contains(passed), "{shown}");
+}

@@ -52,8 +52,8 @@ pub struct Kernels {
     rms_norm: unsafe fn(*const f32, *const f32, f32, *mut f32, usize),
     gate_silu: unsafe fn(*mut f32, *const f32, usize),
     gate_gelu: unsafe fn(*mut f32, *const f32, usize),
-    /// With one query, and with `QUERIES`.
-    spans: [unsafe fn(&Span<'_>, *mut f32); 2],
+    /// With one query, with two, and so on.
+    spans: [unsafe fn(&Span<'_>, *mut f32); QUERIES],
     merge_spans: unsafe fn(*mut f32, *const f32, usize),
     to_halves: unsafe fn(*const f32, *mut u16, usize),
 }
@@ -109,12 +109,11 @@ impl Kernels {
     }
 
     /// Writes a partial result for each of the first `count` queries of a span, one after the
-    /// other, each as long as [`partial_length`] says. There must be room for [`QUERIES`].
+    /// other, each as long as [`partial_length`] says.
     pub fn attend(&self, span: &Span<'_>, count: usize, partials: &mut [f32]) {
         span.check();
-        assert!((1..=QUERIES).contains(&count));
-        assert!(partials.len() >= QUERIES * partial_length(span.value_stride));
-        let kernel = self.spans[usize::from(count > 1)];
+        assert!(partials.len() >= count * partial_length(span.value_stride));
+        let kernel = self.spans[count - 1];
         // SAFETY: lengths were checked, and see `Kernels`.
         unsafe { kernel(span, partials.as_mut_ptr()) }
     }
@@ -247,7 +246,7 @@ macro_rules! compile {
                 rms_norm,
                 gate_silu: gate::<false>,
                 gate_gelu: gate::<true>,
-                spans: [span::<1>, span::<QUERIES>],
+                spans: [span::<1>, span::<2>, span::<3>, span::<4>],
                 merge_spans,
                 to_halves,
             };

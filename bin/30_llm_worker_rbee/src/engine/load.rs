@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::backend::{self, Backend};
 use super::gguf::Gguf;
+use super::kernels::Kernels;
 use super::model::config::Config;
 use super::model::{self, Model};
 use super::ops::{Cpu, KeyValueCache, PAGE_POSITIONS};
@@ -35,6 +36,8 @@ pub struct LoadOptions {
     pub ctx_size: Option<u32>,
     /// How many requests may wait beside those that are served.
     pub max_queue: usize,
+    /// Kernels for the processor by their name, to compare them; the best without it.
+    pub kernels: Option<String>,
 }
 
 /// What is worth saying about a loaded model.
@@ -187,14 +190,30 @@ fn assemble<R: Read + Seek + Send>(
     let weights = weights?;
     gguf.metadata = metadata;
     let pages = cache_pages(&config, context_length);
-    let cpu = Cpu::new(threads)
+    let cpu = Cpu::with_kernels(threads, kernels(options.kernels.as_deref())?)
         .with_context(|| format!("cannot start {threads} threads to compute with"))?;
-    let device = format!("cpu ({threads} threads)");
+    let device = format!("cpu ({threads} threads, {})", cpu.kernels());
     let info = describe(&gguf, &tokenizer, context_length, device)?;
     Ok(Assembled {
         model: Model::new(config, weights, cpu, pages),
         tokenizer,
         info,
+    })
+}
+
+/// Those of that name, or the best.
+fn kernels(name: Option<&str>) -> Result<&'static Kernels> {
+    let Some(name) = name else {
+        return Ok(Kernels::best());
+    };
+    let usable = Kernels::usable();
+    let named = usable.iter().find(|kernels| kernels.name == name);
+    named.copied().with_context(|| {
+        let names: Vec<_> = usable.iter().map(|kernels| kernels.name).collect();
+        format!(
+            "this processor has no kernels `{name}` but: {}",
+            names.join(", ")
+        )
     })
 }
 

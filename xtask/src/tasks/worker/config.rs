@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::benchmark::BenchmarkConfig;
 use self::stress::StressConfig;
 use crate::tasks::worker::plan::Selection;
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::event::Purpose;
 use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 
@@ -22,29 +22,6 @@ pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0
 
 /// No wait takes longer than a day.
 const LONGEST_SECS: u64 = 24 * 60 * 60;
-
-/// What the worker computes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
-    /// An Apple GPU.
-    Metal,
-}
-
-impl Backend {
-    /// As the worker's `--backend` and its cargo features spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Backend::Cpu => "cpu",
-            Backend::Cuda => "cuda",
-            Backend::Metal => "metal",
-        }
-    }
-}
 
 /// How events are shown on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::gpu;
 use crate::tasks::worker::process::platform::machine;
 use crate::tasks::worker::process::tool::answer;
 use crate::tasks::worker::record::event::EventKind;
@@ -95,13 +96,13 @@ fn environment(root: &Path) -> Environment {
         answer("git", &[&where_and_how, arguments].concat())
     };
     Environment {
-        host: machine::host(),
-        os: machine::os().unwrap_or_else(|| std::env::consts::OS.to_owned()),
-        kernel: machine::kernel(),
+        host: machine::host(answer),
+        os: machine::os(answer).unwrap_or_else(|| std::env::consts::OS.to_owned()),
+        kernel: machine::kernel(answer),
         architecture: std::env::consts::ARCH.to_owned(),
-        cpu: machine::cpu(),
+        cpu: machine::cpu(answer),
         cores: std::thread::available_parallelism().ok().map(usize::from),
-        memory_bytes: machine::memory_bytes(),
+        memory_bytes: machine::memory_bytes(answer),
         gpus: gpus(),
         xtask: env!("CARGO_PKG_VERSION").to_owned(),
         rustc: answer("rustc", &["--version"]),
@@ -112,16 +113,11 @@ fn environment(root: &Path) -> Environment {
 }
 
 fn gpus() -> Vec<Gpu> {
-    let query = "--query-gpu=name,memory.total,driver_version";
-    let answer = answer("nvidia-smi", &[query, "--format=csv,noheader"]);
-    let answer = answer.unwrap_or_default();
-    let gpu = |line: &str| {
-        let mut fields = line.split(',').map(|field| field.trim().to_owned());
-        Some(Gpu {
-            name: fields.next()?,
-            memory: fields.next()?,
-            driver: fields.next()?,
-        })
+    let devices = gpu::devices().unwrap_or_default().into_iter();
+    let gpu = |device: gpu::Device| Gpu {
+        name: device.name,
+        memory: device.memory,
+        driver: device.driver,
     };
-    answer.lines().filter_map(gpu).collect()
+    devices.map(gpu).collect()
 }

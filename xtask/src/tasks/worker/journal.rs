@@ -11,14 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::output::REPORTING_THREAD;
 use crate::tasks::worker::record::redact::Redactor;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::reporter::Reporter;
-
-/// The name of the thread that reporters run in.
-pub const REPORTING_THREAD: &str = "reporters";
 
 /// How long reporters may take to catch up where somebody waits for the report.
 const FOLD_LIMIT: Duration = Duration::from_secs(30);
@@ -132,14 +129,14 @@ impl Keeper {
     ///
     /// `None` where the run was interrupted and a reporter still can't get rid of its output: a
     /// terminal that is stopped, a pipe that nobody reads.
-    pub fn close(self, journal: &Journal, stop: &StopFlag) -> Option<RunReport> {
+    pub fn close(self, journal: &Journal, is_stopped: impl Fn() -> bool) -> Option<RunReport> {
         let _ = journal.sender.send(Message::Close);
         let mut interrupted: Option<Instant> = None;
         loop {
             match self.report.recv_timeout(Duration::from_millis(20)) {
                 Ok(report) => return Some(report),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if stop.check().is_ok() => {}
+                Err(RecvTimeoutError::Timeout) if !is_stopped() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let since = interrupted.get_or_insert_with(Instant::now);
                     if since.elapsed() >= OUTPUT_LIMIT {
@@ -237,7 +234,7 @@ mod tests {
         );
         journal.emit(EventKind::ModelChecking);
         journal.emit(EventKind::Interrupted { signal: 2 });
-        let report = keeper.close(&journal, &StopFlag::default()).unwrap();
+        let report = keeper.close(&journal, || false).unwrap();
         assert_eq!(report.interrupted_by, Some(2));
         assert_eq!(*count.lock().unwrap(), 2);
     }
@@ -250,10 +247,8 @@ mod tests {
         };
         let (journal, keeper) = Journal::open(vec![Box::new(Fails(blocked))], Redactor::default());
         journal.emit(EventKind::ModelChecking);
-        let stop = StopFlag::default();
-        stop.raise(2);
         let began = Instant::now();
-        assert_eq!(keeper.close(&journal, &stop), None);
+        assert_eq!(keeper.close(&journal, || true), None);
         assert!(began.elapsed() >= OUTPUT_LIMIT);
     }
 
@@ -266,7 +261,7 @@ mod tests {
         journal.emit(EventKind::Noted {
             message: String::from("HF_TOKEN=hf_secret, Authorization: Bearer abcdef"),
         });
-        let report = keeper.close(&journal, &StopFlag::default()).unwrap();
+        let report = keeper.close(&journal, || false).unwrap();
         let all = format!("{:?} {:?}", told.lock().unwrap(), report);
         assert!(all.contains("HF_TOKEN=[redacted]"), "{all}");
         assert!(

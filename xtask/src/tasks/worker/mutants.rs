@@ -70,7 +70,7 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     Ok(right == rows.len())
 }
 
-/// "caught 290 / 290, nobody blamed for 23 / 23 without a fault".
+/// "caught 290 / 290, no false alarm in 23 / 23 without a fault".
 fn totals(rows: &[Row]) -> String {
     let count = |has_fault: bool| {
         let kind = || rows.iter().filter(move |row| row.has_fault == has_fault);
@@ -78,7 +78,7 @@ fn totals(rows: &[Row]) -> String {
         (right.count(), kind().count())
     };
     let ((caught, faults), (clean, faultless)) = (count(true), count(false));
-    format!("caught {caught} / {faults}, nobody blamed for {clean} / {faultless} without a fault")
+    format!("caught {caught} / {faults}, no false alarm in {clean} / {faultless} without a fault")
 }
 
 /// The good worker first, where everything is wanted: it shows what false alarms look like.

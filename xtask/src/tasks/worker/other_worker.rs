@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::tasks::worker::build;
-use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::process::tool;
+use crate::tasks::worker::record::backend::Backend;
 
 /// Where other revisions are checked out and their binaries kept, from the workspace root.
 const FOLDER: &str = "target/against";
@@ -72,7 +72,7 @@ pub fn find(
     // A target folder of their own: cargo tells two checkouts of a workspace apart by their files'
     // times alone, and would take the binary of the one for the other's.
     let target = folder.join(BUILD);
-    let binary = build::build_worker_at(&checkout.path, &target, backend, journal, stop)?;
+    let binary = build::build_worker(&checkout.path, Some(&target), backend, journal, stop)?;
     let part = kept.with_extension("part");
     std::fs::copy(&binary, &part)
         .and_then(|_| std::fs::rename(&part, &kept))

@@ -67,7 +67,7 @@ pub fn plan(rows: &[&'static CheckInfo], selection: &Selection) -> Result<Vec<Pl
         })
         .collect();
     if planned.iter().all(|planned| planned.skipped.is_some()) {
-        bail!("--suite, --check and --skip together leave no check\n  try: --list-checks");
+        bail!("--suite, --check and --skip together select no check\n  try: --list-checks");
     }
     Ok(planned)
 }
@@ -89,7 +89,7 @@ fn ensure_matches(rows: &[&'static CheckInfo], option: &str, pattern: &str) -> R
         return Ok(());
     }
     match matching().find_map(|row| row.option()) {
-        Some(mode) => bail!("{option} {pattern} matches only checks that run with {mode}"),
+        Some(mode) => bail!("{option} {pattern}: the checks of {mode} are not selected one by one"),
         None => bail!("{option} {pattern} matches no check{}", near(rows, pattern)),
     }
 }
@@ -155,7 +155,7 @@ fn near(rows: &[&'static CheckInfo], pattern: &str) -> String {
     if names.is_empty() {
         String::from("\n  try: --list-checks")
     } else {
-        format!("\n  near: {}\n  try: --list-checks", names.join(", "))
+        format!("\n  similar: {}\n  try: --list-checks", names.join(", "))
     }
 }
 
@@ -249,9 +249,9 @@ mod tests {
         };
         let message = refused(&["hartbeat.*"], &[]);
         assert!(message.contains("--check hartbeat.*"), "{message}");
-        assert!(message.contains("near: heartbeat."), "{message}");
+        assert!(message.contains("similar: heartbeat."), "{message}");
         assert!(refused(&[], &["zzz"]).contains("--list-checks"));
-        assert!(refused(&["heartbeat.first"], &["*"]).contains("leave no check"));
+        assert!(refused(&["heartbeat.first"], &["*"]).contains("select no check"));
         for benchmark in ["bench.*", "bench.sweep_4"] {
             assert!(refused(&[benchmark], &[]).contains("--benchmark"));
         }
@@ -262,6 +262,6 @@ mod tests {
         assert_eq!(find(ROWS, "bench.sweep_8").unwrap().id, "bench.sweep_*");
         assert_eq!(find(ROWS, "health.answers").unwrap().id, "health.answers");
         let message = find(ROWS, "health.answer").unwrap_err().to_string();
-        assert!(message.contains("near: health.answers"), "{message}");
+        assert!(message.contains("similar: health.answers"), "{message}");
     }
 }

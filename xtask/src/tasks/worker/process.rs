@@ -1,7 +1,9 @@
 //! Processes and the machine: groups, their registry and reaper, logs, ports, what systems tell.
 //! Nothing in here knows of models or workers.
 
+pub mod gpu;
 pub mod group;
+mod identity;
 pub mod jitter;
 pub mod log;
 pub mod panics;
@@ -13,5 +15,6 @@ pub mod registry;
 pub mod secrets;
 pub mod signals;
 pub mod stop;
+mod strays;
 pub mod tool;
 pub mod vitals;

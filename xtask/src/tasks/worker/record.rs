@@ -1,5 +1,6 @@
 //! What we know: a run as data. Pure: no clock, file, socket or process, and nothing printed.
 
+pub mod backend;
 pub mod baseline;
 pub mod bench;
 pub mod check;

@@ -60,59 +60,92 @@ pub const fn partial_length(value_stride: usize) -> usize {
 pub unsafe fn span<S: Simd, const M: usize>(span: &Span<'_>, partials: *mut f32) {
     unsafe {
         let mut end = 0;
+        let mut to = [partials; M];
         let mut query = 0;
         while query < M {
             end = usize::max(end, span.sees[query].1);
+            to[query] = partials.add(query * partial_length(span.value_stride));
             query += 1;
         }
         let mut weights = [[0.0_f32; SPAN]; M];
-        let mut position = 0;
-        while position < end {
-            let page = span.pages.get_unchecked(position / PAGE);
-            let keys = page.0.as_ptr().add(position % PAGE);
-            scores::<S, M>(span, keys, position, &mut weights);
-            position += LANES;
+        for (number, (keys, _)) in span.pages.iter().enumerate() {
+            let first = number * PAGE;
+            if first >= end {
+                break;
+            }
+            // Few queries: two vectors at once, so that enough sums are under way.
+            if M <= 2 {
+                scores::<S, M, 2>(span, keys.as_ptr(), first, &mut weights);
+            } else {
+                scores::<S, M, 1>(span, keys.as_ptr(), first, &mut weights);
+                if first + LANES < end {
+                    let keys = keys.as_ptr().add(LANES);
+                    scores::<S, M, 1>(span, keys, first + LANES, &mut weights);
+                }
+            }
         }
         query = 0;
         while query < M {
-            let partial = partials.add(query * partial_length(span.value_stride));
-            let rest = partial.add(span.value_stride);
             let (largest, total) = softmax::<S>(&mut weights[query], span.sees[query]);
+            let rest = to[query].add(span.value_stride);
             *rest = largest;
             *rest.add(1) = total;
             query += 1;
         }
-        let mut number = 0;
-        while number < span.value_stride {
-            values::<S, M>(span, number, end, &weights, partials);
-            number += LANES;
+        for (page, (_, values)) in span.pages.iter().enumerate() {
+            let positions = page * PAGE..usize::min(end, (page + 1) * PAGE);
+            let values = values.as_ptr();
+            let mut number = 0;
+            while M <= 2 && number + 2 * LANES <= span.value_stride {
+                add_values::<S, M, 2>(span, values, number, positions.clone(), &weights, to);
+                number += 2 * LANES;
+            }
+            while number < span.value_stride {
+                add_values::<S, M, 1>(span, values, number, positions.clone(), &weights, to);
+                number += LANES;
+            }
         }
     }
 }
 
-/// The scores of sixteen positions, whose keys' first numbers start at `keys`.
+/// The scores of `V` vectors of positions, whose keys' first numbers start at `keys`.
 #[inline(always)]
-unsafe fn scores<S: Simd, const M: usize>(
+unsafe fn scores<S: Simd, const M: usize, const V: usize>(
     span: &Span<'_>,
     keys: *const u16,
     position: usize,
     scores: &mut [[f32; SPAN]; M],
 ) {
     unsafe {
-        let mut sums = [S::float(0.0); M];
+        let mut queries = [span.queries[0].as_ptr(); M];
+        let mut query = 1;
+        while query < M {
+            queries[query] = span.queries[query].as_ptr();
+            query += 1;
+        }
+        let mut sums = [[S::float(0.0); V]; M];
         for number in 0..span.width {
-            let keys = S::floats_from_f16(keys.add(number * PAGE));
-            let mut query = 0;
-            while query < M {
-                let number = S::float(*span.queries[query].as_ptr().add(number));
-                sums[query] = S::mul_add(number, keys, sums[query]);
-                query += 1;
+            let mut vector = 0;
+            while vector < V {
+                let keys = S::floats_from_f16(keys.add(number * PAGE + vector * LANES));
+                let mut query = 0;
+                while query < M {
+                    let number = S::float(*queries[query].add(number));
+                    sums[query][vector] = S::mul_add(number, keys, sums[query][vector]);
+                    query += 1;
+                }
+                vector += 1;
             }
         }
         let mut query = 0;
         while query < M {
-            let scaled = S::mul(sums[query], S::float(span.scale));
-            S::store(scaled, scores[query].as_mut_ptr().add(position));
+            let mut vector = 0;
+            while vector < V {
+                let scaled = S::mul(sums[query][vector], S::float(span.scale));
+                let to = scores[query].as_mut_ptr().add(position + vector * LANES);
+                S::store(scaled, to);
+                vector += 1;
+            }
             query += 1;
         }
     }
@@ -154,32 +187,50 @@ unsafe fn softmax<S: Simd>(scores: &mut [f32; SPAN], sees: (usize, usize)) -> (f
     }
 }
 
-/// The weighted sums of sixteen of the values' numbers.
+/// Adds `V` vectors of a page's values, from `number` on, to the weighted sums. The first page's
+/// overwrite what was there.
 #[inline(always)]
-unsafe fn values<S: Simd, const M: usize>(
+unsafe fn add_values<S: Simd, const M: usize, const V: usize>(
     span: &Span<'_>,
+    values: *const u16,
     number: usize,
-    end: usize,
+    positions: std::ops::Range<usize>,
     weights: &[[f32; SPAN]; M],
-    partials: *mut f32,
+    to: [*mut f32; M],
 ) {
     unsafe {
-        let mut sums = [S::float(0.0); M];
-        for position in 0..end {
-            let at = position % PAGE * span.value_stride + number;
-            let values =
-                S::floats_from_f16(span.pages.get_unchecked(position / PAGE).1.as_ptr().add(at));
-            let mut query = 0;
-            while query < M {
-                let weight = S::float(*weights[query].as_ptr().add(position));
-                sums[query] = S::mul_add(weight, values, sums[query]);
-                query += 1;
-            }
-        }
+        let mut sums = [[S::float(0.0); V]; M];
         let mut query = 0;
+        while query < M && positions.start > 0 {
+            let mut vector = 0;
+            while vector < V {
+                sums[query][vector] = S::floats(to[query].add(number + vector * LANES));
+                vector += 1;
+            }
+            query += 1;
+        }
+        let mut values = values.add(number);
+        for position in positions {
+            let mut vector = 0;
+            while vector < V {
+                let values = S::floats_from_f16(values.add(vector * LANES));
+                let mut query = 0;
+                while query < M {
+                    let weight = S::float(*weights[query].as_ptr().add(position));
+                    sums[query][vector] = S::mul_add(weight, values, sums[query][vector]);
+                    query += 1;
+                }
+                vector += 1;
+            }
+            values = values.add(span.value_stride);
+        }
+        query = 0;
         while query < M {
-            let partial = partials.add(query * partial_length(span.value_stride));
-            S::store(sums[query], partial.add(number));
+            let mut vector = 0;
+            while vector < V {
+                S::store(sums[query][vector], to[query].add(number + vector * LANES));
+                vector += 1;
+            }
             query += 1;
         }
     }

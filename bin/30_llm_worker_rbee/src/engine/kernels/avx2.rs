@@ -1,5 +1,6 @@
 //! Sixteen lanes in two registers of 256 bits: AVX2, with or without AVX-VNNI.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::simd::Simd;
@@ -17,6 +18,21 @@ impl<const VNNI: bool> Avx2<VNNI> {
     unsafe fn four(input: *const i8) -> __m256i {
         unsafe { _mm256_set1_epi32(input.cast::<i32>().read_unaligned()) }
     }
+}
+
+/// Does nothing, but hides that it does: otherwise the compiler adds products up as a tree, for
+/// which there are not enough registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn one_by_one(mut sums: __m256i) -> __m256i {
+    unsafe {
+        asm!(
+            "/* {0} */",
+            inout(ymm_reg) sums,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
 }
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
@@ -79,7 +95,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             }
             let a = _mm256_add_epi16(run[0], _mm256_maddubs_epi16(weights[0], input));
             let b = _mm256_add_epi16(run[1], _mm256_maddubs_epi16(weights[1], input));
-            [a, b]
+            [one_by_one(a), one_by_one(b)]
         }
     }
     #[inline(always)]

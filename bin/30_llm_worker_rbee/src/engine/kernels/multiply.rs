@@ -10,10 +10,8 @@ use super::{Kernels, LANES, tile_bytes};
 
 /// Up to this many input rows stay in a core's cache while tiles go by.
 const ROWS_TOGETHER: usize = 64;
-/// Weights that make a task worth taking: some microseconds' work.
-const TASK_BYTES: usize = 16 * 1024;
-/// Tasks for each thread, so that a slow one holds nobody up for long.
-const TASKS_PER_THREAD: usize = 12;
+/// Weights that make a task worth taking, with one input row: half a microsecond's work.
+const TASK_BYTES: usize = 8 * 1024;
 /// Input numbers that are worth quantising on several threads.
 const QUANTISE_TOGETHER: usize = 16 * 1024;
 
@@ -143,23 +141,35 @@ unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
     fn run(&self, pool: &Pool) {
+        let shares = self.shares(pool.threads());
+        let row_blocks = self.count.div_ceil(ROWS_TOGETHER);
+        pool.run(shares.len() * row_blocks, |task| {
+            let first = task / shares.len() * ROWS_TOGETHER;
+            let rows = first..self.count.min(first + ROWS_TOGETHER);
+            self.multiply(shares[task % shares.len()].clone(), rows);
+        });
+    }
+
+    /// Cuts the tiles of all parts into tasks: large ones first, because taking one costs time, then
+    /// smaller ones, so that all threads end at the same time.
+    fn shares(&self, threads: usize) -> Vec<Range<usize>> {
         let tiles: usize = self
             .parts
             .iter()
             .map(|part| part.rows.div_ceil(LANES))
             .sum();
         let bytes: usize = self.parts.iter().map(|part| part.tiles.len()).sum();
-        let row_blocks = self.count.div_ceil(ROWS_TOGETHER);
-        let most = (pool.threads() * TASKS_PER_THREAD).div_ceil(row_blocks.max(1));
-        let tasks = (bytes * self.count.min(ROWS_TOGETHER) / TASK_BYTES).clamp(1, most);
-        let share = tiles.div_ceil(tasks).max(1);
-        let tasks = tiles.div_ceil(share);
-        pool.run(tasks * row_blocks, |task| {
-            let first = task / tasks * ROWS_TOGETHER;
-            let rows = first..self.count.min(first + ROWS_TOGETHER);
-            let first = task % tasks * share;
-            self.multiply(first..tiles.min(first + share), rows);
-        });
+        let bytes = bytes * self.count.min(ROWS_TOGETHER);
+        let least = (TASK_BYTES * tiles).div_ceil(bytes.max(1)).max(1);
+        let mut shares = Vec::new();
+        let mut first = 0;
+        while first < tiles {
+            let share = ((tiles - first) / (2 * threads)).max(least);
+            let end = tiles.min(first + share);
+            shares.push(first..end);
+            first = end;
+        }
+        shares
     }
 
     /// Multiplies some tiles, counted over all parts, with some input rows.

@@ -179,8 +179,8 @@ fn pack_q2_k(block: &[u8], lane: &mut Lane<'_>) {
         let steps = columns(block, 16 + group / 4 * 32, group % 4 * 2, 0x0303_0303);
         lane.two_bits(group * 2 * VECTOR, steps, 0);
     }
-    for part in 0..16 {
-        lane.put(Q2K::SCALES + part * LANES, [block[part]]);
+    for (part, scales) in block[..16].iter().enumerate() {
+        lane.put(Q2K::SCALES + part * LANES, [*scales]);
     }
     lane.half(Q2K::HALVES, block, 80);
     lane.half(Q2K::HALVES + HALVES, block, 82);

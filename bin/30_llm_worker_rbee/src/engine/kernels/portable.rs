@@ -164,7 +164,7 @@ impl<const OFFSET: bool> Simd for Portable<OFFSET> {
     }
     #[inline(always)]
     unsafe fn power_of_two(ints: Self::Ints) -> Self::Floats {
-        each(ints, |int| f32::from_bits((int + 127 << 23) as u32))
+        each(ints, |int| f32::from_bits(((int + 127) << 23) as u32))
     }
     #[inline(always)]
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats {

@@ -84,7 +84,7 @@ pub unsafe fn gate<S: Simd, const GELU: bool>(gate: *mut f32, up: *const f32, le
         while at < length {
             let x = some::<S>(gate.add(at), length - at);
             let y = if GELU {
-                let cubic = S::mul_add(S::mul(x, x), S::float(0.071_354_82), S::float(1.595_769_1));
+                let cubic = S::mul_add(S::mul(x, x), S::float(0.071_354_82), S::float(1.595_769));
                 S::mul(x, cubic)
             } else {
                 x

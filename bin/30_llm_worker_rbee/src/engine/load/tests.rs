@@ -41,6 +41,7 @@ fn options(model_path: PathBuf) -> LoadOptions {
         threads: Some(2),
         ctx_size: None,
         max_queue: 4,
+        kernels: None,
     }
 }
 
@@ -116,6 +117,22 @@ fn a_sound_file_is_loaded_and_described() {
     assert!(
         long.contains("513 tokens is not possible: the model was made for 512"),
         "{long}"
+    );
+}
+
+#[test]
+fn kernels_are_chosen_by_name_and_unknown_ones_are_refused_with_those_that_there_are() {
+    let file = TestFile::new("kernels", &llama(Q4_0).build());
+    let with = |name: &str| LoadOptions {
+        kernels: Some(name.to_owned()),
+        ..options(file.0.clone())
+    };
+    let engine = load(&with("plain code")).unwrap();
+    assert_eq!(engine.info().device, "cpu (2 threads, plain code)");
+    let unknown = refusal(&with("MMX"));
+    assert!(
+        unknown.contains("no kernels `MMX`") && unknown.contains("plain code"),
+        "{unknown}"
     );
 }
 

@@ -173,7 +173,8 @@ impl Job<'_> {
                 }));
             unit.tasks = first..plan.tasks.len();
             plan.piece = plan.piece.max(unit.rows.len());
-            plan.scores += unit.rows.len() * self.group * spans.len() * SPAN;
+            let positions = self.sees(unit.chunk, unit.rows.end - 1);
+            plan.scores += unit.rows.len() * self.group * positions.len();
         }
         plan.piece *= self.group * partial_length(self.stride);
         plan

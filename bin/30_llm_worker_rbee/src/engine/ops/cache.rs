@@ -121,26 +121,25 @@ struct Head<'a> {
 impl Head<'_> {
     /// Writes a chunk's rows to the pages of this head.
     fn store(&self, pages: &mut [u16], chunk: &Chunk<'_>, keys: &[f32], values: &[f32]) {
-        let stride = value_stride(self.width);
+        let (width, stride) = (self.width, value_stride(self.width));
+        // Whole vectors, of which the end stays zero.
         let mut padded = vec![0.0; stride];
         let mut halves = vec![0; stride];
         for (step, row) in chunk.rows.clone().enumerate() {
             let position = chunk.start + step;
-            let page = chunk.pages[position / PAGE] as usize * numbers_in_page(self.width);
-            let (kept_keys, kept_values) =
-                pages[page..][..numbers_in_page(self.width)].split_at_mut(PAGE * self.width);
-            let at = position % PAGE;
-            let numbers =
-                row * self.stride + self.first..row * self.stride + self.first + self.width;
-            padded[..self.width].copy_from_slice(&keys[numbers.clone()]);
+            let page = chunk.pages[position / PAGE] as usize * numbers_in_page(width);
+            let page = &mut pages[page..][..numbers_in_page(width)];
+            let (kept_keys, kept_values) = page.split_at_mut(PAGE * width);
+            let (at, from) = (position % PAGE, row * self.stride + self.first);
+            padded[..width].copy_from_slice(&keys[from..][..width]);
             self.cpu.kernels.to_halves(&padded, &mut halves);
-            let kept_keys = kept_keys[at..].iter_mut().step_by(PAGE);
-            for (kept, half) in kept_keys.zip(&halves[..self.width]) {
-                *kept = *half;
+            for (kept, half) in kept_keys.chunks_exact_mut(PAGE).zip(&halves) {
+                kept[at] = *half;
             }
-            padded[..self.width].copy_from_slice(&values[numbers]);
-            let kept_values = &mut kept_values[at * stride..][..stride];
-            self.cpu.kernels.to_halves(&padded, kept_values);
+            padded[..width].copy_from_slice(&values[from..][..width]);
+            self.cpu
+                .kernels
+                .to_halves(&padded, &mut kept_values[at * stride..][..stride]);
         }
     }
 }

@@ -1,3 +1,5 @@
+//! What each operation has to compute, on every processor that can be had here.
+
 use super::*;
 
 fn cpus() -> Vec<Cpu> {

@@ -1,3 +1,5 @@
+//! That jobs are shared, finished and given up as the pool promises.
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;

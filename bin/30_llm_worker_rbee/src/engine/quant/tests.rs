@@ -1,3 +1,5 @@
+//! Quantised blocks held against their definitions, value by value.
+
 use super::*;
 
 #[test]

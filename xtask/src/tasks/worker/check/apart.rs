@@ -27,14 +27,14 @@ pub const SAMPLE: Duration = Duration::from_millis(250);
 pub const QUIET_CORES: f64 = 0.2;
 
 /// A worker that is ready, with a hive of its own, and what is known about its pace.
-pub fn ready_companion<'s>(
+pub fn ready_auxiliary<'s>(
     subject: &'s Subject,
     name: &str,
-    more: &[&str],
+    more: &[(&'static str, &str)],
 ) -> Result<(AuxiliaryWorker, &'s Pace)> {
     let mut auxiliary = subject.auxiliary(name, |launch| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
-        launch.more = more.iter().map(|&option| option.to_owned()).collect();
+        launch.set(more);
     })?;
     auxiliary.wait_until_ready()?;
     let pace = subject.pace(&auxiliary)?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::apart::{LATENESS, ready_companion};
+use super::apart::{LATENESS, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
@@ -22,10 +22,10 @@ const STOPPING: &str =
     "What was accepted, running or waiting, is finished for up to `--drain-timeout`.";
 
 /// More than any request here takes.
-const AMPLE: &[&str] = &["--drain-timeout", "60"];
+const AMPLE: &[(&str, &str)] = &[("--drain-timeout", "60")];
 
 /// The shortest drain that a worker can be asked for.
-const SHORT: &[&str] = &["--drain-timeout", "1"];
+const SHORT: &[(&str, &str)] = &[("--drain-timeout", "1")];
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a question may take while the worker stops.
@@ -75,7 +75,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn finishes(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "drain-finishes", AMPLE)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "drain-finishes", AMPLE)?;
     let stream = running_stream(&auxiliary, pace)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
     let answer = stream.finish_stream(pace.long.limit_beside(0));
@@ -83,14 +83,11 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
     pace.long
         .expect_text("the stream that ran at SIGTERM", &answer.text())?;
     exits_orderly(&auxiliary, 2 * LATENESS)?;
-    Ok(format!(
-        "{} tokens, then exit status 0",
-        answer.tokens.len()
-    ))
+    Ok(format!("{} tokens, then exit status 0", answer.tokens()))
 }
 
 fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "drain-refuses", AMPLE)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "drain-refuses", AMPLE)?;
     let mut stream = running_stream(&auxiliary, pace)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
     match questions_while_draining(&auxiliary, pace) {
@@ -147,7 +144,7 @@ fn has_ended(auxiliary: &AuxiliaryWorker, stream: &mut OpenStream) -> Result<boo
 }
 
 fn deadline(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "drain-deadline", SHORT)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "drain-deadline", SHORT)?;
     let mut streams = vec![running_stream(&auxiliary, pace)?];
     for _ in 0..3 {
         streams.push(auxiliary.open_stream(&pace.long.request)?);
@@ -180,12 +177,12 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!(
-        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} were told of the cut, {refused} refused"
+        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} were told that they were interrupted, {refused} refused"
     ))
 }
 
 fn second_signal(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "second-signal", AMPLE)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "second-signal", AMPLE)?;
     let stream = running_stream(&auxiliary, pace)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
     // It may have ended by then, with nothing left to finish.
@@ -204,14 +201,14 @@ fn second_signal(subject: &Subject) -> Result<Evidence> {
 }
 
 fn interrupt(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, _) = ready_companion(subject, "interrupt", AMPLE)?;
+    let (auxiliary, _) = ready_auxiliary(subject, "interrupt", AMPLE)?;
     auxiliary.worker.tell(GroupSignal::Interrupt);
     exits_orderly(&auxiliary, 2 * LATENESS)
 }
 
 fn while_loading(subject: &Subject) -> Result<Evidence> {
     let auxiliary = subject.auxiliary("stop-while-loading", |launch| {
-        launch.more = SHORT.iter().map(|&option| option.to_owned()).collect();
+        launch.set(SHORT);
     })?;
     let answered = auxiliary.wait_for("an answer on the port", 5 * LATENESS, || {
         let answer = auxiliary

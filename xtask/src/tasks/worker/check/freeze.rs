@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_companion};
+use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
@@ -42,7 +42,7 @@ impl Drop for Frozen<'_> {
 const ATTEMPTS: usize = 3;
 
 fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "freeze", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "freeze", &[])?;
     let mut stream = auxiliary.open_stream(&pace.long.request)?;
     stream.read_tokens(1, pace.long.limit_beside(0))?;
     auxiliary.worker.tell(GroupSignal::Freeze);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
+use super::other_start::OtherStart;
 use super::rhythm::{beats, ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
@@ -13,7 +14,6 @@ use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, HeartbeatPayload, InferenceRequest, Promise,
 };
-use crate::tasks::worker::target::other_start::OtherStart;
 
 /// Heartbeats of the worker under test, and the default of another.
 pub const CHECKS: &[Check] = &[
@@ -278,7 +278,7 @@ fn payload(subject: &Subject) -> Result<Evidence> {
         before = Some((arrival.arrived_ms, beat));
     }
     clock_runs(&beats)?;
-    Ok(format!("{count} beats"))
+    Ok(format!("{count} heartbeats"))
 }
 
 /// Between the first beats and the last, the worker's clock has to go on as ours did.
@@ -307,7 +307,7 @@ fn clock_runs(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
         drift_ms.abs() <= CLOCK_DRIFT_MS,
         &format!("heartbeat #{}, `timestamp`", last.0.number),
         "a clock that goes on as ours does",
-        format!("one that fell behind by {drift_ms:.0} ms since the first beats"),
+        format!("one that fell behind by {drift_ms:.0} ms since the first heartbeats"),
     )
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_companion};
+use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
@@ -80,14 +80,14 @@ fn absent_at_start(subject: &Subject) -> Result<Evidence> {
 }
 
 fn answers_500(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "hive-500", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "hive-500", &[])?;
     goes_on(&auxiliary, pace, "while the hive answers 500", |hive| {
         hive.answer_with(500)
     })
 }
 
 fn hangs_up(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "hive-hangs-up", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "hive-hangs-up", &[])?;
     goes_on(
         &auxiliary,
         pace,
@@ -97,7 +97,7 @@ fn hangs_up(subject: &Subject) -> Result<Evidence> {
 }
 
 fn redirects(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "hive-redirects", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "hive-redirects", &[])?;
     let evidence = goes_on(&auxiliary, pace, "while the hive redirects", |hive| {
         hive.redirect_to(ELSEWHERE)
     });
@@ -156,7 +156,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
 }
 
 fn returns(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "hive-returns", &[])?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "hive-returns", &[])?;
     auxiliary.hive.go_away()?;
     auxiliary.let_pass(INTERVAL * OUTAGE / 2)?;
     answers_as_ever(&auxiliary, pace, "while the hive is gone")?;

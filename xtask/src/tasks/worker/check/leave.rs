@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::apart::{LATENESS, QUIET_CORES, answers_as_ever, cores_used, ready_companion};
+use super::apart::{LATENESS, QUIET_CORES, answers_as_ever, cores_used, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
@@ -36,7 +36,7 @@ const PREFILL: Duration = Duration::from_secs(1);
 const QUEUE: usize = 16;
 
 /// Room for the largest crowd, however few the worker serves at once.
-const ROOMY: &[&str] = &["--max-queue", "64"];
+const ROOMY: &[(&str, &str)] = &[("--max-queue", "64")];
 
 /// How long leavers wait for a token that they need not get: the worker may serve one at a time.
 const SEEN_LIMIT: Duration = Duration::from_millis(300);
@@ -60,7 +60,7 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready]),
     Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
         .promise("stops generating within a second when clients that sent extra bytes leave")
-        .quote(CONTRACT)
+        .quote("A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's; also if it had sent more than its request, such as a line break or the next request.")
         .explanation("Sends a line break after the body of each of a crowd of streams, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
@@ -109,7 +109,7 @@ fn leave_after(
     name: &str,
     leave: impl Fn(OpenStream) -> Result<()>,
 ) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, name, ROOMY)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
     let first = streams[0].read_tokens(1, pace.long.limit_beside(0))?;
@@ -125,7 +125,7 @@ fn leave_after(
 }
 
 fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "leave-prefill", ROOMY)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "leave-prefill", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let request = slow_to_begin(&auxiliary, pace)?;
     super::apart::wait_until_idle(&auxiliary)?;
@@ -140,7 +140,7 @@ fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
 }
 
 fn leave_plain(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "leave-plain", ROOMY)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "leave-plain", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let requests = crowd(&auxiliary, pace, &pace.long.request, false)?;
     let busy = cores_used(&auxiliary)?;
@@ -149,7 +149,7 @@ fn leave_plain(subject: &Subject) -> Result<Evidence> {
 }
 
 fn leave_queued(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "leave-queued", ROOMY)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "leave-queued", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let request = pace.lasting(Duration::from_secs(1));
     let mut streams = Vec::new();
@@ -177,7 +177,7 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
 }
 
 fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "leave-others", ROOMY)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "leave-others", ROOMY)?;
     let long = &pace.long;
     let mut before = auxiliary.open_stream(&long.request)?;
     before.read_tokens(1, long.limit_beside(0))?;

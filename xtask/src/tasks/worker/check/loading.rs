@@ -2,7 +2,7 @@
 //!
 //! A model that loads too fast to be seen loading breaks no promise.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -10,12 +10,13 @@ use super::judge::{Evidence, ensure_kept};
 use super::rhythm::beats;
 use super::row::{Check, Need};
 use crate::tasks::worker::load::polling::Question;
+use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
+use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, Dialect, InferenceRequest, Promise, Readiness, Reason,
 };
-use crate::tasks::worker::target::loading::LoadingObservation;
 
 /// An inference that is held while readiness was denied so often for so long wasn't merely late.
 const HELD_ANSWERS: usize = 3;
@@ -34,29 +35,26 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
     Check::contract("loading.ready", ready)
         .promise("says why it isn't ready and when to retry, and is ready when it says so")
-        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
+        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`, `failed`) with `Retry-After`."#)
         .explanation("Polls a second worker from its start; fails on a malformed 503, or if an inference is refused right after ready said true.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
     Check::contract("loading.inference", inference)
         .promise("refuses inference while it loads instead of holding it")
-        .quote("loading or draining: 503, with `Retry-After` `not_ready`.")
+        .quote("loading, draining or failed: 503, with `Retry-After` `not_ready`.")
         .explanation("Sends an inference as soon as the port answers; fails if it is held, or refused with anything but 503 not_ready and Retry-After.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready]),
     Check::contract("loading.heartbeat", heartbeat)
         .promise("tells the hive that it is loading while it loads")
-        .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated) or `Draining`.")
+        .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated), `Draining`, or `Failed` when the worker can't serve, which is its last word.")
         .explanation("Fails if a heartbeat says Ready before the worker itself does, or Loading afterwards.")
         .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadingObservation> {
-    subject
-        .seen
-        .loading
-        .get(|| LoadingObservation::make(subject))
+    subject.seen.of(|| LoadingObservation::make(subject))
 }
 
 fn health(subject: &Subject) -> Result<Evidence> {
@@ -195,5 +193,106 @@ fn seen(count: usize) -> Evidence {
     match count {
         0 => String::from("it loads too fast to be seen loading"),
         count => format!("{count} times seen loading"),
+    }
+}
+
+/// How long one question may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a model may take beyond what the first worker needed.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// What was seen.
+#[derive(Debug)]
+struct LoadingObservation {
+    /// Questions for health, up to one after it became ready.
+    health: Vec<Question>,
+    /// Questions for readiness, up to the first that said yes.
+    ready: Vec<Question>,
+    /// An inference that was asked for as soon as the port answered.
+    early: Question,
+    /// An inference that was asked for as soon as it said that it is ready.
+    first: Question,
+}
+
+impl LoadingObservation {
+    /// Starts a worker of its own and watches it.
+    fn make(subject: &Subject) -> Result<LoadingObservation> {
+        let auxiliary = subject.auxiliary("loading", |_| {})?;
+        let stop = subject.context.stop;
+        let (client, dialect) = (auxiliary.client(), auxiliary.dialect());
+        let limit = Duration::from_secs(subject.context.config.timeout_secs) + SLACK;
+        let mut health = Vec::new();
+        let answers = stop.wait_for("an answer of a second worker", limit, || {
+            auxiliary.worker.ensure_alive()?;
+            let question = ask(client, &dialect.health_request(), QUESTION_LIMIT);
+            let came = question.response.is_ok();
+            if came {
+                health.push(question);
+            }
+            Ok(came.then_some(()))
+        });
+        answers.map_err(late)?;
+        let request = InferenceRequest::greedy("Hello", 1);
+        let request = dialect.inference_request(&request, false);
+        let mut ready = Vec::new();
+        std::thread::scope(|scope| {
+            let early = scope.spawn(|| ask(client, &request, limit));
+            let became = stop.wait_for("a second worker to be ready", limit, || {
+                auxiliary.worker.ensure_alive()?;
+                let question = ask(client, &dialect.ready_request(), QUESTION_LIMIT);
+                let is_ready = says_ready(dialect, &question);
+                ready.push(question);
+                if !is_ready {
+                    health.push(ask(client, &dialect.health_request(), QUESTION_LIMIT));
+                }
+                Ok(is_ready.then_some(()))
+            });
+            became.map_err(late)?;
+            let first = ask(client, &request, limit);
+            health.push(ask(client, &dialect.health_request(), QUESTION_LIMIT));
+            let early = early
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok(LoadingObservation {
+                health: std::mem::take(&mut health),
+                ready: std::mem::take(&mut ready),
+                early,
+                first,
+            })
+        })
+    }
+}
+
+fn ask(client: &Client, request: &Request, limit: Duration) -> Question {
+    let asked = Instant::now();
+    let response = client.send(request, limit);
+    Question {
+        asked,
+        answered: Instant::now(),
+        response: response.map_err(describe),
+    }
+}
+
+fn says_ready(dialect: &dyn Dialect, question: &Question) -> bool {
+    let read = |response: &Response| dialect.read_ready(response).ok();
+    let said = question.response.as_ref().ok().and_then(read);
+    said == Some(Readiness::Ready)
+}
+
+fn describe(error: anyhow::Error) -> String {
+    match error.downcast::<NoAnswer>() {
+        Ok(no_answer) => no_answer.cause,
+        Err(error) => error.to_string(),
+    }
+}
+
+fn late(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<TimedOut>() {
+        Ok(timed_out) => {
+            let expected = format!("ready within {} s", timed_out.limit.as_secs());
+            Mismatch::new("start of a second worker", expected, "not ready").into()
+        }
+        Err(error) => error,
     }
 }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
+use super::launch_failures::{BareRun, QUIET, run_until_ready};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::Promise;
-use crate::tasks::worker::target::launch_failures::{BareRun, QUIET, run_until_ready};
 
 const LEVELS: [&str; 8] = [
     "TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL",
@@ -43,7 +43,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn on_stderr(subject: &Subject) -> Result<Evidence> {
-    let run = run_until_ready(subject, &[])?;
+    let run = run_until_ready(subject, "log-lines", &[])?;
     let lines = log_lines(&run, "log")?;
     let stray = run.stdout.iter().find(|line| has_level(line));
     if let Some(line) = stray {
@@ -52,7 +52,7 @@ fn on_stderr(subject: &Subject) -> Result<Evidence> {
     }
     ensure_kept(
         run.quiet_lines <= MANY_LINES,
-        "log of a worker that nobody asks for anything",
+        "log of an idle worker",
         "a line for each event",
         format!("{} lines in {} ms", run.quiet_lines, QUIET.as_millis()),
     )?;
@@ -60,7 +60,7 @@ fn on_stderr(subject: &Subject) -> Result<Evidence> {
 }
 
 fn json(subject: &Subject) -> Result<Evidence> {
-    let run = run_until_ready(subject, &["--log-format", "json"])?;
+    let run = run_until_ready(subject, "log-json", &[("--log-format", "json")])?;
     let lines = log_lines(&run, "log with --log-format json")?;
     for line in &lines {
         let is_json = line.trim_start().starts_with('{') && has_level(line);

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::apart::{answers_as_ever, ready_companion};
+use super::apart::{answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
+use crate::tasks::worker::target::open_stream::read_whole;
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
 use crate::tasks::worker::target::pace::Pace;
-use crate::tasks::worker::target::stream::read_whole;
 
 /// The smallest queue that a worker can be asked for.
-const ONE_WAITS: &[&str] = &["--max-queue", "1"];
+const ONE_WAITS: &[(&str, &str)] = &[("--max-queue", "1")];
 
 /// Nobody serves so many at once that this many requests leave nobody waiting.
 const MOST_REQUESTS: usize = 96;
@@ -31,7 +31,7 @@ const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
 pub const CHECKS: &[Check] = &[
     Check::resilience("queue.refuses", refuses)
         .promise("answers 429 queue_full with Retry-After when its queue is full")
-        .quote("queue full: 429, with `Retry-After` `queue_full`.")
+        .quote("queue full, or too many connections or bytes of bodies (*ours*): 429, with `Retry-After` `queue_full`.")
         .explanation("Sends more and more requests to a worker with --max-queue 1; fails if none is refused, or one is refused in another way.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
@@ -44,7 +44,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "queue-refuses", ONE_WAITS)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "queue-refuses", ONE_WAITS)?;
     let Flood {
         mut accepted,
         refused,
@@ -76,7 +76,7 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
 }
 
 fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_companion(subject, "queue-recovers", ONE_WAITS)?;
+    let (auxiliary, pace) = ready_auxiliary(subject, "queue-recovers", ONE_WAITS)?;
     let Flood { accepted, refused } = flood(&auxiliary, pace)?;
     let (mut finished, mut refused) = (0, refused.len());
     let others = accepted.len() as u32;
@@ -88,7 +88,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
             refused += 1;
             continue;
         }
-        let answer = read_whole(auxiliary.dialect(), answer)?;
+        let answer = read_whole(auxiliary.dialect(), &answer)?;
         pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
         finished += 1;
     }

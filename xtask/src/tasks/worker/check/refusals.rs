@@ -254,7 +254,7 @@ fn judge_messages(
 fn context_border(subject: &Subject) -> Result<Evidence> {
     const CONTEXT: u32 = 64;
     let mut auxiliary = subject.auxiliary("context", |launch| {
-        launch.more = vec![String::from("--ctx-size"), CONTEXT.to_string()];
+        launch.set(&[("--ctx-size", &CONTEXT.to_string())]);
     })?;
     auxiliary.wait_until_ready()?;
     let golden = subject.golden()?;

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::judge::Evidence;
-use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::process::platform;
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{Level, Suite};
 use crate::tasks::worker::target::Subject;
@@ -157,11 +157,11 @@ impl Need {
             Need::Sound => {
                 let degraded_by = subject.degraded_by.borrow().clone();
                 let after = degraded_by.map(|degraded_by| {
-                    format!("the worker is no longer itself after {degraded_by}")
+                    format!("the worker answers differently since {degraded_by}")
                 });
                 after.or_else(|| {
                     let error = subject.golden().err()?;
-                    Some(format!("the worker has no answer to go by: {error}"))
+                    Some(format!("there is no reference answer: {error}"))
                 })
             }
             Need::Device => match subject.worker.launch().backend {

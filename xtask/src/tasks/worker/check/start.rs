@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
+use super::other_start::OtherStart;
 use super::row::{Check, Need};
-use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::other_start::OtherStart;
 
 /// The start: first of all.
 pub const CHECKS: &[Check] = &[
@@ -23,7 +23,7 @@ pub const CHECKS: &[Check] = &[
         .at(Phase::Start),
     Check::isolation("start.ready", becomes_ready)
         .promise("becomes ready in time, with correct answers on the way")
-        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`) with `Retry-After`."#)
+        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`, `failed`) with `Retry-After`."#)
         .explanation("Fails if the worker isn't ready within --timeout, exits early, or gives a malformed answer on the way.")
         .by_hand(|by| by.ready("-i"))
         .at(Phase::Start),
@@ -92,7 +92,7 @@ fn loopback_only(subject: &Subject) -> Result<Evidence> {
             stop.check()?;
             continue;
         };
-        connection.send(&spell(&subject.dialect().health_request()), HEALTH_LIMIT)?;
+        connection.send_request(&subject.dialect().health_request(), HEALTH_LIMIT)?;
         let answer = connection.read_answer("health", HEALTH_LIMIT);
         let is_ours = answer
             .and_then(|answer| Ok(subject.dialect().read_health(&answer)?))

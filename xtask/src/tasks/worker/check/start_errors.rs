@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
+use super::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
 use super::logs::has_level;
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::Promise;
-use crate::tasks::worker::target::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
 
 const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
 
@@ -73,10 +73,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {
-    let errors = subject
-        .seen
-        .start_errors
-        .get(|| StartErrors::make(subject))?;
+    let errors = subject.seen.of(|| StartErrors::make(subject))?;
     let mut lines = Vec::new();
     for (name, run) in errors.of(names) {
         lines.push(error_line(name, run)?);

@@ -18,7 +18,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.ready("-i")),
     Check::stress("stress.alive")
         .promise("survives the load")
-        .quote("200 as long as the process lives.")
+        .quote("200 as long as the worker lives.")
         .explanation("Fails if a process ends under load without being asked to.")
         .by_hand(HEALTH),
     Check::stress("stress.answers")

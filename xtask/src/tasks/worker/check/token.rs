@@ -1,13 +1,15 @@
 //! A worker with a token: who comes in, and that nobody reads the token in its log.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
+use crate::tasks::worker::net::client::{Client, Request, Response};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{Promise, Reason};
-use crate::tasks::worker::target::token::TokenObservation;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Promise, Reason};
 
 /// A worker with a token.
 pub const CHECKS: &[Check] = &[
@@ -32,7 +34,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
-    subject.seen.token.get(|| TokenObservation::make(subject))
+    subject.seen.of(|| TokenObservation::make(subject))
 }
 
 fn required(subject: &Subject) -> Result<Evidence> {
@@ -70,4 +72,85 @@ fn never_logged(subject: &Subject) -> Result<Evidence> {
         return Err(Mismatch::new(place, "no line with the token", format!("`{line}`")).into());
     }
     Ok(format!("{} lines", token.log_lines))
+}
+
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The token. Nothing that a log would contain by chance.
+const TOKEN: &str = "s3cr3t-T0ken-7f1d9a2b4c";
+
+/// What was seen.
+#[derive(Debug)]
+struct TokenObservation {
+    /// Requests with the right token.
+    with_token: Vec<Response>,
+    /// Requests without, or with a wrong one: how it was wrong, and the answer.
+    without_token: Vec<(&'static str, Response)>,
+    /// Lines of the log that contain the token, with the token made harmless.
+    log_lines_with_token: Vec<String>,
+    /// How many lines the log has.
+    log_lines: usize,
+}
+
+impl TokenObservation {
+    /// Starts a worker of its own, and knocks at its door with all sorts of keys.
+    fn make(subject: &Subject) -> Result<TokenObservation> {
+        let mut auxiliary = subject.auxiliary("token", |launch| {
+            launch.token = Some(TOKEN.to_owned());
+            launch.set(&[("--host", "0.0.0.0")]);
+        })?;
+        auxiliary.wait_until_ready()?;
+        let client =
+            |authorization: Option<String>| auxiliary.client().clone().with_header(authorization);
+        let dialect = auxiliary.dialect();
+        let requests = [
+            dialect.health_request(),
+            dialect.ready_request(),
+            dialect.inference_request(&InferenceRequest::greedy("Hello", 1), false),
+        ];
+        let send = |client: &Client, request: &Request| {
+            let sent = client.send(request, LIMIT);
+            sent.map_err(|error| auxiliary.worker.blame(error))
+        };
+        let right = client(Some(format!("Bearer {TOKEN}")));
+        let with_token = requests.iter().map(|request| send(&right, request));
+        let with_token = with_token.collect::<Result<Vec<_>>>()?;
+        let mut without_token = Vec::new();
+        for (how, authorization) in wrong_keys() {
+            let wrong = client(authorization);
+            for request in &requests {
+                without_token.push((how, send(&wrong, request)?));
+            }
+        }
+        let with_token_again = send(&right, &requests[2])?;
+        let lines = auxiliary.worker.log().tail(usize::MAX);
+        Ok(TokenObservation {
+            with_token: with_token.into_iter().chain([with_token_again]).collect(),
+            without_token,
+            log_lines: lines.len(),
+            log_lines_with_token: lines
+                .iter()
+                .filter(|line| line.contains(TOKEN))
+                .map(|line| line.replace(TOKEN, "[the token]"))
+                .collect(),
+        })
+    }
+}
+
+/// Ways to come without the right token.
+fn wrong_keys() -> [(&'static str, Option<String>); 7] {
+    let half = &TOKEN[..TOKEN.len() / 2];
+    [
+        ("no token", None),
+        ("a wrong token", Some(String::from("Bearer nonsense"))),
+        ("an empty token", Some(String::from("Bearer "))),
+        ("half of the token", Some(format!("Bearer {half}"))),
+        ("more than the token", Some(format!("Bearer {TOKEN}x"))),
+        (
+            "the token in another case",
+            Some(format!("Bearer {}", TOKEN.to_uppercase())),
+        ),
+        ("another scheme", Some(format!("Basic {TOKEN}"))),
+    ]
 }

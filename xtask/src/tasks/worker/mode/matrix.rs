@@ -9,13 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
-use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::{gpu, platform};
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::record::matrix::summary::RunSummary;
-use crate::tasks::worker::target::equipment;
 
 /// Longer than the longest of tests: each of their own waits has a deadline, too.
 const COLUMN_LIMIT: Duration = Duration::from_secs(48 * 3600);
@@ -41,6 +40,8 @@ pub struct MatrixRun<'run> {
     pub arguments: Vec<OsString>,
     /// Whether each run builds its worker, or is given one.
     pub builds: bool,
+    /// The number of the device that each backend is tested on.
+    pub device: u32,
     /// Backends whose absence is no excuse.
     pub required: &'run [Backend],
     /// The matrix's folder, which holds those of the runs.
@@ -95,7 +96,7 @@ impl MatrixRun<'_> {
     fn why_not(&self, backend: Backend) -> Option<String> {
         match self.stop.check() {
             Err(_) => Some(String::from("the run was interrupted before")),
-            Ok(()) => equipment::missing(backend, self.builds),
+            Ok(()) => gpu::missing(backend, self.device, self.builds),
         }
     }
 

@@ -5,22 +5,21 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::tried::{left_out, tried};
+use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
 use crate::tasks::worker::check::row::{Need, Trial};
 use crate::tasks::worker::check::table;
-use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::jitter::JitterWatch;
-use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::vitals::Sampler;
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
-use crate::tasks::worker::target::device::Devices;
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::observations::Observations;
-use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerProcess};
+use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
@@ -118,7 +117,7 @@ pub fn start<'run>(
     let seen = Observations::default();
     if launch.backend == Backend::Cuda {
         // What can't be told now is told by the check that wants to know it.
-        let _ = seen.devices_before.get(Devices::look);
+        let _ = seen.of(DevicesBefore::look);
     }
     let worker = start_worker(context, launch)?;
     Ok(Subject {
@@ -137,15 +136,22 @@ pub fn start<'run>(
     })
 }
 
-fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerProcess> {
+fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerHandle> {
     let RunContext {
         journal,
         folder,
         stop,
         ..
     } = context;
+    journal.emit(starting(&launch));
+    let worker = WorkerHandle::start(launch, &folder.join("worker.log"), stop)?;
+    journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
+    Ok(worker)
+}
+
+fn starting(launch: &Launch) -> EventKind {
     let program = launch.binary.display().to_string();
-    journal.emit(EventKind::WorkerStarting(WorkerInfo {
+    EventKind::WorkerStarting(WorkerInfo {
         worker_id: launch.worker_id.clone(),
         model: launch.model.display().to_string(),
         backend: launch.backend.as_str().to_owned(),
@@ -161,10 +167,7 @@ fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerProcess
             )
             .collect(),
         heartbeat_interval_s: launch.heartbeat_interval_secs,
-    }));
-    let worker = WorkerProcess::start(launch, &folder.join("worker.log"), stop)?;
-    journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
-    Ok(worker)
+    })
 }
 
 /// Not being ready is a fact for the checks; whatever else goes wrong ends the run.
@@ -174,21 +177,24 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     journal.emit(EventKind::ReadyWaiting {
         timeout_ms: timeout.as_millis() as u64,
     });
-    let mut waited = subject
-        .worker
-        .wait_until_ready(timeout, &mut subject.start_up);
-    if let Err(error) = &waited
-        && let Some(lost) = error.downcast_ref::<PortLost>()
-        && subject.context.config.port == 0
-    {
-        journal.emit(EventKind::Noted {
-            message: format!("{lost}\n  so the worker is started once more, on another port"),
-        });
-        move_to_another_port(subject)?;
-        waited = subject
+    let waited = if subject.context.config.port == 0 {
+        let announce = |lost: &PortLost, launch: &Launch| {
+            let message = format!("{lost}\n  so the worker is started once more, on another port");
+            journal.emit(EventKind::Noted { message });
+            journal.emit(starting(launch));
+        };
+        let (worker, start_up) = (&mut subject.worker, &mut subject.start_up);
+        let first = worker.pid();
+        let waited = worker.become_ready(timeout, start_up, announce);
+        if worker.pid() != first {
+            journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
+        }
+        waited
+    } else {
+        subject
             .worker
-            .wait_until_ready(timeout, &mut subject.start_up);
-    }
+            .wait_until_ready(timeout, &mut subject.start_up)
+    };
     match waited {
         Ok(()) => {
             let after_ms = subject.start_up.ready.unwrap_or_default().as_millis() as u64;
@@ -196,17 +202,6 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
         }
         Err(error) => subject.not_ready = Some(error.downcast::<Mismatch>()?),
     }
-    Ok(())
-}
-
-fn move_to_another_port(subject: &mut Subject<'_>) -> Result<()> {
-    subject.worker.end();
-    let launch = Launch {
-        port: port::pick_free()?,
-        ..subject.worker.launch().clone()
-    };
-    subject.worker = start_worker(subject.context, launch)?;
-    subject.start_up = StartUp::default();
     Ok(())
 }
 

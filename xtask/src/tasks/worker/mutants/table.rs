@@ -200,7 +200,7 @@ impl std::fmt::Display for Judgement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Judgement::Caught(by) => write!(f, "{by}"),
-            Judgement::Clean => write!(f, "nobody blamed"),
+            Judgement::Clean => write!(f, "no check blamed"),
             Judgement::Missed(what) => write!(f, "not caught: {what}"),
             Judgement::Strangers(who) => write!(f, "wrongly blamed: {}", who.join("; ")),
         }

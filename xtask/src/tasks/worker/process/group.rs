@@ -11,6 +11,7 @@ use super::platform;
 use super::platform::{Leash, Process};
 use super::registry;
 
+pub use super::identity::{GroupId, Role, wait_until};
 pub use super::platform::{GroupSignal, describe_exit};
 
 /// How often we look whether a process has ended.
@@ -31,17 +32,6 @@ pub const fn longest_end(grace: Duration) -> Duration {
     asked.saturating_add(KILL_LIMIT.saturating_mul(2))
 }
 
-/// What a group is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The worker under test.
-    Worker,
-    /// The mock hive.
-    Hive,
-    /// A tool of ours, such as cargo. What it leaves running (a compiler cache, say) is its own.
-    Tool,
-}
-
 /// Owns a process group. Dropping it stops and reaps whatever is left of it.
 #[derive(Debug)]
 pub struct ProcessGroup {
@@ -52,17 +42,6 @@ pub struct ProcessGroup {
 #[derive(Debug, Clone)]
 pub struct Watch {
     inner: Weak<Inner>,
-}
-
-/// Finds the members of a group again, also in another process and after its leader's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GroupId {
-    /// The leader's number, which is the group's.
-    pub number: u32,
-    /// The session that the group is in.
-    pub session: u32,
-    /// When the leader was started.
-    pub started: u64,
 }
 
 #[derive(Debug)]
@@ -77,17 +56,6 @@ struct Inner {
     end: OnceLock<(ExitStatus, Duration)>,
     /// Whether the group was ended and its leader reaped: then its number may be a stranger's.
     gone: AtomicBool,
-}
-
-impl Role {
-    /// "the worker".
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Worker => "the worker",
-            Role::Hive => "the mock hive",
-            Role::Tool => "a tool",
-        }
-    }
 }
 
 impl ProcessGroup {
@@ -220,8 +188,9 @@ impl ProcessGroup {
         registry::note(self.inner.role, &left_behind);
         // What can't be killed stays registered, so that it is told and the reaper tries again.
         if self.has_ended() && self.members().is_empty() {
-            let _ = self.inner.lock().wait();
+            // Its number can be a stranger's as soon as it is reaped, so nobody may know it by then.
             registry::release(self.inner.id);
+            let _ = self.inner.lock().wait();
         }
     }
 
@@ -273,25 +242,6 @@ impl Watch {
     }
 }
 
-impl GroupId {
-    /// The group's members in this process table; none where the number belongs to another group
-    /// by now.
-    pub fn members<'a>(&self, table: &'a [Process]) -> Vec<&'a Process> {
-        let leader = table.iter().find(|process| process.pid == self.number);
-        if leader.is_some_and(|leader| leader.started != self.started) {
-            return Vec::new();
-        }
-        // Without its leader a group is known by its session, which can't be left without leaving
-        // the group, and by being younger than its leader.
-        let ours = |process: &&Process| {
-            process.group == self.number
-                && process.session == self.session
-                && process.started >= self.started
-        };
-        table.iter().filter(ours).collect()
-    }
-}
-
 /// Starts a child from a thread that lives until this process ends.
 ///
 /// On Linux the child dies with the thread that started it (see [`platform::prepare_leader`]).
@@ -317,20 +267,6 @@ fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
         .map_err(|error| gone(error.to_string()))?;
     drop(orders);
     answer.recv().map_err(|error| gone(error.to_string()))?
-}
-
-/// Whether `holds` became true within `limit`.
-pub fn wait_until(limit: Duration, interval: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let began = Instant::now();
-    loop {
-        if holds() {
-            return true;
-        }
-        if began.elapsed() >= limit {
-            return false;
-        }
-        std::thread::sleep(interval);
-    }
 }
 
 #[cfg(test)]

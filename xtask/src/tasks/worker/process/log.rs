@@ -1,10 +1,11 @@
 //! Follows a process's output: into a file of bounded size, and the last of it in memory.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -19,6 +20,9 @@ const TAIL_LINES: usize = 1000;
 
 /// Longer lines are cut when they are shown.
 const SHOWN_LINE_CHARS: usize = 2000;
+
+/// Of how many reads the times are kept.
+const READS: usize = 10_000;
 
 /// How much is read at once.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -41,6 +45,10 @@ struct Shared {
 struct State {
     /// Its end: at least [`TAIL_BYTES`] of it, where there was so much.
     tail: Vec<u8>,
+    /// How much was read in all.
+    total_bytes: usize,
+    /// How much was there after each of the last reads, and when.
+    reads: VecDeque<(usize, Instant)>,
     /// Whether `tail` lacks the beginning.
     cut: bool,
     /// Whether everything was read.
@@ -77,6 +85,21 @@ impl Log {
             .iter()
             .map(|line| printable(line))
             .collect()
+    }
+
+    /// The last lines, each with the time of its end.
+    pub fn timed_lines(&self) -> Vec<(Instant, String)> {
+        let state = self.shared.lock();
+        let mut end = state.total_bytes - state.tail.len();
+        let mut lines = Vec::new();
+        for line in state.tail.split_inclusive(|&byte| byte == b'\n') {
+            end += line.len();
+            let read = state.reads.iter().find(|(until, _)| *until >= end);
+            if let Some((_, at)) = read {
+                lines.push((*at, printable(line.trim_ascii_end())));
+            }
+        }
+        lines
     }
 
     /// Waits until everything that was written has been read, for at most `limit`. To be called
@@ -125,6 +148,11 @@ impl Shared {
 impl State {
     fn take(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
+        self.total_bytes += bytes.len();
+        self.reads.push_back((self.total_bytes, Instant::now()));
+        if self.reads.len() > READS {
+            self.reads.pop_front();
+        }
         // Not with each read: moving the tail costs as much as the tail is long.
         if self.tail.len() > 2 * TAIL_BYTES {
             self.tail.drain(..self.tail.len() - TAIL_BYTES);

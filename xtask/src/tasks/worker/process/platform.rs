@@ -3,8 +3,7 @@
 //!
 //! Every system offers the same functions. The `unsafe` of the xtask lives in here and nowhere else.
 
-use std::time::Duration;
-
+mod kinds;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(all(unix, not(target_os = "linux")))]
@@ -14,10 +13,17 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub use self::kinds::{GroupSignal, Listeners, Process};
 #[cfg(target_os = "linux")]
-pub use self::linux::{identify, listeners, machine, marks, own_executable, processes, usage};
+pub use self::linux::{
+    GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
+    own_executable, processes, usage,
+};
 #[cfg(all(unix, not(target_os = "linux")))]
-pub use self::macos::{identify, listeners, machine, marks, own_executable, processes, usage};
+pub use self::macos::{
+    GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
+    own_executable, processes, usage,
+};
 #[cfg(unix)]
 pub use self::unix::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
@@ -26,10 +32,10 @@ pub use self::unix::{
 };
 #[cfg(windows)]
 pub use self::windows::{
-    Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
-    detach, exit_now, identify, is_member, kill_group, kill_process, listeners, machine, marks,
-    on_stop_signal, own_executable, peek_exit, point_to, prepare_leader, processes, tell_group,
-    usage, write_launcher,
+    GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS, allow_open_files,
+    ask_process_to_stop, become_reaper, describe_exit, detach, exit_now, identify, is_member,
+    kill_group, kill_process, listeners, machine, marks, on_stop_signal, own_executable, peek_exit,
+    point_to, prepare_leader, processes, tell_group, usage, write_launcher,
 };
 
 /// Whether processes can be sent signals.
@@ -38,83 +44,16 @@ pub const HAS_SIGNALS: bool = cfg!(unix);
 /// Whether a script whose first line names its interpreter is a program.
 pub const STARTS_SCRIPTS: bool = cfg!(unix);
 
-/// What a group can be told besides its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupSignal {
-    /// To stop, as an orchestrator asks.
-    Terminate,
-    /// To stop, as Ctrl-C asks.
-    Interrupt,
-    /// To stand still. It can't refuse.
-    Freeze,
-    /// To go on after it stood still.
-    Thaw,
-}
+/// How pip is installed, where Python has none.
+pub const PIP_INSTALL: &str = if cfg!(target_os = "linux") {
+    "sudo apt-get install python3-pip (Debian, Ubuntu) or sudo dnf install python3-pip (Fedora)"
+} else {
+    "python3 -m ensurepip"
+};
 
-/// What a process and its children have used at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Usage {
-    /// Processor time so far.
-    pub cpu: Duration,
-    /// Resident memory, files that are mapped included.
-    pub rss_bytes: u64,
-    /// Anonymous memory and swap; `None` where the system doesn't tell them apart.
-    pub anonymous_bytes: Option<u64>,
-    /// Threads.
-    pub threads: u64,
-    /// Open files and sockets; `None` where the system doesn't tell.
-    pub open_files: Option<u64>,
-}
-
-#[cfg_attr(
-    all(unix, not(target_os = "linux")),
-    expect(dead_code, reason = "one process at a time is told there")
-)]
-impl Usage {
-    /// Adds what a child has used. What isn't known of one isn't known of all.
-    fn add(&mut self, child: &Usage) {
-        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
-        self.cpu += child.cpu;
-        self.rss_bytes += child.rss_bytes;
-        self.threads += child.threads;
-        self.open_files = both(self.open_files, child.open_files);
-        self.anonymous_bytes = both(self.anonymous_bytes, child.anonymous_bytes);
-    }
-}
-
-/// A living process, as the process table shows it. A zombie is not alive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// Its parent's number.
-    pub parent: u32,
-    /// The number of its process group.
-    pub group: u32,
-    /// The number of its session; 0 where the platform doesn't tell.
-    pub session: u32,
-    /// When it was started, in the platform's own unit: only good for comparing.
-    pub started: u64,
-    /// The name of its program.
-    pub name: String,
-}
-
-impl std::fmt::Display for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (pid {})", self.name, self.pid)
-    }
-}
-
-/// Who listens on a TCP port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listeners {
-    /// Nobody.
-    Nobody,
-    /// Somebody, and the platform doesn't tell who.
-    Unknown,
-    /// These.
-    Known(Vec<Process>),
-}
+/// Whether a folder has to be flushed before a new name in it survives a power cut. Windows has no
+/// such call, and needs none.
+pub const FLUSHES_FOLDERS: bool = cfg!(unix);
 
 #[cfg(test)]
 mod tests {

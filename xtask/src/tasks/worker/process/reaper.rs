@@ -8,8 +8,9 @@ use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::group::{GroupId, GroupSignal, wait_until};
-use super::{platform, registry};
+use super::identity::{GroupId, wait_until};
+use super::platform::GroupSignal;
+use super::{platform, strays};
 
 /// The hidden task of the command line that runs the reaper.
 pub const TASK: &str = "worker:reaper";
@@ -95,7 +96,7 @@ pub fn run(run_id: &str) -> ExitCode {
     let held = listen(io::stdin().lock());
     if let Some(held) = held {
         end_groups(&held);
-        registry::end_strays(run_id);
+        strays::end_strays(run_id);
     }
     ExitCode::SUCCESS
 }

@@ -9,26 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::group::{GroupId, Role, wait_until};
+use super::identity::{GroupId, Role, wait_until};
 use super::platform;
 use super::platform::{Listeners, Process};
 use super::reaper::Reaper;
-
-/// What is put into the environment of everything that a run starts, so that a process which left
-/// its group and its session is found too.
-const MARK: &str = "WORKER_TEST_RUN";
-
-/// How long a process that left its group may take to stop.
-const STRAY_GRACE: Duration = Duration::from_millis(500);
-
-/// How long a killed process may take to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+use super::strays::{MARK, STRAY_GRACE, TABLE_INTERVAL, end, strays};
 
 /// How long a port may be held after the end of whoever listened on it.
 const PORT_LIMIT: Duration = Duration::from_secs(2);
-
-/// How often we look through the process table.
-const TABLE_INTERVAL: Duration = Duration::from_millis(15);
 
 static REGISTRY: Mutex<ProcessRegistry> = Mutex::new(ProcessRegistry::new());
 
@@ -228,33 +216,6 @@ pub fn held_port(port: u16, whose: &str) -> Option<String> {
         false
     });
     (!freed).then(|| format!("port {port} of {whose}, held by {holders}"))
-}
-
-/// Ends everything that carries the run's mark.
-pub fn end_strays(run_id: &str) {
-    end(STRAY_GRACE, || strays(run_id));
-}
-
-/// Asks what is found to stop, kills it after `grace`, and looks until nothing is found any more.
-fn end(grace: Duration, find: impl Fn() -> Vec<Process>) {
-    for process in find() {
-        platform::ask_process_to_stop(process.pid);
-    }
-    wait_until(grace, TABLE_INTERVAL, || find().is_empty());
-    wait_until(KILL_LIMIT, TABLE_INTERVAL, || {
-        let left = find();
-        for process in &left {
-            platform::kill_process(process.pid);
-        }
-        left.is_empty()
-    });
-}
-
-/// Living processes that carry the run's mark.
-fn strays(run_id: &str) -> Vec<Process> {
-    let marks = platform::marks(MARK);
-    let marked = |process: &Process| marks.get(&process.pid).is_some_and(|mark| mark == run_id);
-    platform::processes().into_iter().filter(marked).collect()
 }
 
 fn lock() -> MutexGuard<'static, ProcessRegistry> {

@@ -49,6 +49,11 @@ impl StopFlag {
         }
     }
 
+    /// Lets time pass. Fails with [`Interrupted`] as soon as the flag is raised.
+    pub fn let_pass(&self, time: Duration) -> anyhow::Result<()> {
+        in_time(self.wait_for("time to pass", time, || Ok(None::<()>))).map(drop)
+    }
+
     /// Polls until there is an answer, and fails with [`TimedOut`] or [`Interrupted`] otherwise.
     pub fn wait_for<T>(
         &self,

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::group::{ProcessGroup, Role, wait_until};
+use super::group::ProcessGroup;
+use super::identity::{Role, wait_until};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -1,6 +1,5 @@
 //! A worker beside the one under test, with a hive of its own, for what must not touch the first.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,11 +12,11 @@ use super::hive::MockHiveServer;
 use super::open_stream::OpenStream;
 use super::recorder::{Line, Recorder};
 use super::stream;
-use super::stream::StreamedAnswer;
-use super::worker::{Exit, Launch, PortLost, StartUp, WorkerProcess};
+use super::worker::{Exit, Launch, PortLost, StartUp, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Request, Response};
 use crate::tasks::worker::net::raw::RawConnection;
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::event::{EventKind, Heartbeat};
@@ -35,7 +34,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct AuxiliaryWorker {
     /// The worker. It is stopped before its hive.
-    pub worker: WorkerProcess,
+    pub worker: WorkerHandle,
     /// Its hive.
     pub hive: MockHiveServer,
     /// Tells every wait to give up.
@@ -43,7 +42,6 @@ pub struct AuxiliaryWorker {
     /// Talks to the worker.
     client: Client,
     line: Line,
-    log_path: PathBuf,
     ready_limit: Duration,
 }
 
@@ -74,14 +72,13 @@ impl AuxiliaryWorker {
             dialect: launch.dialect,
         };
         let log_path = folder.join("worker.log");
-        let worker = WorkerProcess::start(launch, &log_path, stop)?;
+        let worker = WorkerHandle::start(launch, &log_path, stop)?;
         Ok(Self {
             client: worker.client().witnessed(line.clone()),
             worker,
             hive,
             stop: stop.clone(),
             line,
-            log_path,
             ready_limit: Duration::from_secs(context.config.timeout_secs),
         })
     }
@@ -89,27 +86,18 @@ impl AuxiliaryWorker {
     /// Waits until it says that it is ready, as long as the worker under test may take. It is started
     /// once more where somebody else has taken its port.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        let lost = match self.look_for_readiness() {
-            Err(error) => error.downcast::<PortLost>()?,
-            Ok(()) => return Ok(()),
-        };
-        let name = self.line.auxiliary.as_deref().unwrap_or_default();
-        let message =
-            format!("{lost}\n  so the worker {name} is started once more, on another port");
-        self.line.journal.emit(EventKind::Noted { message });
-        let launch = Launch {
-            port: port::pick_free()?,
-            ..self.worker.launch().clone()
-        };
-        self.worker = WorkerProcess::start(launch, &self.log_path, &self.stop)?;
-        self.client = self.worker.client().witnessed(self.line.clone());
-        self.look_for_readiness()
-    }
-
-    fn look_for_readiness(&self) -> Result<()> {
         let mut start_up = StartUp::default();
+        let line = &self.line;
+        let announce = |lost: &PortLost, _: &Launch| {
+            let name = line.auxiliary.as_deref().unwrap_or_default();
+            let message =
+                format!("{lost}\n  so the worker {name} is started once more, on another port");
+            line.journal.emit(EventKind::Noted { message });
+        };
         self.worker
-            .wait_until_ready(self.ready_limit, &mut start_up)
+            .become_ready(self.ready_limit, &mut start_up, announce)?;
+        self.client = self.worker.client().witnessed(self.line.clone());
+        Ok(())
     }
 
     /// How it is talked to.

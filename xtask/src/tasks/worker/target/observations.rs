@@ -1,37 +1,44 @@
 //! What is observed once and judged by several checks.
 
+use std::any::Any;
 use std::cell::OnceCell;
+use std::fmt::Debug;
 
 use anyhow::{Result, anyhow};
 
-use super::device::{DeviceObservation, Devices};
 use super::golden::Golden;
-use super::launch_failures::StartErrors;
-use super::loading::LoadingObservation;
-use super::other_start::OtherStart;
-use super::token::TokenObservation;
-use crate::tasks::worker::load::polling::LoadObservation;
 use crate::tasks::worker::record::event::Mismatch;
 
 /// One place for each kind of observation.
 #[derive(Debug, Default)]
 pub struct Observations {
-    /// The devices before the worker was started.
-    pub devices_before: Once<Devices>,
-    /// How the worker was seen on its device.
-    pub device: Once<DeviceObservation>,
     /// What the worker answers when nothing disturbs it.
     pub golden: Once<Golden>,
-    /// What it said while it worked as hard as it can.
-    pub load: Once<LoadObservation>,
-    /// What another one said while it was loading.
-    pub loading: Once<LoadingObservation>,
-    /// How quickly others started.
-    pub other_start: Once<OtherStart>,
-    /// How others ended that could not serve.
-    pub start_errors: Once<StartErrors>,
-    /// What another one said to clients with and without its token.
-    pub token: Once<TokenObservation>,
+    /// Those that belong to checks, one of each type.
+    of_checks: AnyOnce,
+}
+
+/// A list to which is only added, so that what it holds can be lent.
+#[derive(Debug, Default)]
+struct AnyOnce {
+    next: OnceCell<Box<(Box<dyn Any>, AnyOnce)>>,
+}
+
+impl Observations {
+    /// The observation of this type; `observe` makes it the first time.
+    pub fn of<T: Debug + 'static>(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
+        let mut at = &self.of_checks;
+        loop {
+            let (once, rest) = &**at.next.get_or_init(|| {
+                let once: Box<dyn Any> = Box::new(Once::<T>::default());
+                Box::new((once, AnyOnce::default()))
+            });
+            match once.downcast_ref::<Once<T>>() {
+                Some(once) => return once.get(observe),
+                None => at = rest,
+            }
+        }
+    }
 }
 
 /// An observation, or why it failed: for everybody who asks for it.
@@ -74,6 +81,17 @@ impl<T> Once<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_type_has_an_observation_of_its_own() {
+        let seen = Observations::default();
+        assert_eq!(seen.of(|| Ok(1_u8)).unwrap(), &1);
+        assert_eq!(seen.of(|| Ok("one")).unwrap(), &"one");
+        // One observation may need another.
+        let sum = seen.of(|| Ok(u64::from(*seen.of::<u8>(|| panic!("it is observed once"))?) + 1));
+        assert_eq!(sum.unwrap(), &2);
+        assert_eq!(seen.of(|| Ok(2_u8)).unwrap(), &1);
+    }
 
     #[test]
     fn a_failure_is_the_same_for_everybody_and_made_once() {

@@ -1,6 +1,7 @@
 //! The worker's process: its command line, its guard, its start-up.
 
 use std::ffi::OsString;
+use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::dialect::{Dialect, Readiness};
-use crate::tasks::worker::config::Backend;
 use crate::tasks::worker::net::client::{Client, NoAnswer};
 use crate::tasks::worker::process::group::{
     GroupSignal, ProcessGroup, Role, describe_exit, longest_end, wait_until,
@@ -19,6 +19,7 @@ use crate::tasks::worker::process::platform::{Listeners, Process};
 use crate::tasks::worker::process::secrets::{Redacted, redactor};
 use crate::tasks::worker::process::stop::{StopFlag, TimedOut};
 use crate::tasks::worker::process::{port, registry};
+use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::event::Mismatch;
 
 /// How long a worker may take to stop when a guard ends it. Nobody waits for its answers any more,
@@ -65,16 +66,18 @@ pub struct Launch {
     pub heartbeat_interval_secs: Option<u64>,
     /// The secret that it demands from its clients.
     pub token: Option<String>,
-    /// More of the contract's options, as they are spelt.
-    pub more: Vec<String>,
+    /// More of the contract's options, and other values for those above.
+    pub more: Vec<(&'static str, String)>,
 }
 
 /// A running worker. Dropping it stops it, and all that it started.
 #[derive(Debug)]
-pub struct WorkerProcess {
+pub struct WorkerHandle {
     group: ProcessGroup,
     launch: Launch,
     log: Log,
+    /// Its standard output, where that isn't in the log.
+    output: Option<Log>,
     client: Client,
     stop: StopFlag,
 }
@@ -109,6 +112,13 @@ pub struct Exit {
 }
 
 impl Launch {
+    /// Adds these options, and gives others of the contract's options these values.
+    pub fn set(&mut self, options: &[(&'static str, &str)]) {
+        let options = options.iter();
+        self.more
+            .extend(options.map(|&(name, value)| (name, value.to_owned())));
+    }
+
     /// The contract's arguments.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = [
@@ -129,23 +139,45 @@ impl Launch {
                 interval_secs.to_string().into(),
             ]);
         }
-        arguments.extend(self.more.iter().map(OsString::from));
+        for (option, value) in &self.more {
+            set(&mut arguments, option, value);
+        }
         arguments
     }
 }
 
-impl WorkerProcess {
+impl WorkerHandle {
     /// Starts a worker; its output goes to `log_path` from the first byte.
     pub fn start(launch: Launch, log_path: &Path, stop: &StopFlag) -> Result<Self> {
-        let (reader, writer) =
-            std::io::pipe().context("cannot make a pipe for the worker's log")?;
+        let (reader, writer) = pipe()?;
+        let both = (Stdio::from(writer.try_clone()?), Stdio::from(writer));
+        Self::spawn(launch, both, (reader, log_path), None, stop)
+    }
+
+    /// Starts a worker whose standard output and standard error go to files of their own in `folder`,
+    /// the latter as its log.
+    pub fn start_apart(launch: Launch, folder: &Path, stop: &StopFlag) -> Result<Self> {
+        let ((out_reader, out), (err_reader, err)) = (pipe()?, pipe()?);
+        let (out_path, err_path) = (folder.join("stdout.log"), folder.join("stderr.log"));
+        let output = Log::follow(Redacted::new(out_reader, redactor()), &out_path)?;
+        let both = (Stdio::from(out), Stdio::from(err));
+        Self::spawn(launch, both, (err_reader, &err_path), Some(output), stop)
+    }
+
+    fn spawn(
+        launch: Launch,
+        (stdout, stderr): (Stdio, Stdio),
+        (reader, log_path): (PipeReader, &Path),
+        output: Option<Log>,
+        stop: &StopFlag,
+    ) -> Result<Self> {
         let mut command = Command::new(&launch.binary);
         command
             .args(launch.arguments())
             .env_remove(TOKEN_VARIABLE)
             .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
+            .stdout(stdout)
+            .stderr(stderr);
         let authorization = launch.token.as_ref().map(|token| {
             command.env(TOKEN_VARIABLE, token);
             format!("Bearer {token}")
@@ -155,6 +187,7 @@ impl WorkerProcess {
         registry::watch_port(launch.port, "the worker");
         Ok(Self {
             log: Log::follow(Redacted::new(reader, redactor()), log_path)?,
+            output,
             client: Client::new(launch.port, group.watch(), stop).with_header(authorization),
             stop: stop.clone(),
             group,
@@ -190,6 +223,16 @@ impl WorkerProcess {
             self.log.settle(LOG_LIMIT);
         }
         &self.log
+    }
+
+    /// Its standard output, where that isn't in the log; all of it, where it has ended.
+    pub fn output(&self) -> Option<&Log> {
+        if matches!(self.group.end(), Ok(Some(_))) {
+            self.output
+                .iter()
+                .for_each(|output| output.settle(LOG_LIMIT));
+        }
+        self.output.as_ref()
     }
 
     /// Talks to it.
@@ -237,6 +280,30 @@ impl WorkerProcess {
             }
             Err(error) => error,
         })
+    }
+
+    /// The same. Where somebody else has its port, it is started once more, on another one, after
+    /// `announce` was told why and how.
+    pub fn become_ready(
+        &mut self,
+        limit: Duration,
+        start_up: &mut StartUp,
+        announce: impl FnOnce(&PortLost, &Launch),
+    ) -> Result<()> {
+        let lost = match self.wait_until_ready(limit, start_up) {
+            Err(error) => error.downcast::<PortLost>()?,
+            Ok(()) => return Ok(()),
+        };
+        self.end();
+        let launch = Launch {
+            port: port::pick_free()?,
+            ..self.launch.clone()
+        };
+        announce(&lost, &launch);
+        let log_path = self.log.path().to_owned();
+        *self = Self::start(launch, &log_path, &self.stop)?;
+        *start_up = StartUp::default();
+        self.wait_until_ready(limit, start_up)
     }
 
     /// Ends it, where it hasn't ended yet, and all that it started; tells what outlived it.
@@ -389,6 +456,18 @@ impl WorkerProcess {
     }
 }
 
+fn pipe() -> Result<(PipeReader, PipeWriter)> {
+    std::io::pipe().context("cannot make a pipe for the worker's log")
+}
+
+/// Sets an option's value, or adds the option.
+fn set(arguments: &mut Vec<OsString>, option: &str, value: &str) {
+    match arguments.iter().position(|word| word == option) {
+        Some(at) => arguments[at + 1] = value.into(),
+        None => arguments.extend([option.into(), value.into()]),
+    }
+}
+
 impl std::fmt::Display for PortLost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
@@ -411,5 +490,18 @@ impl Exit {
             "a process that lives",
             self.describe(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::set;
+
+    #[test]
+    fn an_option_is_replaced_or_added() {
+        let mut arguments = vec!["--port".into(), "1".into()];
+        set(&mut arguments, "--port", "2");
+        set(&mut arguments, "--host", "h");
+        assert_eq!(arguments, ["--port", "2", "--host", "h"]);
     }
 }

@@ -8,10 +8,9 @@ use anyhow::{Context, Result, bail};
 use super::baseline::tell;
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
-use super::{REQUEST_LIMIT, planned_as, record_of};
+use super::{REQUEST_LIMIT, planned_as, record_of, under_load};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
-use crate::tasks::worker::load::drive;
-use crate::tasks::worker::load::drive::{Budget, Requests};
+use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::mode::tried::tried;
 use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan};
 use crate::tasks::worker::record::compare::Comparison;
@@ -20,7 +19,7 @@ use crate::tasks::worker::record::measure::{Comparable, MEASURES, MeasureSpec};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::worker::WorkerProcess;
+use crate::tasks::worker::target::worker::WorkerHandle;
 
 /// How many pairs of each load. The interval of the median leaves out two on either side.
 const PAIRS: usize = 12;
@@ -96,7 +95,7 @@ fn compare(
         plan: plan.clone(),
         expected_ms: (turn * 2 * PAIRS as u32).as_millis() as u64,
     });
-    let take_turn = |worker: &WorkerProcess| {
+    let take_turn = |worker: &WorkerHandle| {
         let turn = turn_of(subject, worker, &plan, &requests, budget)?;
         Ok::<_, anyhow::Error>(turn)
     };
@@ -138,17 +137,13 @@ fn budget(config: &BenchmarkConfig, scenario: &Scenario) -> Budget {
 /// One worker's turn. Fails with a [`Mismatch`] unless every request is answered by the rules.
 fn turn_of(
     subject: &Subject<'_>,
-    worker: &WorkerProcess,
+    worker: &WorkerHandle,
     plan: &ScenarioPlan,
-    requests: &(Requests, Requests),
+    requests: &Requests,
     budget: Budget,
 ) -> Result<ScenarioRecord> {
-    let stop = subject.context.stop;
-    let port = worker.launch().port;
-    let driven = drive::drive(port, plan.load, requests.clone(), budget, stop, || {
-        worker.ensure_alive()
-    })?;
-    let (window, requests) = record_of(subject.context.journal, plan, driven);
+    let result = under_load(subject, worker, plan, requests, budget)?;
+    let (window, requests) = record_of(subject.context.journal, plan, result);
     let record = ScenarioRecord::of(plan.clone(), window, &Objectives::default(), &requests);
     super::verdict(&record)?;
     if record.valid == 0 {

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::tasks::worker::load::strain::{Order, ask_once};
+use super::exercise::{Order, ask_once};
 use crate::tasks::worker::process::port;
+use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{PoolChange, PoolEvent};
-use crate::tasks::worker::target::worker::{Launch, StartUp, WorkerProcess};
+use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How soon the end of a killed process has to be seen.
@@ -19,8 +20,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct WorkerPool<'run> {
     context: RunContext<'run>,
-    first: &'run WorkerProcess,
-    others: Vec<WorkerProcess>,
+    first: &'run WorkerHandle,
+    others: Vec<WorkerHandle>,
     /// Who each of them is, also while it is away.
     launches: Vec<Launch>,
 }
@@ -29,7 +30,7 @@ pub struct WorkerPool<'run> {
 #[derive(Debug)]
 pub struct Revival {
     /// The new process.
-    pub worker: WorkerProcess,
+    pub worker: WorkerHandle,
     /// When it was started.
     pub started: Instant,
     /// From there until it was ready, or the promise that it broke.
@@ -75,7 +76,7 @@ impl<'run> WorkerPool<'run> {
     }
 
     /// The worker of that number; `None` while it is away.
-    pub fn get(&self, number: usize) -> Option<&WorkerProcess> {
+    pub fn get(&self, number: usize) -> Option<&WorkerHandle> {
         match number.checked_sub(1) {
             None => Some(self.first),
             Some(other) => self.others.get(other),
@@ -83,19 +84,26 @@ impl<'run> WorkerPool<'run> {
     }
 
     /// Those that are there.
-    pub fn iter(&self) -> impl Iterator<Item = &WorkerProcess> {
+    pub fn iter(&self) -> impl Iterator<Item = &WorkerHandle> {
         [self.first].into_iter().chain(&self.others)
     }
 
     /// Waits until all are ready, as long as one may take; gives the longest time that one took.
-    pub fn wait_until_ready(&self) -> Result<Duration> {
+    pub fn wait_until_ready(&mut self) -> Result<Duration> {
         let limit = Duration::from_secs(self.context.config.timeout_secs);
+        let journal = self.context.journal;
         let mut slowest = Duration::ZERO;
-        for worker in &self.others {
+        for (worker, known) in self.others.iter_mut().zip(&mut self.launches[1..]) {
             let mut start_up = StartUp::default();
             let left = limit.saturating_sub(worker.started().elapsed());
+            let announce = |lost: &PortLost, launch: &Launch| {
+                let id = &launch.worker_id;
+                let message = format!("{lost}\n  so {id} is started once more, on another port");
+                journal.emit(EventKind::Noted { message });
+                known.port = launch.port;
+            };
             worker
-                .wait_until_ready(left.max(Duration::from_secs(1)), &mut start_up)
+                .become_ready(left.max(Duration::from_secs(1)), &mut start_up, announce)
                 .map_err(|error| name_it(error, worker))?;
             slowest = slowest.max(start_up.ready.unwrap_or_default());
             tell(self.context, worker, PoolEvent::Ready);
@@ -104,12 +112,12 @@ impl<'run> WorkerPool<'run> {
     }
 
     /// Takes the last one out, to be killed.
-    pub fn pick_victim(&mut self) -> Option<WorkerProcess> {
+    pub fn pick_victim(&mut self) -> Option<WorkerHandle> {
         self.others.pop()
     }
 
     /// Puts it back.
-    pub fn welcome(&mut self, worker: WorkerProcess) {
+    pub fn welcome(&mut self, worker: WorkerHandle) {
         self.others.push(worker);
     }
 }
@@ -119,7 +127,7 @@ impl<'run> WorkerPool<'run> {
 /// Fails where that can't be done, or when the run is interrupted.
 pub fn kill_and_revive(
     context: RunContext<'_>,
-    victim: WorkerProcess,
+    victim: WorkerHandle,
     (order, limit): (&Order, Duration),
 ) -> Result<Revival> {
     let stop = context.stop;
@@ -140,7 +148,7 @@ pub fn kill_and_revive(
         Err(Err(other)) => return Err(other),
     };
     let answered = match &ready {
-        Ok(_) => ask(&worker, order, limit)?,
+        Ok(_) => ask(&worker, order, limit, stop)?,
         Err(mismatch) => Err(mismatch.clone()),
     };
     if ready.is_ok() {
@@ -155,8 +163,13 @@ pub fn kill_and_revive(
 }
 
 /// Asks a worker that has nothing else to do, and compares.
-pub fn ask(worker: &WorkerProcess, order: &Order, limit: Duration) -> Result<Result<(), Mismatch>> {
-    let answer = ask_once(worker.launch().port, &order.request, limit);
+pub fn ask(
+    worker: &WorkerHandle,
+    order: &Order,
+    limit: Duration,
+    stop: &StopFlag,
+) -> Result<Result<(), Mismatch>> {
+    let answer = ask_once(worker, &order.request, limit, stop);
     match answer.map_err(anyhow::Error::downcast::<Mismatch>) {
         Ok(timed) => Ok(order.expect(&timed.text)),
         Err(Ok(mismatch)) => Ok(Err(mismatch)),
@@ -165,7 +178,7 @@ pub fn ask(worker: &WorkerProcess, order: &Order, limit: Duration) -> Result<Res
 }
 
 /// Says whose promise was broken.
-pub fn name_it(error: anyhow::Error, worker: &WorkerProcess) -> anyhow::Error {
+pub fn name_it(error: anyhow::Error, worker: &WorkerHandle) -> anyhow::Error {
     match error.downcast::<Mismatch>() {
         Ok(mismatch) => of(&worker.launch().worker_id, mismatch).into(),
         Err(error) => error,
@@ -178,16 +191,16 @@ pub fn of(worker_id: &str, mismatch: Mismatch) -> Mismatch {
     Mismatch { place, ..mismatch }
 }
 
-fn start(context: RunContext<'_>, launch: Launch, again: &str) -> Result<WorkerProcess> {
+fn start(context: RunContext<'_>, launch: Launch, again: &str) -> Result<WorkerHandle> {
     let number = launch.worker_id.rsplit('-').next().unwrap_or_default();
     let log = format!("worker-{number}{again}.log");
     let worker_id = launch.worker_id.clone();
     let (folder, stop) = (context.folder, context.stop);
-    let worker = WorkerProcess::start(launch, &folder.join(log), stop);
+    let worker = WorkerHandle::start(launch, &folder.join(log), stop);
     worker.with_context(|| format!("cannot start {worker_id}"))
 }
 
-fn tell(context: RunContext<'_>, worker: &WorkerProcess, what: PoolEvent) {
+fn tell(context: RunContext<'_>, worker: &WorkerHandle, what: PoolEvent) {
     let launch = worker.launch();
     context.journal.emit(EventKind::CrewChanged(PoolChange {
         worker_id: launch.worker_id.clone(),

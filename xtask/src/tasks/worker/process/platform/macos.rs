@@ -7,7 +7,19 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::{Listeners, Process};
+use super::kinds::{Listeners, Process};
+
+/// Whether the system has Metal.
+pub const HAS_METAL: bool = true;
+
+/// Where an NVIDIA driver shows its devices.
+pub const GPU_NODES: &[&str] = &[];
+
+/// Folders in which it lists them.
+pub const GPU_LISTS: &[&str] = &[];
+
+/// Whether a device that can be used is always shown in one of these places, or by the driver's tool.
+pub const SHOWS_GPUS: bool = true;
 
 /// The binary that runs.
 pub fn own_executable() -> std::io::Result<PathBuf> {
@@ -96,6 +108,12 @@ fn parse_row(row: &str) -> Option<(Process, bool)> {
         name: path.rsplit('/').next().unwrap_or_default().to_owned(),
     };
     Some((process, lives))
+}
+
+/// The signals that were ignored when this process was started: not told by this system's files,
+/// so none is known.
+pub fn ignored_signals() -> Vec<i32> {
+    Vec::new()
 }
 
 #[cfg(test)]

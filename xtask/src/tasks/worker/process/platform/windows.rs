@@ -24,7 +24,19 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::BOOL;
 
-use super::{GroupSignal, Listeners, Process};
+use super::kinds::{GroupSignal, Listeners, Process};
+
+/// Whether the system has Metal.
+pub const HAS_METAL: bool = false;
+
+/// Where an NVIDIA driver shows its devices.
+pub const GPU_NODES: &[&str] = &[];
+
+/// Folders in which it lists them.
+pub const GPU_LISTS: &[&str] = &[];
+
+/// Whether a device that can be used is always shown in one of these places, or by the driver's tool.
+pub const SHOWS_GPUS: bool = false;
 
 /// The kernel closes our handles when we end, and with them the jobs.
 pub const NEEDS_REAPER: bool = false;

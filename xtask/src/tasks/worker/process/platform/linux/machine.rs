@@ -2,18 +2,20 @@
 
 use std::fs::read_to_string;
 
+use crate::tasks::worker::process::platform::kinds::Ask;
+
 /// Its name.
-pub fn host() -> Option<String> {
+pub fn host(_ask: Ask) -> Option<String> {
     trimmed("/proc/sys/kernel/hostname")
 }
 
 /// The version of its kernel.
-pub fn kernel() -> Option<String> {
+pub fn kernel(_ask: Ask) -> Option<String> {
     trimmed("/proc/sys/kernel/osrelease")
 }
 
 /// What its system calls itself.
-pub fn os() -> Option<String> {
+pub fn os(_ask: Ask) -> Option<String> {
     let release = read_to_string("/etc/os-release").ok()?;
     let name = release
         .lines()
@@ -22,14 +24,14 @@ pub fn os() -> Option<String> {
 }
 
 /// Its processor.
-pub fn cpu() -> Option<String> {
+pub fn cpu(_ask: Ask) -> Option<String> {
     let info = read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// How much memory it has.
-pub fn memory_bytes() -> Option<u64> {
+pub fn memory_bytes(_ask: Ask) -> Option<u64> {
     let info = read_to_string("/proc/meminfo").ok()?;
     let line = info
         .lines()

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::tasks::worker::process::platform::Usage;
+use crate::tasks::worker::process::platform::kinds::Usage;
 
 /// Four times a second: fine enough for a timeline, and far below 1 % of a core.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::tasks::worker::process::platform::Usage;
+use crate::tasks::worker::process::platform::kinds::Usage;
 
 /// Once a second.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);

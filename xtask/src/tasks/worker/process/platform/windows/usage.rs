@@ -13,7 +13,7 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_VM_READ,
 };
 
-use crate::tasks::worker::process::platform::Usage;
+use crate::tasks::worker::process::platform::kinds::Usage;
 
 /// Four times a second: the calls are cheap, the list of all processes is the dearest of them.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);

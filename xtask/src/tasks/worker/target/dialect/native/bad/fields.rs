@@ -213,11 +213,16 @@ fn unknown(field: &'static str) -> BadRequest {
 fn missing_prompt(name: &str, body: Value) -> BadRequest {
     BadRequest {
         field: Some("prompt"),
-        got: vec![
-            String::from("missing"),
-            String::from("required"),
-            String::from("no prompt"),
-        ],
+        got: [
+            "missing",
+            "required",
+            "no prompt",
+            "none",
+            "nothing",
+            "absent",
+        ]
+        .map(String::from)
+        .to_vec(),
         allowed: &["prompt"],
         ..BadRequest::new(
             name,

@@ -1,0 +1,270 @@
+//! Starts that have to fail, and starts whose two outputs have to be told apart: the process alone,
+//! without a hive.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::corrupt_models;
+use crate::tasks::worker::process::gpu::is_surely_absent;
+use crate::tasks::worker::process::group::describe_exit;
+use crate::tasks::worker::process::port;
+use crate::tasks::worker::process::stop::{StopFlag, in_time};
+use crate::tasks::worker::record::backend::Backend;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
+
+/// How long a worker may take until it knows that it can't serve.
+const KNOWING_LIMIT: Duration = Duration::from_secs(8);
+
+/// "Within 2 s of knowing that it can't serve", and a little for a busy machine.
+pub const EXIT_LIMIT: Duration = Duration::from_millis(2500);
+
+/// How long it may take to stop when we end it.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a worker that is ready is left alone: what it logs then, it logs for nothing.
+pub const QUIET: Duration = Duration::from_millis(400);
+
+/// How long a question for readiness may take.
+const QUESTION_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the log lines of a start may be under way.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Where no hive is.
+const NO_HIVE: &str = "http://127.0.0.1:9";
+
+/// Every start that had to fail.
+#[derive(Debug)]
+pub struct StartErrors {
+    /// What was wrong with it, and how it went.
+    pub starts: Vec<(&'static str, BareRun)>,
+}
+
+/// How a process went.
+#[derive(Debug, Clone)]
+pub struct BareRun {
+    /// How it ended by itself, if it did.
+    pub exit: Option<ExitStatus>,
+    /// Whether it said that it is ready.
+    pub became_ready: bool,
+    /// How long it lived, or until we ended it.
+    pub lived: Duration,
+    /// Lines on standard output.
+    pub stdout: Vec<String>,
+    /// Lines on standard error, and when each came after the start.
+    pub stderr: Vec<(Duration, String)>,
+    /// How many of them came while nobody asked for anything, in the time after it became ready.
+    pub quiet_lines: usize,
+}
+
+impl StartErrors {
+    /// Tries all starts side by side.
+    pub fn make(subject: &Subject) -> Result<StartErrors> {
+        let folder = subject.context.folder.join("start-errors");
+        std::fs::create_dir_all(&folder)?;
+        // It is held until the last worker has seen that it is taken.
+        let taken =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
+        let starts = starts(subject, &folder, taken.local_addr()?.port())?;
+        let stop = subject.context.stop;
+        let runs = std::thread::scope(|scope| {
+            let threads = starts.iter().map(|(name, launch)| {
+                let folder = folder.join(name.replace(' ', "-"));
+                scope.spawn(move || run(launch.clone(), &folder, stop, false))
+            });
+            let threads: Vec<_> = threads.collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<BareRun>>| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect::<Result<Vec<_>>>()
+        });
+        // The corrupt models are as large as the good one.
+        std::fs::remove_dir_all(&folder).context("cannot remove the corrupt models")?;
+        drop(taken);
+        let names = starts.iter().map(|(name, _)| *name);
+        Ok(StartErrors {
+            starts: names.zip(runs?).collect(),
+        })
+    }
+
+    /// The starts of these names.
+    pub fn of<'a>(
+        &'a self,
+        names: &'a [&str],
+    ) -> impl Iterator<Item = &'a (&'static str, BareRun)> {
+        self.starts.iter().filter(|(name, _)| names.contains(name))
+    }
+}
+
+/// Runs the worker with more options until it is ready, and ends it in an orderly way. Its output goes
+/// to files in a folder of this name.
+pub fn run_until_ready(
+    subject: &Subject,
+    name: &str,
+    more: &[(&'static str, &str)],
+) -> Result<BareRun> {
+    let launch = alone(subject, more)?;
+    let folder = subject.context.folder.join(name);
+    run(launch, &folder, subject.context.stop, true)
+}
+
+/// A launch without a hive, on a port of its own unless `changes` names one.
+fn alone(subject: &Subject, changes: &[(&'static str, &str)]) -> Result<Launch> {
+    let mut launch = Launch {
+        port: port::pick_free()?,
+        hive_url: String::from(NO_HIVE),
+        ..subject.worker.launch().clone()
+    };
+    launch.set(changes);
+    Ok(launch)
+}
+
+/// Every start that has to fail, with its name.
+fn starts(
+    subject: &Subject,
+    folder: &Path,
+    taken_port: u16,
+) -> Result<Vec<(&'static str, Launch)>> {
+    let model = &subject.worker.launch().model;
+    let models = [
+        ("missing model", Some(folder.join("missing.gguf"))),
+        ("folder as model", Some(folder.to_owned())),
+        (
+            "text file as model",
+            Some(corrupt_models::text_file(folder)?),
+        ),
+        (
+            "empty file as model",
+            Some(corrupt_models::empty_file(folder)?),
+        ),
+        ("half a model", Some(corrupt_models::half(model, folder)?)),
+        (
+            "a model without its end",
+            Some(corrupt_models::shortened(model, folder)?),
+        ),
+        (
+            "unknown architecture",
+            corrupt_models::unknown_architecture(model, folder)?,
+        ),
+        (
+            "unknown quantisation",
+            corrupt_models::unknown_quantisation(model, folder)?,
+        ),
+    ];
+    let options = [
+        ("unknown backend", "--backend", "abacus"),
+        ("absent device", "--device", "4242"),
+        ("open host without a token", "--host", "0.0.0.0"),
+    ];
+    let absent = [Backend::Metal, Backend::Cuda].into_iter();
+    let absent = absent.filter(|backend| is_surely_absent(*backend));
+    let absent = absent.map(|backend| (backend.as_str(), "--backend", backend.as_str()));
+    let mut starts = Vec::new();
+    for (name, option, value) in options.into_iter().chain(absent) {
+        starts.push((name, alone(subject, &[(option, value)])?));
+    }
+    for (name, path) in models {
+        if let Some(path) = path {
+            let model: PathBuf = path;
+            starts.push((
+                name,
+                Launch {
+                    model,
+                    ..alone(subject, &[])?
+                },
+            ));
+        }
+    }
+    let taken = Launch {
+        port: taken_port,
+        ..alone(subject, &[])?
+    };
+    starts.push(("taken port", taken));
+    Ok(starts)
+}
+
+/// Runs a worker until it ends by itself, becomes ready, or the time is up.
+///
+/// Where readiness is what we waited for, the worker is asked to stop and its end is awaited.
+fn run(launch: Launch, folder: &Path, stop: &StopFlag, is_welcome: bool) -> Result<BareRun> {
+    std::fs::create_dir_all(folder)?;
+    let worker = WorkerHandle::start_apart(launch, folder, stop)?;
+    let started = worker.started();
+    let mut became_ready = false;
+    let waited = stop.wait_for(
+        "the end of a worker that can't serve",
+        KNOWING_LIMIT,
+        || {
+            if worker.exited()?.is_some() {
+                return Ok(Some(()));
+            }
+            became_ready |= is_ready(&worker);
+            let knows = first_error(&worker).map(|at| at + EXIT_LIMIT);
+            let is_late = knows.is_some_and(|at| Instant::now() > at);
+            Ok((became_ready || is_late).then_some(()))
+        },
+    );
+    in_time(waited)?;
+    let mut quiet_lines = 0;
+    if is_welcome && became_ready {
+        // What belongs to the start and to our questions may still be under way.
+        stop.let_pass(SETTLED)?;
+        let before = worker.log().timed_lines().len();
+        stop.let_pass(QUIET)?;
+        quiet_lines = worker.log().timed_lines().len() - before;
+        in_time(worker.stop_orderly(STOP_LIMIT))?;
+    }
+    let (exit, lived) = (worker.exited()?.map(|exit| exit.status), started.elapsed());
+    worker.end();
+    let since_start = |(at, line): (Instant, String)| (at.duration_since(started), line);
+    let output = worker.output().map(|output| output.timed_lines());
+    Ok(BareRun {
+        exit,
+        became_ready,
+        lived,
+        stdout: output
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(_, line)| line)
+            .collect(),
+        stderr: worker
+            .log()
+            .timed_lines()
+            .into_iter()
+            .map(since_start)
+            .collect(),
+        quiet_lines,
+    })
+}
+
+impl BareRun {
+    /// "exit status 0 after 0.1 s", "ready to serve", "still running after 8 s".
+    pub fn describe(&self) -> String {
+        let lived_s = self.lived.as_secs_f64();
+        match self.exit {
+            _ if self.became_ready => String::from("a worker that says it is ready"),
+            Some(status) => format!("{} after {lived_s:.1} s", describe_exit(status)),
+            None => format!("a process that still runs after {lived_s:.1} s"),
+        }
+    }
+}
+
+fn is_ready(worker: &WorkerHandle) -> bool {
+    let request = worker.launch().dialect.ready_request();
+    let answer = worker.client().send(&request, QUESTION_LIMIT);
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+/// When the first line came that says what is wrong.
+fn first_error(worker: &WorkerHandle) -> Option<Instant> {
+    let lines = worker.log().timed_lines();
+    let error = lines.iter().find(|(_, line)| line.starts_with("error:"));
+    error.map(|(at, _)| *at)
+}
