@@ -357,10 +357,10 @@ pub struct DownloadModelArgs {
     /// Show the catalog: name, size, licence, present or not
     #[arg(long, conflicts_with_all = ["name", "force"])]
     list: bool,
-    /// Download anew what is there, too
+    /// Download again what is already there
     #[arg(long)]
     force: bool,
-    /// You have read the terms of the model, where it has any, and agree to them
+    /// Accept the terms of the model's licence, where it asks for that
     #[arg(long)]
     accept_license: bool,
     /// The folder of the models [default: .test-models of this workspace]

@@ -136,22 +136,9 @@ fn a_run_leaves_everything_behind_whatever_happens_to_one_report() {
     let scratch = Scratch::new("run");
     let (artifacts, summary) = (scratch.file("runs"), scratch.file("summary.md"));
     let secret = "hf_do_not_tell_anybody";
-    let mut command = xtask();
+    let mut command = quick_run(&artifacts);
     command
-        .args([
-            "worker:test",
-            "--port",
-            "0",
-            "--hive-port",
-            "0",
-            "--check",
-            "health.answers",
-        ])
-        .args(["--model", "tiny", "--worker-id", &format!("w-{secret}")])
-        .arg("--worker-bin")
-        .arg(root().join("xtask/tests/faulty_worker.py"))
-        .arg("--artifacts")
-        .arg(&artifacts)
+        .args(["--worker-id", &format!("w-{secret}")])
         .arg("--report")
         .arg(format!("junit={}", scratch.file("elsewhere.xml").display()))
         .env("HF_TOKEN", secret)
@@ -192,6 +179,75 @@ fn a_run_leaves_everything_behind_whatever_happens_to_one_report() {
     let events = fs::read_to_string(latest.join("events.jsonl")).unwrap();
     assert!(events.contains("\"event\":\"environment_found\""));
     assert!(events.contains("[redacted]"));
+}
+
+/// A pipe that nobody reads and that is full already, and a disk without room.
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_nobody_takes_holds_up_neither_the_run_nor_its_verdict() {
+    use std::io::{Write, pipe};
+    use std::process::Stdio;
+
+    let scratch = Scratch::new("output");
+    let run = |name: &str, stdout: Stdio| {
+        let folder = scratch.file(name);
+        let mut child = quick_run(&folder)
+            .stdout(stdout)
+            .stderr(fs::File::create(scratch.file("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if began.elapsed() < OUTPUT_LIMIT => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                None => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    panic!("{name} held the run up for {} s", OUTPUT_LIMIT.as_secs());
+                }
+            }
+        };
+        let errors = fs::read_to_string(scratch.file("stderr")).unwrap();
+        assert_eq!(status.code(), Some(0), "{name}: {errors}");
+        assert!(errors.contains("ends here"), "{name}: {errors}");
+        let report = fs::read_to_string(folder.join("latest/report.json")).unwrap();
+        assert!(report.contains("\"verdict\": \"passed\""), "{name}");
+    };
+    let (_reader, mut writer) = pipe().unwrap();
+    writer.write_all(&[b'x'; PIPE_BYTES]).unwrap();
+    run("a full pipe", writer.into());
+    run(
+        "a full disk",
+        fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+            .into(),
+    );
+}
+
+/// What a pipe of Linux holds.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 64 << 10;
+
+/// A run of a second, the 10 s after which output is given up, and what a busy machine adds.
+#[cfg(target_os = "linux")]
+const OUTPUT_LIMIT: Duration = Duration::from_secs(60);
+
+/// One check of the faulty worker, whose runs are in `artifacts`.
+fn quick_run(artifacts: &Path) -> Command {
+    let mut command = xtask();
+    command
+        .args(["worker:test", "--port", "0", "--hive-port", "0"])
+        .args(["--check", "health.answers", "--model", "tiny"])
+        .arg("--worker-bin")
+        .arg(root().join("xtask/tests/faulty_worker.py"))
+        .arg("--artifacts")
+        .arg(artifacts);
+    command
 }
 
 #[test]

@@ -31,7 +31,7 @@ const PURE: [(&str, &[&str]); 4] = [
 ];
 
 /// Parts that still have circles, or import from above: the list only shrinks.
-const EXCEPTIONS: &[&str] = &["load", "mode", "net", "reporter", "target"];
+const EXCEPTIONS: &[&str] = &["load", "mode", "net", "target"];
 
 /// The part of the worker's folder that a module belongs to.
 fn part(module: &Module) -> Option<&str> {

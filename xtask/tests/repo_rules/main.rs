@@ -124,11 +124,7 @@ fn only_the_platform_folder_is_compiled_for_one_system_and_not_for_another() {
 }
 
 /// Files whose questions about the system still have to move to the platform folder.
-const SYSTEM_EXCEPTIONS: [&str; 3] = [
-    "model/download/part.rs",
-    "model/download/wheel.rs",
-    "process/python.rs",
-];
+const SYSTEM_EXCEPTIONS: [&str; 1] = ["process/python.rs"];
 
 /// Each `cfg` of a text that asks for a system, whether an attribute or an expression.
 fn questions_about_the_system(text: &str) -> Vec<String> {

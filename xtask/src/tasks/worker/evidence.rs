@@ -1,6 +1,6 @@
 //! Which reporters a run has, and rendering a recorded run again.
 
-use std::io::{self, BufWriter, ErrorKind, stderr, stdout};
+use std::io::{self, BufWriter, ErrorKind, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,7 @@ use crate::tasks::worker::record::matrix::summary::RunSummary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
 use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 use crate::tasks::worker::record::replay;
+use crate::tasks::worker::reporter::detached::{self, Detached};
 use crate::tasks::worker::reporter::file;
 use crate::tasks::worker::reporter::file::FileReport;
 use crate::tasks::worker::reporter::github;
@@ -19,12 +20,13 @@ use crate::tasks::worker::reporter::github::{Annotations, StepSummary};
 use crate::tasks::worker::reporter::human;
 use crate::tasks::worker::reporter::human::Human;
 use crate::tasks::worker::reporter::json::JsonLines;
-use crate::tasks::worker::reporter::{Reporter, document, matrix};
+use crate::tasks::worker::reporter::{self, Reporter, document};
 
 /// The recording in a run's folder.
 const EVENTS: &str = "events.jsonl";
 
-/// Everybody who hears of a run: the recording first, people next, then the files.
+/// Everybody who hears of a run: the recording first, then the files, then whoever may keep us
+/// waiting, people last.
 pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Reporter>> {
     let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
     let events = folder.join(EVENTS);
@@ -33,16 +35,14 @@ pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Report
         // The run goes on: its verdict doesn't hang on its recording.
         Err(error) => eprintln!("warning: {} is missing: {error}", events.display()),
     }
-    reporters.push(match config.format {
-        Format::Human => Box::new(Human::on_stdout(config.verbosity)),
-        Format::Json => Box::new(JsonLines::new(stdout())),
-    });
     for kind in ReportKind::always() {
-        reporters.push(Box::new(FileReport::new(
-            kind,
-            folder.join(kind.file_name()),
-        )));
+        let path = folder.join(kind.file_name());
+        reporters.push(Box::new(FileReport::new(kind, path)));
     }
+    if let Some(path) = set("GITHUB_STEP_SUMMARY") {
+        reporters.push(Box::new(StepSummary::new(PathBuf::from(path))));
+    }
+    let mut detached = |name, reporter| reporters.push(Box::new(Detached::start(name, reporter)));
     for ReportTarget { kind, path } in &config.reports {
         let path = match path {
             Some(path) => path.clone(),
@@ -50,15 +50,20 @@ pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Report
             None if ReportKind::always().any(|written| written == *kind) => continue,
             None => folder.join(kind.file_name()),
         };
-        reporters.push(Box::new(FileReport::new(*kind, path)));
-    }
-    if let Some(path) = set("GITHUB_STEP_SUMMARY") {
-        reporters.push(Box::new(StepSummary::new(PathBuf::from(path))));
+        // Somebody's path may be a pipe.
+        detached("a report", Box::new(FileReport::new(*kind, path)));
     }
     if set("GITHUB_ACTIONS").is_some() {
         // Not on standard output, which may carry events for a machine; GitHub reads both.
-        reporters.push(Box::new(Annotations::new(stderr())));
+        detached("the annotations", Box::new(Annotations::new(stderr())));
     }
+    detached(
+        "standard output",
+        match config.format {
+            Format::Human => Box::new(Human::on_stdout(config.verbosity)),
+            Format::Json => Box::new(JsonLines::new(stdout())),
+        },
+    );
     reporters
 }
 
@@ -136,7 +141,7 @@ pub fn merge(config: &MergeConfig) -> Result<()> {
 /// Refuses the reports that tell of one run only.
 pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
     for ReportTarget { kind, .. } in reports {
-        if !matrix::KINDS.contains(kind) {
+        if !ReportKind::of_matrices().contains(kind) {
             bail!("--report: many runs have no such report, but json, junit, markdown or html");
         }
     }
@@ -145,31 +150,34 @@ pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
 
 /// Tells people which backend comes next. Machines hear of it from the run itself.
 pub fn show_step(config: &WorkerTestConfig, step: &Step<'_>) {
-    let lines = match step {
-        Step::Begins(backend) => human::matrix::heading(backend.as_str()),
-        Step::Skipped(backend, reason) => human::matrix::skipped(backend.as_str(), reason),
-    };
-    if config.format == Format::Human && config.verbosity != Verbosity::Quiet {
-        // A terminal that is gone can't be told.
-        let _ = human::matrix::print(&lines);
+    if config.format == Format::Json || config.verbosity == Verbosity::Quiet {
+        return;
     }
+    let lines = match step {
+        Step::Begins(backend) => human::backend_lines(backend.as_str()),
+        Step::Skipped(backend, reason) => human::skipped_backend_lines(backend.as_str(), reason),
+    };
+    // A terminal that is gone can't be told.
+    let _ = detached::within_limit(move || human::print(&lines));
 }
 
 /// Shows the matrix and writes its reports. What can't be written is said, and changes nothing.
 pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
-    let shown = match config.format {
-        Format::Human => human::matrix::print(&human::matrix::lines(matrix)),
-        Format::Json => {
-            use std::io::Write;
-            writeln!(stdout(), "{}", matrix::line(matrix))
-        }
+    let lines = match config.format {
+        Format::Human => human::matrix_lines(matrix),
+        Format::Json => vec![serde_json::to_string(matrix).unwrap_or_default()],
     };
+    let is_json = config.format == Format::Json;
+    let shown = detached::within_limit(move || match is_json {
+        true => writeln!(stdout(), "{}", lines.concat()),
+        false => human::print(&lines),
+    });
     if let Err(error) = shown
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         eprintln!("warning: the matrix can't be shown: {error}");
     }
-    let own = matrix::KINDS.map(|kind| (kind, folder.join(kind.file_name())));
+    let own = ReportKind::of_matrices().map(|kind| (kind, folder.join(kind.file_name())));
     let asked_for = config.reports.iter();
     let asked_for = asked_for.filter_map(|target| Some((target.kind, target.path.clone()?)));
     for (kind, path) in own.into_iter().chain(asked_for) {
@@ -178,7 +186,7 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
         }
     }
     if let Some(path) = set("GITHUB_STEP_SUMMARY") {
-        let page = matrix::render(ReportKind::Markdown, matrix).unwrap_or_default();
+        let page = reporter::render_matrix(ReportKind::Markdown, matrix).unwrap_or_default();
         if let Err(error) = github::append(Path::new(&path), &page) {
             eprintln!("warning: the job's summary is missing: {error}");
         }
@@ -186,7 +194,7 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
 }
 
 fn write_matrix(kind: ReportKind, path: &Path, matrix: &Matrix) -> io::Result<()> {
-    let text = matrix::render(kind, matrix).unwrap_or_default();
+    let text = reporter::render_matrix(kind, matrix).unwrap_or_default();
     file::write_text(kind, path, &text)
 }
 
@@ -196,8 +204,8 @@ fn columns_of(path: &Path) -> Result<Vec<RunSummary>> {
     let text = String::from_utf8_lossy(&bytes);
     match replay::fold(text.lines()) {
         Ok(report) => Ok(summary::read(&document::render(&report))?),
-        Err(newer @ replay::Unreadable::Newer { .. }) => Err(newer.into()),
-        Err(replay::Unreadable::NotARecording { .. }) => Ok(summary::read(&text)?),
+        Err(newer @ replay::UnreadableRecording::Newer { .. }) => Err(newer.into()),
+        Err(replay::UnreadableRecording::NotARecording { .. }) => Ok(summary::read(&text)?),
     }
 }
 

@@ -12,12 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::tasks::worker::record::event::{Event, EventKind};
+use crate::tasks::worker::record::output::REPORTING_THREAD;
 use crate::tasks::worker::record::redact::Redactor;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::reporter::Reporter;
-
-/// The name of the thread that reporters run in.
-pub const REPORTING_THREAD: &str = "reporters";
 
 /// How long reporters may take to catch up where somebody waits for the report.
 const FOLD_LIMIT: Duration = Duration::from_secs(30);

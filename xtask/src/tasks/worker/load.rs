@@ -1,8 +1,8 @@
-//! The load generator: streams of requests, their windows, and the samples that come of them.
+//! The load generator, what it does in a measured window or for hours, and the samples that come of it.
 
 pub mod calibration_server;
-pub mod drive;
+pub mod generator;
 pub mod polling;
-pub mod prompts;
-pub mod strain;
-pub mod timed;
+pub mod sample;
+pub mod sustained;
+pub mod windowed;

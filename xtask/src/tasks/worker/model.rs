@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 
-use self::catalog::{Catalog, Entry, MODELS_FOLDER};
+use self::catalog::{Catalog, CatalogEntry, MODELS_FOLDER};
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::record::event::ModelInfo;
 
@@ -110,7 +110,7 @@ fn choose(default: &Path, catalog: &Catalog, root: &Path) -> Result<Choice> {
             note: None,
         });
     }
-    let is_there = |entry: &&Entry| path_of(entry, root).is_file();
+    let is_there = |entry: &&CatalogEntry| path_of(entry, root).is_file();
     let embedded = catalog
         .models
         .iter()
@@ -160,7 +160,7 @@ fn suggest(wanted: &Path, catalog: &Catalog, root: &Path) -> String {
     text
 }
 
-fn path_of(entry: &Entry, root: &Path) -> PathBuf {
+fn path_of(entry: &CatalogEntry, root: &Path) -> PathBuf {
     root.join(MODELS_FOLDER).join(&entry.file)
 }
 

@@ -2,5 +2,12 @@
 
 pub mod client;
 pub mod framing;
+#[cfg(all(test, unix))]
+mod hostile;
+pub mod http;
 pub mod raw;
+pub mod recording;
+mod socket;
 pub mod sse;
+pub mod stream;
+mod transport;

@@ -1,25 +1,31 @@
 //! Who tells people and machines about a run. Knows the record and nothing else.
 
-pub mod bench;
+pub mod detached;
 pub mod document;
-pub mod exports;
+mod drawing;
+mod exports;
 pub mod file;
 pub mod github;
-pub mod html;
+#[cfg(test)]
+mod hostile;
+mod html;
 pub mod human;
 pub mod json;
-pub mod junit;
-pub mod markdown;
-pub mod matrix;
-pub mod repro;
+mod junit;
+mod markdown;
+mod matrix;
+mod page;
+mod repro;
+mod run;
 #[cfg(test)]
 mod snapshots;
-pub mod stress;
 mod words;
 
 use std::io;
 
+pub use self::run::calibration;
 use crate::tasks::worker::record::event::Event;
+use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
@@ -32,17 +38,26 @@ pub trait Reporter: Send {
     fn give_up(&mut self, error: &io::Error);
 }
 
-impl ReportKind {
-    /// The whole report.
-    pub fn render(self, report: &RunReport) -> String {
-        match self {
-            ReportKind::Json => document::render(report),
-            ReportKind::Junit => junit::render(report),
-            ReportKind::Markdown => markdown::render(report),
-            ReportKind::Html => html::render(report),
-            ReportKind::Repro => repro::render(report),
-            ReportKind::GithubBenchmark => exports::github_benchmark(report),
-            ReportKind::Bencher => exports::bencher(report),
-        }
+/// The whole report of a run.
+pub fn render(kind: ReportKind, report: &RunReport) -> String {
+    match kind {
+        ReportKind::Json => document::render(report),
+        ReportKind::Junit => junit::render(&run::page(report)),
+        ReportKind::Markdown => markdown::render(&run::page(report)),
+        ReportKind::Html => html::render(&run::page(report)),
+        ReportKind::Repro => repro::render(report),
+        ReportKind::GithubBenchmark => exports::github_benchmark(report),
+        ReportKind::Bencher => exports::bencher(report),
+    }
+}
+
+/// The whole report of many runs; `None` for a kind that is about one run only.
+pub fn render_matrix(kind: ReportKind, matrix: &Matrix) -> Option<String> {
+    match kind {
+        ReportKind::Json => Some(document::pretty(matrix)),
+        ReportKind::Junit => Some(junit::render(&matrix::page(matrix))),
+        ReportKind::Markdown => Some(markdown::render(&matrix::page(matrix))),
+        ReportKind::Html => Some(html::render(&matrix::page(matrix))),
+        ReportKind::Repro | ReportKind::GithubBenchmark | ReportKind::Bencher => None,
     }
 }

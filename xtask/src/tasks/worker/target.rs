@@ -24,12 +24,12 @@ use self::hive::MockHiveServer;
 use self::observations::Observations;
 use self::pace::Pace;
 use self::recorder::{Line, Recorder};
-use self::stream::StreamedAnswer;
 use self::worker::{Launch, StartUp, WorkerHandle};
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net;
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
@@ -146,9 +146,8 @@ impl Subject<'_> {
         let request = self.dialect().inference_request(request, true);
         let client = self.worker.client();
         let recorder = Recorder::of(&self.journal_line(), client, &request, limit);
-        match stream::receive(self.dialect(), client, &request, limit, |text| {
-            recorder.token(text)
-        }) {
+        let on_text = |text: &str| recorder.token(text);
+        match stream::receive(self.dialect(), client, &request, limit, on_text) {
             Ok(answer) => {
                 recorder.streamed(&request, &answer);
                 self.learn_pace(answer.ended - answer.sent);
@@ -219,13 +218,9 @@ impl Subject<'_> {
     fn exchange(&self, name: &str, bytes: &[u8], limit: Duration) -> Result<Response> {
         let port = self.worker.launch().port;
         let recorder = Recorder::of_bytes(&self.journal_line(), name, bytes, limit);
-        recorder.note(net::raw::exchange(
-            port,
-            name,
-            bytes,
-            limit,
-            self.context.stop,
-        ))
+        let answer = net::raw::exchange(port, name, bytes, limit, self.context.stop);
+        recorder.note(&answer);
+        answer
     }
 
     /// Talks to the worker, in the name of the running check.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::apart::{LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
@@ -81,16 +81,14 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     pace.long
         .expect_text("the stream of the slow reader", &answer.text())?;
-    Ok(format!("{} tokens, whole in the end", answer.tokens.len()))
+    Ok(format!("{} tokens, whole in the end", answer.tokens()))
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_auxiliary(subject, "slow-sender", &[])?;
-    let bytes = spell(
-        &auxiliary
-            .dialect()
-            .inference_request(&pace.golden.request, false),
-    );
+    let request = &pace.golden.request;
+    let request = auxiliary.dialect().inference_request(request, false);
+    let bytes = request.to_bytes(auxiliary.worker.launch().port);
     let mut senders = Vec::new();
     for _ in 0..SLOW_SENDERS {
         senders.push(auxiliary.connect()?);
@@ -150,11 +148,9 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
 
 fn half_requests(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, pace) = ready_auxiliary(subject, "half-requests", &[])?;
-    let whole = spell(
-        &auxiliary
-            .dialect()
-            .inference_request(&pace.golden.request, true),
-    );
+    let request = &pace.golden.request;
+    let request = auxiliary.dialect().inference_request(request, true);
+    let whole = request.to_bytes(auxiliary.worker.launch().port);
     let text = String::from_utf8_lossy(&whole).into_owned();
     let head_length = text.find("\r\n\r\n").map_or(whole.len(), |at| at + 4);
     let (head, _) = text.split_at(head_length);

@@ -83,10 +83,7 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
     pace.long
         .expect_text("the stream that ran at SIGTERM", &answer.text())?;
     exits_orderly(&auxiliary, 2 * LATENESS)?;
-    Ok(format!(
-        "{} tokens, then exit status 0",
-        answer.tokens.len()
-    ))
+    Ok(format!("{} tokens, then exit status 0", answer.tokens()))
 }
 
 fn refuses(subject: &Subject) -> Result<Evidence> {

@@ -1,16 +1,21 @@
 //! Under full load: health, readiness, heartbeats and answers.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::rhythm::{lateness, tolerance_ms};
 use super::row::{Check, Need};
-use crate::tasks::worker::load::polling::{LoadObservation, Question};
+use crate::tasks::worker::load::generator::{LoadGenerator, Next, Turn, lock};
+use crate::tasks::worker::load::polling::{Poll, Question};
+use crate::tasks::worker::net::client::{Client, NoAnswer, Request};
+use crate::tasks::worker::process::stop::TimedOut;
+use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Promise, Readiness};
+use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Readiness};
 
 /// How long health may take.
 const HEALTH_LIMIT: Duration = Duration::from_millis(250);
@@ -20,6 +25,53 @@ const FAR_BEYOND: Duration = Duration::from_secs(1);
 
 /// The part of slow answers that a busy machine may be to blame for.
 const ACCIDENTS: f64 = 0.1;
+
+/// How many requests are under way at any time.
+const STREAMS: u32 = 8;
+
+/// The least time that is watched.
+const LEAST_WINDOW: Duration = Duration::from_millis(1500);
+
+/// Intervals of heartbeats that are watched, and a little.
+const INTERVALS: f64 = 2.3;
+
+/// How often health and readiness are asked for.
+const QUESTION_INTERVAL: Duration = Duration::from_millis(40);
+
+/// How long an answer about health may take before it counts as none.
+const QUESTION_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long one request of the load should take alone.
+const REQUEST_TIME: Duration = Duration::from_millis(120);
+
+/// How soon a request that found the queue full is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What was seen of a worker that works as hard as it can.
+#[derive(Debug)]
+struct LoadObservation {
+    /// When the load was full.
+    began: Instant,
+    /// When it ended.
+    ended: Instant,
+    /// Questions for health.
+    health: Vec<Question>,
+    /// Questions for readiness.
+    ready: Vec<Question>,
+    /// What came of the requests.
+    work: Work,
+}
+
+/// What came of the requests of a load.
+#[derive(Debug, Default)]
+struct Work {
+    /// How many were answered well.
+    answered: usize,
+    /// How many found the queue full.
+    queue_full: usize,
+    /// The first that went wrong.
+    trouble: Option<String>,
+}
 
 /// Under full load.
 pub const CHECKS: &[Check] = &[
@@ -53,19 +105,125 @@ fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
     subject.seen.of(|| LoadObservation::make(subject))
 }
 
+impl LoadObservation {
+    /// Keeps the worker busy for a while, and asks it questions meanwhile.
+    fn make(subject: &Subject) -> Result<LoadObservation> {
+        let interval_s = subject.context.config.heartbeat_interval_secs as f64;
+        let window = Duration::from_secs_f64(interval_s * INTERVALS).max(LEAST_WINDOW);
+        let golden = subject.golden()?;
+        let tokens = golden.tokens_in(REQUEST_TIME, 4, 64);
+        let limit = golden.limit(tokens, STREAMS);
+        let (client, stop) = (subject.client(), subject.context.stop);
+        // Just after a periodic beat, so that the next one is due under load, a whole interval later.
+        await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
+        let began = Instant::now();
+        let work = Arc::new(Mutex::new(Work::default()));
+        let (worker, seen) = (client.clone(), Arc::clone(&work));
+        let dialect = subject.dialect();
+        let job = move |turn: Turn| {
+            let request = dialect.inference_request(&load_request(turn.stream, tokens), false);
+            work_once(dialect, &worker, &request, limit, &seen)
+        };
+        let load = LoadGenerator::start(Load::Closed { streams: STREAMS }, &Arc::new(job))?;
+        let poll =
+            |request: Request| Poll::start(&client, request, QUESTION_INTERVAL, QUESTION_LIMIT);
+        let health = poll(dialect.health_request())?;
+        let ready = poll(dialect.ready_request())?;
+        wait(subject, window)?;
+        load.end();
+        let (health, ready) = (health.end(stop)?, ready.end(stop)?);
+        load.settle(limit * 2, stop, || Ok(()))?;
+        Ok(LoadObservation {
+            began,
+            ended: began + window,
+            health,
+            ready,
+            work: std::mem::take(&mut *lock(&work)),
+        })
+    }
+}
+
+fn load_request(stream: u32, tokens: u32) -> InferenceRequest {
+    InferenceRequest {
+        temperature: Some(1.0),
+        seed: Some(u64::from(stream)),
+        ..InferenceRequest::greedy(&format!("Tell me more about number {stream}."), tokens)
+    }
+}
+
+/// One request of a stream. The first that goes wrong ends its stream.
+fn work_once(
+    dialect: &dyn Dialect,
+    client: &Client,
+    request: &Request,
+    limit: Duration,
+    work: &Mutex<Work>,
+) -> Next {
+    let sent = client.send(request, limit);
+    let mut work = lock(work);
+    let trouble = match sent {
+        Ok(response) if dialect.is_busy(&response) => {
+            work.queue_full += 1;
+            return Next::After(RETRY_INTERVAL);
+        }
+        Ok(response) => match dialect.read_completion(&response) {
+            Ok(_) => {
+                work.answered += 1;
+                return Next::Again;
+            }
+            Err(mismatch) => mismatch.to_string(),
+        },
+        Err(error) if error.is::<NoAnswer>() => error.to_string(),
+        // The run was interrupted.
+        Err(_) => return Next::Stop,
+    };
+    work.trouble.get_or_insert(trouble);
+    Next::Stop
+}
+
+/// Lets the window pass. Ends early when the worker or the run does.
+fn wait(subject: &Subject, window: Duration) -> Result<()> {
+    let began = Instant::now();
+    let name = "the end of the load";
+    subject.context.stop.wait_for(name, window * 2, || {
+        subject.worker.ensure_alive()?;
+        Ok((began.elapsed() >= window).then_some(()))
+    })
+}
+
+/// Waits for the next beat that brings no new state, or for `limit`: a worker that doesn't beat is
+/// judged elsewhere.
+fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
+    let seen = subject.hive.heartbeats().len();
+    let is_periodic = || {
+        let beats = subject.hive.heartbeats();
+        let state = |at: usize| {
+            let beat = subject.dialect().read_heartbeat(&beats[at]);
+            beat.ok().map(|beat| beat.state)
+        };
+        let last = beats.len().saturating_sub(1);
+        last >= seen.max(1) && state(last) == state(last - 1)
+    };
+    let stop = subject.context.stop;
+    match stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(()))) {
+        Ok(()) => Ok(()),
+        Err(error) => error.downcast::<TimedOut>().map(drop),
+    }
+}
+
 fn answers(subject: &Subject) -> Result<Evidence> {
     let load = observed(subject)?;
-    if let Some(trouble) = &load.trouble {
+    if let Some(trouble) = &load.work.trouble {
         let expected = "a good answer, or 429 `queue_full`";
         return Err(Mismatch::new("one of eight clients", expected, trouble).into());
     }
     let got = "none";
-    ensure_kept(load.answered > 0, "eight clients", "answers", got)?;
-    let full = match load.queue_full {
+    ensure_kept(load.work.answered > 0, "eight clients", "answers", got)?;
+    let full = match load.work.queue_full {
         0 => String::new(),
         count => format!(", {count} times a full queue"),
     };
-    Ok(format!("{} answers{full}", load.answered))
+    Ok(format!("{} answers{full}", load.work.answered))
 }
 
 fn health(subject: &Subject) -> Result<Evidence> {
@@ -102,7 +260,7 @@ fn ready(subject: &Subject) -> Result<Evidence> {
             continue;
         };
         if let Readiness::NotReady(reason) = subject.dialect().read_ready(response)?
-            && load.queue_full == 0
+            && load.work.queue_full == 0
         {
             let expected = "ready, as every request was taken";
             return Err(Mismatch::new(

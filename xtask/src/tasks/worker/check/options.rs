@@ -1,17 +1,23 @@
 //! Options of a request: what they do, and what counts where they are left out.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::load::polling::at_once;
+use crate::tasks::worker::load::generator::at_once;
+use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::dialect::{Completion, Dialect, FinishReason, InferenceRequest};
 use crate::tasks::worker::target::golden::Golden;
 
 /// Tokens of an answer that is sampled.
 const SAMPLED_TOKENS: u32 = 12;
+
+/// How soon a request that found the queue full is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The default of `max_tokens`.
 const DEFAULT_MAX_TOKENS: u32 = 128;
@@ -195,13 +201,36 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
     let alone = requests.iter().map(|request| subject.infer(request));
     let alone = alone.collect::<Result<Vec<_>>>()?;
     let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
-    let beside = at_once(subject.dialect(), &subject.client(), &requests, limit);
+    let (client, dialect, stop) = (subject.client(), subject.dialect(), subject.context.stop);
+    let asked = requests.clone();
+    let ask = move |number: u32| insist(dialect, &client, &asked[number as usize], limit);
+    let beside = at_once(requests.len() as u32, limit * 2, stop, ask)?;
     for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
         let beside = beside.map_err(|error| subject.worker.blame(error))?;
         let place = format!("request {} of {BESIDE} at once", number + 1);
         ensure_same(&place, alone, &beside)?;
     }
     Ok(format!("{BESIDE} requests at once"))
+}
+
+/// Asks until the queue has room.
+fn insist(
+    dialect: &dyn Dialect,
+    client: &Client,
+    request: &InferenceRequest,
+    limit: Duration,
+) -> Result<Completion> {
+    let request = dialect.inference_request(request, false);
+    let began = Instant::now();
+    loop {
+        let left = limit.saturating_sub(began.elapsed());
+        let response = client.send(&request, left)?;
+        if dialect.is_busy(&response) && !left.is_zero() {
+            std::thread::sleep(RETRY_INTERVAL);
+            continue;
+        }
+        return Ok(dialect.read_completion(&response)?);
+    }
 }
 
 /// Lengths to which the golden answer can be cut.

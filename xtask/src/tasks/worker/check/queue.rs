@@ -11,9 +11,9 @@ use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
+use crate::tasks::worker::target::open_stream::read_whole;
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
 use crate::tasks::worker::target::pace::Pace;
-use crate::tasks::worker::target::stream::read_whole;
 
 /// The smallest queue that a worker can be asked for.
 const ONE_WAITS: &[(&str, &str)] = &[("--max-queue", "1")];
@@ -88,7 +88,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
             refused += 1;
             continue;
         }
-        let answer = read_whole(auxiliary.dialect(), answer)?;
+        let answer = read_whole(auxiliary.dialect(), &answer)?;
         pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
         finished += 1;
     }

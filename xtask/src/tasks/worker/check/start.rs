@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::judge::{Evidence, ensure_kept};
 use super::other_start::OtherStart;
 use super::row::{Check, Need};
-use crate::tasks::worker::net::raw::{RawConnection, spell};
+use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
@@ -92,7 +92,7 @@ fn loopback_only(subject: &Subject) -> Result<Evidence> {
             stop.check()?;
             continue;
         };
-        connection.send(&spell(&subject.dialect().health_request()), HEALTH_LIMIT)?;
+        connection.send_request(&subject.dialect().health_request(), HEALTH_LIMIT)?;
         let answer = connection.read_answer("health", HEALTH_LIMIT);
         let is_ours = answer
             .and_then(|answer| Ok(subject.dialect().read_health(&answer)?))

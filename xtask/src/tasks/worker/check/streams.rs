@@ -7,10 +7,10 @@ use anyhow::Result;
 use super::judge::{Evidence, ensure_kept};
 use super::options::{ensure_same, sampled};
 use super::row::{Check, Need};
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, InferenceRequest};
-use crate::tasks::worker::target::stream::StreamedAnswer;
 
 /// Prompts that make many models answer beyond ASCII.
 const ASCII_PROMPTS: [&str; 3] = [
@@ -136,9 +136,9 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
         };
         let answer = subject.infer_streamed(&request)?;
         match Spread::of(&answer, one_s) {
-            None if answer.tokens.len() >= LEAST_TOKENS => {
+            None if answer.pieces.len() >= LEAST_TOKENS => {
                 let took_ms = (answer.ended - answer.sent).as_secs_f64() * 1e3;
-                let count = answer.tokens.len();
+                let count = answer.pieces.len();
                 quick = Some(format!(
                     "{count} tokens at once, {took_ms:.1} ms after the request"
                 ));
@@ -206,7 +206,7 @@ struct Spread {
 impl Spread {
     /// `None` where there is too little to be seen. `one_s` is what an answer of one token takes.
     fn of(answer: &StreamedAnswer, one_s: f64) -> Option<Spread> {
-        let arrivals: Vec<Instant> = answer.tokens.iter().map(|(at, _)| *at).collect();
+        let arrivals: Vec<Instant> = answer.pieces.iter().map(|piece| piece.at).collect();
         let (first, last) = (*arrivals.first()?, *arrivals.last()?);
         let phases = answer.completion.phases?;
         let whole_s = (answer.ended - answer.sent).as_secs_f64();

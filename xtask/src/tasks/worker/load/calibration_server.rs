@@ -1,5 +1,6 @@
-//! A worker whose timing is known exactly: it says when it sent each token. What the load generator
-//! sees later than that is its own error.
+//! A server whose timing is known exactly: it says when it sent each token. What the load generator
+//! sees later than that is its own error. It speaks a dialect of its own: reading events is no part of
+//! what is measured.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,8 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::tasks::worker::net::client::Request;
-use crate::tasks::worker::target::dialect;
+use crate::tasks::worker::net::http::Request;
+use crate::tasks::worker::net::sse::SseEvent;
+use crate::tasks::worker::net::stream::{
+    Completion, FinishReason, StreamDecoder, StreamEvent, StreamSpelling,
+};
+use crate::tasks::worker::record::event::Mismatch;
 
 /// A thread for each connection, with next to no stack.
 const STACK_BYTES: usize = 256 << 10;
@@ -36,7 +41,18 @@ pub struct CalibrationServer {
     sent: Arc<Mutex<Vec<Vec<Instant>>>>,
 }
 
+/// How the server spells its streams: a token's data is its index, and that of the end is their
+/// number.
+#[derive(Debug)]
+struct Spelling;
+
+/// The text of each token.
+const WORD: &str = " word";
+
 impl CalibrationServer {
+    /// How its streams are to be read.
+    pub const SPELLING: &'static dyn StreamSpelling = &Spelling;
+
     /// Starts to listen. Every answer follows the script.
     pub fn start(script: Script) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -68,8 +84,50 @@ impl CalibrationServer {
 
     /// A request that carries a number.
     pub fn request(number: usize) -> Request {
-        let request = dialect::InferenceRequest::greedy(&number.to_string(), 1);
-        dialect::native().inference_request(&request, true)
+        Request {
+            method: "POST",
+            path: String::from("/"),
+            body: Some(("text/plain", number.to_string().into_bytes())),
+        }
+    }
+}
+
+impl StreamSpelling for Spelling {
+    fn decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(Spelling)
+    }
+
+    fn has_event_per_token(&self) -> bool {
+        true
+    }
+
+    fn error_in_short(&self, _body: &[u8]) -> String {
+        String::new()
+    }
+}
+
+impl StreamDecoder for Spelling {
+    fn read(&mut self, event: &SseEvent) -> Result<Option<StreamEvent>, Mismatch> {
+        let data = String::from_utf8_lossy(&event.data);
+        let number = data.parse().map_err(|_| {
+            let got = data.into_owned();
+            Mismatch::new("the calibration server", "a number", got)
+        })?;
+        Ok(Some(match event.event.as_str() {
+            "token" => StreamEvent::Text {
+                index: Some(number),
+                text: WORD.to_owned(),
+                tokens: None,
+            },
+            _ => StreamEvent::End(Completion {
+                text: None,
+                finish_reason: FinishReason::Length,
+                tokens: Some(number),
+                completion_tokens: Some(number),
+                prompt_tokens: Some(1),
+                phases: None,
+            }),
+        }))
     }
 }
 
@@ -100,9 +158,7 @@ fn answer(
         } else {
             index + 1
         };
-        let bytes: Vec<u8> = (index..until)
-            .flat_map(|at| chunk(&dialect::native().spell_token(at)))
-            .collect();
+        let bytes: Vec<u8> = (index..until).flat_map(|at| chunk("token", at)).collect();
         due += script.gap;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         stamps.push(Instant::now());
@@ -115,15 +171,17 @@ fn answer(
         sent.resize(length, Vec::new());
         sent[number] = stamps;
     }
-    stream.write_all(&chunk(&dialect::native().spell_end(script.tokens)))?;
+    stream.write_all(&chunk("end", script.tokens))?;
     stream.write_all(b"0\r\n\r\n")
 }
 
-fn chunk(text: &str) -> Vec<u8> {
+/// A chunk with one event.
+fn chunk(event: &str, number: u64) -> Vec<u8> {
+    let text = format!("event: {event}\ndata: {number}\n\n");
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
-/// The number that the request carries as its prompt; 0 where it carries none.
+/// The number that the request carries; 0 where it carries none.
 fn read_number(stream: &TcpStream) -> std::io::Result<usize> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
@@ -139,5 +197,5 @@ fn read_number(stream: &TcpStream) -> std::io::Result<usize> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(dialect::native().prompt_in(&body).parse().unwrap_or(0))
+    Ok(String::from_utf8_lossy(&body).parse().unwrap_or(0))
 }

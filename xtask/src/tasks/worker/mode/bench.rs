@@ -4,6 +4,7 @@ pub mod against;
 pub mod baseline;
 mod prompts;
 mod scenario;
+mod words;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,13 +18,15 @@ use super::{calibrate, suite};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::load::drive;
-use crate::tasks::worker::load::drive::{Budget, LoadResult, RequestSample, Requests};
+use crate::tasks::worker::load::sample::RequestSample;
+use crate::tasks::worker::load::windowed;
+use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Fewer requests than these say next to nothing: a scenario goes on until it has them,
@@ -110,23 +113,28 @@ fn measure_one(
         plan: plan.clone(),
         expected_ms: (budget.warm_up + budget.duration).as_millis() as u64,
     });
-    let driven = drive_worker(subject, &plan, requests, budget)?;
-    let record = tell(subject, config, plan, driven);
+    let result = under_load(subject, &subject.worker, &plan, &requests, budget)?;
+    let record = tell(subject, config, plan, result);
     verdict(&record)?;
     let short = scenario.cut_short(&record.plan).unwrap_or_default();
     Ok(in_short(&record) + &short)
 }
 
-fn drive_worker(
+/// Puts a worker under a load.
+fn under_load(
     subject: &Subject<'_>,
+    worker: &WorkerHandle,
     plan: &ScenarioPlan,
-    requests: (Requests, Requests),
+    requests: &Requests,
     budget: Budget,
 ) -> Result<LoadResult> {
-    let port = subject.worker.launch().port;
-    let stop = subject.context.stop;
-    drive::drive(port, plan.load, requests, budget, stop, || {
-        subject.worker.ensure_alive()
+    let addressee = Addressee {
+        port: worker.launch().port,
+        spelling: worker.launch().dialect,
+        stop: subject.context.stop.clone(),
+    };
+    windowed::measure(&addressee, plan.load, requests, budget, || {
+        worker.ensure_alive()
     })
 }
 
@@ -135,10 +143,10 @@ fn tell(
     subject: &Subject<'_>,
     config: &BenchmarkConfig,
     plan: ScenarioPlan,
-    driven: LoadResult,
+    result: LoadResult,
 ) -> ScenarioRecord {
     let journal = subject.context.journal;
-    let (window, requests) = record_of(journal, &plan, driven);
+    let (window, requests) = record_of(journal, &plan, result);
     for request in &requests {
         journal.emit(EventKind::RequestMeasured(request.clone()));
     }
@@ -154,29 +162,28 @@ fn tell(
 fn record_of(
     journal: &Journal,
     plan: &ScenarioPlan,
-    driven: LoadResult,
+    result: LoadResult,
 ) -> (Window, Vec<RequestRecord>) {
-    let (from, to) = driven.window;
+    let (from, to) = result.window;
     let window = Window {
         from_ms: journal.elapsed_ms(from),
         to_ms: journal.elapsed_ms(to),
     };
-    let record = |shot: RequestSample| RequestRecord {
+    let record = |sample: RequestSample| RequestRecord {
         scenario: plan.name.clone(),
-        stream: shot.stream,
-        scheduled_ms: shot.scheduled.map(|due| journal.elapsed_ms(due)),
-        sent_ms: journal.elapsed_ms(shot.sent),
-        took_ms: ms(shot.timed.took),
-        chunks: shot
-            .timed
+        stream: sample.stream,
+        scheduled_ms: sample.scheduled.map(|due| journal.elapsed_ms(due)),
+        sent_ms: journal.elapsed_ms(sample.sent),
+        took_ms: ms(sample.took),
+        chunks: sample
             .chunks
             .iter()
             .map(|(at, tokens)| (ms(*at), *tokens))
             .collect(),
-        prompt_tokens: shot.timed.prompt_tokens,
-        outcome: shot.timed.outcome,
+        prompt_tokens: sample.prompt_tokens,
+        outcome: sample.outcome,
     };
-    (window, driven.shots.into_iter().map(record).collect())
+    (window, result.samples.into_iter().map(record).collect())
 }
 
 /// A scenario is green when every request was answered, by the rules, and enough were.

@@ -1,14 +1,14 @@
 //! How exact the load generator is: measured against a worker whose timing is known, so that its own
 //! error stands beside the figures.
 
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::tasks::worker::load::calibration_server::{CalibrationServer, Script};
-use crate::tasks::worker::load::timed;
-use crate::tasks::worker::load::timed::{Recording, Timed};
+use crate::tasks::worker::load::generator::{Turn, at_once};
+use crate::tasks::worker::load::sample::RequestSample;
+use crate::tasks::worker::net::recording::{Recording, record};
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::bench::{Calibration, RequestOutcome};
@@ -58,17 +58,16 @@ pub fn measure(stop: &StopFlag) -> Result<Calibration> {
 
 /// By how many milliseconds each token was seen later than it was sent.
 fn errors(
-    worker: &CalibrationServer,
+    server: &CalibrationServer,
     streams: usize,
     script: Script,
     stop: &StopFlag,
 ) -> Result<Vec<f64>> {
-    let recordings = record(worker, streams, stop)?;
     let mut errors = Vec::new();
-    for (number, recording) in recordings {
-        let timed = whole(&recording, script)?;
-        let mut sent = worker.sent(number).into_iter();
-        for (since, tokens) in timed.chunks {
+    for (number, recording) in read(server, streams, stop)?.iter().enumerate() {
+        let sample = whole(recording, script)?;
+        let mut sent = server.sent(number).into_iter();
+        for (since, tokens) in sample.chunks {
             let seen = recording.sent + since;
             // Where several came at once, each has an error of its own.
             for sent in sent.by_ref().take(tokens as usize) {
@@ -81,56 +80,38 @@ fn errors(
 
 /// How many events a second a reader takes that has a core for itself.
 fn ceiling(stop: &StopFlag) -> Result<f64> {
-    let worker = CalibrationServer::start(FLOOD)?;
+    let server = CalibrationServer::start(FLOOD)?;
     let began = Instant::now();
-    let recordings = record(&worker, 1, stop)?;
+    let recordings = read(&server, 1, stop)?;
     let took = began.elapsed();
-    for (_, recording) in &recordings {
+    for recording in &recordings {
         whole(recording, FLOOD)?;
     }
     Ok(FLOOD.tokens as f64 / took.as_secs_f64())
 }
 
 /// Reads so many streams at once, each on a thread of its own.
-fn record(
-    worker: &CalibrationServer,
-    streams: usize,
-    stop: &StopFlag,
-) -> Result<Vec<(usize, Recording)>> {
-    let (sender, receiver) = channel();
-    for number in 0..streams {
-        let sender = sender.clone();
-        let port = worker.port;
-        let thread = std::thread::Builder::new().stack_size(256 << 10);
-        thread
-            .spawn(move || {
-                let request = timed::spell(&CalibrationServer::request(number));
-                // Nobody listens any more after an interruption.
-                let _ = sender.send((number, timed::record(port, &request, LIMIT)));
-            })
-            .context("cannot start another thread")?;
-    }
-    drop(sender);
-    let mut recordings = Vec::new();
-    stop.wait_for("the streams of the tare", LIMIT, || {
-        recordings.extend(receiver.try_iter());
-        Ok((recordings.len() == streams).then_some(()))
-    })?;
-    Ok(recordings)
+fn read(server: &CalibrationServer, streams: usize, stop: &StopFlag) -> Result<Vec<Recording>> {
+    let (port, flag) = (server.port, stop.clone());
+    at_once(streams as u32, LIMIT, stop, move |number| {
+        let request = CalibrationServer::request(number as usize);
+        record(port, &request.to_closing_bytes(port), LIMIT, &flag)
+    })
 }
 
-fn whole(recording: &Recording, script: Script) -> Result<Timed> {
-    let timed = recording.digest();
-    let tokens: u64 = timed
-        .chunks
-        .iter()
-        .map(|(_, tokens)| u64::from(*tokens))
-        .sum();
+fn whole(recording: &Recording, script: Script) -> Result<RequestSample> {
+    let turn = Turn {
+        stream: 0,
+        scheduled: None,
+    };
+    let spelling = CalibrationServer::SPELLING;
+    let sample = RequestSample::of(recording, turn, "calibration", spelling);
     ensure!(
-        timed.outcome == RequestOutcome::Valid && tokens == script.tokens,
-        "the load generator lost a part of a stream: {tokens} of {} tokens, {:?}",
+        sample.outcome == RequestOutcome::Valid && sample.tokens() == script.tokens,
+        "the load generator lost a part of a stream: {} of {} tokens, {:?}",
+        sample.tokens(),
         script.tokens,
-        timed.outcome
+        sample.outcome
     );
-    Ok(timed)
+    Ok(sample)
 }

@@ -79,7 +79,7 @@ fn own_texts(worker: &AuxiliaryWorker) -> Result<Vec<GreedyText>> {
     let text = |prompt: &str| {
         let request = InferenceRequest::greedy(prompt, TOKENS);
         let streamed = worker.infer_streamed(&request, ANSWER_LIMIT)?;
-        let tokens = streamed.tokens.into_iter().map(|(_, text)| text);
+        let tokens = streamed.pieces.into_iter().map(|piece| piece.text);
         Ok(GreedyText {
             prompt: prompt.to_owned(),
             // A token without text is a part of a character: the prefix is the same without it.

@@ -2,6 +2,7 @@
 //! fairly, leak nothing, and go on when one of them is killed.
 
 mod beats;
+mod exercise;
 mod pool;
 mod verdict;
 mod watch;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use self::exercise::{Order, ask_once};
 use self::pool::WorkerPool;
 use self::verdict::Evidence;
 use super::suite;
@@ -17,7 +19,6 @@ use super::tried::{left_out, tried};
 use crate::tasks::worker::check::lifecycle::LIVES;
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::stress::StressConfig;
-use crate::tasks::worker::load::strain::{Order, ask_once};
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::stop::{Interrupted, TimedOut};
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
@@ -153,7 +154,7 @@ fn observe<'run>(
     let mut alone = Ok(());
     for worker in pool.iter() {
         for order in &orders {
-            let answered = pool::ask(worker, order, limit)?;
+            let answered = pool::ask(worker, order, limit, subject.context.stop)?;
             let named = answered.map_err(|m| pool::of(&worker.launch().worker_id, m));
             alone = alone.and(named);
         }
@@ -183,7 +184,7 @@ fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
     let prompts = [config.prompt.as_str()].into_iter().chain(PROMPTS);
     for (prompt, tokens) in prompts.zip(lengths) {
         let request = InferenceRequest::greedy(prompt, tokens);
-        let asked = ask_once(subject.worker.launch().port, &request, FIRST_LIMIT);
+        let asked = ask_once(&subject.worker, &request, FIRST_LIMIT, subject.context.stop);
         let timed = asked.map_err(|error| pool::name_it(error, &subject.worker))?;
         slowest = slowest.max(timed.took);
         orders.push(Order {

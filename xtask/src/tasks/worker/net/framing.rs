@@ -1,167 +1,198 @@
-//! HTTP's framing: where an answer begins and ends among bytes that came as they came. Pure but for
-//! the moment at which an answer is said to have come.
+//! HTTP's framing: where an answer begins and ends among bytes that come as they come. Pure.
 
-use std::ops::Range;
-use std::time::Instant;
+/// The longest head, interim answers before it included, and the longest line of a chunk's size.
+const HEAD_BYTES: usize = 256 << 10;
 
-use super::client::Response;
-
-/// The status of an answer that is under way, and as much of its body as is there.
-pub fn so_far(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
-    let (answer, head_length) = parse_head(bytes)?;
-    let rest = &bytes[head_length..];
-    let body = match framing(&answer) {
-        Framing::Chunked => dechunk(rest).0,
-        Framing::Counted(length) => rest[..rest.len().min(length)].to_vec(),
-        Framing::UntilEnd => rest.to_vec(),
-    };
-    Some((answer.status, body))
+/// Status and headers of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The HTTP status.
+    pub status: u16,
+    /// Names in lower case, in the order of their arrival.
+    pub headers: Vec<(String, String)>,
 }
 
-/// Where the bytes of an answer's body lie among all that came.
-#[derive(Debug)]
-pub struct Pieces {
-    /// Where the body begins.
-    pub begin: usize,
-    pieces: Vec<Range<usize>>,
+/// Takes one answer apart, in whatever pieces its bytes come. Interim answers are passed over.
+#[derive(Debug, Default)]
+pub struct AnswerParser {
+    state: State,
+    /// The head that is under way, or a line between chunks.
+    line: Vec<u8>,
+    /// Bytes of interim answers before the head.
+    interim: usize,
+    head: Option<Head>,
 }
 
-/// The body of an answer, as far as it is there; `None` without a head.
-pub fn pieces(bytes: &[u8]) -> Option<Pieces> {
-    let (answer, begin) = parse_head(bytes)?;
-    let mut pieces = Vec::new();
-    match framing(&answer) {
-        Framing::Chunked => {
-            take_chunks(&bytes[begin..], &mut pieces);
-            for piece in &mut pieces {
-                *piece = piece.start + begin..piece.end + begin;
-            }
-        }
-        Framing::Counted(length) => {
-            pieces.push(begin..bytes.len().min(begin.saturating_add(length)))
-        }
-        Framing::UntilEnd => pieces.push(begin..bytes.len()),
-    }
-    Some(Pieces { begin, pieces })
-}
-
-impl Pieces {
-    /// The body's bytes from one offset among all bytes up to another.
-    pub fn between(&self, from: usize, to: usize) -> impl Iterator<Item = Range<usize>> {
-        let first = self.pieces.partition_point(|piece| piece.end <= from);
-        let rest = self.pieces[first..].iter();
-        let inside = rest.take_while(move |piece| piece.start < to);
-        inside.map(move |piece| piece.start.max(from)..piece.end.min(to))
-    }
-}
-
-/// Whether an answer begins with status 200, as far as can be seen.
-pub fn is_success(bytes: &[u8]) -> bool {
-    let status = bytes.get(9..12);
-    bytes.starts_with(b"HTTP/1.") && status.is_none_or(|status| status == b"200")
-}
-
-/// Whether a whole answer is there whose length its framing tells.
-pub fn is_whole(bytes: &[u8]) -> bool {
-    parse(bytes, false).is_some()
-}
-
-/// The first whole answer in these bytes, and how many of them it takes.
-pub fn parse(bytes: &[u8], at_end: bool) -> Option<(Response, usize)> {
-    let (mut answer, head_length) = parse_head(bytes)?;
-    let rest = &bytes[head_length..];
-    let length = match framing(&answer) {
-        Framing::Chunked => {
-            let (body, length) = dechunk(rest);
-            answer.body = body;
-            length?
-        }
-        Framing::Counted(length) => {
-            answer.body = rest.get(..length)?.to_vec();
-            length
-        }
-        Framing::UntilEnd if at_end => {
-            answer.body = rest.to_vec();
-            rest.len()
-        }
-        Framing::UntilEnd => return None,
-    };
-    Some((answer, head_length + length))
-}
-
-/// The first head that isn't one of an interim answer, without a body, and where its body begins.
-fn parse_head(bytes: &[u8]) -> Option<(Response, usize)> {
-    let head_length = find(bytes, b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&bytes[..head_length]);
-    let mut lines = head.split("\r\n");
-    let status: u16 = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    if (100..200).contains(&status) {
-        let (answer, length) = parse_head(&bytes[head_length..])?;
-        return Some((answer, head_length + length));
-    }
-    let headers = lines.filter_map(|line| line.split_once(':'));
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    let now = Instant::now();
-    let answer = Response {
-        request: String::new(),
-        status,
-        headers: headers.collect(),
-        body: Vec::new(),
-        sent: now,
-        received: now,
-    };
-    Some((answer, head_length))
-}
-
-/// What tells where a body ends.
-enum Framing {
-    Chunked,
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Head,
     Counted(usize),
     UntilEnd,
+    ChunkSize,
+    Chunk(usize),
+    /// The line end after a chunk.
+    AfterChunk,
+    Trailers,
+    Whole,
+    /// Not an answer of HTTP.
+    Broken,
 }
 
-fn framing(answer: &Response) -> Framing {
-    let coding = answer.header("transfer-encoding");
-    let length = answer.header("content-length").map(str::parse);
-    match (coding, length) {
-        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Framing::Chunked,
-        (_, Some(Ok(length))) => Framing::Counted(length),
-        _ => Framing::UntilEnd,
-    }
-}
-
-/// The bytes of a body in chunks as far as they are there, and how many bytes it takes if it is whole.
-fn dechunk(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
-    let mut pieces = Vec::new();
-    let length = take_chunks(bytes, &mut pieces);
-    let body = pieces.into_iter().flat_map(|piece| bytes[piece].to_vec());
-    (body.collect(), length)
-}
-
-/// Where a body's own bytes lie between what frames them; and its length if it is whole.
-fn take_chunks(bytes: &[u8], pieces: &mut Vec<Range<usize>>) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let line_length = find(&bytes[at..], b"\r\n")?;
-        let line = std::str::from_utf8(&bytes[at..at + line_length]).ok()?;
-        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
-        at += line_length + 2;
-        if size == 0 {
-            // Trailers, if any, up to an empty line.
+impl AnswerParser {
+    /// Takes more bytes and hands those of the body to `body`; gives how many belong to the answer.
+    pub fn push(&mut self, bytes: &[u8], mut body: impl FnMut(&[u8])) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
             let rest = &bytes[at..];
-            let trailers = if rest.starts_with(b"\r\n") {
-                2
-            } else {
-                find(rest, b"\r\n\r\n")? + 4
+            at += match self.state {
+                State::Head => self.take_head(rest),
+                State::Counted(left) => {
+                    let count = left.min(rest.len());
+                    body(&rest[..count]);
+                    self.state = match left - count {
+                        0 => State::Whole,
+                        left => State::Counted(left),
+                    };
+                    count
+                }
+                State::UntilEnd => {
+                    body(rest);
+                    rest.len()
+                }
+                State::Chunk(left) => {
+                    let count = left.min(rest.len());
+                    body(&rest[..count]);
+                    self.state = match left - count {
+                        0 => State::AfterChunk,
+                        left => State::Chunk(left),
+                    };
+                    count
+                }
+                State::ChunkSize | State::AfterChunk | State::Trailers => self.take_line(rest),
+                State::Whole | State::Broken => return at,
             };
-            return Some(at + trailers);
         }
-        let there = bytes.len() - at;
-        pieces.push(at..at + size.min(there));
-        // The chunk, and the line end after it.
-        at = at.checked_add(size)?.checked_add(2)?;
-        bytes.get(at - 1)?;
+        at
     }
+
+    /// Says that no more bytes come: an answer without a length ends here.
+    pub fn end(&mut self) {
+        if self.state == State::UntilEnd {
+            self.state = State::Whole;
+        }
+    }
+
+    /// Status and headers, once they are there.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Whether the answer has ended.
+    pub fn is_whole(&self) -> bool {
+        self.state == State::Whole
+    }
+
+    /// Whether it is no answer of HTTP, or one with a head that is too long.
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    fn take_head(&mut self, bytes: &[u8]) -> usize {
+        let Some(count) = self.take_until(bytes, b"\r\n\r\n") else {
+            return bytes.len();
+        };
+        let text = String::from_utf8_lossy(&self.line).into_owned();
+        self.interim += self.line.len();
+        self.line.clear();
+        self.state = match parse_head(&text) {
+            None => State::Broken,
+            Some(head) if (100..200).contains(&head.status) => State::Head,
+            Some(head) => {
+                let state = framing(&head);
+                self.head = Some(head);
+                self.interim = 0;
+                state
+            }
+        };
+        count
+    }
+
+    fn take_line(&mut self, bytes: &[u8]) -> usize {
+        let Some(count) = self.take_until(bytes, b"\r\n") else {
+            return bytes.len();
+        };
+        let line = self.line.strip_suffix(b"\r\n").unwrap_or(&self.line);
+        self.state = match (self.state, line) {
+            (State::ChunkSize, line) => match chunk_size(line) {
+                None => State::Broken,
+                Some(0) => State::Trailers,
+                Some(size) => State::Chunk(size),
+            },
+            (State::AfterChunk, []) => State::ChunkSize,
+            (State::AfterChunk, _) => State::Broken,
+            (_, []) => State::Whole,
+            (_, _) => State::Trailers,
+        };
+        self.line.clear();
+        count
+    }
+
+    /// Adds bytes to the line up to and with its end, and gives how many; `None` where the end
+    /// isn't there yet.
+    fn take_until(&mut self, bytes: &[u8], end: &[u8]) -> Option<usize> {
+        let before = self.line.len();
+        let room = HEAD_BYTES.saturating_sub(before + self.interim);
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // The end may have begun in what was there before.
+        let from = before.saturating_sub(end.len() - 1);
+        let found = find(&self.line[from..], end);
+        let Some(length) = found.map(|at| from + at + end.len()) else {
+            if bytes.len() > room {
+                self.state = State::Broken;
+            }
+            return None;
+        };
+        self.line.truncate(length);
+        Some(length - before)
+    }
+}
+
+impl Head {
+    /// The first header of that name (in lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+fn parse_head(text: &str) -> Option<Head> {
+    let mut lines = text.split("\r\n");
+    let first = lines.next()?;
+    let version = first.strip_prefix("HTTP/1.")?;
+    let status = version.split(' ').nth(1)?.parse().ok()?;
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    Some(Head {
+        status,
+        headers: headers.collect(),
+    })
+}
+
+/// What tells where the body ends.
+fn framing(head: &Head) -> State {
+    let length = head.header("content-length").map(str::parse);
+    match (head.header("transfer-encoding"), length) {
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => State::ChunkSize,
+        (_, Some(Ok(0))) => State::Whole,
+        (_, Some(Ok(length))) => State::Counted(length),
+        _ => State::UntilEnd,
+    }
+}
+
+fn chunk_size(line: &[u8]) -> Option<usize> {
+    let line = std::str::from_utf8(line).ok()?;
+    usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()
 }
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
@@ -174,9 +205,17 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn body(bytes: &[u8], at_end: bool) -> Option<(String, usize)> {
-        let (answer, length) = parse(bytes, at_end)?;
-        Some((String::from_utf8(answer.body).unwrap(), length))
+    /// Status, body and length of the answer in these pieces.
+    fn parse(pieces: &[&[u8]], at_end: bool) -> (AnswerParser, String, usize) {
+        let mut parser = AnswerParser::default();
+        let (mut body, mut length) = (Vec::new(), 0);
+        for piece in pieces {
+            length += parser.push(piece, |bytes| body.extend_from_slice(bytes));
+        }
+        if at_end {
+            parser.end();
+        }
+        (parser, String::from_utf8(body).unwrap(), length)
     }
 
     #[test]
@@ -184,43 +223,72 @@ mod tests {
         let counted: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
         let chunked: &[u8] =
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\nh\r\n1\r\ni\r\n0\r\n\r\n";
+        let trailed: &[u8] =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\na: b\r\n\r\n";
         let continued: &[u8] =
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        for whole in [counted, chunked, continued] {
+        for whole in [counted, chunked, trailed, continued] {
             for cut in 0..whole.len() {
-                assert_eq!(body(&whole[..cut], true), None, "cut at {cut}");
+                assert!(!parse(&[&whole[..cut]], true).0.is_whole(), "cut at {cut}");
+                let (parser, body, length) =
+                    parse(&[&whole[..cut], &whole[cut..], b"HTTP/1.1 ..."], false);
+                assert!(parser.is_whole(), "cut at {cut}");
+                assert_eq!((body.as_str(), length), ("hi", whole.len()), "cut at {cut}");
             }
-            let followed = [whole, b"HTTP/1.1 ..."].concat();
-            let expected = Some((String::from("hi"), whole.len()));
-            assert_eq!(body(&followed, false), expected);
         }
     }
 
     #[test]
     fn an_answer_without_a_length_ends_with_the_connection() {
         let bytes = b"HTTP/1.1 200 OK\r\n\r\nhi";
-        assert_eq!(body(bytes, false), None);
-        assert_eq!(body(bytes, true), Some((String::from("hi"), bytes.len())));
+        assert!(!parse(&[bytes], false).0.is_whole());
+        let (parser, body, length) = parse(&[bytes], true);
+        assert!(parser.is_whole());
+        assert_eq!((body.as_str(), length), ("hi", bytes.len()));
     }
 
     #[test]
     fn a_body_that_is_under_way_is_read_as_far_as_it_is_there() {
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n9\r\no";
-        assert_eq!(so_far(chunked), Some((200, b"hello".to_vec())));
-        assert_eq!(so_far(&chunked[..20]), None);
-        let plain = b"HTTP/1.0 200 OK\r\n\r\nhel";
-        assert_eq!(so_far(plain), Some((200, b"hel".to_vec())));
+        let (parser, body, _) = parse(&[chunked], true);
+        assert_eq!(parser.head().unwrap().status, 200);
+        assert_eq!(body, "hello");
+        assert!(!parser.is_whole() && !parser.is_broken());
+        assert!(parse(&[&chunked[..20]], false).0.head().is_none());
     }
 
     #[test]
     fn nonsense_is_no_answer() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         for bytes in [
-            &b"hello\r\n\r\n"[..],
-            b"HTTP/1.1 OK\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n",
+            String::from("hello\r\n\r\n"),
+            String::from("HTTP/1.1 OK\r\n\r\n"),
+            format!("{chunked}fffffffffffffffff\r\nx"),
+            format!("{chunked}zz\r\nx\r\n"),
+            format!("{chunked}1\r\nxyz\r\n"),
         ] {
-            assert_eq!(body(bytes, true), None);
+            assert!(parse(&[bytes.as_bytes()], true).0.is_broken(), "{bytes}");
         }
+    }
+
+    #[test]
+    fn endless_heads_are_given_up() {
+        for part in ["HTTP/1.1 100 Continue\r\n\r\n", "a: b\r\n"] {
+            let mut parser = AnswerParser::default();
+            parser.push(b"HTTP/1.1 100 Continue\r\n", |_| {});
+            let mut pushed = 0;
+            while !parser.is_broken() {
+                parser.push(part.as_bytes(), |_| {});
+                pushed += part.len();
+                assert!(pushed < 2 * HEAD_BYTES, "{part}");
+            }
+        }
+        let mut parser = AnswerParser::default();
+        parser.push(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            |_| {},
+        );
+        parser.push(&vec![b'1'; 2 * HEAD_BYTES], |_| {});
+        assert!(parser.is_broken());
     }
 }

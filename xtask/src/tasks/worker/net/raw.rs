@@ -3,43 +3,36 @@
 //!
 //! Knows no path and no field; where an answer ends is known to `framing.rs`.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use socket2::{Domain, SockRef, Socket, Type};
 
-use super::client::{NoAnswer, Request, Response};
-use super::framing::parse;
+use super::framing::AnswerParser;
+use super::http::{ANSWER_BYTES, NoAnswer, Request, Response};
+use super::socket::{Attention, Socket, WriteError};
 use crate::tasks::worker::process::stop::StopFlag;
 
-/// How often a read or a write that is under way looks at the stop flag.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+pub use super::socket::Received;
 
 /// The receive buffer of a client that makes its slowness felt; the system rounds it up.
 const SMALL_BUFFER_BYTES: usize = 2048;
 
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// What comes while a client leaves isn't read for longer than this.
+const LEAVE_LIMIT: Duration = Duration::from_millis(200);
+
 /// One connection to a worker. Dropping it closes it.
 #[derive(Debug)]
 pub struct RawConnection {
-    stream: TcpStream,
-    stop: StopFlag,
-    opened: Instant,
+    socket: Socket,
+    port: u16,
+    /// What has been received and isn't part of an answer read so far.
     received: Vec<u8>,
-}
-
-/// What came next on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
-    /// So many more bytes.
-    Bytes(usize),
-    /// The other side has said all it had to say.
-    End,
-    /// The other side broke the connection off.
-    Reset,
-    /// Nothing, until the time was up.
-    Nothing,
+    /// When the last of it was.
+    received_at: Instant,
 }
 
 impl RawConnection {
@@ -66,123 +59,129 @@ impl RawConnection {
         buffer: Option<usize>,
     ) -> Result<Self> {
         stop.check()?;
-        let open = || -> io::Result<TcpStream> {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            if let Some(bytes) = buffer {
-                // It has to be set before the connection is made, when the window is agreed on.
-                socket.set_recv_buffer_size(bytes)?;
-            }
-            socket.connect_timeout(&at.into(), limit)?;
-            let stream = TcpStream::from(socket);
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(POLL_INTERVAL))?;
-            stream.set_write_timeout(Some(POLL_INTERVAL))?;
-            Ok(stream)
-        };
-        let stream = open().map_err(|error| NoAnswer {
+        let socket = Socket::connect(at, limit, stop, Attention::Close, buffer);
+        let socket = socket.map_err(|error| NoAnswer {
             request: String::from("connecting"),
             cause: error.to_string(),
         })?;
         Ok(Self {
-            stream,
-            stop: stop.clone(),
-            opened: Instant::now(),
+            socket,
+            port: at.port(),
             received: Vec::new(),
+            received_at: Instant::now(),
         })
     }
 
     /// Writes all of these bytes. Fails with [`NoAnswer`] where the other side doesn't take them.
     pub fn send(&mut self, bytes: &[u8], limit: Duration) -> Result<()> {
-        let began = Instant::now();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            self.stop.check()?;
-            match self.stream.write(rest) {
-                Ok(count) => rest = &rest[count..],
-                Err(error) if is_temporary(&error) && began.elapsed() < limit => {}
-                Err(error) => {
-                    let sent = bytes.len() - rest.len();
-                    return Err(NoAnswer {
-                        request: format!("sending {} bytes", bytes.len()),
-                        cause: format!("{error} after {sent} bytes"),
-                    }
-                    .into());
-                }
+        let written = self.socket.write_all(bytes, Instant::now() + limit);
+        written.map_err(|error| match error {
+            WriteError::Interrupted(interrupted) => interrupted.into(),
+            WriteError::Refused(error, sent) => NoAnswer {
+                request: format!("sending {} bytes", bytes.len()),
+                cause: format!("{error} after {sent} bytes"),
             }
-        }
-        Ok(())
+            .into(),
+        })
+    }
+
+    /// Sends a request as a well-behaved client spells it.
+    pub fn send_request(&mut self, request: &Request, limit: Duration) -> Result<()> {
+        self.send(&request.to_bytes(self.port), limit)
+    }
+
+    /// t0 of the request that is under way; `None` where nothing of it has been sent.
+    pub fn sent(&self) -> Option<Instant> {
+        self.socket.sent()
     }
 
     /// Waits for whatever comes next, up to `at_most` bytes of it.
     pub fn receive(&mut self, at_most: usize, limit: Duration) -> Result<Received> {
-        let began = Instant::now();
-        let mut buffer = vec![0; at_most.clamp(1, 64 << 10)];
-        loop {
-            self.stop.check()?;
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(Received::End),
-                Ok(count) => {
-                    self.received.extend_from_slice(&buffer[..count]);
-                    return Ok(Received::Bytes(count));
-                }
-                Err(error) if is_temporary(&error) => {}
-                Err(_) => return Ok(Received::Reset),
-            }
-            if began.elapsed() >= limit {
-                return Ok(Received::Nothing);
-            }
-        }
+        let length = self.received.len();
+        self.received
+            .resize(length + at_most.clamp(1, READ_BYTES), 0);
+        let deadline = Instant::now() + limit;
+        let read = self.socket.read(&mut self.received[length..], deadline);
+        let count = match read {
+            Ok((Received::Bytes(count), _)) => count,
+            _ => 0,
+        };
+        self.received.truncate(length + count);
+        let (received, at) = read?;
+        self.received_at = at;
+        Ok(received)
     }
 
     /// Takes what has arrived by now, without waiting for more.
     pub fn take_arrived(&mut self) -> Result<()> {
-        self.stop.check()?;
-        self.stream.set_nonblocking(true)?;
-        let mut buffer = vec![0; 64 << 10];
-        // One buffer after the other as long as they are full: a quick sender could go on for ever.
-        while let Ok(count) = self.stream.read(&mut buffer) {
+        let mut buffer = vec![0; READ_BYTES];
+        // One buffer after the other as long as they are full, up to what any answer has.
+        while self.received.len() < ANSWER_BYTES {
+            let count = self.socket.read_arrived(&mut buffer)?;
             self.received.extend_from_slice(&buffer[..count]);
+            self.received_at = Instant::now();
             if count < buffer.len() {
                 break;
             }
         }
-        self.stream.set_nonblocking(false)?;
         Ok(())
     }
 
-    /// Everything that has been received and wasn't part of an answer read so far.
-    pub fn received(&self) -> &[u8] {
-        &self.received
+    /// Everything that has been received and wasn't part of an answer read so far, and when the
+    /// last of it was.
+    pub fn received(&self) -> (&[u8], Instant) {
+        (&self.received, self.received_at)
     }
 
     /// Reads on until one whole answer is there. `name` says to what, for messages.
     ///
     /// Fails with [`NoAnswer`]. What follows the answer stays for the next one.
     pub fn read_answer(&mut self, name: &str, limit: Duration) -> Result<Response> {
-        let began = Instant::now();
-        let mut at_end = false;
+        let deadline = Instant::now() + limit;
+        let (mut parser, mut body, mut taken) = (AnswerParser::default(), Vec::new(), 0);
+        let mut cause = None;
         loop {
-            if let Some((mut answer, length)) = parse(&self.received, at_end) {
-                self.received.drain(..length);
-                answer.request = name.to_owned();
-                answer.sent = self.opened;
-                return Ok(answer);
+            taken += parser.push(&self.received[taken..], |bytes| {
+                body.extend_from_slice(bytes)
+            });
+            if parser.is_whole() {
+                break;
             }
-            let cause = match self.receive(usize::MAX, limit.saturating_sub(began.elapsed()))? {
-                Received::Bytes(_) => continue,
-                Received::End if !at_end => {
-                    at_end = true;
-                    continue;
+            if parser.is_broken() {
+                cause.get_or_insert_with(|| String::from("no answer of HTTP"));
+            }
+            if let Some(cause) = cause {
+                let got = self.received.len();
+                let (request, cause) = (name.to_owned(), format!("{cause} after {got} bytes"));
+                return Err(NoAnswer { request, cause }.into());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            cause = match self.receive(READ_BYTES, left)? {
+                // That bytes flow is no reason to wait for ever.
+                Received::Bytes(_) if !left.is_zero() => None,
+                Received::Bytes(_) | Received::Nothing => {
+                    Some(format!("no whole answer within {} s", limit.as_secs_f64()))
                 }
-                Received::End => String::from("hung up"),
-                Received::Reset => String::from("broke the connection off"),
-                Received::Nothing => format!("no whole answer within {} s", limit.as_secs_f64()),
+                Received::End => {
+                    parser.end();
+                    Some(String::from("hung up"))
+                }
+                Received::Reset => Some(String::from("broke the connection off")),
+                Received::TooMuch => Some(too_much()),
             };
-            let got = self.received.len();
-            let request = name.to_owned();
-            let cause = format!("{cause} after {got} bytes");
-            return Err(NoAnswer { request, cause }.into());
         }
+        self.received.drain(..taken);
+        let sent = self.socket.sent().unwrap_or(self.received_at);
+        self.socket.begin_anew();
+        let head = parser.head().cloned().unwrap_or_default();
+        Ok(Response {
+            request: name.to_owned(),
+            status: head.status,
+            headers: head.headers,
+            body,
+            sent,
+            received: self.received_at,
+        })
     }
 
     /// Goes away as a client does that is done: with a FIN.
@@ -193,9 +192,9 @@ impl RawConnection {
     /// Makes dropping it an orderly end.
     pub fn before_leaving(&mut self) -> Result<()> {
         // Closing with unread bytes would be a reset.
-        self.stream.set_nonblocking(true)?;
         let mut buffer = [0; 4096];
-        while matches!(self.stream.read(&mut buffer), Ok(1..)) {}
+        let began = Instant::now();
+        while self.socket.read_arrived(&mut buffer)? > 0 && began.elapsed() < LEAVE_LIMIT {}
         Ok(())
     }
 
@@ -206,9 +205,13 @@ impl RawConnection {
 
     /// Makes dropping it a crash.
     pub fn before_resetting(&self) -> Result<()> {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
-        Ok(())
+        Ok(self.socket.reset_when_dropped()?)
     }
+}
+
+/// Why nothing more was read.
+pub fn too_much() -> String {
+    format!("an answer of more than {} MiB", ANSWER_BYTES >> 20)
 }
 
 /// Sends these bytes on a connection of its own and reads one answer. Fails with [`NoAnswer`].
@@ -229,50 +232,27 @@ pub fn exchange(
     }
 }
 
-/// The bytes of a request as a client sends them.
-pub fn spell(request: &Request) -> Vec<u8> {
-    let mut head = format!(
-        "{} {} HTTP/1.1\r\nhost: 127.0.0.1\r\n",
-        request.method, request.path
-    );
-    let mut body: &[u8] = &[];
-    if let Some((content_type, bytes)) = &request.body {
-        let length = bytes.len();
-        head.push_str(&format!(
-            "content-type: {content_type}\r\ncontent-length: {length}\r\n"
-        ));
-        body = bytes;
-    }
-    head.push_str("\r\n");
-    [head.as_bytes(), body].concat()
-}
-
-fn is_temporary(error: &io::Error) -> bool {
-    // Windows says TimedOut where Unix says WouldBlock.
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
-    use std::net::TcpListener;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    /// A listener, a client of it, and the accepted socket.
-    fn connected() -> (RawConnection, TcpStream) {
+    /// A client of a listener, the accepted socket, and the client's flag.
+    fn connected() -> (RawConnection, TcpStream, StopFlag) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let client = RawConnection::open(port, LIMIT, &StopFlag::default()).unwrap();
-        (client, listener.accept().unwrap().0)
+        let stop = StopFlag::default();
+        let client = RawConnection::open(port, LIMIT, &stop).unwrap();
+        (client, listener.accept().unwrap().0, stop)
     }
 
     #[test]
     fn leaving_is_a_fin_even_with_unread_bytes() {
-        let (client, mut server) = connected();
+        let (client, mut server, _) = connected();
         server.write_all(b"unread").unwrap();
         client.leave().unwrap();
         assert_eq!(server.read(&mut [0; 9]).unwrap(), 0);
@@ -280,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_reset_is_a_reset() {
-        let (client, mut server) = connected();
+        let (client, mut server, _) = connected();
         client.reset().unwrap();
         let error = server.read(&mut [0; 9]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -288,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_has_a_name() {
-        let (mut client, mut server) = connected();
+        let (mut client, mut server, _) = connected();
         server.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
         drop(server);
         let error = client.read_answer("GET /x", LIMIT).unwrap_err();
@@ -296,9 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn answers_follow_each_other_on_one_connection() {
+        let (mut client, mut server, _) = connected();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        server
+            .write_all(&[answer, &b"hi"[..]].concat().repeat(2))
+            .unwrap();
+        for _ in 0..2 {
+            client.send(b"x", LIMIT).unwrap();
+            let answer = client.read_answer("GET /x", LIMIT).unwrap();
+            assert_eq!(answer.body, b"hi");
+        }
+        assert!(client.received().0.is_empty());
+    }
+
+    #[test]
     fn a_raised_flag_ends_every_wait() {
-        let (mut client, _server) = connected();
-        client.stop.raise(15);
+        let (mut client, _server, stop) = connected();
+        stop.raise(15);
         assert!(client.receive(1, LIMIT).is_err());
         assert!(client.send(b"x", LIMIT).is_err());
     }

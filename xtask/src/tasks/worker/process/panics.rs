@@ -3,7 +3,7 @@
 use std::panic::PanicHookInfo;
 
 use super::stop::StopFlag;
-use crate::tasks::worker::journal::REPORTING_THREAD;
+use crate::tasks::worker::record::output::REPORTING_THREAD;
 
 /// From now on a panic anywhere ends the run, except in a reporter: the others go on without it.
 pub fn raise_on_panic(stop: &StopFlag) {

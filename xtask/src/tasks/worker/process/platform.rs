@@ -13,7 +13,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-pub use self::kinds::{GroupSignal, Listeners, Process, Usage};
+pub use self::kinds::{GroupSignal, Listeners, Process};
 #[cfg(target_os = "linux")]
 pub use self::linux::{
     GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
@@ -43,6 +43,17 @@ pub const HAS_SIGNALS: bool = cfg!(unix);
 
 /// Whether a script whose first line names its interpreter is a program.
 pub const STARTS_SCRIPTS: bool = cfg!(unix);
+
+/// How pip is installed, where Python has none.
+pub const PIP_INSTALL: &str = if cfg!(target_os = "linux") {
+    "sudo apt-get install python3-pip (Debian, Ubuntu) or sudo dnf install python3-pip (Fedora)"
+} else {
+    "python3 -m ensurepip"
+};
+
+/// Whether a folder has to be flushed before a new name in it survives a power cut. Windows has no
+/// such call, and needs none.
+pub const FLUSHES_FOLDERS: bool = cfg!(unix);
 
 #[cfg(test)]
 mod tests {

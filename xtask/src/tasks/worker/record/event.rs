@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::verdict::{CheckRecord, Level, Mismatch, Outcome, PlannedCheck, Suite};
+pub use self::verdict::{
+    CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite,
+};
 use super::bench::{Calibration, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
-use super::facts::{AnswerMeta, Environment, Greedy, Question, Vitals};
-use super::stress::{PoolChange, Pulse, StressPlan, WorkerUnderStress};
+use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, Vitals};
+use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -120,9 +122,9 @@ pub enum EventKind {
         id: String,
     },
     /// A request is about to be sent.
-    Asked(Question),
+    Asked(RequestSent),
     /// The worker answered a request of a check.
-    Answered(Answer),
+    Answered(ResponseReceived),
     /// A request had no answer, or not a whole one.
     Unanswered {
         /// Which request.
@@ -171,7 +173,7 @@ pub enum EventKind {
     /// Several workers are put under load at once.
     StressStarted(StressPlan),
     /// How that goes, every minute.
-    StressGoesOn(Pulse),
+    StressGoesOn(StressProgress),
     /// What became of one of them.
     StressFinished(Box<WorkerUnderStress>),
     /// A heartbeat reached the hive.
@@ -237,6 +239,69 @@ pub enum EventKind {
         /// The run's whole duration.
         duration_ms: u64,
     },
+}
+
+/// How far a run is. Reports that are written as a whole wait for a stage, not for an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// More is to come.
+    UnderWay,
+    /// The worker's command line is known from now on.
+    WorkerKnown,
+    /// Nothing follows.
+    Over,
+}
+
+impl EventKind {
+    /// How far a run is with this event.
+    pub fn stage(&self) -> Stage {
+        match self {
+            EventKind::WorkerStarting(_) => Stage::WorkerKnown,
+            EventKind::RunFinished { .. } => Stage::Over,
+            EventKind::RunStarted(_)
+            | EventKind::Configured { .. }
+            | EventKind::EnvironmentFound(_)
+            | EventKind::ModelHashed { .. }
+            | EventKind::Planned { .. }
+            | EventKind::ModelChecking
+            | EventKind::ModelFound(_)
+            | EventKind::HiveStarting { .. }
+            | EventKind::HiveStarted { .. }
+            | EventKind::BuildStarted { .. }
+            | EventKind::BuildProgress { .. }
+            | EventKind::BuildFinished { .. }
+            | EventKind::WorkerStarted { .. }
+            | EventKind::ReadyWaiting { .. }
+            | EventKind::WorkerReady { .. }
+            | EventKind::CheckStarted { .. }
+            | EventKind::Asked(_)
+            | EventKind::Answered(_)
+            | EventKind::Unanswered { .. }
+            | EventKind::Sampled(_)
+            | EventKind::TokenReceived { .. }
+            | EventKind::CheckFinished(_)
+            | EventKind::Tared(_)
+            | EventKind::ScenarioStarted { .. }
+            | EventKind::RequestMeasured(_)
+            | EventKind::ScenarioFinished { .. }
+            | EventKind::Compared(_)
+            | EventKind::CrewChanged(_)
+            | EventKind::StressStarted(_)
+            | EventKind::StressGoesOn(_)
+            | EventKind::StressFinished(_)
+            | EventKind::HeartbeatReceived(_)
+            | EventKind::HeartbeatsWaiting { .. }
+            | EventKind::GreedyAnswered(_)
+            | EventKind::WorkerExited { .. }
+            | EventKind::LogRecorded { .. }
+            | EventKind::LogTail { .. }
+            | EventKind::Noted { .. }
+            | EventKind::Troubled { .. }
+            | EventKind::Interrupted { .. }
+            | EventKind::CleanupStarted { .. }
+            | EventKind::CleanupFinished { .. } => Stage::UnderWay,
+        }
+    }
 }
 
 /// What was asked for, and when.
@@ -340,7 +405,7 @@ pub struct WorkerInfo {
 
 /// An answer to one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct ResponseReceived {
     /// The check that asked.
     pub id: String,
     /// "GET /v1/health".

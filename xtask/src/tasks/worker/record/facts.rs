@@ -44,7 +44,7 @@ pub struct Gpu {
 
 /// A request that is about to be sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Question {
+pub struct RequestSent {
     /// Pairs it with what became of it.
     pub number: u64,
     /// The check that asks.
@@ -80,7 +80,7 @@ pub struct Phases {
 /// What came with an answer besides its body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AnswerMeta {
-    /// The number of its [`Question`]; 0 where there was none.
+    /// The number of its [`RequestSent`]; 0 where there was none.
     pub number: u64,
     /// When the request was sent, on the run's axis.
     pub sent_ms: f64,

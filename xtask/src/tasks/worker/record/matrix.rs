@@ -7,8 +7,8 @@ pub mod summary;
 use serde::Serialize;
 
 use self::agreement::{Agreement, agreements};
-use self::summary::{Figure, KIND, RunSummary, SummaryVerdict, Word};
-use super::event::{Level, RunInfo, SCHEMA_VERSION};
+use self::summary::{Figure, KIND, RunSummary, SummaryVerdict};
+use super::event::{CheckStatus, Level, RunInfo, SCHEMA_VERSION};
 use super::report::Verdict;
 
 /// Many runs side by side.
@@ -35,7 +35,7 @@ pub struct Matrix {
     /// The runs.
     pub columns: Vec<RunSummary>,
     /// Every check of any of them.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MatrixRow>,
     /// Every measure of any of them.
     pub measures: Vec<MeasureRow>,
     /// Whether the backends continue the same texts in the same way.
@@ -44,7 +44,7 @@ pub struct Matrix {
 
 /// One check in every column.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct MatrixRow {
     /// The check's stable name.
     pub id: String,
     /// What it belongs to.
@@ -54,7 +54,7 @@ pub struct Row {
     /// Completes the sentence "The worker ...".
     pub promise: String,
     /// How it ended in each column; `None` where it wasn't asked for.
-    pub outcomes: Vec<Option<Word>>,
+    pub outcomes: Vec<Option<CheckStatus>>,
     /// Whether it passed in every column that ran.
     pub all_passed: bool,
 }
@@ -85,12 +85,12 @@ pub struct RunMetadata {
 
 impl Matrix {
     /// Puts the runs side by side, in the order given.
-    pub fn fold(columns: Vec<RunSummary>, course: RunMetadata) -> Self {
+    pub fn fold(columns: Vec<RunSummary>, metadata: RunMetadata) -> Self {
         let agreement = agreements(&columns);
         let mut troubles = troubles(&columns);
-        let survivors = course.survivors.iter();
+        let survivors = metadata.survivors.iter();
         troubles.extend(survivors.map(|survivor| format!("left behind: {survivor}")));
-        let verdict = verdict(&columns, &agreement, &troubles, course.interrupted_by);
+        let verdict = verdict(&columns, &agreement, &troubles, metadata.interrupted_by);
         let mut measures = measures(&columns);
         measures.extend(agreement_row(&agreement, columns.len()));
         Self {
@@ -103,9 +103,9 @@ impl Matrix {
                 Verdict::Interrupted(_) => SummaryVerdict::Interrupted,
             },
             exit_code: verdict.exit_code(),
-            run: course.run,
-            duration_ms: course.duration_ms,
-            interrupted_by: course.interrupted_by,
+            run: metadata.run,
+            duration_ms: metadata.duration_ms,
+            interrupted_by: metadata.interrupted_by,
             troubles,
             names: names(&columns),
             rows: rows(&columns),
@@ -183,8 +183,8 @@ fn names(columns: &[RunSummary]) -> Vec<String> {
 }
 
 /// Rows in the order of the first column that has them; what others add comes where they have it.
-fn rows(columns: &[RunSummary]) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
+fn rows(columns: &[RunSummary]) -> Vec<MatrixRow> {
+    let mut rows: Vec<MatrixRow> = Vec::new();
     for column in columns {
         let mut at = 0;
         for check in &column.checks {
@@ -192,7 +192,7 @@ fn rows(columns: &[RunSummary]) -> Vec<Row> {
                 at = known + 1;
                 continue;
             }
-            let row = Row {
+            let row = MatrixRow {
                 id: check.id.clone(),
                 suite: check.suite.clone(),
                 level: check.level,
@@ -201,7 +201,7 @@ fn rows(columns: &[RunSummary]) -> Vec<Row> {
                 all_passed: columns
                     .iter()
                     .filter(|column| column.ran())
-                    .all(|column| column.outcome_of(&check.id) == Some(Word::Passed)),
+                    .all(|column| column.outcome_of(&check.id) == Some(CheckStatus::Passed)),
             };
             rows.insert(at, row);
             at += 1;

@@ -34,7 +34,7 @@ pub struct MeasureSpec {
     /// Which way is the better one.
     pub better: Direction,
     /// How it is computed.
-    pub source: Source,
+    pub source: MeasureSource,
     /// The name of the same measure from a request's intended start, which is what counts under an
     /// open loop; only for times that begin when a request is sent.
     pub from_intended_start: Option<&'static str>,
@@ -50,7 +50,7 @@ pub struct MeasureSpec {
 
 /// How a measure is computed. What gives no samples isn't measured.
 #[derive(Debug, Clone, Copy)]
-pub enum Source {
+pub enum MeasureSource {
     /// Samples of each valid request that was sent inside the window of a load.
     Request(fn(&RequestRecord) -> Vec<f64>),
     /// A rate over the whole window of a load.
@@ -121,7 +121,7 @@ const ROW: MeasureSpec = MeasureSpec {
     title: "",
     unit: "ms",
     better: Direction::LessIsBetter,
-    source: Source::Run(|_| Vec::new()),
+    source: MeasureSource::Run(|_| Vec::new()),
     from_intended_start: None,
     columns: &[],
     comparable: Comparable::Not,
@@ -134,7 +134,7 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "ttft",
         title: "Time to first token",
-        source: Source::Request(|request| request.ttft_ms().into_iter().collect()),
+        source: MeasureSource::Request(|request| request.ttft_ms().into_iter().collect()),
         from_intended_start: Some("ttft_from_due"),
         columns: &[
             ("TTFT ms", Statistic::Median),
@@ -152,7 +152,7 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "tpot",
         title: "Time per output token",
-        source: Source::Request(|request| request.tpot_ms().into_iter().collect()),
+        source: MeasureSource::Request(|request| request.tpot_ms().into_iter().collect()),
         columns: &[("TPOT ms", Statistic::Median)],
         comparable: Comparable::Always,
         export: Some(Export {
@@ -165,7 +165,7 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "itl",
         title: "Inter-token latency",
-        source: Source::Request(|request| request.itl_ms().collect()),
+        source: MeasureSource::Request(|request| request.itl_ms().collect()),
         columns: &[("ITL p99", Statistic::P99)],
         export: Some(Export {
             bencher: "itl-ms",
@@ -176,7 +176,7 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "e2e",
         title: "End-to-end latency",
-        source: Source::Request(|request| vec![request.took_ms]),
+        source: MeasureSource::Request(|request| vec![request.took_ms]),
         from_intended_start: Some("e2e_from_due"),
         columns: &[("E2E ms", Statistic::Median)],
         export: Some(Export {
@@ -191,7 +191,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         title: "Output tokens per request",
         unit: "tokens",
         better: Direction::MoreIsBetter,
-        source: Source::Request(|request| vec![request.tokens() as f64]),
+        source: MeasureSource::Request(|request| vec![request.tokens() as f64]),
         ..ROW
     },
     MeasureSpec {
@@ -199,7 +199,9 @@ pub const MEASURES: &[MeasureSpec] = &[
         title: "Prefill rate",
         unit: "tokens/s",
         better: Direction::MoreIsBetter,
-        source: Source::Request(|request| request.prefill_tokens_per_s().into_iter().collect()),
+        source: MeasureSource::Request(|request| {
+            request.prefill_tokens_per_s().into_iter().collect()
+        }),
         columns: &[("prefill tokens/s", Statistic::Median)],
         ..ROW
     },
@@ -208,7 +210,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         title: "Output throughput",
         unit: "tokens/s",
         better: Direction::MoreIsBetter,
-        source: Source::Window(|load| {
+        source: MeasureSource::Window(|load| {
             // With one token per answer it would be the rate of prefill, which TTFT tells.
             let rate = load.output_tokens_per_s();
             (load.plan.max_tokens > 1 && rate > 0.0).then_some(rate)
@@ -224,25 +226,25 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "time_to_ready",
         title: "Time to ready",
-        source: Source::Run(|run| run.ready_ms.map(|ms| ms as f64).into_iter().collect()),
+        source: MeasureSource::Run(|run| run.ready_ms.map(|ms| ms as f64).into_iter().collect()),
         ..ROW
     },
     MeasureSpec {
         name: "get_duration",
         title: "GET duration",
-        source: Source::Run(|run| run.durations("GET ")),
+        source: MeasureSource::Run(|run| run.durations("GET ")),
         ..ROW
     },
     MeasureSpec {
         name: "post_duration",
         title: "POST duration",
-        source: Source::Run(|run| run.durations("POST ")),
+        source: MeasureSource::Run(|run| run.durations("POST ")),
         ..ROW
     },
     MeasureSpec {
         name: "time_to_first_token",
         title: "Time to first token",
-        source: Source::Run(|run| run.streams().filter_map(|s| s.first_token_ms).collect()),
+        source: MeasureSource::Run(|run| run.streams().filter_map(|s| s.first_token_ms).collect()),
         ..ROW
     },
     MeasureSpec {
@@ -250,7 +252,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         title: "Decode rate",
         unit: "tokens/s",
         better: Direction::MoreIsBetter,
-        source: Source::Run(|run| {
+        source: MeasureSource::Run(|run| {
             let gaps_ms = run.streams().filter_map(|stream| stream.token_gap_ms);
             gaps_ms
                 .filter(|gap| *gap > 0.0)
@@ -262,14 +264,14 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "heartbeat_lateness",
         title: "Heartbeat lateness",
-        source: Source::Run(|run| run.lateness_ms.to_vec()),
+        source: MeasureSource::Run(|run| run.lateness_ms.to_vec()),
         ..ROW
     },
     MeasureSpec {
         name: "cpu",
         title: "CPU",
         unit: "%",
-        source: Source::Run(|run| {
+        source: MeasureSource::Run(|run| {
             let samples = run.timeline.samples.iter();
             samples.map(|sample| sample.vitals.cpu_percent).collect()
         }),
@@ -279,7 +281,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "rss",
         title: "Resident memory",
         unit: "MB",
-        source: Source::Run(|run| {
+        source: MeasureSource::Run(|run| {
             let samples = run.timeline.samples.iter();
             samples
                 .map(|sample| sample.vitals.rss_bytes as f64 / 1e6)
@@ -291,7 +293,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "threads",
         title: "Threads",
         unit: "threads",
-        source: Source::Run(|run| {
+        source: MeasureSource::Run(|run| {
             let samples = run.timeline.samples.iter();
             samples.map(|sample| sample.vitals.threads as f64).collect()
         }),
@@ -301,7 +303,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "open_files",
         title: "Open files",
         unit: "files",
-        source: Source::Run(|run| {
+        source: MeasureSource::Run(|run| {
             let samples = run.timeline.samples.iter();
             let files = samples.filter_map(|sample| sample.vitals.open_files);
             files.map(|files| files as f64).collect()
@@ -361,7 +363,7 @@ impl<'a> LoadResults<'a> {
 
     fn measures_of(&self, spec: &MeasureSpec) -> Vec<Measure> {
         match spec.source {
-            Source::Request(sample) => {
+            MeasureSource::Request(sample) => {
                 let valid = self.valid.iter();
                 let samples: Vec<f64> = valid.flat_map(|request| sample(request)).collect();
                 let measure = spec.measure(spec.name, Distribution::of(&samples));
@@ -379,11 +381,11 @@ impl<'a> LoadResults<'a> {
                     });
                 measure.into_iter().chain(twin).collect()
             }
-            Source::Window(rate) => {
+            MeasureSource::Window(rate) => {
                 let value = rate(self).map(|rate| Distribution::single(rate, self.valid.len()));
                 spec.measure(spec.name, value).into_iter().collect()
             }
-            Source::Run(_) => Vec::new(),
+            MeasureSource::Run(_) => Vec::new(),
         }
     }
 
@@ -404,8 +406,10 @@ impl RunFacts<'_> {
     /// Every measure that has samples.
     pub fn measures(&self) -> Vec<Measure> {
         let measure = |spec: &MeasureSpec| match spec.source {
-            Source::Run(samples) => spec.measure(spec.name, Distribution::of(&samples(self))),
-            Source::Request(_) | Source::Window(_) => None,
+            MeasureSource::Run(samples) => {
+                spec.measure(spec.name, Distribution::of(&samples(self)))
+            }
+            MeasureSource::Request(_) | MeasureSource::Window(_) => None,
         };
         MEASURES.iter().filter_map(measure).collect()
     }
@@ -449,7 +453,7 @@ mod tests {
     #[test]
     fn only_what_is_measured_under_load_has_columns_comparisons_and_exports() {
         for spec in MEASURES {
-            let is_of_loads = !matches!(spec.source, Source::Run(_));
+            let is_of_loads = !matches!(spec.source, MeasureSource::Run(_));
             let is_used = !spec.columns.is_empty()
                 || spec.comparable != Comparable::Not
                 || spec.export.is_some()

@@ -1,5 +1,8 @@
 //! In which forms a run is shown and reported. Pure.
 
+/// The name of threads that reporters run in: a panic there ends no run.
+pub const REPORTING_THREAD: &str = "reporters";
+
 /// How much is shown of a run as it happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verbosity {
@@ -51,6 +54,16 @@ impl ReportKind {
     pub fn always() -> impl Iterator<Item = ReportKind> {
         let all = KINDS.iter().map(|(kind, ..)| *kind);
         all.filter(|kind| !matches!(kind, ReportKind::GithubBenchmark | ReportKind::Bencher))
+    }
+
+    /// Those that a matrix's folder holds.
+    pub fn of_matrices() -> [ReportKind; 4] {
+        [
+            ReportKind::Json,
+            ReportKind::Junit,
+            ReportKind::Markdown,
+            ReportKind::Html,
+        ]
     }
 
     /// All that `--report` knows, in a sentence.

@@ -7,7 +7,7 @@ use super::report::RunReport;
 
 /// Why a recording can't be rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum UnreadableRecording {
     /// A later version of this program wrote it.
     Newer {
         /// The version of its schema.
@@ -28,22 +28,25 @@ struct Begin {
 }
 
 /// Folds the lines of a recording. Whatever ends early, or can't be read, is said in the report.
-pub fn fold<'t>(lines: impl IntoIterator<Item = &'t str>) -> Result<RunReport, Unreadable> {
+pub fn fold<'t>(
+    lines: impl IntoIterator<Item = &'t str>,
+) -> Result<RunReport, UnreadableRecording> {
     let mut lines = lines
         .into_iter()
         .filter(|line| !line.trim().is_empty())
         .peekable();
     let first = lines.peek().copied().unwrap_or_default();
-    let begin: Begin = serde_json::from_str(first).map_err(|error| Unreadable::NotARecording {
-        cause: error.to_string(),
-    })?;
+    let begin: Begin =
+        serde_json::from_str(first).map_err(|error| UnreadableRecording::NotARecording {
+            cause: error.to_string(),
+        })?;
     if begin.schema_version > SCHEMA_VERSION {
         let version = begin.schema_version;
-        return Err(Unreadable::Newer { version });
+        return Err(UnreadableRecording::Newer { version });
     }
     if begin.event != "run_started" {
         let cause = format!("it begins with `{}`", begin.event);
-        return Err(Unreadable::NotARecording { cause });
+        return Err(UnreadableRecording::NotARecording { cause });
     }
     let mut report = RunReport::default();
     let (mut unread, mut last_is_whole) = (0, true);
@@ -85,14 +88,14 @@ fn note_gaps(report: &mut RunReport, unread: u64, last_is_whole: bool) {
     }
 }
 
-impl std::fmt::Display for Unreadable {
+impl std::fmt::Display for UnreadableRecording {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unreadable::Newer { version } => write!(
+            UnreadableRecording::Newer { version } => write!(
                 f,
                 "it has schema version {version}, and this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that recorded it, or a newer one"
             ),
-            Unreadable::NotARecording { cause } => write!(
+            UnreadableRecording::NotARecording { cause } => write!(
                 f,
                 "it is no recording of a run: {cause}\n  try: the events.jsonl of a run's artifact folder"
             ),
@@ -100,7 +103,7 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-impl std::error::Error for Unreadable {}
+impl std::error::Error for UnreadableRecording {}
 
 #[cfg(test)]
 mod tests {
@@ -143,12 +146,15 @@ mod tests {
     fn a_newer_recording_is_refused_by_name() {
         let newer = BEGIN.replace("\"schema_version\":1", "\"schema_version\":99");
         let error = fold([newer.as_str()]).unwrap_err();
-        assert_eq!(error, Unreadable::Newer { version: 99 });
+        assert_eq!(error, UnreadableRecording::Newer { version: 99 });
         assert!(error.to_string().contains("schema version 99"));
         assert!(matches!(
             fold(["garbage"]),
-            Err(Unreadable::NotARecording { .. })
+            Err(UnreadableRecording::NotARecording { .. })
         ));
-        assert!(matches!(fold([]), Err(Unreadable::NotARecording { .. })));
+        assert!(matches!(
+            fold([]),
+            Err(UnreadableRecording::NotARecording { .. })
+        ));
     }
 }

@@ -8,17 +8,20 @@ use serde_json::Value;
 use super::bench::{Calibration, RequestRecord};
 use super::compare::Comparison;
 use super::event::{
-    CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome, PlannedCheck,
-    Purpose, RunInfo, WorkerInfo,
+    CheckRecord, CheckSummary, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome,
+    PlannedCheck, Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
 use super::measure::{Measure, RunFacts};
 use super::scenario::ScenarioRecord;
 use super::stress::WorkerUnderStress;
-use super::timeline::Timeline;
+use super::timeline::{CHECKS_KEPT, Timeline};
 
 /// More heartbeats than these are counted and not kept.
 const HEARTBEATS_KEPT: usize = 2000;
+
+/// What is said of a recording with more checks than any run has.
+const TOO_MANY_CHECKS: &str = "there are more checks than any run has";
 
 /// How much is kept of a heartbeat's body and of each sentence about a check.
 const TEXT_BYTES: usize = 8 << 10;
@@ -107,6 +110,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// As reports spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Invalid => "invalid",
+            Verdict::Interrupted(_) => "interrupted",
+        }
+    }
+
     /// The process's exit code, as documented in the README.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -128,11 +141,13 @@ impl RunReport {
             EventKind::Configured { options } => self.options = options.clone(),
             EventKind::EnvironmentFound(found) => self.environment = Some(found.clone()),
             EventKind::ModelHashed { sha256 } => self.model_sha256 = Some(sha256.clone()),
-            EventKind::Planned { checks } => self.planned = checks.clone(),
+            EventKind::Planned { checks } => {
+                self.planned = checks.iter().take(CHECKS_KEPT).cloned().collect();
+            }
             EventKind::ModelFound(info) => self.model = Some(info.clone()),
             EventKind::WorkerStarting(info) => self.worker = Some(info.clone()),
             EventKind::WorkerReady { after_ms } => self.ready_ms = Some(*after_ms),
-            EventKind::CheckFinished(record) => self.checks.push(bounded(record)),
+            EventKind::CheckFinished(record) => self.check_finished(record),
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
             EventKind::Tared(tare) => self.tare = Some(tare.clone()),
@@ -186,6 +201,19 @@ impl RunReport {
             | EventKind::HeartbeatsWaiting { .. }
             | EventKind::LogTail { .. }
             | EventKind::CleanupStarted { .. } => {}
+        }
+    }
+
+    /// A run with more checks than any has isn't judged by the first of them.
+    fn check_finished(&mut self, record: &CheckRecord) {
+        if self.checks.len() < CHECKS_KEPT {
+            self.checks.push(bounded(record));
+        } else if self
+            .troubles
+            .last()
+            .is_none_or(|last| last != TOO_MANY_CHECKS)
+        {
+            self.troubles.push(TOO_MANY_CHECKS.to_owned());
         }
     }
 
@@ -271,6 +299,26 @@ impl RunReport {
     pub fn level_of(&self, id: &str) -> Level {
         let planned = self.planned.iter().find(|planned| planned.id == id);
         planned.map_or(Level::Must, |planned| planned.level)
+    }
+
+    /// Every check that ran or was planned, as reports have it.
+    pub fn check_summaries(&self) -> Vec<CheckSummary> {
+        let ran = self.checks.iter().map(|record| {
+            let mut planned = self.planned.iter();
+            CheckSummary::ran(record, planned.find(|planned| planned.id == record.id))
+        });
+        let never_ran = self.never_ran();
+        let reason = self.why_checks_did_not_run();
+        ran.chain(never_ran.map(|planned| CheckSummary::not_run(planned, reason.clone())))
+            .collect()
+    }
+
+    fn why_checks_did_not_run(&self) -> String {
+        match (self.interrupted_by, self.troubles.first()) {
+            (Some(signal), _) => format!("the run was interrupted by signal {signal}"),
+            (None, Some(trouble)) => trouble.clone(),
+            (None, None) => String::from("the run ended before it"),
+        }
     }
 
     /// Planned checks without an outcome.

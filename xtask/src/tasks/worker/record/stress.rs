@@ -65,7 +65,7 @@ pub enum PoolEvent {
 
 /// How a load goes, told every minute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pulse {
+pub struct StressProgress {
     /// Since the load began.
     pub since_ms: u64,
     /// Requests that were answered so far.

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Answer, CheckRecord, Event, EventKind};
-use super::facts::{Phases, Question, Vitals, cut};
+use super::event::{CheckRecord, Event, EventKind, ResponseReceived};
+use super::facts::{Phases, RequestSent, Vitals, cut};
+
+/// More checks than these no run has.
+pub const CHECKS_KEPT: usize = 2000;
 
 /// More requests than these are counted and not kept.
 const REQUESTS_KEPT: usize = 2000;
@@ -129,11 +132,13 @@ impl Timeline {
             EventKind::WorkerStarted { .. } => self.worker_started_ms = Some(now_ms),
             EventKind::WorkerReady { .. } => self.worker_ready_ms = Some(now_ms),
             EventKind::WorkerExited { .. } => self.worker_exited_ms = Some(now_ms),
-            EventKind::CheckStarted { id } => self.checks.push(CheckSpan {
-                id: id.clone(),
-                began_ms: now_ms,
-                ended_ms: None,
-            }),
+            EventKind::CheckStarted { id } if self.checks.len() < CHECKS_KEPT => {
+                self.checks.push(CheckSpan {
+                    id: id.clone(),
+                    began_ms: now_ms,
+                    ended_ms: None,
+                });
+            }
             EventKind::CheckFinished(record) => self.check_finished(record, now_ms),
             EventKind::Asked(question) => self.asked(question, now_ms),
             EventKind::Answered(answer) => self.answered(answer, now_ms),
@@ -150,7 +155,8 @@ impl Timeline {
             }
             EventKind::TokenReceived { id, text } => self.token(id, text),
             EventKind::Sampled(vitals) => self.sampled(*vitals, now_ms),
-            EventKind::RunStarted(_)
+            EventKind::CheckStarted { .. }
+            | EventKind::RunStarted(_)
             | EventKind::Configured { .. }
             | EventKind::EnvironmentFound(_)
             | EventKind::ModelHashed { .. }
@@ -191,7 +197,7 @@ impl Timeline {
         }
     }
 
-    fn asked(&mut self, question: &Question, now_ms: u64) {
+    fn asked(&mut self, question: &RequestSent, now_ms: u64) {
         if self.requests.len() >= REQUESTS_KEPT {
             self.requests_left_out += 1;
             return;
@@ -224,7 +230,7 @@ impl Timeline {
         });
     }
 
-    fn answered(&mut self, answer: &Answer, now_ms: u64) {
+    fn answered(&mut self, answer: &ResponseReceived, now_ms: u64) {
         let meta = answer.meta.clone().unwrap_or_default();
         if meta.number == 0 {
             // A recording of an older version: the request is known by its answer alone.
@@ -288,8 +294,8 @@ impl Timeline {
     }
 }
 
-fn unseen_question(answer: &Answer, number: u64) -> Question {
-    Question {
+fn unseen_question(answer: &ResponseReceived, number: u64) -> RequestSent {
+    RequestSent {
         number,
         id: answer.id.clone(),
         companion: None,
@@ -337,7 +343,7 @@ mod tests {
     fn floods_of_text_and_requests_are_bounded_and_say_so() {
         let mut timeline = Timeline::default();
         for number in 0..3000 {
-            let question = Question {
+            let question = RequestSent {
                 number: number + 1,
                 id: String::from("a.b"),
                 companion: None,

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::words;
 use crate::tasks::worker::record::bench::Calibration;
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::event::{
-    Level, Mismatch, ModelInfo, Outcome, RunInfo, SCHEMA_VERSION, Suite, WorkerInfo,
+    CheckSummary, ModelInfo, RunInfo, SCHEMA_VERSION, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::{Environment, Greedy};
 use crate::tasks::worker::record::measure::Measure;
@@ -36,13 +35,13 @@ pub struct Document {
     /// What the machine is.
     pub environment: Option<Environment>,
     /// The model under test.
-    pub model: Option<Model>,
+    pub model: Option<HashedModel>,
     /// The worker as it was started.
     pub worker: Option<WorkerInfo>,
     /// How the worker ended.
     pub worker_exit: Option<String>,
     /// Every check that was planned or ran.
-    pub checks: Vec<Check>,
+    pub checks: Vec<CheckSummary>,
     /// Every measure, with its unit and the number of its samples.
     pub measures: Vec<Measure>,
     /// What was measured under load.
@@ -75,39 +74,12 @@ pub struct Document {
 
 /// A model and the hash of its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Model {
+pub struct HashedModel {
     /// Its file and what that says about itself.
     #[serde(flatten)]
     pub info: ModelInfo,
     /// Of the file, in hexadecimal.
     pub sha256: Option<String>,
-}
-
-/// A check and how it ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// Its stable name.
-    pub id: String,
-    /// What it belongs to.
-    pub suite: Option<Suite>,
-    /// How much weight it has.
-    pub level: Level,
-    /// Completes the sentence "The worker ...".
-    pub promise: String,
-    /// passed, failed, warning, invalid, skipped or not_run.
-    pub outcome: String,
-    /// How long it took.
-    pub duration_ms: Option<u64>,
-    /// What was promised, where it was broken.
-    pub expected: Option<String>,
-    /// What came.
-    pub got: Option<String>,
-    /// Where it was seen.
-    pub place: Option<String>,
-    /// Why it is invalid or skipped.
-    pub reason: Option<String>,
-    /// What the evidence was, in a few words.
-    pub detail: Option<String>,
 }
 
 /// A heartbeat.
@@ -127,27 +99,31 @@ pub struct Beat {
 
 /// The document as text.
 pub fn render(report: &RunReport) -> String {
-    let text = serde_json::to_string_pretty(&document(report));
-    text.unwrap_or_default() + "\n"
+    pretty(&document(report))
+}
+
+/// A value as indented JSON with a line end.
+pub fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 /// The document as a value.
 pub fn document(report: &RunReport) -> Document {
     Document {
         schema_version: SCHEMA_VERSION,
-        verdict: words::verdict(report).0.to_ascii_lowercase(),
+        verdict: report.verdict().as_str().to_owned(),
         exit_code: report.verdict().exit_code(),
         run: report.run.clone(),
         duration_ms: report.duration_ms,
         options: report.options.clone(),
         environment: report.environment.clone(),
-        model: report.model.clone().map(|info| Model {
+        model: report.model.clone().map(|info| HashedModel {
             info,
             sha256: report.model_sha256.clone(),
         }),
         worker: report.worker.clone(),
         worker_exit: report.worker_exit.clone(),
-        checks: checks(report),
+        checks: report.check_summaries(),
         measures: report.measures(),
         scenarios: report.scenarios.clone(),
         tare: report.tare.clone(),
@@ -163,50 +139,6 @@ pub fn document(report: &RunReport) -> Document {
         survivors: report.survivors.clone(),
         worker_log: report.worker_log.clone(),
     }
-}
-
-fn checks(report: &RunReport) -> Vec<Check> {
-    let blank = |id: &str| Check {
-        id: id.to_owned(),
-        suite: report
-            .planned
-            .iter()
-            .find(|planned| planned.id == id)
-            .map(|p| p.suite),
-        level: report.level_of(id),
-        promise: words::promise(id, report).to_owned(),
-        outcome: String::from("not_run"),
-        duration_ms: None,
-        expected: None,
-        got: None,
-        place: None,
-        reason: None,
-        detail: None,
-    };
-    let ran = report.checks.iter().map(|record| {
-        let mut check = blank(&record.id);
-        words::outcome(record, report).clone_into(&mut check.outcome);
-        check.duration_ms = Some(record.duration_ms);
-        check.detail.clone_from(&record.detail);
-        match &record.outcome {
-            Outcome::Passed => {}
-            Outcome::Failed(Mismatch {
-                expected,
-                got,
-                place,
-            }) => {
-                check.expected = Some(expected.clone());
-                check.got = Some(got.clone());
-                check.place = Some(place.clone());
-            }
-            Outcome::Invalid { reason } | Outcome::Skipped { reason } => {
-                check.reason = Some(reason.clone());
-            }
-        }
-        check
-    });
-    let never_ran = report.never_ran().map(|planned| blank(&planned.id));
-    ran.chain(never_ran).collect()
 }
 
 fn beats(report: &RunReport) -> Vec<Beat> {

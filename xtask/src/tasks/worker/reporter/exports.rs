@@ -2,86 +2,115 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::tasks::worker::record::measure::Measure;
+use super::document::pretty;
+use crate::tasks::worker::record::compare::Direction;
+use crate::tasks::worker::record::measure::{Export, MEASURES, Measure, MeasureSpec};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 
-/// What is exported of each load. The rest follows from it.
-const EXPORTED: [&str; 4] = ["ttft", "tpot", "itl", "e2e"];
-
 /// JSON of `github-action-benchmark`, tool `customSmallerIsBetter`: a list of name, unit, value and
-/// range. Throughput is told as the time a token takes, because in that format less is better.
+/// range. A rate is exported as the time that one takes, because in that format less is better.
 pub fn github_benchmark(report: &RunReport) -> String {
     let of_scenario = |record: &ScenarioRecord| -> Vec<Value> {
-        let name = |measure: &str| format!("{} {measure}", record.plan.name);
-        let entry = |measure: &Measure| {
+        let entries = exported(record).map(|(spec, export, measure)| {
             let summary = &measure.summary;
-            let mut entry = json!({
-                "name": name(&measure.name),
-                "unit": measure.unit,
-                "value": summary.p50,
-                "extra": format!("median of {}", summary.n),
-            });
-            if let Some((low, high)) = summary.p50_interval {
-                entry["range"] = json!(format!("{low} to {high}"));
+            let name = format!("{} {}", record.plan.name, export.github);
+            match spec.better {
+                Direction::LessIsBetter => {
+                    let mut entry = json!({
+                        "name": name,
+                        "unit": measure.unit,
+                        "value": summary.p50,
+                        "extra": format!("median of {}", summary.n),
+                    });
+                    if let Some((low, high)) = summary.p50_interval {
+                        entry["range"] = json!(format!("{low} to {high}"));
+                    }
+                    entry
+                }
+                Direction::MoreIsBetter => json!({
+                    "name": name,
+                    "unit": "ms",
+                    "value": 1e3 / summary.p50,
+                    "extra": format!(
+                        "{:.1} {} in {:.1} s",
+                        summary.p50,
+                        measure.unit,
+                        record.window.seconds()
+                    ),
+                }),
             }
-            entry
-        };
-        let mut entries: Vec<Value> = exported(record).map(entry).collect();
-        if let Some(rate) = throughput(record) {
-            entries.push(json!({
-                "name": name("time per token, all streams"),
-                "unit": "ms",
-                "value": 1e3 / rate,
-                "extra": format!("{rate:.1} tokens/s in {:.1} s", record.window.seconds()),
-            }));
-        }
-        entries
+        });
+        entries.collect()
     };
     let entries: Vec<Value> = report.scenarios.iter().flat_map(of_scenario).collect();
-    pretty(&Value::Array(entries))
+    pretty(&entries)
 }
 
 /// Bencher Metric Format: benchmarks by name, in each the measures by name, in each a value with its
 /// lower and upper bound.
 pub fn bencher(report: &RunReport) -> String {
     let of_scenario = |record: &ScenarioRecord| {
-        let mut measures = Map::new();
-        for measure in exported(record) {
+        let measures = exported(record).map(|(_, export, measure)| {
             let mut value = json!({"value": measure.summary.p50});
             if let Some((low, high)) = measure.summary.p50_interval {
                 value["lower_value"] = json!(low);
                 value["upper_value"] = json!(high);
             }
-            measures.insert(format!("{}-{}", measure.name, measure.unit), value);
-        }
-        if let Some(rate) = throughput(record) {
-            measures.insert(String::from("tokens-per-s"), json!({"value": rate}));
-        }
-        (record.plan.name.clone(), Value::Object(measures))
+            (export.bencher.to_owned(), value)
+        });
+        (record.plan.name.clone(), Value::Object(measures.collect()))
     };
     let benchmarks: Map<String, Value> = report.scenarios.iter().map(of_scenario).collect();
-    pretty(&Value::Object(benchmarks))
+    pretty(&benchmarks)
 }
 
-fn exported(record: &ScenarioRecord) -> impl Iterator<Item = &Measure> {
-    EXPORTED.iter().filter_map(|name| record.measure(name))
-}
-
-/// Tokens a second, where the load is about that.
-fn throughput(record: &ScenarioRecord) -> Option<f64> {
-    let rate = record.output_tokens_per_s;
-    (record.plan.max_tokens > 1 && rate > 0.0).then_some(rate)
-}
-
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+fn exported(
+    record: &ScenarioRecord,
+) -> impl Iterator<Item = (&'static MeasureSpec, Export, &Measure)> {
+    let rows = MEASURES.iter();
+    rows.filter_map(|spec| Some((spec, spec.export?, record.measure(spec.name)?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::reporter::bench::tests::measured;
+    use crate::tasks::worker::record::bench::{
+        Load, Objectives, RequestOutcome, RequestRecord, ScenarioPlan, Window,
+    };
+
+    /// A report of one load with one request of two tokens in a second.
+    fn measured() -> RunReport {
+        let plan = ScenarioPlan {
+            name: String::from("sweep_2"),
+            load: Load::Closed { streams: 2 },
+            prompt_tokens: Some(32),
+            max_tokens: 2,
+        };
+        let window = Window {
+            from_ms: 0.0,
+            to_ms: 1000.0,
+        };
+        let request = RequestRecord {
+            scenario: plan.name.clone(),
+            stream: 0,
+            scheduled_ms: None,
+            sent_ms: 0.0,
+            took_ms: 70.0,
+            chunks: vec![(50.0, 1), (60.0, 1)],
+            prompt_tokens: 32,
+            outcome: RequestOutcome::Valid,
+        };
+        RunReport {
+            scenarios: vec![ScenarioRecord::of(
+                plan,
+                window,
+                &Objectives::default(),
+                &[request],
+            )],
+            ..RunReport::default()
+        }
+    }
 
     #[test]
     fn github_gets_a_list_in_which_less_is_better() {

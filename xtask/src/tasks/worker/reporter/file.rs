@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Reporter;
-use crate::tasks::worker::record::event::{Event, EventKind};
+use super::{Reporter, render};
+use crate::tasks::worker::record::event::{Event, Stage};
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
@@ -29,13 +29,13 @@ impl FileReport {
 
 impl Reporter for FileReport {
     fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
-        match event.kind {
-            EventKind::RunFinished { .. } => write(self.kind, &self.path, report),
+        match event.kind.stage() {
+            Stage::Over => write(self.kind, &self.path, report),
             // What reproduces the run is wanted most where nothing comes after the start.
-            EventKind::WorkerStarting(_) if self.kind == ReportKind::Repro => {
+            Stage::WorkerKnown if self.kind == ReportKind::Repro => {
                 write(self.kind, &self.path, report)
             }
-            _ => Ok(()),
+            Stage::WorkerKnown | Stage::UnderWay => Ok(()),
         }
     }
 
@@ -46,7 +46,7 @@ impl Reporter for FileReport {
 
 /// Renders a report and writes it to `path`, `-` being standard output.
 pub fn write(kind: ReportKind, path: &Path, report: &RunReport) -> io::Result<()> {
-    write_text(kind, path, &kind.render(report))
+    write_text(kind, path, &render(kind, report))
 }
 
 /// Writes a rendered report to `path`, `-` being standard output.
@@ -66,10 +66,18 @@ pub fn write_text(kind: ReportKind, path: &Path, text: &str) -> io::Result<()> {
     }
     // In one step, so that nobody reads half a report.
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    fs::write(&beside, text)?;
-    make_executable(kind, Path::new(&beside))?;
-    fs::rename(&beside, path)
+    // A new file of this run's own: no link is followed, and no other run writes to it.
+    beside.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
+    let beside = PathBuf::from(beside);
+    let written = fs::File::create_new(&beside)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| make_executable(kind, &beside))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // What is left of it is of no use.
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 #[cfg(unix)]
@@ -109,7 +117,7 @@ mod tests {
             write(ReportKind::Json, &path, &RunReport::default()).unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, ReportKind::Json.render(&RunReport::default()));
+        assert_eq!(text, render(ReportKind::Json, &RunReport::default()));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         fs::remove_dir_all(folder).unwrap();
     }

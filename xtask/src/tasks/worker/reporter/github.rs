@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Reporter, markdown, words};
-use crate::tasks::worker::record::event::{Event, EventKind, Level, Outcome};
+use super::{Reporter, render, words};
+use crate::tasks::worker::record::event::{Event, Level, Outcome, Stage};
+use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
 /// GitHub shows nothing at all of a step's summary beyond 1 MiB, so we stay below it.
@@ -32,9 +33,9 @@ impl StepSummary {
 
 impl Reporter for StepSummary {
     fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
-        match event.kind {
-            EventKind::RunFinished { .. } => append(&self.path, &markdown::render(report)),
-            _ => Ok(()),
+        match event.kind.stage() {
+            Stage::Over => append(&self.path, &render(ReportKind::Markdown, report)),
+            Stage::UnderWay | Stage::WorkerKnown => Ok(()),
         }
     }
 
@@ -58,12 +59,12 @@ impl<W: Write> Annotations<W> {
 
 impl<W: Write + Send> Reporter for Annotations<W> {
     fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
-        match event.kind {
-            EventKind::RunFinished { .. } => {
+        match event.kind.stage() {
+            Stage::Over => {
                 self.out.write_all(annotations(report).as_bytes())?;
                 self.out.flush()
             }
-            _ => Ok(()),
+            Stage::UnderWay | Stage::WorkerKnown => Ok(()),
         }
     }
 

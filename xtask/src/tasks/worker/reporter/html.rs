@@ -2,285 +2,395 @@
 //!
 //! Whatever a worker said is hostile until [`text`] has seen it.
 
-mod bench;
-pub mod matrix;
-mod parts;
-mod stress;
-mod timeline;
-
 use std::fmt::Write;
 
-use super::words;
-use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome};
-use crate::tasks::worker::record::report::{RunReport, Verdict};
+use super::drawing::{Drawing, WIDTH};
+use super::page::{Alert, Block, CheckRow, Column, Fact, ReportPage, Section, Table, Tone};
+use super::words::{self, markup as text, shortened};
+use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
+use crate::tasks::worker::record::timeline::RequestSpan;
 
-const STYLE: &str = include_str!("html/style.css");
+/// The style of every page.
+pub const STYLE: &str = include_str!("html/style.css");
 
 /// Nothing may be fetched, run or sent from the page, whatever gets into it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
-/// More requests of one check than these are counted and not shown.
-const REQUESTS_SHOWN: usize = 20;
-
 /// The whole page.
-pub fn render(report: &RunReport) -> String {
-    let (word, _) = words::verdict(report);
-    let run_id = report.run.as_ref().map_or("", |run| run.run_id.as_str());
-    let mut page = format!(
+pub fn render(page: &ReportPage) -> String {
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <link rel=\"icon\" href=\"data:,\">\n\
-         <title>{word}: {} {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        report.purpose().heading(),
-        text(run_id)
-    );
-    verdict(&mut page, report);
-    bench::sections(&mut page, report);
-    stress::section(&mut page, report);
-    timeline::section(&mut page, report);
-    checks(&mut page, report);
-    parts::measures(&mut page, report);
-    parts::streams(&mut page, report);
-    parts::heartbeats(&mut page, report);
-    parts::log(&mut page, report);
-    parts::surroundings(&mut page, report);
-    page.push_str("</main>\n</body>\n</html>\n");
-    page
+         <title>{}: {} {}</title>\n<style>\n{STYLE}</style>\n</head>\n{}</html>\n",
+        page.verdict,
+        page.heading,
+        text(&page.run_id),
+        body(page)
+    )
 }
 
-/// Text in which nothing is markup and nothing is obeyed, in an element or a quoted attribute.
-fn text(raw: &str) -> String {
-    let mut safe = String::with_capacity(raw.len());
-    for c in words::harmless(raw).chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
+/// The page without its head.
+pub fn body(page: &ReportPage) -> String {
+    let mut html = String::from("<body>\n<main>\n");
+    header(&mut html, page);
+    for section in &page.sections {
+        open(&mut html, section);
+        for block in &section.blocks {
+            self::block(&mut html, block, page);
         }
+        close(&mut html, section);
     }
-    safe
+    if let Some(footer) = &page.footer {
+        let _ = writeln!(html, "<footer>{}</footer>", text(footer));
+    }
+    html.push_str("</main>\n</body>\n");
+    html
 }
 
-fn verdict(page: &mut String, report: &RunReport) {
-    let (word, sentence) = words::verdict(report);
-    let class = match report.verdict() {
-        Verdict::Passed => "passed",
-        Verdict::Failed => "failed",
-        Verdict::Invalid | Verdict::Interrupted(_) => "invalid",
-    };
+fn header(html: &mut String, page: &ReportPage) {
     let _ = write!(
-        page,
-        "<header class=\"verdict {class}\" id=\"verdict\">\n<p class=\"kicker\">{}</p>\n\
-         <h1>{word}</h1>\n<p class=\"lead\">{}</p>\n",
-        report.purpose().heading(),
-        text(&sentence)
+        html,
+        "<header class=\"verdict {}\" id=\"verdict\">\n<p class=\"kicker\">{}</p>\n\
+         <h1>{}</h1>\n<p class=\"lead\">{}</p>\n",
+        page.tone.class(),
+        text(&page.heading),
+        page.verdict,
+        text(&page.lead)
     );
-    for trouble in &report.troubles {
-        let _ = writeln!(page, "<p class=\"trouble\">{}</p>", text(trouble));
+    for alert in &page.alerts {
+        self::alert(html, alert, page);
     }
-    for survivor in &report.survivors {
-        let _ = writeln!(
-            page,
-            "<p class=\"trouble\">Left behind: {}</p>",
-            text(survivor)
-        );
+    broken(html, page);
+    if !page.facts.is_empty() {
+        facts(html, "facts", &page.facts);
     }
-    broken(page, report);
-    facts(page, report);
-    page.push_str("</header>\n");
+    html.push_str("</header>\n");
+}
+
+fn alert(html: &mut String, alert: &Alert, page: &ReportPage) {
+    let class = match alert.kind.tone() {
+        Tone::Bad | Tone::Unclear => "trouble",
+        Tone::Good | Tone::Neutral => "muted",
+    };
+    let label = text(&page.label(alert));
+    let _ = writeln!(
+        html,
+        "<p class=\"{class}\"><strong>{label}:</strong> {}</p>",
+        text(&alert.text)
+    );
 }
 
 /// The broken promises, where nobody has to look for them.
-fn broken(page: &mut String, report: &RunReport) {
-    let broken = |check: &&CheckRecord| words::is_broken(check, report, Level::Must);
-    let mut checks = report.checks.iter().filter(broken).peekable();
-    if checks.peek().is_none() {
+fn broken(html: &mut String, page: &ReportPage) {
+    let rows = page.checks.iter();
+    let mut rows = rows
+        .filter(|row| row.worst() == CheckStatus::Failed)
+        .peekable();
+    if rows.peek().is_none() {
         return;
     }
-    page.push_str("<ul class=\"broken\">\n");
-    for check in checks {
-        if let Outcome::Failed(mismatch) = &check.outcome {
-            let _ = writeln!(
-                page,
-                "<li><a href=\"#check-{id}\"><code>{id}</code></a> The worker {}: expected {}, got {}</li>",
-                text(words::promise(&check.id, report)),
-                text(&shortened(&mismatch.expected)),
-                text(&shortened(&mismatch.got)),
-                id = text(&check.id),
-            );
-        }
-    }
-    page.push_str("</ul>\n");
-}
-
-fn facts(page: &mut String, report: &RunReport) {
-    let gpu = report
-        .environment
-        .as_ref()
-        .and_then(|machine| machine.gpus.first());
-    let backend = report.worker.as_ref().map(|worker| match gpu {
-        Some(gpu) if worker.backend != "cpu" => {
-            format!(
-                "{} · device {} · {}",
-                worker.backend, worker.device, gpu.name
-            )
-        }
-        _ => format!("{} · device {}", worker.backend, worker.device),
-    });
-    let name = |path: &str| path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();
-    let machine = report.environment.as_ref().map(|machine| {
-        let cpu = machine
-            .cpu
-            .clone()
-            .unwrap_or_else(|| machine.architecture.clone());
-        let host = machine.host.clone().unwrap_or_default();
-        format!("{host} · {cpu}")
-            .trim_start_matches(" · ")
-            .to_owned()
-    });
-    let rows = [
-        (
-            "Model",
-            report.model.as_ref().map(|model| name(&model.path)),
-        ),
-        ("Backend", backend),
-        ("Machine", machine),
-        (
-            "Ready after",
-            report.ready_ms.map(|ms| words::duration(ms as f64)),
-        ),
-        (
-            "Whole run",
-            report.duration_ms.map(|ms| words::duration(ms as f64)),
-        ),
-        (
-            "Started",
-            report.run.as_ref().map(|run| moment(&run.started_at)),
-        ),
-        ("Worker's end", report.worker_exit.clone()),
-        ("Exit code", Some(report.verdict().exit_code().to_string())),
-    ];
-    page.push_str("<dl class=\"facts\">\n");
-    for (name, value) in rows {
-        if let Some(value) = value {
-            let _ = writeln!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", text(&value));
-        }
-    }
-    page.push_str("</dl>\n");
-}
-
-fn checks(page: &mut String, report: &RunReport) {
-    if report.checks.is_empty() && report.planned.is_empty() {
-        return;
-    }
-    page.push_str(
-        "<section id=\"checks\">\n<h2>Checks</h2>\n<table class=\"checks\">\n\
-         <thead><tr><th>Outcome</th><th>Promise</th><th class=\"number\">Time</th></tr></thead>\n<tbody>\n",
-    );
-    for check in &report.checks {
-        let outcome = words::outcome(check, report);
-        let open = if matches!(outcome, "failed" | "invalid") {
-            " open"
-        } else {
-            ""
-        };
-        let _ = write!(
-            page,
-            "<tr class=\"{outcome}\" id=\"check-{id}\">\n<td><span class=\"badge {outcome}\">{outcome}</span></td>\n\
-             <td><details{open}><summary><code>{id}</code><span class=\"promise\">The worker {}</span></summary>\n",
-            text(words::promise(&check.id, report)),
-            id = text(&check.id),
-        );
-        evidence(page, check, report);
+    html.push_str("<ul class=\"broken\">\n");
+    for row in rows {
         let _ = writeln!(
-            page,
-            "</details></td>\n<td class=\"number\">{}</td>\n</tr>",
-            words::duration(check.duration_ms as f64)
+            html,
+            "<li><a href=\"#check-{id}\"><code>{id}</code></a> The worker {}</li>",
+            text(&row.promise),
+            id = text(&row.id),
         );
     }
-    for planned in report.never_ran() {
-        let _ = writeln!(
-            page,
-            "<tr class=\"skipped\"><td><span class=\"badge skipped\">not run</span></td><td><code>{}</code><span class=\"promise\">The worker {}</span></td><td></td></tr>",
-            text(&planned.id),
-            text(&planned.promise)
-        );
-    }
-    page.push_str("</tbody>\n</table>\n</section>\n");
+    html.push_str("</ul>\n");
 }
 
-fn evidence(page: &mut String, check: &CheckRecord, report: &RunReport) {
-    page.push_str("<div class=\"evidence\">\n");
-    match &check.outcome {
-        Outcome::Passed => {
-            let detail = check.detail.as_deref().unwrap_or("Nothing else to tell.");
-            let _ = writeln!(page, "<p>{}</p>", text(detail));
-        }
-        Outcome::Failed(mismatch) => {
-            let _ = writeln!(
-                page,
-                "<dl class=\"mismatch\"><dt>expected</dt><dd>{}</dd><dt>got</dt><dd>{}</dd><dt>seen at</dt><dd>{}</dd></dl>",
-                text(&mismatch.expected),
-                text(&mismatch.got),
-                text(&mismatch.place)
-            );
-        }
-        Outcome::Invalid { reason } | Outcome::Skipped { reason } => {
-            let _ = writeln!(page, "<p>{}</p>", text(reason));
-        }
-    }
-    let requests = || {
-        report
-            .timeline
-            .requests
-            .iter()
-            .filter(|span| span.id == check.id)
+fn open(html: &mut String, section: &Section) {
+    let _ = writeln!(html, "<section id=\"{}\">", section.id);
+    let aside = match section.aside.as_str() {
+        "" => String::new(),
+        aside => format!(" <span class=\"muted\">{}</span>", text(aside)),
     };
-    for request in requests().take(REQUESTS_SHOWN) {
-        parts::request(page, request);
-    }
-    let count = requests().count();
-    if count > REQUESTS_SHOWN {
-        let more = count - REQUESTS_SHOWN;
-        let _ = writeln!(page, "<p class=\"muted\">and {more} more requests</p>");
-    }
-    page.push_str("</div>\n");
+    let heading = format!("<h2>{}{aside}</h2>", text(section.title));
+    let _ = match section.is_folded() {
+        true => writeln!(html, "<details class=\"fold\"><summary>{heading}</summary>"),
+        false => writeln!(html, "{heading}"),
+    };
 }
 
-/// "2026-01-31 10:54:23 +00:00".
-fn moment(rfc3339: &str) -> String {
-    match chrono::DateTime::parse_from_rfc3339(rfc3339) {
-        Ok(at) => at.format("%Y-%m-%d %H:%M:%S %:z").to_string(),
-        Err(_) => rfc3339.to_owned(),
-    }
-}
-
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let cut: String = text.chars().take(LONGEST).collect();
-    if cut.len() < text.len() {
-        cut + "…"
+fn close(html: &mut String, section: &Section) {
+    html.push_str(if section.is_folded() {
+        "</details>\n</section>\n"
     } else {
-        cut
+        "</section>\n"
+    });
+}
+
+fn block(html: &mut String, block: &Block, page: &ReportPage) {
+    match block {
+        Block::Checks => checks(html, page),
+        Block::Table(table) => self::table(html, table),
+        Block::Remarks(remarks) => {
+            html.push_str("<ul class=\"muted\">\n");
+            for remark in remarks {
+                let _ = writeln!(html, "<li>{}</li>", text(remark));
+            }
+            html.push_str("</ul>\n");
+        }
+        Block::Facts { of, facts } => {
+            if let Some(of) = of {
+                let _ = writeln!(html, "<h3>{}</h3>", text(of));
+            }
+            self::facts(html, "pairs", facts);
+        }
+        Block::Quote {
+            text: quote,
+            source,
+        } => {
+            let _ = writeln!(
+                html,
+                "<figure><blockquote>{}</blockquote><figcaption><code>{}</code></figcaption></figure>",
+                text(quote),
+                text(source)
+            );
+        }
+        Block::Log(lines) => log(html, lines),
+        Block::Drawing(drawing) => self::drawing(html, drawing),
     }
+}
+
+fn facts(html: &mut String, class: &str, facts: &[Fact]) {
+    let _ = writeln!(html, "<dl class=\"{class}\">");
+    for (name, value) in facts {
+        let _ = match class {
+            // A grid of cards, and a list of two columns.
+            "facts" => writeln!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", text(value)),
+            _ => writeln!(html, "<dt>{name}</dt><dd>{}</dd>", text(value)),
+        };
+    }
+    html.push_str("</dl>\n");
+}
+
+fn table(html: &mut String, table: &Table) {
+    let class = |column: usize| match column < table.words {
+        true => "",
+        false => " class=\"number\"",
+    };
+    html.push_str("<div class=\"scroll\"><table class=\"figures\">\n<thead><tr>");
+    for (column, name) in table.head.iter().enumerate() {
+        let _ = write!(html, "<th{}>{}</th>", class(column), text(name));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for row in &table.rows {
+        html.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            let _ = write!(html, "<td{}>{}</td>", class(column), text(cell));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table></div>\n");
+}
+
+/// A row a check: its promise with the evidence folded into it, and its outcome in each column.
+fn checks(html: &mut String, page: &ReportPage) {
+    html.push_str("<div class=\"scroll\"><table class=\"checks\">\n<thead><tr><th>Promise</th>");
+    for column in &page.columns {
+        let name = column.name.as_deref().unwrap_or("Outcome");
+        let _ = write!(html, "<th>{}</th>", text(name));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    if page.is_matrix() {
+        html.push_str("<tr class=\"verdicts\"><td>Verdict</td>");
+        for column in &page.columns {
+            let badge = badge(column.tone.class(), column.verdict);
+            let _ = write!(html, "<td>{badge}</td>");
+        }
+        html.push_str("</tr>\n");
+    }
+    for row in &page.checks {
+        check(html, row, page);
+    }
+    html.push_str("</tbody>\n</table></div>\n");
+}
+
+fn check(html: &mut String, row: &CheckRow, page: &ReportPage) {
+    let worst = row.worst();
+    let open = match worst {
+        CheckStatus::Failed | CheckStatus::Invalid => " open",
+        CheckStatus::Passed | CheckStatus::Warning | CheckStatus::Skipped | CheckStatus::NotRun => {
+            ""
+        }
+    };
+    let _ = write!(
+        html,
+        "<tr class=\"{}\" id=\"check-{id}\">\n<td><details{open}><summary><code>{id}</code><span class=\"promise\">The worker {}</span></summary>\n<div class=\"evidence\">\n",
+        Tone::of(worst).class(),
+        text(&row.promise),
+        id = text(&row.id),
+    );
+    for (cell, column) in row.cells.iter().zip(&page.columns) {
+        if let Some(check) = cell {
+            evidence(html, check, column);
+        }
+    }
+    for request in &row.requests {
+        self::request(html, request);
+    }
+    if row.requests_left_out > 0 {
+        let more = row.requests_left_out;
+        let _ = writeln!(html, "<p class=\"muted\">and {more} more requests</p>");
+    }
+    html.push_str("</div></details></td>\n");
+    for (index, column) in page.columns.iter().enumerate() {
+        let _ = writeln!(html, "<td>{}</td>", outcome(row, index, column));
+    }
+    html.push_str("</tr>\n");
+}
+
+fn evidence(html: &mut String, check: &CheckSummary, column: &Column) {
+    if let Some(name) = &column.name {
+        let _ = writeln!(html, "<p><strong>{}</strong></p>", text(name));
+    }
+    let _ = match (&check.expected, &check.got) {
+        (Some(expected), Some(got)) => writeln!(
+            html,
+            "<dl class=\"mismatch\"><dt>expected</dt><dd>{}</dd><dt>got</dt><dd>{}</dd><dt>seen at</dt><dd>{}</dd></dl>",
+            text(expected),
+            text(got),
+            text(check.place.as_deref().unwrap_or_default())
+        ),
+        _ => {
+            let said = check.reason.as_ref().or(check.detail.as_ref());
+            let said = said.map_or(check.outcome.as_str(), String::as_str);
+            writeln!(html, "<p>{}</p>", text(said))
+        }
+    };
+}
+
+/// A badge with the time below it; the evidence shows where a pointer rests on it.
+fn outcome(row: &CheckRow, index: usize, column: &Column) -> String {
+    let Some(check) = &row.cells[index] else {
+        return match row.word(index, column) {
+            "" => String::new(),
+            word => badge("skipped", word),
+        };
+    };
+    let badge = badge(Tone::of(check.outcome).class(), check.outcome.as_str());
+    let said = check.evidence().or_else(|| check.detail.clone());
+    let title = text(&shortened(&said.unwrap_or_default()));
+    let took = check
+        .duration_ms
+        .map_or(String::new(), |ms| words::duration(ms as f64));
+    format!("<span title=\"{title}\">{badge}</span> <span class=\"muted\">{took}</span>")
+}
+
+fn badge(class: &str, word: &str) -> String {
+    format!(
+        "<span class=\"badge {class}\">{}</span>",
+        word.replace('_', " ").to_lowercase()
+    )
+}
+
+/// One request, folded.
+fn request(html: &mut String, request: &RequestSpan) {
+    let came = match (request.status, &request.cause) {
+        (Some(status), _) => status.to_string(),
+        (None, Some(cause)) => cause.clone(),
+        (None, None) => String::from("no answer"),
+    };
+    let took = request.duration_ms.map(words::duration).unwrap_or_default();
+    let class = match (request.status, request.left) {
+        (Some(_), _) => "",
+        (None, true) => " left",
+        (None, false) => " bad",
+    };
+    let _ = writeln!(
+        html,
+        "<details class=\"request\"><summary><code>{}</code> <span class=\"status{class}\">{}</span> <span class=\"muted\">{took}</span></summary>",
+        text(&request.request),
+        text(&came)
+    );
+    let mut pairs: Vec<Fact> = Vec::new();
+    let mut pair = |name, value: Option<String>| pairs.extend(value.map(|value| (name, value)));
+    pair("sent to", request.companion.clone());
+    pair("sent at", Some(words::duration(request.sent_ms)));
+    if let Some(phases) = request.phases {
+        pair("queue", Some(words::duration(phases.queue_ms)));
+        pair("prefill", Some(words::duration(phases.prefill_ms)));
+        pair("decode", Some(words::duration(phases.decode_ms)));
+    }
+    if request.tokens > 0 {
+        pair("tokens", Some(request.tokens.to_string()));
+        pair("first token", request.first_token_ms.map(words::duration));
+        pair("between tokens", request.token_gap_ms.map(words::duration));
+    }
+    facts(html, "pairs", &pairs);
+    if let Some(body) = &request.body {
+        let _ = writeln!(html, "<pre>{}</pre>", text(body));
+    }
+    html.push_str("</details>\n");
+}
+
+/// The end of a log, each line in the colour of its level.
+fn log(html: &mut String, lines: &[String]) {
+    html.push_str("<pre class=\"log\">");
+    for line in lines {
+        let _ = writeln!(
+            html,
+            "<span class=\"{}\">{}</span>",
+            level(line),
+            text(line)
+        );
+    }
+    html.push_str("</pre>\n");
+}
+
+/// "error", "warn", "info", "debug", or "plain" where a line names none.
+fn level(line: &str) -> &'static str {
+    const LEVELS: [(&str, &str); 5] = [
+        ("ERROR", "error"),
+        ("WARN", "warn"),
+        ("INFO", "info"),
+        ("DEBUG", "debug"),
+        ("TRACE", "debug"),
+    ];
+    let begin: String = line.trim_start().chars().take(80).collect();
+    let begin = begin.to_uppercase();
+    let is_object = begin.starts_with('{');
+    let found = LEVELS.iter().find(|(name, _)| {
+        let begin = begin.trim_start_matches('[');
+        begin.starts_with(name) || (is_object && begin.contains(&format!("\"{name}\"")))
+    });
+    found.map_or("plain", |(_, class)| class)
+}
+
+fn drawing(html: &mut String, drawing: &Drawing) {
+    let _ = write!(
+        html,
+        "<figure><div class=\"scroll\"><svg class=\"timeline\" id=\"drawing-{}\" viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"{caption}\">\n{}</svg></div>\n<figcaption>{caption}</figcaption>",
+        text(&drawing.id),
+        drawing.height,
+        drawing.svg,
+        caption = text(&drawing.caption)
+    );
+    if !drawing.legend.is_empty() {
+        html.push_str("<ul class=\"legend\">");
+        for (class, meaning) in drawing.legend {
+            let _ = write!(html, "<li class=\"{class}\">{meaning}</li>");
+        }
+        html.push_str("</ul>");
+    }
+    html.push_str("</figure>\n");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::level;
 
     #[test]
-    fn no_text_becomes_markup() {
-        let hostile = "</pre><script>alert('x')</script>\" onload=\"y\x1b[31m\0";
-        let safe = text(hostile);
-        assert!(
-            !safe.contains(['<', '>', '"', '\'', '\x1b', '\0']),
-            "{safe}"
-        );
+    fn levels_are_found_where_a_line_begins() {
+        assert_eq!(level("[WARN] the hive is silent"), "warn");
+        assert_eq!(level("INFO no error here"), "info");
+        assert_eq!(level(r#"{"level":"error","message":"x"}"#), "error");
+        assert_eq!(level("thread panicked"), "plain");
     }
 }

@@ -1,11 +1,9 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
-mod bench;
 mod live;
-pub mod matrix;
+mod page;
 mod stress;
 mod style;
-mod summary;
 
 use std::io::{self, Write};
 
@@ -13,11 +11,13 @@ use serde_json::Value;
 
 use self::live::Live;
 use self::style::Style;
-use super::{Reporter, words};
+use super::{Reporter, matrix, run, words};
 use crate::tasks::worker::record::event::{
-    Answer, CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, Suite, WorkerInfo,
+    CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, ResponseReceived, Suite,
+    WorkerInfo,
 };
-use crate::tasks::worker::record::facts::Question;
+use crate::tasks::worker::record::facts::RequestSent;
+use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
 
@@ -34,7 +34,7 @@ pub struct Human<W> {
     /// Whether streamed text stands on the line that is being written.
     in_text: bool,
     /// The last answer of the running check.
-    answer: Option<Answer>,
+    answer: Option<ResponseReceived>,
     summarised: bool,
 }
 
@@ -119,7 +119,7 @@ impl<W: Write> Human<W> {
         })
     }
 
-    fn question(&mut self, question: &Question) -> io::Result<()> {
+    fn question(&mut self, question: &RequestSent) -> io::Result<()> {
         self.live.begin(
             &format!("{}: {}", question.id, question.request),
             Some(question.limit_ms),
@@ -141,7 +141,7 @@ impl<W: Write> Human<W> {
         }
     }
 
-    fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+    fn answer(&mut self, answer: &ResponseReceived) -> io::Result<()> {
         self.answer = Some(answer.clone());
         if self.verbosity != Verbosity::Verbose {
             return Ok(());
@@ -168,7 +168,7 @@ impl<W: Write> Human<W> {
     }
 
     fn check_started(&mut self, id: &str, suite: Suite) -> io::Result<()> {
-        let area = summary::area_of(id);
+        let area = id.split('.').next().unwrap_or(id);
         self.answer = None;
         if suite != self.suite {
             self.suite = suite;
@@ -286,13 +286,10 @@ impl<W: Write> Human<W> {
         if std::mem::replace(&mut self.summarised, true) {
             return Ok(());
         }
-        for line in summary::lines(report) {
+        for line in page::lines(&run::page(report)) {
             self.always(&line)?;
         }
-        match &report.run {
-            Some(run) => self.always(&format!("   Evidence: {}", run.artifacts)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -382,7 +379,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::HeartbeatsWaiting { window_ms } => {
                 let window_s = window_ms / 1000;
                 self.line(&format!(
-                    "⏳ Waiting for heartbeats ({window_s} seconds at most)..."
+                    "⏳ Waiting up to {window_s} seconds for heartbeats..."
                 ))?;
                 self.live.begin("enough heartbeats", Some(*window_ms));
             }
@@ -397,9 +394,9 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::Noted { message } => self.line(&format!("  {message}"))?,
             EventKind::Troubled { message } => self.always(&format!("\nerror: {message}"))?,
             EventKind::Interrupted { signal } => {
-                let name = summary::signal_name(*signal);
+                let name = words::signal_name(*signal);
                 self.always(&format!(
-                    "\n⚠️ Interrupted by {name}: cleaning up (once more kills at once)"
+                    "\n⚠️ Interrupted by {name}: cleaning up (press again to kill immediately)"
                 ))?;
             }
             EventKind::CleanupStarted { limit_ms } => {
@@ -419,8 +416,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::RunFinished { .. } => {
                 self.live.end();
                 self.summary(report)?;
-                let line = summary::last_line(report);
-                self.always(&line)?;
+                self.always(&format!("\n{}", run::page(report).last_line))?;
             }
             EventKind::Planned { .. }
             | EventKind::Configured { .. }
@@ -448,6 +444,34 @@ impl<W: Write + Send> Reporter for Human<W> {
             let _ = writeln!(io::stderr(), "warning: the output ends here: {error}");
         }
     }
+}
+
+/// Many runs side by side.
+pub fn matrix_lines(matrix: &Matrix) -> Vec<String> {
+    let page = matrix::page(matrix);
+    let mut lines = page::lines(&page);
+    lines.push(format!("\n{}", page.last_line));
+    lines
+}
+
+/// What introduces the test of one backend.
+pub fn backend_lines(backend: &str) -> Vec<String> {
+    vec![format!("\n🚀 Backend {backend}\n")]
+}
+
+/// What is said of a backend that isn't tested.
+pub fn skipped_backend_lines(backend: &str, reason: &str) -> Vec<String> {
+    vec![format!("\n➖ Backend {backend} skipped: {reason}")]
+}
+
+/// Prints to standard output, as plainly as it asks for.
+pub fn print(lines: &[String]) -> io::Result<()> {
+    let style = Style::of_stdout();
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{}", style.show(&words::harmless(line)))?;
+    }
+    out.flush()
 }
 
 /// What people are told of a recorded run on a pipe.

@@ -1,150 +1,140 @@
 //! JUnit XML, for CI systems: failed is `<failure>`, invalid is `<error>`. Pure.
 
-pub mod matrix;
-
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::words;
-use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome, Suite};
-use crate::tasks::worker::record::report::RunReport;
+use super::page::{Alert, AlertKind, Column, ReportPage};
+use super::words::harmless;
+use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 
-/// The whole file.
-pub fn render(report: &RunReport) -> String {
-    let mut junit = Report::new("worker:test");
-    if let Some(duration_ms) = report.duration_ms {
+/// What a check that nobody planned belongs to.
+const FIRST_SUITE: &str = "isolation";
+
+/// The whole file: a suite for each suite of checks, or for each column of a matrix.
+pub fn render(page: &ReportPage) -> String {
+    let mut junit = Report::new(match page.is_matrix() {
+        true => "worker:test matrix",
+        false => "worker:test",
+    });
+    if let Some(duration_ms) = page.duration_ms {
         junit.set_time(Duration::from_millis(duration_ms));
     }
-    let started = report.run.as_ref().map(|run| run.started_at.as_str());
+    let started = page.started_at.as_ref();
     let started = started.and_then(|at| chrono::DateTime::parse_from_rfc3339(at).ok());
     if let Some(started) = started {
         junit.set_timestamp(started);
     }
-    let suites = [
-        Suite::Isolation,
-        Suite::Contract,
-        Suite::Resilience,
-        Suite::Benchmark,
-        Suite::Stress,
-        Suite::Matrix,
-    ];
-    for suite in suites {
-        let cases = cases_of(suite, report);
-        if !cases.is_empty() {
-            let mut part = TestSuite::new(suite.as_str());
-            part.add_test_cases(cases);
-            junit.add_test_suite(with_context(part, report));
+    for (index, column) in page.columns.iter().enumerate() {
+        for (name, cases) in suites_of(page, index, column) {
+            junit.add_test_suite(suite(&name, cases, Some(column)));
         }
     }
-    let run = cases_of_the_run(report);
-    if !run.is_empty() {
-        let mut part = TestSuite::new("run");
-        part.add_test_cases(run);
-        junit.add_test_suite(with_context(part, report));
+    let of_all: Vec<TestCase> = match page.is_matrix() {
+        true => cases_of_alerts(page, None),
+        false => Vec::new(),
+    };
+    if !of_all.is_empty() {
+        junit.add_test_suite(suite("matrix", of_all, None));
     }
     junit.to_string().unwrap_or_default()
 }
 
-/// What is true of every check: model, backend, machine, and the worker's last words.
-fn with_context(mut suite: TestSuite, report: &RunReport) -> TestSuite {
-    let mut property = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            suite.add_property(Property::new(name, words::harmless(&value)));
-        }
+/// The names and cases of a column's suites: one where columns stand side by side.
+fn suites_of(page: &ReportPage, index: usize, column: &Column) -> Vec<(String, Vec<TestCase>)> {
+    let mut suites: Vec<(String, Vec<TestCase>)> = Vec::new();
+    let mut add = |name: &str, case| match suites.iter_mut().find(|(known, _)| known == name) {
+        Some((_, cases)) => cases.push(case),
+        None => suites.push((name.to_owned(), vec![case])),
     };
-    let (model, worker) = (report.model.as_ref(), report.worker.as_ref());
-    property("model", model.map(|model| model.path.clone()));
-    property("model_ref", model.map(|model| model.model_ref.clone()));
-    property(
-        "quantisation",
-        model.map(|model| model.quantisation.clone()),
-    );
-    property("model_sha256", report.model_sha256.clone());
-    property("backend", worker.map(|worker| worker.backend.clone()));
-    property("device", worker.map(|worker| worker.device.to_string()));
-    property("worker_id", worker.map(|worker| worker.worker_id.clone()));
-    property("run_id", report.run.as_ref().map(|run| run.run_id.clone()));
-    property("exit_code", Some(report.verdict().exit_code().to_string()));
-    if !report.worker_log.is_empty() {
-        suite.set_system_err(words::harmless(&report.worker_log.join("\n")));
+    for check in page
+        .checks
+        .iter()
+        .filter_map(|row| row.cells[index].as_ref())
+    {
+        let suite = check.suite.as_deref().unwrap_or(FIRST_SUITE);
+        add(column.name.as_deref().unwrap_or(suite), case(check));
+    }
+    match &column.name {
+        Some(name) => {
+            let cases = cases_of_alerts(page, Some(index));
+            cases.into_iter().for_each(|case| add(name, case));
+        }
+        None => {
+            let cases = cases_of_alerts(page, None);
+            cases.into_iter().for_each(|case| add("run", case));
+        }
+    }
+    suites
+}
+
+fn suite(name: &str, cases: Vec<TestCase>, column: Option<&Column>) -> TestSuite {
+    let mut suite = TestSuite::new(harmless(name));
+    suite.add_test_cases(cases);
+    for (name, value) in column.iter().flat_map(|column| &column.properties) {
+        suite.add_property(Property::new(*name, harmless(value)));
+    }
+    let log = column.map_or(String::new(), |column| column.log.join("\n"));
+    if !log.is_empty() {
+        suite.set_system_err(harmless(&log));
     }
     suite
 }
 
-/// A check belongs to the suite of its plan; what nobody planned belongs to the first.
-fn cases_of(suite: Suite, report: &RunReport) -> Vec<TestCase> {
-    let suite_of = |id: &str| {
-        let planned = report.planned.iter().find(|planned| planned.id == id);
-        planned.map_or(Suite::Isolation, |planned| planned.suite)
-    };
-    let ran = report.checks.iter();
-    let mut cases: Vec<_> = ran
-        .filter(|check| suite_of(&check.id) == suite)
-        .map(|check| case(check, report))
-        .collect();
-    let never_ran = report.never_ran().filter(|planned| planned.suite == suite);
-    cases.extend(never_ran.map(|planned| {
-        let why = why_not_run(report);
-        named(
-            &planned.id,
-            error("not run", &format!("it did not run: {why}")),
-        )
-    }));
-    cases
-}
-
-/// What went wrong beside the checks must not be missing where only this file is read.
-fn cases_of_the_run(report: &RunReport) -> Vec<TestCase> {
-    let troubles = report.troubles.iter();
-    let mut cases: Vec<_> = troubles
-        .map(|trouble| named("run.completes", error("trouble", trouble)))
-        .collect();
-    if let Some(signal) = report.interrupted_by {
-        let message = format!("interrupted by signal {signal}");
-        cases.push(named("run.completes", error("interrupted", &message)));
-    }
-    if report.checks.is_empty() && report.planned.is_empty() && cases.is_empty() {
-        cases.push(named("run.completes", error("empty", "no check ran")));
-    }
-    cases
-}
-
-fn case(check: &CheckRecord, report: &RunReport) -> TestCase {
-    let status = match &check.outcome {
-        Outcome::Failed(mismatch) if report.level_of(&check.id) == Level::Must => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            let promise = words::promise(&check.id, report);
-            status.set_type("broken promise");
-            status.set_message(words::harmless(&mismatch.to_string()));
-            status.set_description(words::harmless(&format!(
-                "the worker {promise}\nexpected: {}\ngot:      {}\nseen at:  {}",
-                mismatch.expected, mismatch.got, mismatch.place
+fn case(check: &CheckSummary) -> TestCase {
+    let why = check.evidence().unwrap_or_default();
+    let status = match check.outcome {
+        // A broken `should` leaves the run green, so it must not be red here.
+        CheckStatus::Passed | CheckStatus::Warning => TestCaseStatus::success(),
+        CheckStatus::Failed => {
+            let mut status = failure("broken promise", &why);
+            status.set_description(harmless(&format!(
+                "the worker {}\nexpected: {}\ngot:      {}\nseen at:  {}",
+                check.promise,
+                check.expected.as_deref().unwrap_or_default(),
+                check.got.as_deref().unwrap_or_default(),
+                check.place.as_deref().unwrap_or_default()
             )));
             status
         }
-        Outcome::Passed | Outcome::Failed(_) => TestCaseStatus::success(),
-        Outcome::Invalid { reason } => error("invalid", reason),
-        Outcome::Skipped { reason } => {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(words::harmless(reason));
-            status
-        }
+        CheckStatus::Invalid => error("invalid", &why),
+        CheckStatus::NotRun => error("not run", &format!("it did not run: {why}")),
+        CheckStatus::Skipped => skipped(&why),
     };
     let mut case = named(&check.id, status);
-    case.set_time(Duration::from_millis(check.duration_ms));
-    match &check.outcome {
-        // A broken `should` leaves the run green, so it must not be red here.
-        Outcome::Failed(mismatch) if report.level_of(&check.id) == Level::Should => {
-            case.set_system_out(words::harmless(&format!("warning: {mismatch}")));
-        }
-        _ => {
-            if let Some(detail) = &check.detail {
-                case.set_system_out(words::harmless(detail));
-            }
-        }
+    if let Some(duration_ms) = check.duration_ms {
+        case.set_time(Duration::from_millis(duration_ms));
+    }
+    if check.outcome == CheckStatus::Warning {
+        case.set_system_out(harmless(&format!("warning: {why}")));
+    } else if let Some(detail) = &check.detail {
+        case.set_system_out(harmless(detail));
     }
     case
+}
+
+/// What went wrong besides the checks must not be missing where only this file is read.
+fn cases_of_alerts(page: &ReportPage, column: Option<usize>) -> Vec<TestCase> {
+    let alerts = page.alerts.iter().filter(|alert| alert.column == column);
+    alerts.filter_map(case_of_alert).collect()
+}
+
+fn case_of_alert(alert: &Alert) -> Option<TestCase> {
+    let text = &alert.text;
+    let (id, status) = match alert.kind {
+        AlertKind::Note => return None,
+        AlertKind::Trouble => ("run.completes", error("trouble", text)),
+        AlertKind::LeftBehind => ("run.completes", failure("left behind", text)),
+        AlertKind::Interrupted => ("run.completes", error("interrupted", text)),
+        AlertKind::NoReport => ("run.completes", error("no run", text)),
+        AlertKind::Skipped => ("run.completes", skipped(text)),
+        AlertKind::Agreement => ("greedy.agreement", TestCaseStatus::success()),
+        AlertKind::Disagreement => ("greedy.agreement", failure("disagreement", text)),
+        AlertKind::UnclearAgreement => ("greedy.agreement", skipped(text)),
+    };
+    let mut case = named(id, status);
+    case.set_system_out(harmless(text));
+    Some(case)
 }
 
 fn named(id: &str, status: TestCaseStatus) -> TestCase {
@@ -154,17 +144,23 @@ fn named(id: &str, status: TestCaseStatus) -> TestCase {
     case
 }
 
+fn failure(kind: &str, message: &str) -> TestCaseStatus {
+    unsuccessful(NonSuccessKind::Failure, kind, message)
+}
+
 fn error(kind: &str, message: &str) -> TestCaseStatus {
-    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    unsuccessful(NonSuccessKind::Error, kind, message)
+}
+
+fn unsuccessful(severity: NonSuccessKind, kind: &str, message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(severity);
     status.set_type(kind);
-    status.set_message(words::harmless(message));
+    status.set_message(harmless(message));
     status
 }
 
-fn why_not_run(report: &RunReport) -> String {
-    match (report.interrupted_by, report.troubles.first()) {
-        (Some(signal), _) => format!("the run was interrupted by signal {signal}"),
-        (None, Some(trouble)) => trouble.clone(),
-        (None, None) => String::from("the run ended before"),
-    }
+fn skipped(reason: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(harmless(reason));
+    status
 }

@@ -1,258 +1,205 @@
 //! Markdown, for job summaries and for pasting into an issue. Pure.
 
-pub mod matrix;
-
 use std::fmt::Write;
 
-use super::{bench, stress, words};
-use crate::tasks::worker::record::event::{CheckRecord, Outcome};
-use crate::tasks::worker::record::report::{RunReport, Verdict};
+use super::page::{Block, CheckRow, Column, Fact, ReportPage, Section, Shown, Table, Tone};
+use super::words;
+use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 
 /// The whole page.
-pub fn render(report: &RunReport) -> String {
-    let mut page = String::new();
-    head(&mut page, report);
-    checks(&mut page, report);
-    broken(&mut page, report);
-    figures(&mut page, report);
-    workers(&mut page, report);
-    measures(&mut page, report);
-    machine(&mut page, report);
-    log(&mut page, report);
-    page
-}
-
-fn head(page: &mut String, report: &RunReport) {
-    let symbol = match report.verdict() {
-        Verdict::Passed => "✅",
-        Verdict::Failed => "❌",
-        Verdict::Invalid | Verdict::Interrupted(_) => "⚠️",
-    };
-    let (word, sentence) = words::verdict(report);
-    let _ = writeln!(
-        page,
-        "## {symbol} {} {word}\n\n{sentence}\n",
-        report.purpose().heading()
-    );
-    let facts = [
-        report
-            .model
-            .as_ref()
-            .map(|model| format!("model `{}`", code(&model.path))),
-        report
-            .worker
-            .as_ref()
-            .map(|worker| format!("backend `{}`", code(&worker.backend))),
-        report
-            .ready_ms
-            .map(|ms| format!("ready after {}", words::duration(ms as f64))),
-        report
-            .duration_ms
-            .map(|ms| format!("whole run {}", words::duration(ms as f64))),
-    ];
-    let facts: Vec<_> = facts.into_iter().flatten().collect();
-    if !facts.is_empty() {
-        let _ = writeln!(page, "{}\n", facts.join(" · "));
-    }
-    for trouble in &report.troubles {
-        let _ = writeln!(
-            page,
-            "> **Trouble:** {}\n",
-            text(trouble).replace('\n', "\n> ")
-        );
-    }
-    for survivor in &report.survivors {
-        let _ = writeln!(page, "> **Left behind:** {}\n", text(survivor));
-    }
-    for note in &report.notes {
-        let _ = writeln!(page, "> {}\n", text(note).replace('\n', "\n> "));
-    }
-}
-
-fn checks(page: &mut String, report: &RunReport) {
-    if report.checks.is_empty() && report.planned.is_empty() {
-        return;
-    }
-    page.push_str("| | check | time | evidence |\n|---|---|--:|---|\n");
-    for check in &report.checks {
-        let _ = writeln!(
-            page,
-            "| {} | `{}` | {} | {} |",
-            symbol(check, report),
-            code(&check.id),
-            words::duration(check.duration_ms as f64),
-            cell(&evidence(check)),
-        );
-    }
-    for planned in report.never_ran() {
-        let _ = writeln!(page, "| ➖ | `{}` | | did not run |", code(&planned.id));
-    }
-    page.push('\n');
-}
-
-fn broken(page: &mut String, report: &RunReport) {
-    for check in &report.checks {
-        let Outcome::Failed(mismatch) = &check.outcome else {
-            continue;
-        };
-        let _ = writeln!(
-            page,
-            "### {} `{}`\n\nThe worker {}.\n\n{}",
-            symbol(check, report),
-            code(&check.id),
-            text(words::promise(&check.id, report)),
-            fenced(&format!(
-                "expected: {}\ngot:      {}\nseen at:  {}",
-                mismatch.expected, mismatch.got, mismatch.place
-            )),
-        );
-    }
-}
-
-fn figures(page: &mut String, report: &RunReport) {
-    table(page, "Figures", bench::COLUMNS, &bench::rows(report));
-    for remark in bench::remarks(report) {
-        let _ = writeln!(page, "- {}", text(&remark));
-    }
-    if !report.scenarios.is_empty() {
-        page.push('\n');
-    }
-    let compared = bench::comparison_rows(report);
-    table(page, "Comparison", bench::COMPARISON_COLUMNS, &compared);
-}
-
-fn workers(page: &mut String, report: &RunReport) {
-    table(
-        page,
-        "Workers under load",
-        stress::COLUMNS,
-        &stress::rows(report),
-    );
-    table(
-        page,
-        "Trends",
-        stress::TREND_COLUMNS,
-        &stress::trend_rows(report),
-    );
-    for remark in stress::remarks(report) {
-        let _ = writeln!(page, "- {}\n", text(&remark));
-    }
-}
-
-/// A table under a heading, numbers to the right; nothing without rows.
-fn table<const N: usize>(page: &mut String, title: &str, head: [&str; N], rows: &[[String; N]]) {
-    if rows.is_empty() {
-        return;
-    }
-    let _ = writeln!(
-        page,
-        "### {title}\n\n| {} |\n|---{}|",
-        head.join(" | "),
-        "|--:".repeat(N - 1)
-    );
-    for row in rows {
-        let cells: Vec<String> = row.iter().map(|value| cell(value)).collect();
-        let _ = writeln!(page, "| {} |", cells.join(" | "));
-    }
-    page.push('\n');
-}
-
-fn measures(page: &mut String, report: &RunReport) {
-    let measures = report.measures();
-    if measures.is_empty() {
-        return;
-    }
-    page.push_str("<details><summary>Measures</summary>\n\n");
-    page.push_str("| measure | unit | n | median | p95 | max |\n|---|---|--:|--:|--:|--:|\n");
-    for measure in measures {
-        let summary = &measure.summary;
-        let _ = writeln!(
-            page,
-            "| {} | {} | {} | {} | {} | {} |",
-            cell(&measure.name),
-            cell(&measure.unit),
-            summary.n,
-            words::figure(summary.p50),
-            words::figure(summary.p95),
-            words::figure(summary.max),
-        );
-    }
-    page.push_str("\n</details>\n\n");
-}
-
-fn machine(page: &mut String, report: &RunReport) {
-    let Some(machine) = &report.environment else {
-        return;
-    };
-    page.push_str("<details><summary>Environment</summary>\n\n| | |\n|---|---|\n");
-    let dirty = match machine.git_dirty {
-        Some(true) => " (with changes)",
-        _ => "",
-    };
-    let gpus = machine
-        .gpus
+pub fn render(page: &ReportPage) -> String {
+    let mut md = String::new();
+    head(&mut md, page);
+    for section in page
+        .sections
         .iter()
-        .map(|gpu| format!("{} ({})", gpu.name, gpu.memory));
-    let rows = [
-        ("system", Some(machine.os.clone())),
-        ("processor", machine.cpu.clone()),
-        ("cores", machine.cores.map(|cores| cores.to_string())),
-        (
-            "memory",
-            machine
-                .memory_bytes
-                .map(|bytes| format!("{:.1} GB", bytes as f64 / 1e9)),
-        ),
-        (
-            "GPU",
-            Some(gpus.collect::<Vec<_>>().join(", ")).filter(|gpus| !gpus.is_empty()),
-        ),
-        ("rustc", machine.rustc.clone()),
-        (
-            "revision",
-            machine
-                .git_revision
-                .as_ref()
-                .map(|revision| format!("{revision}{dirty}")),
-        ),
-        ("model sha256", report.model_sha256.clone()),
-    ];
-    for (name, value) in rows {
-        if let Some(value) = value {
-            let _ = writeln!(page, "| {name} | {} |", cell(&value));
+        .filter(|section| section.is_for_markdown())
+    {
+        self::section(&mut md, section, page);
+    }
+    md
+}
+
+fn head(md: &mut String, page: &ReportPage) {
+    let _ = writeln!(
+        md,
+        "## {} {}: {}\n\n{}\n",
+        page.tone.symbol(),
+        text(&page.heading),
+        page.verdict,
+        text(&page.lead)
+    );
+    let facts: Vec<String> = page.facts.iter().map(fact).collect();
+    if !facts.is_empty() {
+        let _ = writeln!(md, "{}\n", facts.join(" · "));
+    }
+    for alert in &page.alerts {
+        let said = text(&alert.text).replace('\n', "\n> ");
+        let _ = writeln!(md, "> **{}:** {said}\n", text(&page.label(alert)));
+    }
+}
+
+fn fact((name, value): &Fact) -> String {
+    format!("{name}: {}", text(value))
+}
+
+/// What isn't for a terminal either is folded.
+fn section(md: &mut String, section: &Section, page: &ReportPage) {
+    let title = match section.aside.as_str() {
+        "" => text(section.title),
+        aside => format!("{} ({})", text(section.title), text(aside)),
+    };
+    let is_folded = section.shown != Shown::Everywhere;
+    let _ = match is_folded {
+        true => writeln!(md, "<details><summary>{title}</summary>\n"),
+        false => writeln!(md, "### {title}\n"),
+    };
+    for block in &section.blocks {
+        self::block(md, block, page);
+    }
+    if is_folded {
+        md.push_str("</details>\n\n");
+    }
+}
+
+fn block(md: &mut String, block: &Block, page: &ReportPage) {
+    match block {
+        Block::Checks => checks(md, page),
+        Block::Table(table) => self::table(md, table),
+        Block::Remarks(remarks) => {
+            for remark in remarks {
+                let _ = writeln!(md, "- {}", text(remark));
+            }
+            md.push('\n');
+        }
+        Block::Facts { of, facts } => {
+            let of = of.as_deref().map(cell).unwrap_or_default();
+            let _ = writeln!(md, "| {of} | |\n|---|---|");
+            for (name, value) in facts {
+                let _ = writeln!(md, "| {name} | {} |", cell(value));
+            }
+            md.push('\n');
+        }
+        Block::Quote { text, source } => {
+            let _ = writeln!(md, "`{}`:\n\n{}", code(source), fenced(text));
+        }
+        Block::Log(lines) => {
+            let _ = writeln!(md, "{}", fenced(&lines.join("\n")));
+        }
+        // Markdown has none.
+        Block::Drawing(_) => {}
+    }
+}
+
+/// Figures to the right.
+fn table(md: &mut String, table: &Table) {
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|value| cell(value)).collect();
+        format!("| {} |", cells.join(" | "))
+    };
+    let figures = table.head.len() - table.words;
+    let rule = "|---".repeat(table.words) + &"|--:".repeat(figures);
+    let _ = writeln!(md, "{}\n{rule}|", line(&table.head));
+    for row in &table.rows {
+        let _ = writeln!(md, "{}", line(row));
+    }
+    md.push('\n');
+}
+
+/// A row a check, then each check that isn't green in full.
+fn checks(md: &mut String, page: &ReportPage) {
+    let names = page.columns.iter().map(|column| match &column.name {
+        Some(name) => cell(name),
+        None => String::from("outcome"),
+    });
+    let names: Vec<String> = names.collect();
+    // Side by side there is no room for more than the outcomes.
+    let (more, rule) = match page.is_matrix() {
+        true => ("", ""),
+        false => (" time | evidence |", "--:|---|"),
+    };
+    let outcomes = ":-:|".repeat(names.len());
+    let _ = writeln!(
+        md,
+        "| check | {} |{more}\n|---|{outcomes}{rule}",
+        names.join(" | ")
+    );
+    if page.is_matrix() {
+        md.push_str("| **verdict** |");
+        for column in &page.columns {
+            let _ = write!(md, " {} {} |", column.tone.symbol(), column.verdict);
+        }
+        md.push('\n');
+    }
+    for row in &page.checks {
+        let _ = write!(md, "| `{}` |", code(&row.id));
+        for (index, column) in page.columns.iter().enumerate() {
+            let _ = write!(md, " {} |", outcome(row, index, column));
+        }
+        if !page.is_matrix() {
+            for check in row.cells.iter().flatten() {
+                let took = check
+                    .duration_ms
+                    .map_or(String::new(), |ms| words::duration(ms as f64));
+                let said = check.evidence().or_else(|| check.detail.clone());
+                let _ = write!(md, " {took} | {} |", cell(&said.unwrap_or_default()));
+            }
+        }
+        md.push('\n');
+    }
+    md.push('\n');
+    for row in &page.checks {
+        for (check, column) in row.cells.iter().zip(&page.columns) {
+            if let Some(check) = check.as_ref().filter(|check| is_to_be_read(check)) {
+                in_full(md, check, column);
+            }
         }
     }
-    page.push_str("\n</details>\n\n");
 }
 
-fn log(page: &mut String, report: &RunReport) {
-    if report.worker_log.is_empty() {
-        return;
+fn outcome(row: &CheckRow, index: usize, column: &Column) -> String {
+    match (&row.cells[index], row.word(index, column)) {
+        (_, "") => String::new(),
+        (Some(check), word) => {
+            let symbol = Tone::of(check.outcome).symbol();
+            match check.outcome {
+                CheckStatus::Passed | CheckStatus::Skipped => symbol.to_owned(),
+                CheckStatus::NotRun => format!("{symbol} did not run"),
+                CheckStatus::Failed | CheckStatus::Warning | CheckStatus::Invalid => {
+                    format!("{symbol} {word}")
+                }
+            }
+        }
+        (None, word) => word.to_owned(),
     }
-    let count = report.worker_log.len();
+}
+
+fn is_to_be_read(check: &CheckSummary) -> bool {
+    match check.outcome {
+        CheckStatus::Failed | CheckStatus::Warning | CheckStatus::Invalid => true,
+        CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => false,
+    }
+}
+
+fn in_full(md: &mut String, check: &CheckSummary, column: &Column) {
+    let name = column
+        .name
+        .as_ref()
+        .map_or(String::new(), |name| text(name) + ": ");
+    let why = match (&check.expected, &check.got, &check.place) {
+        (Some(expected), Some(got), Some(place)) => {
+            format!("expected: {expected}\ngot:      {got}\nseen at:  {place}")
+        }
+        _ => check.reason.clone().unwrap_or_default(),
+    };
     let _ = writeln!(
-        page,
-        "<details><summary>Worker log (last {count} lines)</summary>\n\n{}\n</details>",
-        fenced(&report.worker_log.join("\n"))
+        md,
+        "#### {} {name}`{}`\n\nThe worker {}.\n\n{}",
+        Tone::of(check.outcome).symbol(),
+        code(&check.id),
+        text(&check.promise),
+        fenced(&why)
     );
-}
-
-fn symbol(check: &CheckRecord, report: &RunReport) -> &'static str {
-    match words::outcome(check, report) {
-        "passed" => "✅",
-        "failed" => "❌",
-        "skipped" => "➖",
-        _ => "⚠️",
-    }
-}
-
-fn evidence(check: &CheckRecord) -> String {
-    match &check.outcome {
-        Outcome::Passed => check.detail.clone().unwrap_or_default(),
-        Outcome::Failed(mismatch) => mismatch.to_string(),
-        Outcome::Invalid { reason } => format!("could not be judged: {reason}"),
-        Outcome::Skipped { reason } => format!("skipped: {reason}"),
-    }
 }
 
 /// Text in which nothing is markup.
@@ -277,15 +224,7 @@ fn text(raw: &str) -> String {
 
 /// The same on one line, and not longer than a table bears.
 fn cell(raw: &str) -> String {
-    const LONGEST: usize = 300;
-    let line = raw.replace(['\n', '\t'], " ");
-    let shortened: String = line.chars().take(LONGEST).collect();
-    let end = if shortened.len() < line.len() {
-        "…"
-    } else {
-        ""
-    };
-    text(&shortened) + end
+    text(&words::shortened(&raw.replace(['\n', '\t'], " ")))
 }
 
 /// Inside backticks: only backticks and line ends could break out.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::human::told;
+use super::{html, render, run};
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::replay;
 
@@ -46,16 +47,40 @@ fn check(run: &str, name: &str, actual: &str) {
 
 #[test]
 fn every_report_of_a_recorded_run_is_as_it_was() {
-    for (run, recording) in RUNS {
+    for (name, recording) in RUNS {
         let report = replay::fold(recording.lines()).unwrap();
-        for kind in ReportKind::always() {
-            check(run, kind.file_name(), &kind.render(&report));
+        for kind in ReportKind::always().filter(|kind| *kind != ReportKind::Html) {
+            check(name, kind.file_name(), &render(kind, &report));
         }
+        // The head is the same on every page, and each section is looked at once.
+        let mut page = run::page(&report);
+        if name == "benchmark" {
+            page.sections.retain(|section| section.id == "figures");
+        }
+        check(name, "report-body.html", &html::body(&page));
     }
     let report = replay::fold(RUNS[1].1.lines()).unwrap();
     for kind in [ReportKind::GithubBenchmark, ReportKind::Bencher] {
-        check("benchmark", kind.file_name(), &kind.render(&report));
+        check("benchmark", kind.file_name(), &render(kind, &report));
     }
+}
+
+#[test]
+fn a_page_is_its_head_with_the_style_once_and_its_body() {
+    let report = replay::fold(RECORDING.lines()).unwrap();
+    let page = render(ReportKind::Html, &report);
+    let body = html::body(&run::page(&report));
+    let head = page
+        .strip_suffix("</html>\n")
+        .unwrap()
+        .strip_suffix(&body)
+        .unwrap();
+    assert_eq!(head.matches(html::STYLE).count(), 1);
+    assert!(
+        head.contains("default-src 'none'"),
+        "nothing may be fetched"
+    );
+    assert!(!body.contains("style="), "the policy allows no other style");
 }
 
 #[test]
@@ -77,7 +102,7 @@ fn ten_megabytes_of_hostile_text_make_no_large_report() {
     let lines = RECORDING.lines().chain([token.as_str(), log.as_str()]);
     let report = replay::fold(lines).unwrap();
     for kind in ReportKind::always() {
-        let text = kind.render(&report);
+        let text = render(kind, &report);
         assert!(text.len() < 1 << 20, "{kind:?} has {} bytes", text.len());
         assert!(kind != ReportKind::Html || !text.contains("<script"));
     }

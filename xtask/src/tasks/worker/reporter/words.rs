@@ -1,89 +1,81 @@
 //! Words that several reports share. Pure.
 
-use crate::tasks::worker::record::event::{CheckRecord, Level, Outcome};
-use crate::tasks::worker::record::report::{RunReport, Verdict};
-
-/// "PASSED", and a sentence that says why.
-pub fn verdict(report: &RunReport) -> (&'static str, String) {
-    let count = |wanted: fn(&Outcome) -> bool| {
-        let checks = report.checks.iter();
-        checks.filter(|check| wanted(&check.outcome)).count()
-    };
-    let failed = report
-        .checks
-        .iter()
-        .filter(|check| is_broken(check, report, Level::Must));
-    let all = report.checks.len();
-    match report.verdict() {
-        Verdict::Passed => {
-            let passed = count(|outcome| *outcome == Outcome::Passed);
-            let left = match all - passed {
-                0 => String::new(),
-                left => format!(", {left} were skipped or warned of"),
-            };
-            (
-                "PASSED",
-                format!("The worker kept {passed} of {all} promises{left}."),
-            )
-        }
-        Verdict::Failed => {
-            let failed = failed.count();
-            (
-                "FAILED",
-                format!("The worker broke {failed} of {all} promises."),
-            )
-        }
-        Verdict::Invalid => ("INVALID", String::from("The worker could not be judged.")),
-        Verdict::Interrupted(signal) => (
-            "INTERRUPTED",
-            format!("Signal {signal} ended the run early."),
-        ),
-    }
-}
-
-/// Whether the worker broke a promise of this weight.
-pub fn is_broken(check: &CheckRecord, report: &RunReport, level: Level) -> bool {
-    matches!(check.outcome, Outcome::Failed(_)) && report.level_of(&check.id) == level
-}
-
-/// "passed", "failed", "warned of", "invalid", "skipped".
-pub fn outcome(check: &CheckRecord, report: &RunReport) -> &'static str {
-    match &check.outcome {
-        Outcome::Passed => "passed",
-        Outcome::Failed(_) if is_broken(check, report, Level::Must) => "failed",
-        Outcome::Failed(_) => "warning",
-        Outcome::Invalid { .. } => "invalid",
-        Outcome::Skipped { .. } => "skipped",
-    }
-}
-
-/// What a check promises, as the plan says.
-pub fn promise<'r>(id: &str, report: &'r RunReport) -> &'r str {
-    let planned = report.planned.iter().find(|planned| planned.id == id);
-    planned.map_or("", |planned| planned.promise.as_str())
-}
-
-/// "0.42 s" or "12 ms".
+/// "12 ms", "0.42 s", "2 min 05 s".
 pub fn duration(duration_ms: f64) -> String {
+    // Rounded first: what rounds up to a minute is a minute.
+    let seconds = (duration_ms / 1e3).round();
     match duration_ms {
-        ms if ms < 10.0 => format!("{ms:.1} ms"),
-        ms if ms < 1000.0 => format!("{ms:.0} ms"),
-        ms if ms < 60_000.0 => format!("{:.2} s", ms / 1e3),
-        ms => format!(
+        ms if ms < 9.95 => format!("{ms:.1} ms"),
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
+        ms if ms < 59_995.0 => format!("{:.2} s", ms / 1e3),
+        _ => format!(
             "{:.0} min {:02.0} s",
-            (ms / 60e3).floor(),
-            (ms / 1e3) % 60.0
+            (seconds / 60.0).floor(),
+            seconds % 60.0
         ),
     }
 }
 
-/// A figure with as many digits as it bears.
-pub fn figure(value: f64) -> String {
+/// A figure with as many digits as mean something.
+pub fn number(value: f64) -> String {
     match value.abs() {
-        small if small < 10.0 => format!("{value:.2}"),
-        middle if middle < 100.0 => format!("{value:.1}"),
+        0.0 => String::from("0"),
+        size if size < 0.1 => format!("{value:.3}"),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 1000.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }
+}
+
+/// What stands where there is no figure.
+pub const NO_FIGURE: &str = "-";
+
+/// A figure that may be missing.
+pub fn figure(value: Option<f64>) -> String {
+    value.map_or(NO_FIGURE.to_owned(), number)
+}
+
+/// "2026-01-31 10:54:23 +00:00".
+pub fn moment(rfc3339: &str) -> String {
+    match chrono::DateTime::parse_from_rfc3339(rfc3339) {
+        Ok(at) => at.format("%Y-%m-%d %H:%M:%S %:z").to_string(),
+        Err(_) => rfc3339.to_owned(),
+    }
+}
+
+/// As much of a text as fits into a table or a tooltip.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 300;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The signals that end a run, as people know them.
+pub fn signal_name(signal: i32) -> String {
+    match signal {
+        1 => String::from("SIGHUP"),
+        2 => String::from("Ctrl-C"),
+        15 => String::from("SIGTERM"),
+        other => format!("signal {other}"),
+    }
+}
+
+/// Text in which nothing is markup of HTML and nothing is obeyed, in an element or a quoted attribute.
+pub fn markup(raw: &str) -> String {
+    let mut safe = String::with_capacity(raw.len());
+    for c in harmless(raw).chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// The text without what a terminal, a page or a parser would obey.
@@ -133,8 +125,32 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_told_as_people_tell_them() {
-        let told = [1.26, 42.4, 1234.0, 125_000.0].map(duration);
-        assert_eq!(told, ["1.3 ms", "42 ms", "1.23 s", "2 min 05 s"]);
+    fn no_text_becomes_markup() {
+        let hostile = "</pre><script>alert('x')</script>\" onload=\"y\x1b[31m\0";
+        let safe = markup(hostile);
+        assert!(
+            !safe.contains(['<', '>', '"', '\'', '\x1b', '\0']),
+            "{safe}"
+        );
+    }
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        let shown = [1.26, 42.4, 1234.0, 125_000.0].map(duration);
+        assert_eq!(shown, ["1.3 ms", "42 ms", "1.23 s", "2 min 05 s"]);
+        let rounded_up = [9.97, 999.7, 59_999.0, 119_700.0].map(duration);
+        assert_eq!(rounded_up, ["10 ms", "1.00 s", "1 min 00 s", "2 min 00 s"]);
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_mean_something() {
+        let shown = [0.0, 0.0123, 1.234, 12.34, 123.4, 1234.5].map(number);
+        assert_eq!(shown, ["0", "0.012", "1.23", "12.3", "123.4", "1234"]);
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(shortened("äöü"), "äöü");
+        assert_eq!(shortened(&"ä".repeat(400)), "ä".repeat(300) + "…");
     }
 }

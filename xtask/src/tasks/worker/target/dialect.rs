@@ -16,17 +16,16 @@ use serde_json::Value;
 
 pub use self::bad::{BadInput, BadRequest, GoodInput};
 pub use self::by_hand::ByHand;
-pub use self::fields::is_media_type;
-pub use self::generation::{
-    Completion, FinishReason, InferenceRequest, StreamDecoder, StreamEvent,
-};
+pub use self::generation::InferenceRequest;
+pub use crate::tasks::worker::net::stream::{Completion, FinishReason};
 
 use crate::tasks::worker::net::client::{Request, Response};
+use crate::tasks::worker::net::stream::StreamSpelling;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::record::facts::Phases;
 
 /// A protocol, as a client of a worker and as its hive see it.
-pub trait Dialect: std::fmt::Debug + Sync {
+pub trait Dialect: std::fmt::Debug + StreamSpelling {
     /// Whether workers that speak it promise this.
     fn promises(&self, promise: Promise) -> bool;
 
@@ -43,8 +42,6 @@ pub trait Dialect: std::fmt::Debug + Sync {
     fn read_ready(&self, response: &Response) -> Result<Readiness, Mismatch>;
     /// Reads a whole answer to [`Self::inference_request`].
     fn read_completion(&self, response: &Response) -> Result<Completion, Mismatch>;
-    /// Reads the events of one streamed answer.
-    fn decoder(&self) -> Box<dyn StreamDecoder>;
     /// The parts of an answer's time, for the record; an answer is not judged by it.
     fn read_phases(&self, body: &Value) -> Option<Phases>;
 
@@ -53,8 +50,10 @@ pub trait Dialect: std::fmt::Debug + Sync {
     fn read_refusal(&self, response: &Response, reason: Reason) -> Result<Refusal, Mismatch>;
     /// Reads an error in its own form, whatever its status.
     fn read_error(&self, response: &Response) -> Result<Refusal, Mismatch>;
-    /// What an error says, to follow its status in a sentence; empty where it says nothing readable.
-    fn error_in_short(&self, body: &[u8]) -> String;
+    /// Whether the answer says that the queue is full: then the request may come again.
+    fn is_busy(&self, response: &Response) -> bool {
+        self.read_refusal(response, Reason::QueueFull).is_ok()
+    }
 
     /// Reads what a hive received: it has to be a heartbeat, sent as promised.
     fn read_heartbeat(&self, request: &Heartbeat) -> Result<HeartbeatPayload, Mismatch>;
@@ -67,13 +66,6 @@ pub trait Dialect: std::fmt::Debug + Sync {
     fn broken_framing(&self) -> Vec<(&'static str, Vec<u8>)>;
     /// A good request of which only half the body ever comes.
     fn half_a_request(&self) -> Vec<u8>;
-
-    /// The worker's side, as far as a server of known timing needs it: the prompt of a request.
-    fn prompt_in(&self, body: &[u8]) -> String;
-    /// The same: the event with one token.
-    fn spell_token(&self, index: u64) -> String;
-    /// The same: what ends a stream of so many tokens.
-    fn spell_end(&self, tokens: u64) -> String;
 }
 
 /// The contract of this repository's worker: CONTRACT.md.

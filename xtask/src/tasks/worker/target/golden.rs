@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Subject;
 use super::dialect::{Completion, InferenceRequest};
-use super::stream::StreamedAnswer;
+use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::Mismatch;
 
 /// Tokens that are asked for.
@@ -69,10 +69,10 @@ impl Golden {
         for prompt in [own].into_iter().chain(PROMPTS) {
             let request = InferenceRequest::greedy(prompt, TOKENS);
             let answer = subject.infer_streamed_within(&request, UNKNOWN_LIMIT)?;
-            let length = answer.tokens.len();
+            let length = answer.pieces.len();
             if longest
                 .as_ref()
-                .is_none_or(|(_, longest)| length > longest.tokens.len())
+                .is_none_or(|(_, longest)| length > longest.pieces.len())
             {
                 longest = Some((request, answer));
             }
@@ -86,7 +86,7 @@ impl Golden {
         Ok(Golden {
             took: answer.ended - answer.sent,
             canary: Canary::ask(subject, &request.prompt)?,
-            tokens: answer.tokens.into_iter().map(|(_, text)| text).collect(),
+            tokens: answer.pieces.into_iter().map(|piece| piece.text).collect(),
             completion: answer.completion,
             request,
         })

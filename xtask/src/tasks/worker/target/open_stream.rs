@@ -4,16 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::dialect::{Dialect, StreamEvent};
 use super::recorder::Recorder;
-use super::stream;
-use super::stream::StreamedAnswer;
 use crate::tasks::worker::net::client::{Request, Response};
-use crate::tasks::worker::net::framing;
-use crate::tasks::worker::net::raw;
+use crate::tasks::worker::net::framing::AnswerParser;
 use crate::tasks::worker::net::raw::{RawConnection, Received};
-use crate::tasks::worker::net::sse::SseParser;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::net::stream::{StreamReader, StreamSpelling, StreamedAnswer};
+
+pub use crate::tasks::worker::net::stream::Progress;
 
 /// How long the worker may take to take a request's bytes.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
@@ -28,47 +25,39 @@ pub enum Departure {
 }
 
 /// A request that has been sent and whose answer is under way.
-#[derive(Debug)]
 pub struct OpenStream {
     connection: RawConnection,
     name: String,
-    sent: Instant,
     recorder: Recorder,
-    dialect: &'static dyn Dialect,
+    spelling: &'static dyn StreamSpelling,
+    /// What has come so far, and how many of the connection's bytes that took.
+    parser: AnswerParser,
+    reader: StreamReader<'static>,
+    taken: usize,
     /// Whether what became of it is recorded.
     is_over: bool,
-}
-
-/// How far an answer has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// No status yet.
-    Waiting,
-    /// So many tokens, and no end.
-    Tokens(usize),
-    /// The last event is there: `end` or `error`.
-    Ended,
-    /// Something else than a stream.
-    Refused(u16),
 }
 
 impl OpenStream {
     /// Sends a request on a connection that is already there, as `recorder` has recorded it.
     pub fn send(
-        dialect: &'static dyn Dialect,
+        spelling: &'static dyn StreamSpelling,
         connection: RawConnection,
         request: &Request,
         recorder: Recorder,
     ) -> Result<Self> {
+        let name = request.name();
         let mut stream = Self {
+            reader: StreamReader::new(&name, spelling),
+            parser: AnswerParser::default(),
+            taken: 0,
             connection,
-            name: request.name(),
-            sent: Instant::now(),
+            name,
             recorder,
-            dialect,
+            spelling,
             is_over: false,
         };
-        let sent = stream.connection.send(&raw::spell(request), SEND_LIMIT);
+        let sent = stream.connection.send_request(request, SEND_LIMIT);
         sent.inspect_err(|error| stream.is_lost(error))?;
         Ok(stream)
     }
@@ -96,7 +85,7 @@ impl OpenStream {
                 Progress::Tokens(tokens) => tokens < count,
                 Progress::Ended | Progress::Refused(_) => false,
             };
-            if !goes_on || !matches!(received, Received::Bytes(_)) {
+            if !goes_on || left.is_zero() || !matches!(received, Received::Bytes(_)) {
                 return Ok(progress);
             }
         }
@@ -110,17 +99,15 @@ impl OpenStream {
     /// The answer's head and body, once it is whole, whatever it is.
     pub fn finish(mut self, limit: Duration) -> Result<Response> {
         let answer = self.connection.read_answer(&self.name, limit);
-        let answer = answer.map(|answer| Response {
-            sent: self.sent,
-            ..answer
-        });
         self.is_over = true;
-        self.recorder.note(answer)
+        self.recorder.note(&answer);
+        answer
     }
 
     /// The whole stream, which has to keep the rules of streams.
     pub fn finish_stream(self, limit: Duration) -> Result<StreamedAnswer> {
-        Ok(stream::read_whole(self.dialect, self.finish(limit)?)?)
+        let spelling = self.spelling;
+        read_whole(spelling, &self.finish(limit)?)
     }
 
     /// Goes away.
@@ -136,28 +123,18 @@ impl OpenStream {
         self.recorder.unanswered(error);
     }
 
-    fn arrived(&self) -> Progress {
-        let Some((status, body)) = framing::so_far(self.connection.received()) else {
-            return Progress::Waiting;
-        };
-        if status != 200 {
-            return Progress::Refused(status);
+    fn arrived(&mut self) -> Progress {
+        let (bytes, at) = self.connection.received();
+        let sent = self.connection.sent().unwrap_or(at);
+        let mut body = Vec::new();
+        self.taken += self
+            .parser
+            .push(&bytes[self.taken..], |bytes| body.extend_from_slice(bytes));
+        if let Some(head) = self.parser.head() {
+            self.reader.head(head, sent);
         }
-        let (mut tokens, mut ended) = (0, false);
-        let mut decoder = self.dialect.decoder();
-        SseParser::default().push(&body, &mut |event| {
-            match decoder.read(&event) {
-                Ok(None) => {}
-                Ok(Some(StreamEvent::Text { .. })) => tokens += 1,
-                // What can't be read ends the stream as far as we are concerned.
-                Ok(Some(StreamEvent::End(_) | StreamEvent::Error(_))) | Err(_) => ended = true,
-            }
-        });
-        if ended {
-            Progress::Ended
-        } else {
-            Progress::Tokens(tokens)
-        }
+        self.reader.body(at, &body);
+        self.reader.progress()
     }
 }
 
@@ -174,29 +151,16 @@ impl Drop for OpenStream {
     }
 }
 
-/// How a stream ended that may end with an error: true for `end`, false for `error`.
+/// A streamed answer that is already there as a whole, which has to keep the rules of streams.
+pub fn read_whole(spelling: &dyn StreamSpelling, answer: &Response) -> Result<StreamedAnswer> {
+    let read = StreamReader::of(answer, spelling).finish(None);
+    read.map_err(|error| error.into_error())
+}
+
+/// How a stream ended that may end with an error: true for an end, false for an error.
 ///
-/// Fails with a [`Mismatch`] where it ended with neither, or with more than one.
-pub fn read_last_event(dialect: &dyn Dialect, answer: &Response) -> Result<bool, Mismatch> {
-    let mut decoder = dialect.decoder();
-    let mut ends = Vec::new();
-    let mut tokens = 0;
-    let mut broken = None;
-    let mut parser = SseParser::default();
-    parser.push(&answer.body, &mut |event| match decoder.read(&event) {
-        Ok(None) => {}
-        Ok(Some(StreamEvent::Text { .. })) => tokens += 1,
-        Ok(Some(StreamEvent::End(_))) => ends.push(true),
-        Ok(Some(StreamEvent::Error(_))) => ends.push(false),
-        Err(mismatch) => broken = Some(mismatch),
-    });
-    match (broken, ends.as_slice()) {
-        (Some(mismatch), _) => Err(mismatch),
-        (None, [is_end]) if !parser.has_remainder() => Ok(*is_end),
-        _ => Err(Mismatch::new(
-            &answer.request,
-            "a stream whose last event is exactly one `end` or one `error`",
-            format!("{tokens} tokens and {} such events", ends.len()),
-        )),
-    }
+/// Fails with a `Mismatch` where it ended with neither, or with more than one.
+pub fn read_last_event(spelling: &dyn StreamSpelling, answer: &Response) -> Result<bool> {
+    let read = StreamReader::of(answer, spelling).finish_either_way();
+    read.map_err(|error| error.into_error())
 }

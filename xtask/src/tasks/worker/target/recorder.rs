@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::dialect::Dialect;
-use super::stream::StreamedAnswer;
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::net::client::{Client, Request, Response};
-use crate::tasks::worker::record::event::{Answer, EventKind};
-use crate::tasks::worker::record::facts::{AnswerMeta, Question, cut};
+use crate::tasks::worker::net::client::{Client, Note, Request, Response, Witness};
+use crate::tasks::worker::net::stream::StreamedAnswer;
+use crate::tasks::worker::record::event::{EventKind, ResponseReceived};
+use crate::tasks::worker::record::facts::{AnswerMeta, RequestSent, cut};
 
 /// How much of a body is recorded.
 const BODY_BYTES: usize = 64 << 10;
@@ -30,6 +30,13 @@ pub struct Line {
     pub auxiliary: Option<String>,
     /// How it is talked to.
     pub dialect: &'static dyn Dialect,
+}
+
+impl Witness for Line {
+    fn asked(&self, client: &Client, request: &Request, limit: Duration) -> Note {
+        let recorder = Recorder::of(self, client, request, limit);
+        Box::new(move |response| recorder.note(response))
+    }
 }
 
 /// How many tokens of one stream become events, and how much of their text.
@@ -53,7 +60,7 @@ impl Recorder {
         let body = request.body.as_ref().map(|(_, body)| body.as_slice());
         Self::begin(
             line,
-            Question {
+            RequestSent {
                 number: line.journal.next_number(),
                 id: line.check_id.to_owned(),
                 companion: line.auxiliary.clone(),
@@ -71,7 +78,7 @@ impl Recorder {
     pub fn of_bytes(line: &Line, name: &str, bytes: &[u8], limit: Duration) -> Self {
         Self::begin(
             line,
-            Question {
+            RequestSent {
                 number: line.journal.next_number(),
                 id: line.check_id.to_owned(),
                 companion: line.auxiliary.clone(),
@@ -85,7 +92,7 @@ impl Recorder {
         )
     }
 
-    fn begin(line: &Line, question: Question) -> Self {
+    fn begin(line: &Line, question: RequestSent) -> Self {
         let number = question.number;
         line.journal.emit(EventKind::Asked(question));
         Self {
@@ -107,12 +114,11 @@ impl Recorder {
     }
 
     /// Records what came of it.
-    pub fn note(&self, response: anyhow::Result<Response>) -> anyhow::Result<Response> {
-        match &response {
+    pub fn note(&self, response: &anyhow::Result<Response>) {
+        match response {
             Ok(answer) => self.answered(answer),
             Err(error) => self.unanswered(error),
         }
-        response
     }
 
     fn answered(&self, response: &Response) {
@@ -127,7 +133,7 @@ impl Recorder {
         } else {
             body
         };
-        self.journal.emit(EventKind::Answered(Answer {
+        self.journal.emit(EventKind::Answered(ResponseReceived {
             id: self.id.to_owned(),
             request: response.request.clone(),
             status: response.status,
@@ -163,8 +169,8 @@ impl Recorder {
     /// Records the end of a streamed answer.
     pub fn streamed(&self, request: &Request, answer: &StreamedAnswer) {
         let since_sent = |at: Instant| between_ms(answer.sent, at);
-        let arrivals = answer.tokens.iter().take(TOKENS as usize);
-        self.journal.emit(EventKind::Answered(Answer {
+        let arrivals = answer.pieces.iter().take(TOKENS as usize);
+        self.journal.emit(EventKind::Answered(ResponseReceived {
             id: self.id.to_owned(),
             request: request.name(),
             status: 200,
@@ -175,7 +181,7 @@ impl Recorder {
                 sent_ms: self.journal.elapsed_ms(answer.sent),
                 headers: Vec::new(),
                 phases: answer.completion.phases,
-                tokens_ms: arrivals.map(|(at, _)| since_sent(*at)).collect(),
+                tokens_ms: arrivals.map(|piece| since_sent(piece.at)).collect(),
             }),
         }));
     }

@@ -8,10 +8,9 @@ use anyhow::{Context, Result, bail};
 use super::baseline::tell;
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
-use super::{REQUEST_LIMIT, planned_as, record_of};
+use super::{REQUEST_LIMIT, planned_as, record_of, under_load};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
-use crate::tasks::worker::load::drive;
-use crate::tasks::worker::load::drive::{Budget, Requests};
+use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::mode::tried::tried;
 use crate::tasks::worker::record::bench::{Objectives, ScenarioPlan};
 use crate::tasks::worker::record::compare::Comparison;
@@ -140,15 +139,11 @@ fn turn_of(
     subject: &Subject<'_>,
     worker: &WorkerHandle,
     plan: &ScenarioPlan,
-    requests: &(Requests, Requests),
+    requests: &Requests,
     budget: Budget,
 ) -> Result<ScenarioRecord> {
-    let stop = subject.context.stop;
-    let port = worker.launch().port;
-    let driven = drive::drive(port, plan.load, requests.clone(), budget, stop, || {
-        worker.ensure_alive()
-    })?;
-    let (window, requests) = record_of(subject.context.journal, plan, driven);
+    let result = under_load(subject, worker, plan, requests, budget)?;
+    let (window, requests) = record_of(subject.context.journal, plan, result);
     let record = ScenarioRecord::of(plan.clone(), window, &Objectives::default(), &requests);
     super::verdict(&record)?;
     if record.valid == 0 {

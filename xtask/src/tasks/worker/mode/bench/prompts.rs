@@ -1,15 +1,16 @@
 //! Where a benchmark's prompts come from: made to a length, or read from a file.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::words::Prompts;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
-use crate::tasks::worker::load::drive::Requests;
-use crate::tasks::worker::load::prompts::Prompts;
-use crate::tasks::worker::load::timed;
+use crate::tasks::worker::load::windowed::Requests;
+use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Reason, native};
 
@@ -89,7 +90,11 @@ impl PromptSource {
 
     /// The one request of the cold load, as nothing is known of the model yet.
     pub fn cold(max_tokens: u32) -> Requests {
-        spelled([FIRST_PROMPT.to_owned()].iter(), max_tokens)
+        let first = spelled([FIRST_PROMPT.to_owned()].iter(), max_tokens);
+        Requests {
+            warm_up: Arc::clone(&first),
+            counted: first,
+        }
     }
 
     /// These lengths as far as the context has room for both.
@@ -104,7 +109,7 @@ impl PromptSource {
     }
 
     /// The requests of the warm-up, and others that count.
-    pub fn requests(&mut self, subject: &Subject<'_>, cut: Cut) -> Result<(Requests, Requests)> {
+    pub fn requests(&mut self, subject: &Subject<'_>, cut: Cut) -> Result<Requests> {
         let fresh;
         let pool = match self {
             Self::Read(prompts) => prompts,
@@ -136,7 +141,10 @@ impl PromptSource {
                 false => part,
             }
         };
-        Ok((part(true), part(false)))
+        Ok(Requests {
+            warm_up: part(true),
+            counted: part(false),
+        })
     }
 }
 
@@ -193,11 +201,11 @@ fn find_lasting(
     }
 }
 
-fn spelled<'a>(prompts: impl Iterator<Item = &'a String>, max_tokens: u32) -> Requests {
+fn spelled<'a>(prompts: impl Iterator<Item = &'a String>, max_tokens: u32) -> Arc<[Request]> {
     prompts
         .map(|prompt| {
             let request = InferenceRequest::greedy(prompt, max_tokens);
-            timed::spell(&native().inference_request(&request, true))
+            native().inference_request(&request, true)
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::prompts::PromptSource;
 use super::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
-use crate::tasks::worker::load::drive::{Budget, Requests};
+use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
 use crate::tasks::worker::target::Subject;
 
@@ -120,11 +120,11 @@ impl Scenario {
         subject: &Subject<'_>,
         config: &BenchmarkConfig,
         source: &mut Option<PromptSource>,
-    ) -> Result<(ScenarioPlan, (Requests, Requests))> {
+    ) -> Result<(ScenarioPlan, Requests)> {
         if *self == Scenario::Cold {
             let requests = PromptSource::cold(config.max_tokens);
             let plan = self.plan(None, config.max_tokens);
-            return Ok((plan, (requests.clone(), requests)));
+            return Ok((plan, requests));
         }
         let source = match source {
             Some(source) => source,
@@ -139,7 +139,7 @@ impl Scenario {
         subject: &Subject<'_>,
         config: &BenchmarkConfig,
         source: &mut PromptSource,
-    ) -> Result<(ScenarioPlan, (Requests, Requests))> {
+    ) -> Result<(ScenarioPlan, Requests)> {
         let (prompt_tokens, max_tokens) = match self {
             Scenario::Prefill(tokens) => (*tokens, 1),
             _ => (SHORT_PROMPT, config.max_tokens),

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::tasks::worker::load::strain::{Order, ask_once};
+use super::exercise::{Order, ask_once};
 use crate::tasks::worker::process::port;
+use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{PoolChange, PoolEvent};
 use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
@@ -147,7 +148,7 @@ pub fn kill_and_revive(
         Err(Err(other)) => return Err(other),
     };
     let answered = match &ready {
-        Ok(_) => ask(&worker, order, limit)?,
+        Ok(_) => ask(&worker, order, limit, stop)?,
         Err(mismatch) => Err(mismatch.clone()),
     };
     if ready.is_ok() {
@@ -162,8 +163,13 @@ pub fn kill_and_revive(
 }
 
 /// Asks a worker that has nothing else to do, and compares.
-pub fn ask(worker: &WorkerHandle, order: &Order, limit: Duration) -> Result<Result<(), Mismatch>> {
-    let answer = ask_once(worker.launch().port, &order.request, limit);
+pub fn ask(
+    worker: &WorkerHandle,
+    order: &Order,
+    limit: Duration,
+    stop: &StopFlag,
+) -> Result<Result<(), Mismatch>> {
+    let answer = ask_once(worker, &order.request, limit, stop);
     match answer.map_err(anyhow::Error::downcast::<Mismatch>) {
         Ok(timed) => Ok(order.expect(&timed.text)),
         Err(Ok(mismatch)) => Ok(Err(mismatch)),

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+use super::exercise::HEALTH_LIMIT;
 use super::pool;
-use super::watch::{HEALTH_LIMIT, Member, Watched};
+use super::watch::{Member, Watched};
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::stress::{Resource, Trend, WorkerUnderStress, trends};
@@ -32,7 +33,6 @@ const PARTS_BLAMED: usize = 3;
 const RESUME_LIMIT_MS: f64 = 1000.0;
 
 /// What was seen.
-#[derive(Debug)]
 pub struct Evidence<'run> {
     /// The first worker, and how late we were ourselves.
     pub subject: &'run Subject<'run>,
@@ -73,8 +73,8 @@ impl Evidence<'_> {
     fn worker(&self, number: usize) -> WorkerUnderStress {
         let (launch, member) = (&self.launches[number], &self.watched.members[number]);
         let page = self.watched.book.page(number);
-        let (tally, pulse) = (member.strain.tally(), member.strain.pulse());
-        let slowest = pulse.excesses(&self.subject.jitter).into_iter().max();
+        let (tally, health) = (member.load.tally(), member.load.health());
+        let slowest = health.excesses(&self.subject.jitter).into_iter().max();
         let memory = member.samples.first().zip(member.samples.last());
         WorkerUnderStress {
             worker_id: launch.worker_id.clone(),
@@ -89,9 +89,9 @@ impl Evidence<'_> {
             tokens_per_s: self.rate(member),
             beats: page.count,
             late_beats: page.late,
-            health_answers: pulse.answers,
+            health_answers: health.answers,
             health_slowest_ms: slowest
-                .max(Some(pulse.longest_quick))
+                .max(Some(health.longest_quick))
                 .unwrap_or_default()
                 .as_secs_f64()
                 * 1e3,
@@ -136,7 +136,7 @@ fn answers(evidence: &Evidence<'_>) -> Result<String> {
     evidence.alone.clone()?;
     let (mut requests, mut refused) = (0, 0);
     for (worker_id, member) in evidence.members() {
-        let tally = member.strain.tally();
+        let tally = member.load.tally();
         if let Some(mismatch) = tally.trouble {
             let mut mismatch = pool::of(worker_id, mismatch);
             let all = tally.requests + tally.failures;
@@ -159,32 +159,32 @@ fn answers(evidence: &Evidence<'_>) -> Result<String> {
 fn health(evidence: &Evidence<'_>) -> Result<String> {
     let (mut answers, mut slowest, mut excused) = (0, Duration::ZERO, 0);
     for (worker_id, member) in evidence.members() {
-        let pulse = member.strain.pulse();
-        if let Some(mismatch) = pulse.trouble {
+        let health = member.load.health();
+        if let Some(mismatch) = health.trouble {
             return Err(pool::of(worker_id, mismatch).into());
         }
-        let excesses = pulse.excesses(&evidence.subject.jitter);
-        let slow = pulse.slow.iter().zip(&excesses);
+        let excesses = health.excesses(&evidence.subject.jitter);
+        let slow = health.slow.iter().zip(&excesses);
         let slow: Vec<_> = slow.filter(|(_, excess)| **excess > HEALTH_LIMIT).collect();
         let longest = excesses.iter().max().copied().unwrap_or_default();
         let parts: BTreeSet<u32> = slow
             .iter()
             .map(|((asked, _), _)| evidence.part(*asked))
             .collect();
-        let allowed = (pulse.answers as f64 * ACCIDENTS).max(1.0);
+        let allowed = (health.answers as f64 * ACCIDENTS).max(1.0);
         if slow.len() as f64 > allowed && parts.len() >= PARTS_BLAMED {
             let place = format!("{worker_id}: health under load");
             let got = format!(
                 "{} of {} that took longer, up to {} ms",
                 slow.len(),
-                pulse.answers,
+                health.answers,
                 longest.as_millis()
             );
             return Err(Mismatch::new(place, "answers within 250 ms", got).into());
         }
         excused += (excesses.len() - slow.len()) as u64;
-        answers += pulse.answers;
-        slowest = slowest.max(longest).max(pulse.longest_quick);
+        answers += health.answers;
+        slowest = slowest.max(longest).max(health.longest_quick);
     }
     ensure!(
         answers > 0,
@@ -270,7 +270,7 @@ fn killed(evidence: &Evidence<'_>) -> Result<String> {
     }
     // Whether the others minded is seen in their answers: a request that failed fails this, too.
     for (other, member) in evidence.members().take(number) {
-        if let Some(mismatch) = member.strain.tally().trouble {
+        if let Some(mismatch) = member.load.tally().trouble {
             return Err(pool::of(other, mismatch).into());
         }
     }
@@ -278,7 +278,7 @@ fn killed(evidence: &Evidence<'_>) -> Result<String> {
         "ready again after {} ms, {} heartbeats since, {} requests interrupted",
         ready.as_millis(),
         page.second_life,
-        evidence.watched.members[number].strain.tally().cut
+        evidence.watched.members[number].load.tally().cut
     ))
 }
 

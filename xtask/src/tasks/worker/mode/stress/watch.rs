@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::beats::Book;
+use super::exercise::{Order, addressee, exercise};
 use super::pool;
 use super::pool::{Revival, WorkerPool};
 use crate::tasks::worker::config::stress::StressConfig;
-use crate::tasks::worker::load::strain::{Order, Strain};
+use crate::tasks::worker::load::sustained::SustainedLoad;
 use crate::tasks::worker::process::platform::usage;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
-use crate::tasks::worker::record::stress::{Pulse, StressPlan, UsageSample};
+use crate::tasks::worker::record::stress::{StressPlan, StressProgress, UsageSample};
 use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
 
@@ -31,14 +32,10 @@ const PATIENCE: u32 = 6;
 /// How long heartbeats may be under way before they are taken in.
 const SETTLED_MS: f64 = 150.0;
 
-/// How long answers about health may take.
-pub const HEALTH_LIMIT: Duration = Duration::from_millis(250);
-
 /// What was seen of one worker.
-#[derive(Debug)]
 pub struct Member {
     /// The load on it.
-    pub strain: Strain,
+    pub load: SustainedLoad,
     /// What it used; of its second life only, where it was killed.
     pub samples: Vec<UsageSample>,
     /// Tokens that it generated while all were there.
@@ -49,7 +46,6 @@ pub struct Member {
 }
 
 /// What was seen of all of them.
-#[derive(Debug)]
 pub struct Watched {
     /// In their order.
     pub members: Vec<Member>,
@@ -115,11 +111,11 @@ pub fn watch<'run>(
     let began = Instant::now();
     book.judge_from(journal.elapsed_ms(began));
     let member = |worker: &WorkerHandle| {
-        let launch = worker.launch();
-        let (client, streams) = (worker.client().clone(), config.streams);
-        let (id, limits) = (&launch.worker_id, (limit, HEALTH_LIMIT));
+        let addressee = addressee(worker, subject.context.stop);
+        let exercise = exercise(worker, orders, limit);
+        let client = worker.client().clone();
         Ok(Member {
-            strain: Strain::start(id, launch.port, client, orders, streams, limits)?,
+            load: SustainedLoad::start(addressee, client, exercise, config.streams)?,
             samples: Vec::new(),
             tokens_together: 0,
             death: None,
@@ -187,14 +183,14 @@ impl<'run> Watch<'run, '_, '_> {
     fn look(&mut self) -> Result<()> {
         self.subject.hive.ensure_alive()?;
         for number in 0..self.pool.len() {
-            if self.seen.members[number].strain.is_gone() {
+            if self.seen.members[number].load.is_gone() {
                 continue;
             }
             if let Some(worker) = self.pool.get(number)
                 && let Some(exit) = worker.exited()?
             {
                 let member = &mut self.seen.members[number];
-                member.strain.mark_gone();
+                member.load.mark_gone();
                 member.death = Some(pool::of(&worker.launch().worker_id, exit.mismatch()));
                 self.seen.book.gone(number);
             }
@@ -212,10 +208,10 @@ impl<'run> Watch<'run, '_, '_> {
             return;
         }
         for member in &mut self.seen.members {
-            if member.strain.is_gone() {
+            if member.load.is_gone() {
                 continue;
             }
-            let tally = member.strain.tally();
+            let tally = member.load.tally();
             if let Some(usage) = usage::of(member.pid) {
                 member.samples.push(UsageSample {
                     requests: tally.requests + tally.failures,
@@ -247,11 +243,11 @@ impl<'run> Watch<'run, '_, '_> {
     /// Throughput is only compared while all are there.
     fn count_together(&mut self) {
         let members = &mut self.seen.members;
-        if members.iter().any(|member| member.strain.is_gone()) {
+        if members.iter().any(|member| member.load.is_gone()) {
             self.whole = None;
             return;
         }
-        let tokens = members.iter().map(|member| member.strain.tally().tokens);
+        let tokens = members.iter().map(|member| member.load.tally().tokens);
         let (now, tokens) = (Instant::now(), tokens.collect::<Vec<_>>());
         if let Some((then, before)) = &self.whole {
             self.seen.together += now - *then;
@@ -283,14 +279,14 @@ impl<'run> Watch<'run, '_, '_> {
         if self.pulse.0.elapsed() < PULSE {
             return;
         }
-        let tallies: Vec<_> = self.seen.members.iter().map(|m| m.strain.tally()).collect();
+        let tallies: Vec<_> = self.seen.members.iter().map(|m| m.load.tally()).collect();
         let tokens: u64 = tallies.iter().map(|tally| tally.tokens).sum();
         let (then, before) = std::mem::replace(&mut self.pulse, (Instant::now(), tokens));
         let memory = self.seen.members.iter().map(|member| {
             let last = member.samples.last().map(|sample| sample.memory_bytes);
-            last.filter(|_| !member.strain.is_gone())
+            last.filter(|_| !member.load.is_gone())
         });
-        let pulse = Pulse {
+        let pulse = StressProgress {
             since_ms: self.began.elapsed().as_millis() as u64,
             requests: tallies.iter().map(|tally| tally.requests).sum(),
             failures: tallies.iter().map(|tally| tally.failures).sum(),
@@ -308,7 +304,7 @@ impl<'run> Watch<'run, '_, '_> {
         if self.seen.members[number].death.is_some() {
             return None;
         }
-        self.seen.members[number].strain.mark_gone();
+        self.seen.members[number].load.mark_gone();
         self.seen.book.gone(number);
         self.pool.pick_victim()
     }
@@ -326,7 +322,7 @@ impl<'run> Watch<'run, '_, '_> {
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
             self.seen.book.reborn(number, started_ms, jitter);
-            member.strain.mark_back(revival.worker.client().clone());
+            member.load.mark_back(revival.worker.client().clone());
         }
         let interval_s = self.subject.context.config.heartbeat_interval_secs;
         let beats = Duration::from_secs(interval_s) * 5 / 2;
@@ -345,8 +341,8 @@ impl<'run> Watch<'run, '_, '_> {
         let is_heard =
             last.second_life >= 2 || self.until.is_none_or(|until| Instant::now() >= until);
         let has_enough = |member: &Member| {
-            let tally = member.strain.tally();
-            member.strain.is_gone() || tally.requests + tally.failures >= LEAST_REQUESTS
+            let tally = member.load.tally();
+            member.load.is_gone() || tally.requests + tally.failures >= LEAST_REQUESTS
         };
         let is_enough = self.seen.members.iter().all(has_enough);
         lasted >= self.config.duration
@@ -365,10 +361,10 @@ impl<'run> Watch<'run, '_, '_> {
         let jitter = |from, to| lag_ms(subject, from, to);
         self.seen.beats = self.seen.book.judge(ended_ms, jitter);
         for member in &self.seen.members {
-            member.strain.end();
+            member.load.end();
         }
         for member in &self.seen.members {
-            let settled = member.strain.settle(self.subject.context.stop);
+            let settled = member.load.settle(self.subject.context.stop);
             settled.context("a stream of the load didn't end")?;
         }
         Ok(self.seen)

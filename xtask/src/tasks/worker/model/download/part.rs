@@ -5,12 +5,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
-use super::progress::Progress;
-use crate::tasks::worker::model::catalog::Entry;
+use super::progress::TransferProgress;
+use crate::tasks::worker::model::catalog::CatalogEntry;
+use crate::tasks::worker::process::platform::FLUSHES_FOLDERS;
 use crate::tasks::worker::process::stop::StopFlag;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -23,43 +23,40 @@ pub struct Part {
     note: PathBuf,
     file: File,
     len: u64,
-    entity: Option<Entity>,
     bytes: u64,
     sha256: String,
 }
 
-/// What the bytes are the beginning of: only the very same thing may be continued.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entity {
-    /// Where it was asked for.
-    pub url: String,
-    /// The server's strong ETag.
-    pub etag: String,
-    /// What the catalog expected then.
-    pub sha256: String,
+/// The growing file, for a program that writes it.
+#[derive(Debug)]
+pub struct Growing<'a> {
+    /// The folder that it is in.
+    pub folder: &'a Path,
+    /// Its name there.
+    pub part: String,
+    /// The name of what says what it is a part of.
+    pub note: String,
+    /// How many bytes are there.
+    pub len: u64,
+    /// How many bytes the catalog names.
+    pub bytes: u64,
+    /// The hash that the catalog names.
+    pub sha256: &'a str,
 }
 
 impl Part {
     /// Opens what an earlier try left behind, or begins anew.
-    pub fn open(target: &Path, entry: &Entry) -> Result<Part> {
+    pub fn open(target: &Path, entry: &CatalogEntry) -> Result<Part> {
         let path = with_suffix(target, ".part");
         let note = with_suffix(target, ".part.json");
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let file = open_itself(&path)?;
         let len = file.metadata()?.len();
-        let entity = std::fs::read(&note)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
         Ok(Part {
             target: target.to_owned(),
             path,
             note,
             file,
             len,
-            entity,
             bytes: entry.bytes,
             sha256: entry.sha256.clone(),
         })
@@ -86,32 +83,33 @@ impl Part {
         Ok(is_as_long && sha256_of(path, "checking", stop)? == self.sha256)
     }
 
-    /// The ETag under which the rest may be asked for at `url`; none if the file has to begin anew.
-    pub fn resumable_at(&self, url: &str) -> Option<&str> {
-        let entity = self.entity.as_ref()?;
-        let same = entity.url == url && entity.sha256 == self.sha256;
-        (same && self.len > 0 && self.len <= self.bytes).then_some(entity.etag.as_str())
+    /// Lets somebody else write the file, and looks at what came of it, also where that failed.
+    pub fn fill(&mut self, fill: impl FnOnce(Growing<'_>) -> Result<()>) -> Result<()> {
+        let name = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let filled = fill(Growing {
+            folder: self.path.parent().unwrap_or(Path::new(".")),
+            part: name(&self.path),
+            note: name(&self.note),
+            len: self.len,
+            bytes: self.bytes,
+            sha256: &self.sha256,
+        });
+        self.len = std::fs::metadata(&self.path).map_or(0, |found| found.len());
+        filled
     }
 
-    /// Throws away what is there. What follows is the beginning of `url` under this strong ETag;
-    /// without one it can't be resumed later.
-    pub fn restart(&mut self, url: &str, etag: Option<&str>) -> Result<()> {
-        self.entity = None;
+    /// Throws away what is there. What follows can't be resumed later.
+    pub fn restart(&mut self) -> Result<()> {
         remove_if_there(&self.note)?;
         self.file
             .set_len(0)
             .with_context(|| format!("cannot write {}", self.path.display()))?;
         self.len = 0;
-        if let Some(etag) = etag {
-            let entity = Entity {
-                url: url.to_owned(),
-                etag: etag.to_owned(),
-                sha256: self.sha256.clone(),
-            };
-            std::fs::write(&self.note, serde_json::to_vec(&entity)?)
-                .with_context(|| format!("cannot write {}", self.note.display()))?;
-            self.entity = Some(entity);
-        }
         Ok(())
     }
 
@@ -173,6 +171,27 @@ impl Drop for Part {
     }
 }
 
+/// Opens a file of our own to append to it, and never what a link in its place leads to.
+pub fn open_itself(path: &Path) -> Result<File> {
+    let is_link = || std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let refuse = || {
+        anyhow!(
+            "{} is a symbolic link, which a download does not follow\n  try: remove it",
+            path.display()
+        )
+    };
+    if is_link() {
+        return Err(refuse());
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    // Somebody may have been quicker.
+    if is_link() { Err(refuse()) } else { Ok(file) }
+}
+
 /// Removes an unfinished download of `target`.
 pub fn discard(target: &Path) -> Result<()> {
     remove_if_there(&with_suffix(target, ".part"))?;
@@ -195,7 +214,7 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// The hash of a file, in lower-case hexadecimal digits.
 pub fn sha256_of(path: &Path, doing: &str, stop: &StopFlag) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut progress = Progress::start(doing, Some(file.metadata()?.len()), 0);
+    let mut progress = TransferProgress::start(doing, Some(file.metadata()?.len()), 0);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut done = 0;
@@ -227,9 +246,9 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// After this the new name survives a power cut. Windows has no such call, and needs none.
+/// After this the new name survives a power cut.
 fn sync_folder_of(path: &Path) -> Result<()> {
-    if cfg!(unix) {
+    if FLUSHES_FOLDERS {
         let folder = path.parent().unwrap_or(Path::new("."));
         File::open(folder)
             .and_then(|folder| folder.sync_all())

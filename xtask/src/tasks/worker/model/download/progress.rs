@@ -13,7 +13,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shows one transfer; gone when dropped.
 #[derive(Debug)]
-pub struct Progress {
+pub struct TransferProgress {
     doing: String,
     total: Option<u64>,
     began: Instant,
@@ -22,7 +22,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
+impl TransferProgress {
     /// Begins at `already` bytes of `total`, where that is known.
     pub fn start(doing: &str, total: Option<u64>, already: u64) -> Self {
         let bar = is_shown_as_bar().then(|| bar(doing, total, already));
@@ -56,7 +56,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for TransferProgress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

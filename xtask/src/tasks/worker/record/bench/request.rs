@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// No server bundles more tokens into a chunk; a recording may say anything.
+const CHUNK_TOKENS: u32 = 64;
+
 /// What was measured of one request, all times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
@@ -84,7 +87,8 @@ impl RequestRecord {
     pub fn itl_ms(&self) -> impl Iterator<Item = f64> {
         self.chunks.windows(2).flat_map(|pair| {
             let ((before, _), (at, tokens)) = (pair[0], pair[1]);
-            std::iter::repeat_n((at - before) / f64::from(tokens), tokens as usize)
+            let samples = tokens.min(CHUNK_TOKENS) as usize;
+            std::iter::repeat_n((at - before) / f64::from(tokens), samples)
         })
     }
 

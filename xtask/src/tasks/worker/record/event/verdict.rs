@@ -108,6 +108,59 @@ impl Outcome {
     }
 }
 
+/// How a check ended, as reports spell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    /// The promise was kept.
+    Passed,
+    /// It was broken.
+    Failed,
+    /// It was broken, and is one of little weight.
+    Warning,
+    /// It could not be judged.
+    Invalid,
+    /// It was not tried, with a reason.
+    Skipped,
+    /// It was planned, and the run ended before.
+    NotRun,
+}
+
+/// A check as reports have it: what it promises, and how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// Its stable name.
+    pub id: String,
+    /// What it belongs to.
+    #[serde(default)]
+    pub suite: Option<String>,
+    /// How much weight it has.
+    pub level: Level,
+    /// Completes the sentence "The worker ...".
+    #[serde(default)]
+    pub promise: String,
+    /// How it ended.
+    pub outcome: CheckStatus,
+    /// What was promised, where it was broken.
+    #[serde(default)]
+    pub expected: Option<String>,
+    /// What came.
+    #[serde(default)]
+    pub got: Option<String>,
+    /// Where it was seen.
+    #[serde(default)]
+    pub place: Option<String>,
+    /// Why it is invalid, skipped or did not run.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// What the evidence was, in a few words.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// How long it took.
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+}
+
 /// What was promised and what came instead. As an error it means that the worker is to blame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mismatch {
@@ -117,6 +170,91 @@ pub struct Mismatch {
     pub got: String,
     /// Where it was seen: the request, the heartbeat, the log line.
     pub place: String,
+}
+
+impl CheckSummary {
+    /// A check that was planned, and never ran for this reason.
+    pub fn not_run(planned: &PlannedCheck, reason: String) -> Self {
+        Self {
+            id: planned.id.clone(),
+            suite: Some(planned.suite.as_str().to_owned()),
+            level: planned.level,
+            promise: planned.promise.clone(),
+            outcome: CheckStatus::NotRun,
+            expected: None,
+            got: None,
+            place: None,
+            reason: Some(reason),
+            detail: None,
+            duration_ms: None,
+        }
+    }
+
+    /// A check that ran. What nobody planned is a must of the first suite.
+    pub fn ran(record: &CheckRecord, planned: Option<&PlannedCheck>) -> Self {
+        let level = planned.map_or(Level::Must, |planned| planned.level);
+        let mut check = Self {
+            id: record.id.clone(),
+            suite: planned.map(|planned| planned.suite.as_str().to_owned()),
+            level,
+            promise: planned.map_or(String::new(), |planned| planned.promise.clone()),
+            outcome: CheckStatus::of(&record.outcome, level),
+            expected: None,
+            got: None,
+            place: None,
+            reason: None,
+            detail: record.detail.clone(),
+            duration_ms: Some(record.duration_ms),
+        };
+        match record.outcome.clone() {
+            Outcome::Passed => {}
+            Outcome::Failed(mismatch) => {
+                check.expected = Some(mismatch.expected);
+                check.got = Some(mismatch.got);
+                check.place = Some(mismatch.place);
+            }
+            Outcome::Invalid { reason } | Outcome::Skipped { reason } => {
+                check.reason = Some(reason);
+            }
+        }
+        check
+    }
+
+    /// Why it isn't green: what was promised and what came, or the reason.
+    pub fn evidence(&self) -> Option<String> {
+        match (&self.expected, &self.got) {
+            (Some(expected), Some(got)) => {
+                let place = self.place.as_deref().unwrap_or_default();
+                Some(format!("{place}: expected {expected}, got {got}"))
+            }
+            _ => self.reason.clone(),
+        }
+    }
+}
+
+impl CheckStatus {
+    /// Of a check of this weight.
+    pub fn of(outcome: &Outcome, level: Level) -> Self {
+        match (outcome, level) {
+            (Outcome::Passed, _) => CheckStatus::Passed,
+            (Outcome::Failed(_), Level::Must) => CheckStatus::Failed,
+            (Outcome::Failed(_), Level::Should) => CheckStatus::Warning,
+            (Outcome::Invalid { .. }, _) => CheckStatus::Invalid,
+            (Outcome::Skipped { .. }, _) => CheckStatus::Skipped,
+        }
+    }
+
+    /// As reports spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckStatus::Passed => "passed",
+            CheckStatus::Failed => "failed",
+            CheckStatus::Warning => "warning",
+            CheckStatus::Invalid => "invalid",
+            CheckStatus::Skipped => "skipped",
+            CheckStatus::NotRun => "not_run",
+        }
+    }
 }
 
 impl Mismatch {

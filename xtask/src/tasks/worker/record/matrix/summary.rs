@@ -3,11 +3,17 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::tasks::worker::record::event::{Level, SCHEMA_VERSION};
+use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, SCHEMA_VERSION};
 use crate::tasks::worker::record::facts::{Environment, Greedy};
 
 /// What `kind` says in a matrix's `report.json`; the report of a single run has none.
 pub const KIND: &str = "matrix";
+
+/// More runs than these nobody puts side by side.
+const COLUMNS_KEPT: usize = 100;
+
+/// More checks or measures than these no run has.
+const PARTS_KEPT: usize = 1000;
 
 /// One run in a matrix, or why there was none.
 ///
@@ -54,7 +60,7 @@ pub struct RunSummary {
     pub device: Option<u32>,
     /// Every check that was planned or ran.
     #[serde(default)]
-    pub checks: Vec<CheckPart>,
+    pub checks: Vec<CheckSummary>,
     /// Every measure.
     #[serde(default)]
     pub measures: Vec<MeasurePart>,
@@ -85,24 +91,6 @@ pub enum SummaryVerdict {
     Skipped,
 }
 
-/// How a check ended, as reports spell it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Word {
-    /// The promise was kept.
-    Passed,
-    /// It was broken.
-    Failed,
-    /// It was broken, and is one of little weight.
-    Warning,
-    /// It could not be judged.
-    Invalid,
-    /// It was not tried, with a reason.
-    Skipped,
-    /// It was planned, and the run ended before.
-    NotRun,
-}
-
 /// What a matrix shows of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelPart {
@@ -114,41 +102,6 @@ pub struct ModelPart {
     /// Of its file, in hexadecimal.
     #[serde(default)]
     pub sha256: Option<String>,
-}
-
-/// A check of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CheckPart {
-    /// Its stable name.
-    pub id: String,
-    /// What it belongs to.
-    #[serde(default)]
-    pub suite: Option<String>,
-    /// How much weight it has.
-    pub level: Level,
-    /// Completes the sentence "The worker ...".
-    #[serde(default)]
-    pub promise: String,
-    /// How it ended.
-    pub outcome: Word,
-    /// What was promised, where it was broken.
-    #[serde(default)]
-    pub expected: Option<String>,
-    /// What came.
-    #[serde(default)]
-    pub got: Option<String>,
-    /// Where it was seen.
-    #[serde(default)]
-    pub place: Option<String>,
-    /// Why it is invalid or skipped.
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// What the evidence was, in a few words.
-    #[serde(default)]
-    pub detail: Option<String>,
-    /// How long it took.
-    #[serde(default)]
-    pub duration_ms: Option<u64>,
 }
 
 /// A measure of a run.
@@ -174,7 +127,7 @@ pub struct Figure {
 
 /// Why a file can't become a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum UnreadableReport {
     /// A later version of this program wrote it.
     Newer {
         /// The version of its schema.
@@ -251,12 +204,12 @@ impl RunSummary {
     }
 
     /// How a check ended here; `None` where nobody asked for it.
-    pub fn outcome_of(&self, id: &str) -> Option<Word> {
+    pub fn outcome_of(&self, id: &str) -> Option<CheckStatus> {
         self.check(id).map(|check| check.outcome)
     }
 
     /// A check of this run.
-    pub fn check(&self, id: &str) -> Option<&CheckPart> {
+    pub fn check(&self, id: &str) -> Option<&CheckSummary> {
         self.checks.iter().find(|check| check.id == id)
     }
 
@@ -290,29 +243,42 @@ impl RunSummary {
 }
 
 /// The columns of a `report.json`: one of a run's, all of them of a matrix's.
-pub fn read(text: &str) -> Result<Vec<RunSummary>, Unreadable> {
+pub fn read(text: &str) -> Result<Vec<RunSummary>, UnreadableReport> {
     let document: Value = serde_json::from_str(text).map_err(|error| not_a_report(&error))?;
     let Some(version) = document["schema_version"].as_u64() else {
         let cause = String::from("it has no `schema_version`");
-        return Err(Unreadable::NotAReport { cause });
+        return Err(UnreadableReport::NotAReport { cause });
     };
     if version > u64::from(SCHEMA_VERSION) {
-        return Err(Unreadable::Newer { version });
+        return Err(UnreadableReport::Newer { version });
     }
     match document["kind"].as_str() {
         Some(KIND) => {
             let matrix: MatrixPart =
                 serde_json::from_value(document).map_err(|error| not_a_report(&error))?;
-            Ok(matrix.columns)
+            if matrix.columns.len() > COLUMNS_KEPT {
+                let cause = format!("it has more than {COLUMNS_KEPT} columns");
+                return Err(UnreadableReport::NotAReport { cause });
+            }
+            matrix.columns.into_iter().map(bounded).collect()
         }
-        Some(kind) => Err(Unreadable::NotAReport {
+        Some(kind) => Err(UnreadableReport::NotAReport {
             cause: format!("it is of the kind `{kind}`"),
         }),
-        None => Ok(vec![read_run(document)?]),
+        None => Ok(vec![bounded(read_run(document)?)?]),
     }
 }
 
-fn read_run(mut document: Value) -> Result<RunSummary, Unreadable> {
+/// Refuses what no run has so many of.
+fn bounded(run: RunSummary) -> Result<RunSummary, UnreadableReport> {
+    if run.checks.len().max(run.measures.len()) > PARTS_KEPT {
+        let cause = format!("it has more than {PARTS_KEPT} checks or measures");
+        return Err(UnreadableReport::NotAReport { cause });
+    }
+    Ok(run)
+}
+
+fn read_run(mut document: Value) -> Result<RunSummary, UnreadableReport> {
     let part: RunPart =
         serde_json::from_value(document.clone()).map_err(|error| not_a_report(&error))?;
     // A run that never came to a worker still knows what it was asked for.
@@ -358,8 +324,8 @@ impl ScenarioPart {
     }
 }
 
-fn not_a_report(error: &serde_json::Error) -> Unreadable {
-    Unreadable::NotAReport {
+fn not_a_report(error: &serde_json::Error) -> UnreadableReport {
+    UnreadableReport::NotAReport {
         cause: error.to_string(),
     }
 }
@@ -377,28 +343,14 @@ impl SummaryVerdict {
     }
 }
 
-impl Word {
-    /// As reports spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Word::Passed => "passed",
-            Word::Failed => "failed",
-            Word::Warning => "warning",
-            Word::Invalid => "invalid",
-            Word::Skipped => "skipped",
-            Word::NotRun => "not_run",
-        }
-    }
-}
-
-impl std::fmt::Display for Unreadable {
+impl std::fmt::Display for UnreadableReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unreadable::Newer { version } => write!(
+            UnreadableReport::Newer { version } => write!(
                 f,
                 "it has schema version {version}, and this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that wrote it, or a newer one"
             ),
-            Unreadable::NotAReport { cause } => write!(
+            UnreadableReport::NotAReport { cause } => write!(
                 f,
                 "it is no report of a run: {cause}\n  try: the report.json of a run's artifact folder"
             ),
@@ -406,4 +358,4 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-impl std::error::Error for Unreadable {}
+impl std::error::Error for UnreadableReport {}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::agreement::{AGREEMENT_FLOOR_PERCENT, LEAST_POSITIONS};
-use super::summary::{Unreadable, read};
+use super::summary::{UnreadableReport, read};
 use super::*;
 
 /// The `report.json` of a run on one backend, with these outcomes.
@@ -78,7 +78,7 @@ fn a_run_becomes_a_column_and_its_checks_become_rows() {
         .iter()
         .map(|row| (row.id.as_str(), row.outcomes.clone(), row.all_passed))
         .collect();
-    let (passed, failed) = (Some(Word::Passed), Some(Word::Failed));
+    let (passed, failed) = (Some(CheckStatus::Passed), Some(CheckStatus::Failed));
     assert_eq!(
         rows,
         [
@@ -110,11 +110,11 @@ fn the_worst_column_decides_and_a_skip_weighs_nothing() {
     assert_eq!(worst(&[&passed, &invalid]), 3);
     assert_eq!(worst(&[&invalid, &failed, &passed]), 1);
     assert_eq!(worst(&[&failed, &interrupted]), 143);
-    let course = RunMetadata {
+    let metadata = RunMetadata {
         interrupted_by: Some(2),
         ..RunMetadata::default()
     };
-    assert_eq!(Matrix::fold(vec![interrupted], course).exit_code, 130);
+    assert_eq!(Matrix::fold(vec![interrupted], metadata).exit_code, 130);
 }
 
 #[test]
@@ -131,12 +131,12 @@ fn a_backend_that_is_required_and_one_at_all_must_have_run() {
     let nothing = vec![RunSummary::skipped("cuda", String::from("no device"))];
     assert_eq!(verdict_of(nothing), (SummaryVerdict::Invalid, 3));
     assert_eq!(verdict_of(Vec::new()), (SummaryVerdict::Invalid, 3));
-    let course = RunMetadata {
+    let metadata = RunMetadata {
         survivors: vec![String::from("sleep (pid 7)")],
         ..RunMetadata::default()
     };
     let cpu = column("m", "cpu", &[("a.b", "passed")]);
-    assert_eq!(Matrix::fold(vec![cpu], course).exit_code, 3);
+    assert_eq!(Matrix::fold(vec![cpu], metadata).exit_code, 3);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn what_is_no_report_or_a_newer_one_is_refused_by_name() {
         2,
     );
     let error = read(&newer).unwrap_err();
-    assert_eq!(error, Unreadable::Newer { version: 9 });
+    assert_eq!(error, UnreadableReport::Newer { version: 9 });
     assert!(error.to_string().contains("schema version 9"));
     for broken in [
         "",
@@ -260,7 +260,7 @@ fn what_is_no_report_or_a_newer_one_is_refused_by_name() {
     ] {
         let error = read(broken).unwrap_err();
         assert!(
-            matches!(error, Unreadable::NotAReport { .. }),
+            matches!(error, UnreadableReport::NotAReport { .. }),
             "{broken}: {error}"
         );
     }

@@ -1,10 +1,7 @@
-//! Several workers under load for people at a terminal: how it goes, and what came of it. Pure.
+//! Several workers under load for people at a terminal: how it goes. Pure.
 
-use crate::tasks::worker::record::report::RunReport;
-use crate::tasks::worker::record::stress::{PoolChange, PoolEvent, Pulse, StressPlan};
-use crate::tasks::worker::reporter::bench::{aligned, number};
-use crate::tasks::worker::reporter::stress::{COLUMNS, TREND_COLUMNS, remarks, rows, trend_rows};
-use crate::tasks::worker::reporter::words;
+use crate::tasks::worker::record::stress::{PoolChange, PoolEvent, StressPlan, StressProgress};
+use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
 
 /// The load that begins.
 pub fn load(plan: &StressPlan) -> String {
@@ -38,10 +35,10 @@ pub fn change(change: &PoolChange) -> String {
 }
 
 /// How it goes, every minute.
-pub fn pulse(pulse: &Pulse) -> String {
+pub fn pulse(pulse: &StressProgress) -> String {
     let memory = pulse.memory_bytes.iter().map(|bytes| match bytes {
         Some(bytes) => format!("{:.1}", *bytes as f64 / 1e6),
-        None => String::from("-"),
+        None => NO_FIGURE.to_owned(),
     });
     format!(
         "   {}: {} requests, {} failed, {} tokens/s, memory {} MB, {} late beats",
@@ -54,34 +51,13 @@ pub fn pulse(pulse: &Pulse) -> String {
     )
 }
 
-/// The tables; nothing where there were not several workers.
-pub fn lines(report: &RunReport) -> Vec<String> {
-    let rows = rows(report);
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    let mut lines = vec![
-        String::from("\n📈 Workers under load"),
-        String::from("=================================="),
-    ];
-    let trimmed = |line: String| line.trim_end().to_owned();
-    lines.extend(aligned(COLUMNS, &rows).into_iter().map(trimmed));
-    let trends = trend_rows(report);
-    if !trends.is_empty() {
-        lines.push(String::new());
-        lines.extend(aligned(TREND_COLUMNS, &trends).into_iter().map(trimmed));
-    }
-    lines.extend(remarks(report).iter().map(|remark| format!("   {remark}")));
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_minute_is_one_line() {
-        let told = pulse(&Pulse {
+        let told = pulse(&StressProgress {
             since_ms: 60_000,
             requests: 1234,
             failures: 0,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::tasks::worker::net::client::Response;
+use crate::tasks::worker::net::http::{Response, is_media_type};
 use crate::tasks::worker::record::event::Mismatch;
 
 /// Longer values are cut in messages.
@@ -123,12 +123,6 @@ impl Fields {
     }
 }
 
-/// Whether a content type is this one, in whatever case and with whatever parameters.
-pub fn is_media_type(content_type: &str, expected: &str) -> bool {
-    let bare = content_type.split(';').next().unwrap_or_default();
-    bare.trim().eq_ignore_ascii_case(expected)
-}
-
 /// The beginning of a long text.
 pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
@@ -140,20 +134,6 @@ pub fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn media_types_may_be_spelt_in_any_case_and_with_parameters() {
-        for right in [
-            "application/json",
-            "Application/JSON",
-            "application/json ; charset=utf-8",
-        ] {
-            assert!(is_media_type(right, "application/json"), "{right}");
-        }
-        for wrong in ["application/jsonp", "text/json", "", "no content type"] {
-            assert!(!is_media_type(wrong, "application/json"), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_number_without_a_fraction_is_whole_however_it_is_written() {

@@ -4,7 +4,6 @@
 mod bad;
 mod heartbeat;
 mod inference;
-mod known;
 mod refusal;
 
 use serde_json::Value;
@@ -12,10 +11,10 @@ use serde_json::Value;
 use super::fields::Fields;
 use super::{
     BadInput, BadRequest, Completion, Dialect, GoodInput, Health, HeartbeatPayload,
-    InferenceRequest, Promise, Readiness, Reason, Refusal, StreamDecoder, expect_retry_after,
-    expect_status,
+    InferenceRequest, Promise, Readiness, Reason, Refusal, expect_retry_after, expect_status,
 };
 use crate::tasks::worker::net::client::{Request, Response};
+use crate::tasks::worker::net::stream::{StreamDecoder, StreamSpelling};
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::record::facts::Phases;
 
@@ -53,10 +52,6 @@ impl Dialect for Native {
         inference::read_completion(response)
     }
 
-    fn decoder(&self) -> Box<dyn StreamDecoder> {
-        Box::new(inference::Decoder)
-    }
-
     fn read_phases(&self, body: &Value) -> Option<Phases> {
         inference::read_phases(body)
     }
@@ -67,10 +62,6 @@ impl Dialect for Native {
 
     fn read_error(&self, response: &Response) -> Result<Refusal, Mismatch> {
         refusal::read_error(response)
-    }
-
-    fn error_in_short(&self, body: &[u8]) -> String {
-        refusal::in_short(body)
     }
 
     fn read_heartbeat(&self, request: &Heartbeat) -> Result<HeartbeatPayload, Mismatch> {
@@ -92,17 +83,19 @@ impl Dialect for Native {
     fn half_a_request(&self) -> Vec<u8> {
         bad::half_a_request()
     }
+}
 
-    fn prompt_in(&self, body: &[u8]) -> String {
-        known::prompt(body)
+impl StreamSpelling for Native {
+    fn decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(inference::Decoder)
     }
 
-    fn spell_token(&self, index: u64) -> String {
-        known::token(index)
+    fn has_event_per_token(&self) -> bool {
+        self.promises(Promise::EventPerToken)
     }
 
-    fn spell_end(&self, tokens: u64) -> String {
-        known::end(tokens)
+    fn error_in_short(&self, body: &[u8]) -> String {
+        refusal::in_short(body)
     }
 }
 

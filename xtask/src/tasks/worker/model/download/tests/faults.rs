@@ -228,6 +228,11 @@ fn refusals_are_not_tried_again_and_say_what_to_do() {
         ("Retry-After", "120"),
         &["429", "after 120"],
     );
+    refused(
+        "429 Too Many Requests",
+        ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        &["429", "after Wed, 21 Oct"],
+    );
     refused("429 Too Many Requests", none, &["429", "HF_TOKEN"]);
     refused("404 Not Found", none, &["404", "HF_ENDPOINT"]);
     refused(
@@ -240,7 +245,8 @@ fn refusals_are_not_tried_again_and_say_what_to_do() {
 
 #[test]
 fn trouble_that_passes_is_tried_again() {
-    let troubles: [fn() -> Reply; 5] = [
+    let troubles: [fn() -> Reply; 6] = [
+        || Reply::new("429 Too Many Requests", &[("Retry-After", "0")], b""),
         || Reply::new("503 Service Unavailable", &[("Retry-After", "0")], b"busy"),
         || Reply::new("500 Internal Server Error", &[], b""),
         // A reset before any answer, one in the middle, and an end without an answer.

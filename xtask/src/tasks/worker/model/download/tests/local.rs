@@ -136,3 +136,33 @@ fn the_list_says_what_is_there() {
     std::fs::write(case.target(), content(1)).unwrap();
     assert!(shown().ends_with("  yes"));
 }
+
+#[test]
+fn terms_are_accepted_by_the_user_alone() {
+    let server = Server::start(|_, _| Reply::whole(&content(1), ETAG));
+    let mut case = Case::new(&server.url);
+    case.entry.terms = Some(String::from("https://terms.invalid/x"));
+    case.assert_refused(&["https://terms.invalid/x", "--accept-license"]);
+    assert_eq!(server.asked().len(), 0);
+    case.accepts_license = true;
+    case.run(false).unwrap();
+    case.assert_right();
+    // What is there is looked at without asking again.
+    case.accepts_license = false;
+    case.run(false).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_in_our_place_is_not_followed() {
+    for suffix in [".part", ".lock"] {
+        let case = Case::new(&unasked().url);
+        std::fs::create_dir_all(case.target().parent().unwrap()).unwrap();
+        let elsewhere = case.folder.join("elsewhere");
+        std::fs::write(&elsewhere, "precious").unwrap();
+        let link = part::with_suffix(&case.target(), suffix);
+        std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+        case.assert_refused(&["symbolic link", suffix]);
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
+    }
+}

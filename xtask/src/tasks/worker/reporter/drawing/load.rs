@@ -1,19 +1,17 @@
-//! The figures of a benchmark: tables, and three drawings as inline SVG. Pure.
+//! The loads of a benchmark: throughput over streams, the spread of each measure, the last load's
+//! requests one by one. Pure.
 
 use std::fmt::Write;
 
-use super::text;
+use super::{Drawing, WIDTH};
 use crate::tasks::worker::record::bench::{Load, LoadSpan};
+use crate::tasks::worker::record::measure::{MEASURES, MeasureSpec};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::record::stats::Distribution;
-use crate::tasks::worker::reporter::bench::{
-    COLUMNS, COMPARISON_COLUMNS, comparison_rows, number, remarks, rows,
-};
-use crate::tasks::worker::reporter::words;
+use crate::tasks::worker::reporter::words::{self, markup as text, number};
 
-/// The drawings' own units; the page scales them.
-const WIDTH: f64 = 1000.0;
+/// Margins and heights, in units of [`WIDTH`].
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 60.0;
 const ROW: f64 = 22.0;
@@ -22,71 +20,28 @@ const CHART: f64 = 180.0;
 /// More rows than these would make a drawing that nobody reads.
 const STREAMS_DRAWN: usize = 32;
 
-/// What a spread holds: each mark, and how it is drawn.
-const LATENCIES: [(&str, &str); 3] = [
-    ("ttft", "Time to the first token"),
-    ("tpot", "Time for each further token"),
-    ("e2e", "Time to the end of the answer"),
-];
+/// The drawings that have something to show.
+pub fn draw(report: &RunReport) -> Vec<Drawing> {
+    let spreads = MEASURES.iter().filter(|spec| spec.is_drawn);
+    let mut drawings = Vec::new();
+    drawings.extend(throughput(report));
+    drawings.extend(spreads.filter_map(|spec| spread(report, spec)));
+    drawings.extend(waterfall(report));
+    drawings
+}
 
-/// The sections; nothing where nothing was measured.
-pub fn sections(page: &mut String, report: &RunReport) {
-    let figures = rows(report);
-    if !figures.is_empty() {
-        page.push_str("<section id=\"figures\">\n<h2>Figures</h2>\n");
-        table(page, COLUMNS, &figures);
-        page.push_str(
-            "<p class=\"muted\">Medians with 95 % intervals; p99 from 100 samples on; n counts \
-             valid requests.</p>\n",
-        );
-        page.push_str("<ul class=\"muted\">\n");
-        for remark in remarks(report) {
-            let _ = writeln!(page, "<li>{}</li>", text(&remark));
-        }
-        page.push_str("</ul>\n");
-        throughput(page, report);
-        for (measure, title) in LATENCIES {
-            spread(page, report, measure, title);
-        }
-        waterfall(page, report);
-        page.push_str("</section>\n");
-    }
-    let compared = comparison_rows(report);
-    if !compared.is_empty() {
-        page.push_str("<section id=\"comparison\">\n<h2>Comparison</h2>\n");
-        table(page, COMPARISON_COLUMNS, &compared);
-        page.push_str("</section>\n");
+fn drawing(id: &str, caption: &str, height: f64, svg: String) -> Drawing {
+    Drawing {
+        id: id.to_owned(),
+        caption: caption.to_owned(),
+        height,
+        svg,
+        legend: &[],
     }
 }
 
-/// A table, numbers to the right.
-pub fn table<const N: usize>(page: &mut String, head: [&str; N], rows: &[[String; N]]) {
-    page.push_str("<div class=\"scroll\"><table class=\"figures\">\n<thead><tr>");
-    let class = |at: usize| if at == 0 { "" } else { " class=\"number\"" };
-    for (at, name) in head.iter().enumerate() {
-        let _ = write!(page, "<th{}>{}</th>", class(at), text(name));
-    }
-    page.push_str("</tr></thead>\n<tbody>\n");
-    for row in rows {
-        page.push_str("<tr>");
-        for (at, cell) in row.iter().enumerate() {
-            let _ = write!(page, "<td{}>{}</td>", class(at), text(cell));
-        }
-        page.push_str("</tr>\n");
-    }
-    page.push_str("</tbody>\n</table></div>\n");
-}
-
-fn drawing(page: &mut String, name: &str, title: &str, height: f64, svg: &str) {
-    let _ = write!(
-        page,
-        "<figure><div class=\"scroll\"><svg class=\"timeline\" id=\"{name}\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">\n{svg}</svg></div>\n<figcaption>{title}</figcaption></figure>\n",
-        title = text(title)
-    );
-}
-
-/// Tokens a second over the number of streams.
-fn throughput(page: &mut String, report: &RunReport) {
+/// Tokens per second over the number of streams.
+fn throughput(report: &RunReport) -> Option<Drawing> {
     let points: Vec<(u32, f64)> = report
         .scenarios
         .iter()
@@ -98,7 +53,7 @@ fn throughput(page: &mut String, report: &RunReport) {
         .collect();
     let most = points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
     if points.len() < 2 || most <= 0.0 {
-        return;
+        return None;
     }
     let step = (WIDTH - LEFT - RIGHT) / (points.len() - 1) as f64;
     let (top, bottom) = (24.0, 24.0 + CHART);
@@ -121,22 +76,17 @@ fn throughput(page: &mut String, report: &RunReport) {
         );
     }
     let _ = writeln!(svg, "<polyline class=\"curve cpu\" points=\"{line}\"/>");
-    drawing(
-        page,
-        "throughput",
-        "Tokens a second over streams at once",
-        bottom + 26.0,
-        &svg,
-    );
+    let caption = "Tokens per second by the number of concurrent streams";
+    Some(drawing("throughput", caption, bottom + 26.0, svg))
 }
 
 /// A measure of each load, from its smallest to its largest value.
-fn spread(page: &mut String, report: &RunReport, measure: &str, title: &str) {
+fn spread(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
     let rows: Vec<(&str, &Distribution)> = report
         .scenarios
         .iter()
         .filter_map(|record| {
-            let found = record.measure(measure)?;
+            let found = record.measure(spec.name)?;
             Some((record.plan.name.as_str(), &found.summary))
         })
         .filter(|(_, summary)| summary.n > 1 && summary.min > 0.0)
@@ -150,7 +100,7 @@ fn spread(page: &mut String, report: &RunReport, measure: &str, title: &str) {
         .map(|(_, summary)| summary.max)
         .fold(0.0, f64::max);
     if rows.is_empty() || high <= low {
-        return;
+        return None;
     }
     // Latencies of one load and another are factors apart.
     let x = |value: f64| {
@@ -165,7 +115,7 @@ fn spread(page: &mut String, report: &RunReport, measure: &str, title: &str) {
         let tail = summary.p99.unwrap_or(summary.p95);
         let _ = writeln!(
             svg,
-            "<g><title>{name}: {} to {} ms, median {}, p90 {}, p95 {}, n {}</title><text class=\"lane\" x=\"0\" y=\"{:.1}\">{name}</text><line class=\"rail\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/><rect class=\"spread\" x=\"{:.1}\" y=\"{:.1}\" width=\"{box_width:.1}\" height=\"{:.1}\" rx=\"2\"/><line class=\"moment\" x1=\"{median:.1}\" x2=\"{median:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><circle class=\"point\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"2.5\"/><text class=\"peak\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
+            "<g><title>{name}: {} to {} {unit}, median {}, p90 {}, p95 {}, n {}</title><text class=\"lane\" x=\"0\" y=\"{:.1}\">{name}</text><line class=\"rail\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/><rect class=\"spread\" x=\"{:.1}\" y=\"{:.1}\" width=\"{box_width:.1}\" height=\"{:.1}\" rx=\"2\"/><line class=\"moment\" x1=\"{median:.1}\" x2=\"{median:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><circle class=\"point\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"2.5\"/><text class=\"peak\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
             number(summary.min),
             number(summary.max),
             number(summary.p50),
@@ -186,33 +136,36 @@ fn spread(page: &mut String, report: &RunReport, measure: &str, title: &str) {
             number(summary.max),
             name = text(name),
             median = x(summary.p50),
+            unit = spec.unit,
         );
         y += ROW;
     }
     let _ = writeln!(
         svg,
-        "<text class=\"tick\" x=\"{LEFT}\" y=\"{at:.1}\">{} ms</text><text class=\"tick\" x=\"{}\" y=\"{at:.1}\">{} ms</text>",
+        "<text class=\"tick\" x=\"{LEFT}\" y=\"{at:.1}\">{} {unit}</text><text class=\"tick\" x=\"{}\" y=\"{at:.1}\">{} {unit}</text>",
         number(low),
         WIDTH - RIGHT,
         number(high),
-        at = y + 12.0
+        at = y + 12.0,
+        unit = spec.unit
     );
-    let title = format!(
-        "{title}, on a logarithmic axis: line from least to most, box up to p90, mark at the median, \
-         dot at p99 (p95 below 100 samples)"
+    let caption = format!(
+        "{}, on a logarithmic axis: line from min to max, box up to p90, mark at the median, dot at \
+         p99 (p95 below 100 samples)",
+        spec.title
     );
-    drawing(page, &format!("spread-{measure}"), &title, y + 20.0, &svg);
+    Some(drawing(
+        &format!("spread-{}", spec.name),
+        &caption,
+        y + 20.0,
+        svg,
+    ))
 }
 
 /// The requests of the last load, one row a stream.
-fn waterfall(page: &mut String, report: &RunReport) {
-    let Some(record) = report
-        .scenarios
-        .last()
-        .filter(|record| !record.spans.is_empty())
-    else {
-        return;
-    };
+fn waterfall(report: &RunReport) -> Option<Drawing> {
+    let last = report.scenarios.last();
+    let record = last.filter(|record| !record.spans.is_empty())?;
     let rows = lanes(record);
     let from_ms = record
         .spans
@@ -230,7 +183,7 @@ fn waterfall(page: &mut String, report: &RunReport) {
     let (opens, closes) = (x(record.window.from_ms), x(record.window.to_ms));
     let _ = writeln!(
         svg,
-        "<rect class=\"window\" x=\"{opens:.1}\" y=\"0\" width=\"{:.1}\" height=\"{height:.1}\"><title>the measured time: {}</title></rect>",
+        "<rect class=\"window\" x=\"{opens:.1}\" y=\"0\" width=\"{:.1}\" height=\"{height:.1}\"><title>measurement window: {}</title></rect>",
         (closes - opens).max(0.0),
         words::duration(record.window.seconds() * 1e3)
     );
@@ -274,13 +227,13 @@ fn waterfall(page: &mut String, report: &RunReport) {
         words::duration(to_ms - from_ms),
         at = height + 14.0
     );
-    let title = format!(
-        "The first {} requests of {}: until the first token, and until the end; what lies outside the \
-         shade is warm-up or drain",
+    let caption = format!(
+        "The first {} requests of {}: until the first token, and until the end; warm-up and drain lie \
+         outside the shade",
         record.spans.len(),
         record.plan.name
     );
-    drawing(page, "waterfall", &title, height + 22.0, &svg);
+    Some(drawing("waterfall", &caption, height + 22.0, svg))
 }
 
 /// Requests that follow each other share a row; an open loop's are laid beside each other.

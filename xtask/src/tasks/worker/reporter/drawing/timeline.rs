@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::text;
+use super::{Drawing, WIDTH};
+use crate::tasks::worker::record::event::CheckStatus;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::{RequestSpan, Sample};
-use crate::tasks::worker::reporter::words;
+use crate::tasks::worker::reporter::words::{self, markup as text};
 
-/// The drawing's own units; the page scales it.
-const WIDTH: f64 = 1000.0;
+/// Margins and heights, in units of [`WIDTH`].
 const LEFT: f64 = 92.0;
 const RIGHT: f64 = 14.0;
 const BAR: f64 = 16.0;
@@ -21,23 +21,37 @@ const ROWS: usize = 6;
 /// Marks that are closer than this can't be told apart: one of them is drawn.
 const APART: f64 = 1.5;
 
+/// More lines than these are no axis.
+const STEPS: u32 = 20;
+
 /// A beat that is later than this shows as late.
 const LATE_MS: f64 = 100.0;
 
 /// A drawing that grows downwards.
-struct Drawing {
+struct Canvas {
     svg: String,
     y: f64,
     from_ms: f64,
     to_ms: f64,
 }
 
-/// The section with the drawing and its legend.
-pub fn section(page: &mut String, report: &RunReport) {
+/// What the colours stand for.
+const LEGEND: &[(&str, &str)] = &[
+    ("loading", "loading"),
+    ("ready", "ready"),
+    ("queue", "queue"),
+    ("prefill", "prefill"),
+    ("decode", "decode"),
+    ("other", "other request"),
+    ("bad", "no answer"),
+    ("beat", "heartbeat"),
+    ("beat late", "late heartbeat"),
+];
+
+/// The whole run on one axis; `None` where no worker was started.
+pub fn draw(report: &RunReport) -> Option<Drawing> {
     let timeline = &report.timeline;
-    let Some(started_ms) = timeline.worker_started_ms else {
-        return;
-    };
+    let started_ms = timeline.worker_started_ms?;
     let from_ms = timeline
         .hive_started_ms
         .unwrap_or(started_ms)
@@ -47,44 +61,39 @@ pub fn section(page: &mut String, report: &RunReport) {
         Some((_, built_ms)) => from_ms.max(built_ms as f64),
         None => from_ms,
     };
-    let mut drawing = Drawing {
+    let mut canvas = Canvas {
         svg: String::new(),
         y: 8.0,
         from_ms,
         to_ms: (timeline.end_ms as f64).max(from_ms + 1.0),
     };
-    drawing.life(report);
-    drawing.checks(report);
-    drawing.requests(report);
-    drawing.heartbeats(report);
+    canvas.life(report);
+    canvas.checks(report);
+    canvas.requests(report);
+    canvas.heartbeats(report);
     let samples = &timeline.samples;
     let cpu = |sample: &Sample| sample.vitals.cpu_percent;
     let rss = |sample: &Sample| sample.vitals.rss_bytes as f64 / 1e6;
-    drawing.chart("CPU", "cpu", samples, cpu, |value| format!("{value:.0} %"));
-    drawing.chart("RSS", "rss", samples, rss, |value| format!("{value:.0} MB"));
-    let height = drawing.y + 22.0;
-    let axis = drawing.axis();
-    let _ = write!(
-        page,
-        "<section id=\"timeline\">\n<h2>Timeline</h2>\n<div class=\"scroll\"><svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"What the worker, the hive and the harness did, on one time axis\">\n{axis}{}</svg></div>\n",
-        drawing.svg
-    );
-    page.push_str(LEGEND);
-    let left_out = timeline.requests_left_out;
-    if left_out > 0 {
-        let _ = writeln!(
-            page,
-            "<p class=\"muted\">{left_out} more requests are not drawn.</p>"
-        );
-    }
-    page.push_str("</section>\n");
+    canvas.chart("CPU", "cpu", samples, cpu, |value| format!("{value:.0} %"));
+    canvas.chart("RSS", "rss", samples, rss, |value| format!("{value:.0} MB"));
+    let left_out = match timeline.requests_left_out {
+        0 => String::new(),
+        left_out => format!("; {left_out} more requests are not drawn"),
+    };
+    Some(Drawing {
+        id: String::from("run"),
+        caption: format!(
+            "What the worker, the hive and the harness did, on one time axis{left_out}"
+        ),
+        height: canvas.y + 22.0,
+        svg: canvas.axis() + &canvas.svg,
+        legend: LEGEND,
+    })
 }
 
-const LEGEND: &str = "<ul class=\"legend\"><li class=\"loading\">loading</li><li class=\"ready\">ready</li><li class=\"queue\">queue</li><li class=\"prefill\">prefill</li><li class=\"decode\">decode</li><li class=\"other\">other request</li><li class=\"bad\">no answer</li><li class=\"beat\">heartbeat</li><li class=\"beat late\">late heartbeat</li></ul>\n";
-
-impl Drawing {
+impl Canvas {
     fn x(&self, at_ms: f64) -> f64 {
-        let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
+        let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms).max(1.0);
         LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
 
@@ -140,7 +149,9 @@ impl Drawing {
         for span in &report.timeline.checks {
             let (began, ended) = (span.began_ms as f64, span.ended_ms.map(|ms| ms as f64));
             let record = report.checks.iter().find(|check| check.id == span.id);
-            let outcome = record.map_or("skipped", |check| words::outcome(check, report));
+            let outcome = record.map_or("skipped", |check| {
+                CheckStatus::of(&check.outcome, report.level_of(&check.id)).as_str()
+            });
             let ended = ended.unwrap_or(self.to_ms);
             let title = format!("{} {outcome}, {}", span.id, words::duration(ended - began));
             let class = format!("check {outcome}");
@@ -285,7 +296,7 @@ impl Drawing {
         let peak = shown(highest);
         let _ = writeln!(
             self.svg,
-            "<text class=\"lane\" x=\"0\" y=\"{:.1}\">{name}</text><text class=\"peak\" x=\"0\" y=\"{:.1}\">{peak} max</text>\n<line class=\"rail\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{bottom:.1}\" y2=\"{bottom:.1}\"/>\n<polygon class=\"area {class}\" points=\"{first:.1},{bottom:.1} {points}{last:.1},{bottom:.1}\"><title>{name}, {peak} at most, {} samples</title></polygon>\n<polyline class=\"curve {class}\" points=\"{points}\"/>",
+            "<text class=\"lane\" x=\"0\" y=\"{:.1}\">{name}</text><text class=\"peak\" x=\"0\" y=\"{:.1}\">{peak} max</text>\n<line class=\"rail\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{bottom:.1}\" y2=\"{bottom:.1}\"/>\n<polygon class=\"area {class}\" points=\"{first:.1},{bottom:.1} {points}{last:.1},{bottom:.1}\"><title>{name}, max {peak}, {} samples</title></polygon>\n<polyline class=\"curve {class}\" points=\"{points}\"/>",
             top + 14.0,
             top + 30.0,
             WIDTH - RIGHT,
@@ -298,8 +309,10 @@ impl Drawing {
     fn axis(&self) -> String {
         let mut svg = String::new();
         let step_ms = round_step(self.to_ms - self.from_ms);
-        let mut at_ms = (self.from_ms / step_ms).ceil() * step_ms;
-        while at_ms <= self.to_ms {
+        let first_ms = (self.from_ms / step_ms).ceil() * step_ms;
+        // Counted: where times are huge, a step may change nothing.
+        let steps = (0..STEPS).map(|step| first_ms + f64::from(step) * step_ms);
+        for at_ms in steps.take_while(|at_ms| *at_ms <= self.to_ms) {
             let x = self.x(at_ms);
             let bottom = self.y;
             let seconds = at_ms / 1e3;
@@ -309,7 +322,6 @@ impl Drawing {
                 "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{seconds:.digits$} s</text>",
                 bottom + 14.0
             );
-            at_ms += step_ms;
         }
         svg
     }

@@ -1,0 +1,374 @@
+//! A load that is measured: requests that warm up, and requests in a window that count. Each is
+//! recorded by a thread that only reads; what came is taken apart when the load is over.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::generator::{Job, LoadGenerator, Next, Turn, lock};
+use super::sample::RequestSample;
+use crate::tasks::worker::net::http::Request;
+use crate::tasks::worker::net::recording::{Recording, record};
+use crate::tasks::worker::net::stream::StreamSpelling;
+use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::record::bench::Load;
+
+/// Recordings that are kept as they came. Beyond that they are taken apart at once, which costs a
+/// stream some time between two requests, but no memory without end.
+const RECORDED_BYTES: usize = 256 << 20;
+
+/// How long a load goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Before anything counts.
+    pub warm_up: Duration,
+    /// From then on, at least.
+    pub duration: Duration,
+    /// Exactly so many requests that count, whatever time they take.
+    pub requests: Option<usize>,
+    /// Without `requests`: so many that count have to be over before the load ends,
+    pub least: usize,
+    /// but it doesn't go on for longer than this.
+    pub at_most: Duration,
+    /// The longest that one request may take.
+    pub limit: Duration,
+}
+
+/// The requests that a load sends, over and over: those of the warm-up, and those that count.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    /// Before the window. Not empty.
+    pub warm_up: Arc<[Request]>,
+    /// In the window. Not empty.
+    pub counted: Arc<[Request]>,
+}
+
+/// Whom a load asks, and in whose words.
+#[derive(Clone)]
+pub struct Addressee {
+    /// Where it listens.
+    pub port: u16,
+    /// How its streams are spelled.
+    pub spelling: &'static dyn StreamSpelling,
+    /// Ends everything early.
+    pub stop: StopFlag,
+}
+
+/// What came of a load.
+#[derive(Debug)]
+pub struct LoadResult {
+    /// Every request, in the order in which they were sent.
+    pub samples: Vec<RequestSample>,
+    /// From the end of the warm-up until the first stream had nothing more to ask.
+    pub window: (Instant, Instant),
+}
+
+struct Windowed {
+    addressee: Addressee,
+    warm_up: Spelled,
+    counted: Spelled,
+    budget: Budget,
+    counts_from: Instant,
+    /// Requests sent so far: before the window, and in it.
+    warmed: AtomicUsize,
+    taken: AtomicUsize,
+    /// Requests of the window that are over.
+    done: AtomicUsize,
+    /// What was recorded, and how much memory that takes.
+    recorded: Mutex<(Vec<Recorded>, usize)>,
+}
+
+/// Requests byte for byte, and the name that they all have in messages.
+struct Spelled {
+    name: String,
+    requests: Vec<Vec<u8>>,
+}
+
+/// Leave to send one request.
+#[derive(Debug, Clone, Copy)]
+struct Ticket {
+    number: usize,
+    counts: bool,
+}
+
+struct Recorded {
+    counts: bool,
+    over: Instant,
+    answer: Answer,
+}
+
+/// Not taken apart yet, as far as memory allows.
+enum Answer {
+    Recorded(Turn, Recording),
+    Sampled(RequestSample),
+}
+
+/// Puts a worker under a load.
+///
+/// `alive` is asked all the while and ends the load with its error.
+pub fn measure(
+    addressee: &Addressee,
+    load: Load,
+    requests: &Requests,
+    budget: Budget,
+    alive: impl Fn() -> Result<()>,
+) -> Result<LoadResult> {
+    let counts_from = Instant::now() + budget.warm_up;
+    let job = Arc::new(Windowed {
+        addressee: addressee.clone(),
+        warm_up: Spelled::of(&requests.warm_up, addressee.port),
+        counted: Spelled::of(&requests.counted, addressee.port),
+        budget,
+        counts_from,
+        warmed: AtomicUsize::new(0),
+        taken: AtomicUsize::new(0),
+        done: AtomicUsize::new(0),
+        recorded: Mutex::default(),
+    });
+    let generator = LoadGenerator::start(load, &job)?;
+    // Requests have limits of their own.
+    generator.settle(Duration::MAX, &addressee.stop, alive)?;
+    let recorded = std::mem::take(&mut lock(&job.recorded).0);
+    let mut counted = Vec::new();
+    let mut samples = Vec::with_capacity(recorded.len());
+    for Recorded {
+        counts,
+        over,
+        answer,
+    } in recorded
+    {
+        let sample = job.sample(answer);
+        if counts {
+            counted.push((sample.stream, sample.sent, over));
+        }
+        samples.push(sample);
+    }
+    samples.sort_by_key(|sample| sample.sent);
+    let end = match load {
+        Load::Closed { .. } => first_idle(&counted),
+        Load::Open { .. } => counted.iter().map(|(_, sent, _)| *sent).max(),
+    };
+    let end = end.unwrap_or_else(Instant::now).max(counts_from);
+    Ok(LoadResult {
+        samples,
+        window: (counts_from, end),
+    })
+}
+
+/// When the first stream had nothing more to ask. One that never got to ask says nothing about when
+/// the load was whole.
+fn first_idle(counted: &[(u32, Instant, Instant)]) -> Option<Instant> {
+    let mut last = std::collections::BTreeMap::new();
+    for (stream, _, over) in counted {
+        let last = last.entry(*stream).or_insert(*over);
+        *last = (*last).max(*over);
+    }
+    last.into_values().min()
+}
+
+impl Job for Windowed {
+    type Ticket = Ticket;
+
+    fn take(&self, at: Instant) -> Option<Ticket> {
+        let counts = at >= self.counts_from;
+        if !counts {
+            let number = self.warmed.fetch_add(1, Ordering::Relaxed);
+            return Some(Ticket { number, counts });
+        }
+        let wanted = self.budget.requests;
+        if wanted.is_none() {
+            let lasted = at.saturating_duration_since(self.counts_from);
+            let done = self.done.load(Ordering::Relaxed);
+            let is_enough = done >= self.budget.least || lasted >= self.budget.at_most;
+            if lasted >= self.budget.duration && is_enough {
+                return None;
+            }
+        }
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        let is_wanted = wanted.is_none_or(|requests| number < requests);
+        is_wanted.then_some(Ticket { number, counts })
+    }
+
+    fn run(&self, turn: Turn, ticket: Ticket) -> Next {
+        let requests = &self.of(ticket.counts).requests;
+        let request = &requests[ticket.number % requests.len()];
+        let (port, stop) = (self.addressee.port, &self.addressee.stop);
+        let recording = record(port, request, self.budget.limit, stop);
+        let has_failed = recording.has_failed();
+        self.keep(turn, ticket, recording);
+        if ticket.counts {
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        match has_failed {
+            true => Next::AfterFailure,
+            false => Next::Again,
+        }
+    }
+}
+
+impl Windowed {
+    fn of(&self, counts: bool) -> &Spelled {
+        match counts {
+            true => &self.counted,
+            false => &self.warm_up,
+        }
+    }
+
+    fn keep(&self, turn: Turn, ticket: Ticket, recording: Recording) {
+        let (over, bytes) = (recording.over, recording.bytes());
+        let has_room = lock(&self.recorded).1 + bytes <= RECORDED_BYTES;
+        let mut answer = Answer::Recorded(turn, recording);
+        if !has_room {
+            answer = Answer::Sampled(self.sample(answer));
+        }
+        let mut recorded = lock(&self.recorded);
+        if has_room {
+            recorded.1 += bytes;
+        }
+        recorded.0.push(Recorded {
+            counts: ticket.counts,
+            over,
+            answer,
+        });
+    }
+
+    fn sample(&self, answer: Answer) -> RequestSample {
+        match answer {
+            Answer::Sampled(sample) => sample,
+            Answer::Recorded(turn, recording) => {
+                let name = &self.counted.name;
+                RequestSample::of(&recording, turn, name, self.addressee.spelling)
+            }
+        }
+    }
+}
+
+impl Spelled {
+    fn of(requests: &[Request], port: u16) -> Self {
+        Self {
+            name: requests.first().map(Request::name).unwrap_or_default(),
+            requests: requests
+                .iter()
+                .map(|request| request.to_closing_bytes(port))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::worker::load::calibration_server::{CalibrationServer, Script};
+    use crate::tasks::worker::record::bench::RequestOutcome;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    const SCRIPT: Script = Script {
+        tokens: 3,
+        gap: Duration::from_millis(2),
+    };
+
+    fn requests() -> Requests {
+        let numbered = |numbers: std::ops::Range<usize>| numbers.map(CalibrationServer::request);
+        Requests {
+            warm_up: numbered(0..2).collect(),
+            counted: numbered(2..4).collect(),
+        }
+    }
+
+    fn budget(requests: Option<usize>) -> Budget {
+        Budget {
+            warm_up: Duration::from_millis(20),
+            duration: Duration::from_millis(100),
+            requests,
+            least: 5,
+            at_most: LIMIT,
+            limit: LIMIT,
+        }
+    }
+
+    fn addressee(port: u16) -> Addressee {
+        Addressee {
+            port,
+            spelling: CalibrationServer::SPELLING,
+            stop: StopFlag::default(),
+        }
+    }
+
+    fn measured(port: u16, load: Load, wanted: Option<usize>) -> LoadResult {
+        let budget = budget(wanted);
+        measure(&addressee(port), load, &requests(), budget, || Ok(())).unwrap()
+    }
+
+    fn in_window(result: &LoadResult) -> Vec<&RequestSample> {
+        let counts = |sample: &&RequestSample| sample.sent >= result.window.0;
+        result.samples.iter().filter(counts).collect()
+    }
+
+    #[test]
+    fn a_closed_loop_sends_exactly_the_requests_that_are_asked_for() {
+        let worker = CalibrationServer::start(SCRIPT).unwrap();
+        let result = measured(worker.port, Load::Closed { streams: 3 }, Some(7));
+        let counted = in_window(&result);
+        assert_eq!(counted.len(), 7);
+        assert!(result.samples.len() > 7, "nothing warmed up");
+        for sample in counted {
+            assert_eq!(sample.outcome, RequestOutcome::Valid);
+            assert_eq!(sample.text, " word word word");
+            assert!(sample.took >= 3 * SCRIPT.gap, "{sample:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_lasts_as_long_as_is_asked_for_and_has_enough_requests() {
+        let worker = CalibrationServer::start(SCRIPT).unwrap();
+        let result = measured(worker.port, Load::Closed { streams: 1 }, None);
+        let (from, to) = result.window;
+        assert!(to - from >= Duration::from_millis(100));
+        assert!(in_window(&result).len() >= 5);
+    }
+
+    #[test]
+    fn an_open_loop_sends_when_it_is_due_and_not_before() {
+        let worker = CalibrationServer::start(SCRIPT).unwrap();
+        let load = Load::Open {
+            rate_per_s: 200.0,
+            seed: 3,
+        };
+        let result = measured(worker.port, load, None);
+        assert!(result.samples.len() >= 5);
+        for sample in &result.samples {
+            assert!(sample.sent >= sample.scheduled.unwrap(), "{sample:?}");
+        }
+    }
+
+    #[test]
+    fn a_load_that_nobody_answers_ends() {
+        let nobody = crate::tasks::worker::process::port::pick_free().unwrap();
+        let result = measured(nobody, Load::Closed { streams: 8 }, None);
+        let failed =
+            |sample: &RequestSample| matches!(sample.outcome, RequestOutcome::Failed { .. });
+        assert!(!result.samples.is_empty());
+        assert!(result.samples.iter().all(failed));
+    }
+
+    #[test]
+    fn a_worker_that_dies_or_an_interruption_ends_a_load_at_once() {
+        let worker = CalibrationServer::start(Script {
+            tokens: 1000,
+            gap: Duration::from_secs(1),
+        })
+        .unwrap();
+        let run = |addressee: &Addressee, alive: fn() -> Result<()>| {
+            let load = Load::Closed { streams: 2 };
+            measure(addressee, load, &requests(), budget(None), alive)
+        };
+        let error = run(&addressee(worker.port), || anyhow::bail!("it is dead")).unwrap_err();
+        assert_eq!(error.to_string(), "it is dead");
+        let interrupted = addressee(worker.port);
+        interrupted.stop.raise(2);
+        assert!(run(&interrupted, || Ok(())).is_err());
+    }
+}

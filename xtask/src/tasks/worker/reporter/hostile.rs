@@ -1,0 +1,185 @@
+//! Recordings and reports are hostile input: whatever they say, rendering and merging ends, and stays
+//! small and harmless.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::Value;
+
+use super::render;
+use super::{document, render_matrix};
+use crate::tasks::worker::record::matrix::summary;
+use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
+use crate::tasks::worker::record::output::ReportKind;
+use crate::tasks::worker::record::replay;
+
+/// Recordings to spoil.
+const RECORDINGS: [&str; 2] = [
+    include_str!("../../../../tests/fixtures/failed-run/events.jsonl"),
+    include_str!("../../../../tests/fixtures/benchmark/events.jsonl"),
+];
+
+/// More than any report of these recordings has, however they are spoilt.
+const LARGEST: usize = 4 << 20;
+
+const KINDS: [ReportKind; 7] = [
+    ReportKind::Json,
+    ReportKind::Junit,
+    ReportKind::Markdown,
+    ReportKind::Html,
+    ReportKind::Repro,
+    ReportKind::GithubBenchmark,
+    ReportKind::Bencher,
+];
+
+/// One change to a JSON document: which of its values, and what stands there instead.
+type Change = (Index, Value);
+
+fn hostile_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::from(u64::MAX)),
+        Just(Value::from(u64::from(u32::MAX))),
+        Just(Value::from(i64::MIN)),
+        Just(Value::from(1e308)),
+        Just(Value::from(-1e308)),
+        Just(Value::from(0)),
+        Just(Value::Null),
+        Just(Value::from("<script>alert(1)</script>\u{1b}[2J\u{202e}\0")),
+        Just(Value::from("")),
+        Just(Value::from(Vec::<u8>::new())),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+    ]
+}
+
+fn changes() -> impl Strategy<Value = Vec<(Index, Change)>> {
+    prop::collection::vec((any::<Index>(), (any::<Index>(), hostile_value())), 1..20)
+}
+
+/// Every leaf of a document, in order.
+fn leaves(value: &mut Value) -> Vec<&mut Value> {
+    let is_leaf = match value {
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => true,
+    };
+    match value {
+        leaf if is_leaf => vec![leaf],
+        Value::Array(values) => values.iter_mut().flat_map(leaves).collect(),
+        Value::Object(fields) => fields.values_mut().flat_map(leaves).collect(),
+        leaf => vec![leaf],
+    }
+}
+
+fn spoil(document: &mut Value, (at, with): &Change) {
+    let mut leaves = leaves(document);
+    let at = at.index(leaves.len());
+    *leaves[at] = with.clone();
+}
+
+/// A recording with some of its lines spoilt, but for the first, which says what it is.
+fn spoilt(recording: &str, changes: &[(Index, Change)]) -> String {
+    let mut lines: Vec<String> = recording.lines().map(str::to_owned).collect();
+    for (line, change) in changes {
+        let line = &mut lines[1..][line.index(recording.lines().count() - 1)];
+        let mut event: Value = serde_json::from_str(line).unwrap();
+        spoil(&mut event, change);
+        *line = event.to_string();
+    }
+    lines.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_spoilt_recording_makes_small_and_harmless_reports(
+        which in any::<Index>(),
+        changes in changes(),
+    ) {
+        let recording = spoilt(RECORDINGS[which.index(RECORDINGS.len())], &changes);
+        let report = replay::fold(recording.lines()).unwrap();
+        for kind in KINDS {
+            let text = render(kind, &report);
+            prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
+            prop_assert!(kind != ReportKind::Html || !text.contains("<script"));
+            let is_harmless = !text.contains('\u{1b}') || kind == ReportKind::Repro;
+            prop_assert!(is_harmless, "{:?} has an escape", kind);
+        }
+    }
+
+    #[test]
+    fn spoilt_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
+        let report = replay::fold(which.get(RECORDINGS.as_slice()).lines()).unwrap();
+        let mut spoilt: Value = serde_json::from_str(&document::render(&report)).unwrap();
+        for (_, change) in &changes {
+            spoil(&mut spoilt, change);
+        }
+        let mut columns = summary::read(&document::render(&report)).unwrap();
+        columns.extend(summary::read(&spoilt.to_string()).unwrap_or_default());
+        let matrix = Matrix::fold(columns, RunMetadata::default());
+        for kind in ReportKind::of_matrices() {
+            let text = render_matrix(kind, &matrix).unwrap();
+            prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
+            prop_assert!(kind != ReportKind::Html || !text.contains("<script"));
+        }
+        // Its own JSON is read back, unless a figure was no number.
+        let json = render_matrix(ReportKind::Json, &matrix).unwrap();
+        if let Ok(again) = summary::read(&json) {
+            prop_assert_eq!(again.len(), matrix.columns.len());
+        }
+    }
+}
+
+#[test]
+fn times_at_the_end_of_the_axis_are_drawn_all_the_same() {
+    let recording = RECORDINGS[0].replace("\"elapsed_ms\":", "\"elapsed_ms\":18446744073709");
+    assert_ne!(recording, RECORDINGS[0]);
+    let all_at_the_end: Vec<String> = RECORDINGS[0]
+        .lines()
+        .map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            event["elapsed_ms"] = Value::from(u64::MAX);
+            event.to_string()
+        })
+        .collect();
+    for lines in [
+        recording.lines().collect(),
+        all_at_the_end.iter().map(String::as_str).collect(),
+    ] {
+        let lines: Vec<&str> = lines;
+        let report = replay::fold(lines).unwrap();
+        let page = render(ReportKind::Html, &report);
+        assert!(
+            page.len() < LARGEST && !page.contains("NaN"),
+            "{}",
+            page.len()
+        );
+    }
+}
+
+#[test]
+fn a_flood_of_checks_and_of_tokens_is_bounded() {
+    let check = r#"{"elapsed_ms":1,"event":"check_finished","id":"a.b","outcome":"passed","duration_ms":18446744073709551615,"detail":null}"#;
+    let begun = r#"{"elapsed_ms":1,"event":"check_started","id":"inference.answers"}"#;
+    let lines = RECORDINGS[0].lines();
+    let flood = lines.chain(std::iter::repeat_n([begun, check], 20_000).flatten());
+    let report = replay::fold(flood).unwrap();
+    assert!(report.checks.len() <= 2000);
+    assert!(
+        report
+            .troubles
+            .iter()
+            .any(|trouble| trouble.contains("more checks"))
+    );
+    for kind in KINDS {
+        assert!(render(kind, &report).len() < LARGEST);
+    }
+    let tokens = RECORDINGS[1].replace(",1]", ",4294967295]");
+    assert_ne!(tokens, RECORDINGS[1]);
+    let report = replay::fold(tokens.lines()).unwrap();
+    assert!(!report.scenarios.is_empty());
+    for kind in KINDS {
+        assert!(render(kind, &report).len() < LARGEST);
+    }
+}

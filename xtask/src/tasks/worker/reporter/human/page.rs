@@ -1,0 +1,223 @@
+//! A page for people at a terminal. Pure.
+
+use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, Level};
+use crate::tasks::worker::reporter::page::{Block, CheckRow, Column, ReportPage, Table, Tone};
+
+/// What underlines a heading.
+const RULE: &str = "==================================";
+
+/// How long the longest bar is, in characters.
+const BAR: f64 = 16.0;
+
+/// The lines of a page, but for its last one: the clean-up comes in between.
+pub fn lines(page: &ReportPage) -> Vec<String> {
+    let mut lines = Vec::new();
+    for section in page
+        .sections
+        .iter()
+        .filter(|section| section.is_for_terminals())
+    {
+        lines.push(format!("\n📊 {}", section.title));
+        lines.push(RULE.to_owned());
+        for block in &section.blocks {
+            match block {
+                Block::Checks if page.is_matrix() => lines.extend(side_by_side(page)),
+                Block::Checks => lines.extend(by_area(page)),
+                Block::Table(table) => lines.extend(with_bars(table)),
+                Block::Remarks(remarks) => {
+                    lines.extend(remarks.iter().map(|remark| format!("   {remark}")));
+                }
+                // A terminal shows what has to be seen; the rest is in the other reports.
+                Block::Facts { .. } | Block::Quote { .. } | Block::Log(_) | Block::Drawing(_) => {}
+            }
+        }
+    }
+    // What went wrong in a run was told when it happened.
+    if page.is_matrix() {
+        lines.push(String::new());
+        lines.extend(page.alerts.iter().map(|alert| {
+            let symbol = alert.kind.tone().symbol();
+            format!("{symbol} {}: {}", page.label(alert), alert.text)
+        }));
+    }
+    let artifacts = page.artifacts.iter();
+    lines.extend(artifacts.map(|folder| format!("   Evidence: {folder}")));
+    lines
+}
+
+fn with_bars(table: &Table) -> Vec<String> {
+    let mut lines = table.aligned();
+    let width = lines
+        .iter()
+        .map(|line| line.chars().count())
+        .max()
+        .unwrap_or(0);
+    let rows = lines.iter_mut().skip(1);
+    for (line, share) in rows.zip(&table.bars) {
+        let bar = "█".repeat((share.clamp(0.0, 1.0) * BAR).round() as usize);
+        let padded = format!("{line:<width$}  {bar}");
+        padded.trim_end().clone_into(line);
+    }
+    lines
+}
+
+/// The areas of some checks, each once, in order.
+fn areas(checks: &[CheckRow]) -> Vec<&str> {
+    let mut areas: Vec<&str> = Vec::new();
+    for area in checks.iter().map(CheckRow::area) {
+        if !areas.contains(&area) {
+            areas.push(area);
+        }
+    }
+    areas
+}
+
+/// A line for each area, and every check that isn't green in full.
+fn by_area(page: &ReportPage) -> Vec<String> {
+    let ran = |row: &&CheckRow| row.worst() != CheckStatus::NotRun;
+    let mut lines = Vec::new();
+    for area in areas(&page.checks) {
+        let rows = page.checks.iter().filter(|row| row.area() == area);
+        let checks: Vec<&CheckSummary> = rows
+            .filter(ran)
+            .flat_map(|row| row.cells.iter().flatten())
+            .collect();
+        if checks.is_empty() {
+            continue;
+        }
+        lines.push(area_line(area, &checks));
+        lines.extend(checks.iter().filter_map(|check| in_full(check)));
+    }
+    let never_ran = page.checks.iter().filter(|row| !ran(row));
+    if lines.is_empty() {
+        lines.push(format!("➖ none of the {} checks ran", page.checks.len()));
+    } else {
+        lines.extend(never_ran.map(|row| format!("➖ {} did not run", row.id)));
+    }
+    lines
+}
+
+fn area_line(area: &str, checks: &[&CheckSummary]) -> String {
+    let mut name = area.replace('_', " ");
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let durations = checks.iter().filter_map(|check| check.duration_ms);
+    let duration_ms: f64 = durations.map(|ms| ms as f64).sum();
+    let any = |status| checks.iter().any(|check| check.outcome == status);
+    let (tone, word) = if any(CheckStatus::Failed) {
+        (Tone::Bad, "failed")
+    } else if any(CheckStatus::Invalid) {
+        (Tone::Unclear, "could not be judged")
+    } else if any(CheckStatus::Warning) {
+        (Tone::Unclear, "passed with a warning")
+    } else if any(CheckStatus::Passed) {
+        (Tone::Good, "passed")
+    } else {
+        (Tone::Neutral, "skipped")
+    };
+    let count = match checks.len() {
+        1 => String::new(),
+        count => format!("{count} checks, "),
+    };
+    let symbol = tone.symbol();
+    format!(
+        "{symbol} {name} test {word} ({count}{:.2}s)",
+        duration_ms / 1e3
+    )
+}
+
+fn in_full(check: &CheckSummary) -> Option<String> {
+    let id = &check.id;
+    let reason = check.reason.as_deref().unwrap_or_default();
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    match check.outcome {
+        CheckStatus::Passed | CheckStatus::NotRun => None,
+        CheckStatus::Failed | CheckStatus::Warning => {
+            let should = match check.level {
+                Level::Must => "",
+                Level::Should => "should be one that ",
+            };
+            Some(format!(
+                "   {id}: the worker {should}{}\n      expected: {}\n      got:      {}\n      seen at:  {}",
+                check.promise,
+                part(&check.expected),
+                part(&check.got),
+                part(&check.place)
+            ))
+        }
+        CheckStatus::Invalid => Some(format!("   {id} could not be judged: {reason}")),
+        CheckStatus::Skipped => Some(format!("   {id} was skipped: {reason}")),
+    }
+}
+
+/// A column for each run; checks that passed in all of them are one line for each area.
+fn side_by_side(page: &ReportPage) -> Vec<String> {
+    let names = page
+        .columns
+        .iter()
+        .filter_map(|column| column.name.as_deref());
+    let mut table = Table::new([""].into_iter().chain(names), usize::MAX);
+    for area in areas(&page.checks) {
+        let of_area = page.checks.iter().filter(|row| row.area() == area);
+        let (green, others): (Vec<_>, Vec<_>) = of_area.partition(|row| is_green(row, page));
+        if let Some(first) = green.first() {
+            let name = match green.len() {
+                1 => first.id.clone(),
+                count => format!("{area}.* ({count} checks)"),
+            };
+            table.rows.push(outcomes(name, first, &page.columns));
+        }
+        let rows = others.iter();
+        table
+            .rows
+            .extend(rows.map(|row| outcomes(row.id.clone(), row, &page.columns)));
+    }
+    let mut lines: Vec<String> = table
+        .aligned()
+        .iter()
+        .map(|line| format!("   {line}"))
+        .collect();
+    for (index, column) in page.columns.iter().enumerate() {
+        let name = column.name.as_deref().unwrap_or_default();
+        let checks = page
+            .checks
+            .iter()
+            .filter_map(|row| row.cells[index].as_ref());
+        lines.extend(checks.filter_map(|check| match check.outcome {
+            CheckStatus::Failed | CheckStatus::Warning | CheckStatus::Invalid => {
+                let symbol = Tone::of(check.outcome).symbol();
+                let why = check.evidence().unwrap_or_default();
+                Some(format!("{symbol} {name} {}: {why}", check.id))
+            }
+            CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => None,
+        }));
+    }
+    lines
+}
+
+/// Whether it passed in every column that ran.
+fn is_green(row: &CheckRow, page: &ReportPage) -> bool {
+    let ran = row
+        .cells
+        .iter()
+        .zip(&page.columns)
+        .filter(|(_, column)| !column.is_skipped);
+    let passed = |cell: &Option<CheckSummary>| {
+        cell.as_ref()
+            .is_some_and(|check| check.outcome == CheckStatus::Passed)
+    };
+    ran.into_iter().all(|(cell, _)| passed(cell))
+}
+
+fn outcomes(name: String, row: &CheckRow, columns: &[Column]) -> Vec<String> {
+    let words = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| match row.word(index, column) {
+            "" => String::from("-"),
+            "failed" => String::from("FAILED"),
+            word => word.replace('_', " "),
+        });
+    [name].into_iter().chain(words).collect()
+}

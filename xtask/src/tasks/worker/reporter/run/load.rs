@@ -1,0 +1,190 @@
+//! What was measured under load, and beside what. Pure.
+
+use crate::tasks::worker::record::bench::{Calibration, Load};
+use crate::tasks::worker::record::compare::Comparison;
+use crate::tasks::worker::record::measure::{MEASURES, Measure, MeasureSpec, Statistic};
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
+use crate::tasks::worker::reporter::drawing::load;
+use crate::tasks::worker::reporter::page::{Block, Section, Shown, Table};
+use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
+
+/// A row for each load, with the columns that the table of measures asks for.
+pub fn figures(report: &RunReport) -> Option<Section> {
+    if report.scenarios.is_empty() {
+        return None;
+    }
+    let columns = MEASURES.iter().flat_map(|spec| spec.columns);
+    let names = columns.map(|(name, _)| *name);
+    let mut table = Table::new(["load", "n", "window"].into_iter().chain(names), 1);
+    table.rows = report.scenarios.iter().map(row).collect();
+    let rates = report.scenarios.iter().map(throughput);
+    let most = rates.clone().fold(f64::MIN_POSITIVE, f64::max);
+    table.bars = rates.map(|rate| rate / most).collect();
+    let mut blocks = vec![Block::Table(table), Block::Remarks(remarks(report))];
+    blocks.extend(load::draw(report).into_iter().map(Block::Drawing));
+    Some(Section {
+        id: "figures",
+        title: "Figures",
+        aside: String::new(),
+        shown: Shown::Everywhere,
+        blocks,
+    })
+}
+
+fn row(record: &ScenarioRecord) -> Vec<String> {
+    let window = format!("{:.1} s", record.window.seconds());
+    let figures = MEASURES.iter().flat_map(|spec| {
+        let measure = judged_by(record, spec);
+        let cell = move |(_, statistic): &(_, _)| shown(measure, *statistic);
+        spec.columns.iter().map(cell)
+    });
+    [record.plan.name.clone(), record.valid.to_string(), window]
+        .into_iter()
+        .chain(figures)
+        .collect()
+}
+
+/// Under an open loop a time counts from the intended start.
+fn judged_by<'r>(record: &'r ScenarioRecord, spec: &MeasureSpec) -> Option<&'r Measure> {
+    let from_intended_start = spec.from_intended_start;
+    let measure = from_intended_start.and_then(|name| record.measure(name));
+    measure.or_else(|| record.measure(spec.name))
+}
+
+fn shown(measure: Option<&Measure>, statistic: Statistic) -> String {
+    let Some(summary) = measure.map(|measure| &measure.summary) else {
+        return NO_FIGURE.to_owned();
+    };
+    match (statistic, summary.p50_interval) {
+        (Statistic::Median, Some((low, high))) => {
+            format!(
+                "{} ({} to {})",
+                number(summary.p50),
+                number(low),
+                number(high)
+            )
+        }
+        (Statistic::Median, None) => number(summary.p50),
+        (Statistic::P90, _) => number(summary.p90),
+        (Statistic::P99, _) => words::figure(summary.p99),
+    }
+}
+
+/// 0 for loads that are about prefill.
+fn throughput(record: &ScenarioRecord) -> f64 {
+    match record.plan.max_tokens {
+        1 => 0.0,
+        _ => record.output_tokens_per_s,
+    }
+}
+
+fn remarks(report: &RunReport) -> Vec<String> {
+    let mut remarks = vec![String::from(
+        "Medians with 95 % intervals; p99 needs at least 100 samples; n counts valid requests.",
+    )];
+    for record in &report.scenarios {
+        let name = &record.plan.name;
+        if record.failed + record.invalid > 0 {
+            remarks.push(format!(
+                "{name}: {} requests failed and {} broke a rule; no figure includes them",
+                record.failed, record.invalid
+            ));
+        }
+        if let Some(good) = record.goodput_per_s {
+            remarks.push(format!(
+                "{name}: goodput {} of {} requests/s",
+                number(good),
+                number(record.requests_per_s)
+            ));
+        }
+        if let (Load::Open { rate_per_s, .. }, Some(late)) = (record.plan.load, &record.late_ms) {
+            remarks.push(format!(
+                "{name}: requests arrive as a Poisson process at {}/s; times count from the intended \
+                 start; median lateness {} ms, max lateness {} ms",
+                number(rate_per_s),
+                number(late.p50),
+                number(late.max)
+            ));
+        }
+    }
+    remarks.extend(report.tare.as_ref().map(load_error));
+    remarks
+}
+
+/// The load generator's own error and limits, in a sentence.
+fn load_error(calibration: &Calibration) -> String {
+    let crowded = calibration.crowded_error_ms.as_ref();
+    let crowded = crowded.map_or(String::new(), |error| {
+        format!(
+            ", {} ms with {} concurrent streams",
+            number(error.p50),
+            calibration.streams
+        )
+    });
+    format!(
+        "client calibration: median error {} ms (n {}){crowded}; one reader handles {:.0} events/s per \
+         core",
+        number(calibration.error_ms.p50),
+        calibration.error_ms.n,
+        calibration.events_per_s
+    )
+}
+
+/// Everything about the load generator's error, as lines of text.
+pub fn calibration(calibration: &Calibration) -> Vec<String> {
+    let row = |name: String, error: &Distribution| {
+        let [p50, p90, max] = [error.p50, error.p90, error.max].map(number);
+        vec![
+            name,
+            error.n.to_string(),
+            p50,
+            p90,
+            words::figure(error.p99),
+            max,
+        ]
+    };
+    let mut table = Table::new(["", "n", "p50", "p90", "p99", "max"], 1);
+    table.rows = vec![row(String::from("1 stream"), &calibration.error_ms)];
+    let crowd = calibration.crowded_error_ms.as_ref();
+    let name = format!("{} streams", calibration.streams);
+    table.rows.extend(crowd.map(|error| row(name, error)));
+    let mut lines = vec![String::from(
+        "Delay between sending a token and its time stamp, in ms:",
+    )];
+    lines.extend(table.aligned());
+    lines.push(format!(
+        "One reader handles {:.0} events a second.",
+        calibration.events_per_s
+    ));
+    lines
+}
+
+/// A row for each figure that was compared.
+pub fn comparison(report: &RunReport) -> Option<Section> {
+    let head = ["figure", "before", "after", "ratio", "n", "verdict"];
+    let mut table = Table::new(head, 1);
+    table.rows = report.comparisons.iter().map(comparison_row).collect();
+    (!table.rows.is_empty()).then(|| Section {
+        id: "comparison",
+        title: "Comparison",
+        aside: String::new(),
+        shown: Shown::Everywhere,
+        blocks: vec![Block::Table(table)],
+    })
+}
+
+fn comparison_row(comparison: &Comparison) -> Vec<String> {
+    let interval = comparison.interval.map_or(String::new(), |(low, high)| {
+        format!(" ({low:.3} to {high:.3})")
+    });
+    vec![
+        comparison.name.clone(),
+        format!("{} {}", number(comparison.before), comparison.unit),
+        format!("{} {}", number(comparison.after), comparison.unit),
+        format!("{:.3}{interval}", comparison.ratio),
+        comparison.n.to_string(),
+        comparison.judgement.as_str().to_owned(),
+    ]
+}
