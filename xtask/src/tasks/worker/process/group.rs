@@ -188,8 +188,9 @@ impl ProcessGroup {
         registry::note(self.inner.role, &left_behind);
         // What can't be killed stays registered, so that it is told and the reaper tries again.
         if self.has_ended() && self.members().is_empty() {
-            let _ = self.inner.lock().wait();
+            // Its number can be a stranger's as soon as it is reaped, so nobody may know it by then.
             registry::release(self.inner.id);
+            let _ = self.inner.lock().wait();
         }
     }
 
