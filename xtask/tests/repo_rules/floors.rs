@@ -31,7 +31,7 @@ const PURE: [(&str, &[&str]); 4] = [
 ];
 
 /// Parts that still have circles, or import from above: the list only shrinks.
-const EXCEPTIONS: &[&str] = &["load", "mode", "net", "target"];
+const EXCEPTIONS: &[&str] = &["target"];
 
 /// The part of the worker's folder that a module belongs to.
 fn part(module: &Module) -> Option<&str> {
