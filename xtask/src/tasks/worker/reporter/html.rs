@@ -303,9 +303,9 @@ fn request(html: &mut String, request: &RequestSpan) {
         (None, true) => " left",
         (None, false) => " bad",
     };
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<details class=\"request\"><summary><code>{}</code> <span class=\"status{class}\">{}</span> <span class=\"muted\">{took}</span></summary>\n",
+        "<details class=\"request\"><summary><code>{}</code> <span class=\"status{class}\">{}</span> <span class=\"muted\">{took}</span></summary>",
         text(&request.request),
         text(&came)
     );

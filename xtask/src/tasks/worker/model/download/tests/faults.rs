@@ -231,7 +231,7 @@ fn refusals_are_not_tried_again_and_say_what_to_do() {
     refused(
         "429 Too Many Requests",
         ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT"),
-        &["429", "HF_TOKEN"],
+        &["429", "after Wed, 21 Oct"],
     );
     refused("429 Too Many Requests", none, &["429", "HF_TOKEN"]);
     refused("404 Not Found", none, &["404", "HF_ENDPOINT"]);
