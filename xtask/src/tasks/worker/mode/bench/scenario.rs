@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::common::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
 use super::prompts::PromptSource;
-use super::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
 use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
