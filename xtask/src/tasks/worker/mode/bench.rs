@@ -2,7 +2,7 @@
 
 pub mod against;
 pub mod baseline;
-mod common;
+mod measured;
 mod prompts;
 mod scenario;
 mod words;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use self::common::{planned_as, record_of, under_load, verdict};
+use self::measured::{in_short, planned_as, record_of, under_load, verdict};
 use self::prompts::PromptSource;
 use self::scenario::Scenario;
 use super::tried::tried;
@@ -120,20 +120,4 @@ fn tell(
         objectives: config.objectives,
     });
     ScenarioRecord::of(plan, window, &config.objectives, &requests)
-}
-
-/// The figures in a few words.
-fn in_short(record: &ScenarioRecord) -> String {
-    let median = |name: &str| record.measure(name).map(|measure| measure.summary.p50);
-    let mut parts = vec![format!("{} requests", record.valid)];
-    if let Some(ttft) = median("ttft") {
-        parts.push(format!("TTFT {ttft:.1} ms"));
-    }
-    if let Some(tpot) = median("tpot") {
-        parts.push(format!("TPOT {tpot:.2} ms"));
-        parts.push(format!("{:.1} tokens/s", record.output_tokens_per_s));
-    } else if let Some(rate) = median("prefill_rate") {
-        parts.push(format!("prefill {rate:.0} tokens/s"));
-    }
-    parts.join(", ")
 }

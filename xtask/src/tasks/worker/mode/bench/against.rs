@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::baseline::tell;
-use super::common::{REQUEST_LIMIT, planned_as, record_of, under_load, verdict};
+use super::measured::{REQUEST_LIMIT, planned_as, record_of, under_load, verdict};
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::common::{REQUEST_LIMIT, scenario_tokens};
+use super::measured::REQUEST_LIMIT;
 use super::words::Prompts;
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
 use crate::tasks::worker::load::windowed::Requests;
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::target::Subject;
@@ -147,6 +147,11 @@ impl PromptSource {
             counted: part(false),
         })
     }
+}
+
+/// The most tokens that any load but those of prefill asks the context for.
+fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
+    SHORT_PROMPT + u64::from(config.max_tokens)
 }
 
 /// The answer gets half of the context at most, and the prompt what is left.

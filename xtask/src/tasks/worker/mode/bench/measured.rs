@@ -1,11 +1,10 @@
-//! What the loads of a benchmark have in common: their limits, and what becomes of what they bring.
+//! What a load on one worker brings, and whether it is a benchmark.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::tasks::worker::check::table;
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::sample::RequestSample;
 use crate::tasks::worker::load::windowed;
@@ -15,12 +14,6 @@ use crate::tasks::worker::record::event::{Mismatch, PlannedCheck};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::worker::WorkerHandle;
-
-/// Fewer requests than these say next to nothing: a scenario goes on until it has them,
-pub const LEAST_REQUESTS: usize = 6;
-
-/// but not for longer than so many times what was asked for.
-pub const PATIENCE: u32 = 12;
 
 /// The longest that one request may take.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(300);
@@ -99,9 +92,20 @@ pub fn verdict(record: &ScenarioRecord) -> Result<()> {
     Ok(())
 }
 
-/// The most tokens that any load but those of prefill asks the context for.
-pub fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
-    SHORT_PROMPT + u64::from(config.max_tokens)
+/// The figures in a few words.
+pub fn in_short(record: &ScenarioRecord) -> String {
+    let median = |name: &str| record.measure(name).map(|measure| measure.summary.p50);
+    let mut parts = vec![format!("{} requests", record.valid)];
+    if let Some(ttft) = median("ttft") {
+        parts.push(format!("TTFT {ttft:.1} ms"));
+    }
+    if let Some(tpot) = median("tpot") {
+        parts.push(format!("TPOT {tpot:.2} ms"));
+        parts.push(format!("{:.1} tokens/s", record.output_tokens_per_s));
+    } else if let Some(rate) = median("prefill_rate") {
+        parts.push(format!("prefill {rate:.0} tokens/s"));
+    }
+    parts.join(", ")
 }
 
 fn ms(duration: Duration) -> f64 {
