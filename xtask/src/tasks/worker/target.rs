@@ -13,4 +13,4 @@ pub mod stream;
 mod subject;
 pub mod worker;
 
-pub use self::subject::{RunContext, Subject};
+pub use self::subject::{RunContext, RunSettings, Subject};

@@ -13,7 +13,6 @@ use super::observations::Observations;
 use super::recorder::{Line, Recorder};
 use super::stream;
 use super::worker::{StartUp, WorkerHandle};
-use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::net::raw;
@@ -35,11 +34,30 @@ const KNOWN_PACE_LIMIT: Duration = Duration::from_secs(15);
 /// How much longer than the slowest answer so far a worker may be silent before nobody asks on.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
+/// What was asked of a run, as far as those who talk to workers have to know it.
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    /// The user's prompt.
+    pub prompt: String,
+    /// How many tokens are asked for with it.
+    pub max_tokens: u32,
+    /// The port that the worker has to use; 0 for any.
+    pub port: u16,
+    /// How long a worker may take until it is ready, in seconds.
+    pub timeout_secs: u64,
+    /// The interval of the heartbeats, in seconds.
+    pub heartbeat_interval_secs: u64,
+    /// How long heartbeats are watched, in seconds.
+    pub heartbeat_window_secs: u64,
+    /// How many of the log's last lines are shown.
+    pub log_lines: usize,
+}
+
 /// What a run needs to start processes.
 #[derive(Debug, Clone, Copy)]
 pub struct RunContext<'run> {
     /// What was asked for.
-    pub config: &'run WorkerTestConfig,
+    pub config: &'run RunSettings,
     /// Runs the mock hive.
     pub python: &'run Python,
     /// The folder that holds the run's files.
