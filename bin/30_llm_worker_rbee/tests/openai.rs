@@ -244,8 +244,8 @@ async fn refusals_are_in_openais_words_wherever_they_come_from() {
         &self::app(desk(&loading), None),
         "/v1/completions",
         &json!({"prompt": "a"}),
-    );
-    let answer = answer.await;
+    )
+    .await;
     assert_eq!(answer.headers()["retry-after"], "1");
     refused(answer, 503, "server_error", "not_ready").await;
 }
