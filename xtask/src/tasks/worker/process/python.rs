@@ -44,10 +44,11 @@ impl Python {
             }
         }
         bail!(
-            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {platform::INSTALL_PYTHON}, or --python PATH",
+            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),
+            platform::INSTALL_PYTHON,
         )
     }
 
