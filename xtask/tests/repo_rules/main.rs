@@ -80,7 +80,7 @@ fn every_part_knows_only_what_it_may() {
             .paths
             .iter()
             .flat_map(|path| rust_files(&root().join(path)))
-            .filter(is_code)
+            .filter(|file| is_code(file))
         {
             for (number, line) in code_lines(&file) {
                 for word in rule.forbidden.iter().filter(|word| line.contains(**word)) {
@@ -106,7 +106,7 @@ fn only_the_platform_folder_is_compiled_for_one_system_and_not_for_another() {
     let mut allowed = 0;
     for file in rust_files(&root().join("xtask/src"))
         .into_iter()
-        .filter(is_code)
+        .filter(|file| is_code(file))
     {
         let found = questions_about_the_system(&without_tests(&fs::read_to_string(&file).unwrap()));
         let name = file.strip_prefix(root()).unwrap().to_string_lossy();
@@ -230,7 +230,7 @@ fn root() -> &'static Path {
 }
 
 /// Whether this isn't a file that only tests have.
-fn is_code(file: &PathBuf) -> bool {
+fn is_code(file: &Path) -> bool {
     let is_of_tests = |part: &OsStr| part == "tests" || part == "tests.rs";
     !file.iter().any(is_of_tests)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::platform;
+use super::platform::INSTALL_PYTHON;
 use super::tool;
 
 /// The oldest Python that the mock hive and the download helper are written for.
@@ -44,11 +44,10 @@ impl Python {
             }
         }
         bail!(
-            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {}, or --python PATH",
+            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL_PYTHON}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),
-            platform::INSTALL_PYTHON,
         )
     }
 
