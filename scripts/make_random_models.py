@@ -180,9 +180,9 @@ def write_model(name, model, path):
 def add_weights(weights, model, layers, vocabulary):
     queries = model.get("heads", HEADS) * WIDTH
     keys = model.get("key_heads", KEY_HEADS) * WIDTH
-    weights.matrix("token_embd", vocabulary, EMBEDDING, model.get("sharpness", 3.0))
+    weights.matrix("token_embd", vocabulary, EMBEDDING, model.get("sharpness", 2.0))
     if not model.get("tied", True):
-        weights.matrix("output", vocabulary, EMBEDDING, 3.0)
+        weights.matrix("output", vocabulary, EMBEDDING, 2.0)
     weights.vector("output_norm.weight", EMBEDDING, 1.0, 0.5)
     for layer in range(layers):
         block = f"blk.{layer}."

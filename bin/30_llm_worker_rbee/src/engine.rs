@@ -87,6 +87,16 @@ pub enum FinishReason {
     Length,
 }
 
+impl FinishReason {
+    /// As clients read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
 /// How long each stage took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Timings {

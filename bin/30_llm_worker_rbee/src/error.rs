@@ -42,11 +42,17 @@ pub enum ErrorCode {
     GenerationFailed,
     /// The worker stopped before the generation was done.
     Interrupted,
+    /// Somebody cancelled the request by its id.
+    Cancelled,
+    /// A field that others have and this worker doesn't.
+    Unsupported,
+    /// Another model than the one that is served.
+    ModelNotFound,
 }
 
 impl ErrorCode {
-    /// The only place where codes meet statuses and spellings.
-    fn row(self) -> (StatusCode, &'static str) {
+    /// Status and spelling: the only place where codes meet statuses and spellings.
+    pub fn row(self) -> (StatusCode, &'static str) {
         match self {
             Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json"),
             Self::UnsupportedMediaType => {
@@ -66,6 +72,9 @@ impl ErrorCode {
             Self::ForbiddenHost => (StatusCode::FORBIDDEN, "forbidden_host"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::GenerationFailed => (StatusCode::INTERNAL_SERVER_ERROR, "generation_failed"),
+            Self::Cancelled => (StatusCode::CONFLICT, "cancelled"),
+            Self::Unsupported => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
+            Self::ModelNotFound => (StatusCode::NOT_FOUND, "model_not_found"),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "interrupted"),
         }
     }
@@ -149,6 +158,8 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
+        // Protocols that word errors in their own way find it there.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -2,6 +2,8 @@
 //! HTTP side, and can hold neither up: it runs on a thread of its own.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -42,6 +44,25 @@ pub struct Identity {
     pub port: u16,
 }
 
+/// What became of the beats so far.
+#[derive(Debug, Default)]
+pub struct BeatCounts {
+    sent: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl BeatCounts {
+    /// Beats that the hive took.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Beats that were lost on their way.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
 /// The heartbeat thread, to be asked for its end.
 pub struct Heartbeat {
     stop: oneshot::Sender<()>,
@@ -55,12 +76,13 @@ impl Heartbeat {
         identity: Identity,
         interval: Duration,
         changes: StateChanges,
+        counts: Arc<BeatCounts>,
     ) -> io::Result<Self> {
         log::info("Starting heartbeat task");
         let (stop, stop_asked) = oneshot::channel();
         let (stopped_tell, stopped) = oneshot::channel();
         let mut beats = Beats {
-            delivery: Delivery::new(hive),
+            delivery: Delivery::new(hive, counts),
             identity,
             interval,
             sequence: 0,

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod auth;
 pub mod body;
+pub mod chat_template;
 pub mod cli;
 pub mod engine;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod hive_url;
 pub mod host;
 pub mod life;
 pub mod log;
+pub mod metrics;
 pub mod routes;
 pub mod server;
 pub mod shutdown;

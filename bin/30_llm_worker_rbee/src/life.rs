@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cli::Config;
 use crate::engine::Engine;
-use crate::heartbeat::{Heartbeat, Identity};
+use crate::heartbeat::{BeatCounts, Heartbeat, Identity};
 use crate::log;
-use crate::routes::app;
+use crate::routes::{About, Desk, app};
 use crate::server::{Limits, Server};
 use crate::shutdown::{StopRequest, StopRequests};
 use crate::state::Worker;
@@ -30,7 +30,9 @@ where
 {
     let mut stop_requests = StopRequests::listen().context("cannot listen for signals")?;
     let (worker, changes) = Worker::new(&config.worker_id);
-    let app = app(Arc::clone(&worker), config.token.clone());
+    let beats: Arc<BeatCounts> = Arc::default();
+    let desk = Desk::new(Arc::clone(&worker), about(&config), Arc::clone(&beats));
+    let app = app(desk, config.token.clone());
     let server = Server::start(&config.addresses, app, Limits::of_this_process())
         .await
         .with_context(|| format!("cannot listen on {}", config.addresses[0]))?;
@@ -39,7 +41,7 @@ where
     }
     let identity = identity(&config, &server);
     let interval = config.heartbeat_interval;
-    let heartbeat = Heartbeat::start(&config.hive, identity, interval, changes)
+    let heartbeat = Heartbeat::start(&config.hive, identity, interval, changes, beats)
         .context("cannot start the heartbeat")?;
     let drain_timeout = config.drain_timeout;
     let stopped = tokio::select! {
@@ -69,6 +71,14 @@ where
     }
     log::info("Stopped");
     Ok(())
+}
+
+fn about(config: &Config) -> About {
+    About {
+        model_ref: config.model_ref.clone(),
+        backend: config.backend.name().to_owned(),
+        device: config.device,
+    }
 }
 
 fn identity(config: &Config, server: &Server) -> Identity {

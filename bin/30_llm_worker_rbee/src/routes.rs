@@ -1,6 +1,6 @@
 //! The paths of the contract, and who answers on them. The answers are in the modules below.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -11,30 +11,76 @@ use axum::routing::{MethodRouter, any};
 
 use crate::auth::{ApiToken, require_token};
 use crate::body::Budget;
+use crate::chat_template::ChatTemplate;
 use crate::error::{ApiError, ErrorCode, shorten};
+use crate::heartbeat::BeatCounts;
 use crate::host::{require_host, require_own_host};
+use crate::metrics::Metrics;
 use crate::state::Worker;
 
+mod correlation;
+mod generation;
 mod health;
 mod inference;
+mod info;
+mod openai;
 
-pub(crate) use inference::answer::Summary;
-pub(crate) use inference::{failed, next_event};
+pub(crate) use generation::{Running, Step};
+
+use correlation::Requests;
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Where the model came from; clients call it by this name.
+    pub model_ref: String,
+    /// What computes.
+    pub backend: String,
+    /// Which of the backend's devices.
+    pub device: u32,
+}
 
 /// What handlers need.
 #[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) bodies: Budget,
+pub struct Desk {
+    worker: Arc<Worker>,
+    about: Arc<About>,
+    bodies: Budget,
+    requests: Requests,
+    metrics: Arc<Metrics>,
+    template: Arc<OnceLock<Result<Arc<ChatTemplate>, String>>>,
+    /// When the worker began, in seconds since 1970.
+    started_s: u64,
+}
+
+impl Desk {
+    /// Serves this worker, and tells what became of its heartbeats.
+    pub fn new(worker: Arc<Worker>, about: About, beats: Arc<BeatCounts>) -> Self {
+        let metrics = Metrics::new(
+            beats,
+            vec![
+                ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("worker_id", worker.id.clone()),
+                ("model_name", about.model_ref.clone()),
+                ("backend", about.backend.clone()),
+                ("device", about.device.to_string()),
+            ],
+        );
+        Self {
+            worker,
+            about: Arc::new(about),
+            bodies: Budget::default(),
+            requests: Requests::default(),
+            metrics: Arc::new(metrics),
+            template: Arc::default(),
+            started_s: openai::now_s(),
+        }
+    }
 }
 
 /// The whole HTTP side of a worker, without a socket. Requests must carry the token, if there is
 /// one, and otherwise name a host that only this machine goes by.
-pub fn app(worker: Arc<Worker>, token: Option<ApiToken>) -> Router {
-    let desk = Desk {
-        worker,
-        bodies: Budget::default(),
-    };
+pub fn app(desk: Desk, token: Option<ApiToken>) -> Router {
     let router = Router::new()
         .route("/v1/health", only(Method::GET, any(health::health)))
         .route("/v1/ready", only(Method::GET, any(health::ready)))
@@ -42,15 +88,31 @@ pub fn app(worker: Arc<Worker>, token: Option<ApiToken>) -> Router {
             "/v1/inference",
             only(Method::POST, any(inference::inference)),
         )
+        .route("/metrics", ours(Method::GET, any(info::metrics)))
+        .route("/v1/info", ours(Method::GET, any(info::info)))
+        .route("/v1/cancel", ours(Method::POST, any(correlation::cancel)))
+        .route("/v1/models", ours(Method::GET, any(openai::models)))
+        .route("/v1/models/{*name}", ours(Method::GET, any(openai::model)))
+        .route(
+            "/v1/completions",
+            ours(Method::POST, any(openai::completions)),
+        )
+        .route(
+            "/v1/chat/completions",
+            ours(Method::POST, any(openai::chat)),
+        )
         .fallback(not_found)
         .with_state(desk);
     // The last layer is the first that a request meets.
-    match token {
+    let router = match token {
         Some(token) => router
             .layer(middleware::from_fn_with_state(token, require_token))
             .layer(middleware::from_fn(require_host)),
         None => router.layer(middleware::from_fn(require_own_host)),
-    }
+    };
+    router
+        .layer(middleware::from_fn(openai::in_their_words))
+        .layer(middleware::from_fn(correlation::correlate))
 }
 
 /// Answers one method. (The framework's own filter would answer HEAD wherever it answers GET, and
@@ -77,10 +139,27 @@ async fn require_method(
     ))
 }
 
+/// Answers one method of a path that the contract doesn't have; with any other there is no such path.
+fn ours(method: Method, route: MethodRouter<Desk>) -> MethodRouter<Desk> {
+    route.layer(middleware::from_fn_with_state(method, require_path))
+}
+
+async fn require_path(
+    State(method): State<Method>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match request.method() == method {
+        true => Ok(next.run(request).await),
+        false => Err(not_found(request).await),
+    }
+}
+
 async fn not_found(request: Request) -> ApiError {
     let got = shorten(request.uri().path());
     let message = format!(
-        "no such path: {got}, there are GET /v1/health, GET /v1/ready and POST /v1/inference"
+        "no such path: {got}, there are GET /v1/health, GET /v1/ready and POST /v1/inference, \
+         and those of OpenAI's completions"
     );
     ApiError::new(ErrorCode::NotFound, message)
 }

@@ -1,4 +1,4 @@
-//! Answers in pieces: generation events in, server-sent events out.
+//! Answers in pieces: steps of a generation in, server-sent events out, worded as the protocol wants.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,18 +8,34 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::engine::{Generation, GenerationEvent};
-use crate::routes::{Summary, failed, next_event};
-use crate::state::Admission;
+use crate::engine::Completion;
+use crate::error::ApiError;
+use crate::routes::{Running, Step};
+
+/// How a protocol words the steps of an answer.
+pub(crate) trait Wording: Send + 'static {
+    /// What comes before the first token, if anything does.
+    fn begin(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// The text that a token completes.
+    fn token(&mut self, index: u32, text: &str) -> Bytes;
+
+    /// The last words on an answer that is whole.
+    fn end(&mut self, completion: Completion) -> Bytes;
+
+    /// The last words on one that isn't.
+    fn error(&mut self, error: &ApiError) -> Bytes;
+}
 
 /// Answers at once with the headers, and with each event as it comes.
-pub fn respond(generation: Generation, admission: Admission) -> Response {
+pub(crate) fn respond(running: Running, wording: impl Wording) -> Response {
     let (frames, body) = mpsc::unbounded_channel();
-    tokio::spawn(forward(generation, admission, frames));
+    tokio::spawn(forward(running, wording, frames));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
@@ -40,48 +56,29 @@ const COMMENT: &[u8] = b": waiting\n\n";
 /// its own socket and not the engine; what piles up is bounded by the context. When the connection
 /// closes, the body is dropped, the channel with it, and then the generation.
 async fn forward(
-    mut generation: Generation,
-    admission: Admission,
+    mut running: Running,
+    mut wording: impl Wording,
     frames: mpsc::UnboundedSender<Bytes>,
 ) {
+    if let Some(frame) = wording.begin() {
+        let _ = frames.send(frame);
+    }
     loop {
-        let event = tokio::select! {
+        let step = tokio::select! {
             biased;
             () = frames.closed() => return,
-            event = timeout(SILENCE, next_event(&mut generation, &admission)) => event,
+            step = timeout(SILENCE, running.next()) => step,
         };
-        let Ok(event) = event else {
-            let _ = frames.send(Bytes::from_static(COMMENT));
-            continue;
-        };
-        let (frame, is_last) = match event {
-            Ok(GenerationEvent::Token { index, text, .. }) => {
-                (frame("token", &Token { index, text: &text }), false)
-            }
-            Ok(GenerationEvent::Finished(completion)) => {
-                (frame("end", &Summary::from(completion)), true)
-            }
-            Ok(GenerationEvent::Failed(message)) => {
-                (frame("error", &failed(message).to_json()), true)
-            }
-            Err(error) => (frame("error", &error.to_json()), true),
+        let (frame, is_last) = match step {
+            Err(_) => (Bytes::from_static(COMMENT), false),
+            Ok(Ok(Step::Token { index, text })) => (wording.token(index, &text), false),
+            Ok(Ok(Step::End(completion))) => (wording.end(completion), true),
+            Ok(Err(error)) => (wording.error(&error), true),
         };
         if frames.send(frame).is_err() || is_last {
             return;
         }
     }
-}
-
-#[derive(Serialize)]
-struct Token<'a> {
-    index: u32,
-    text: &'a str,
-}
-
-/// JSON has no raw line breaks, so one `data:` line holds it whatever the text.
-fn frame(event: &str, data: &impl Serialize) -> Bytes {
-    let data = serde_json::to_string(data).expect("our own types are always JSON");
-    Bytes::from(format!("event: {event}\ndata: {data}\n\n"))
 }
 
 /// A response body that is whatever comes out of the channel.

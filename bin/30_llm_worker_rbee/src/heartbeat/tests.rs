@@ -120,7 +120,7 @@ fn identity() -> Identity {
 
 fn start(hive: &HiveUrl, interval: Duration) -> (Arc<Worker>, Heartbeat) {
     let (worker, changes) = Worker::new("w-1");
-    let heartbeat = Heartbeat::start(hive, identity(), interval, changes).unwrap();
+    let heartbeat = Heartbeat::start(hive, identity(), interval, changes, Arc::default()).unwrap();
     (worker, heartbeat)
 }
 
@@ -325,7 +325,8 @@ async fn what_happened_before_the_end_is_told_before_it() {
     worker.serve_with_nothing();
     worker.drain();
     let interval = Duration::from_secs(3600);
-    let heartbeat = Heartbeat::start(&hive.url, identity(), interval, changes).unwrap();
+    let heartbeat =
+        Heartbeat::start(&hive.url, identity(), interval, changes, Arc::default()).unwrap();
     heartbeat.finish(DEADLINE).await;
     for state in ["Loading", "Ready", "Draining"] {
         assert_eq!(hive.next().await.beat["state"], state);

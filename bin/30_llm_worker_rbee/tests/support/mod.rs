@@ -12,7 +12,7 @@ use llm_worker_rbee::engine::{
     Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, Prompt,
     SubmitError, Timings, TokenLogprob,
 };
-use llm_worker_rbee::routes::app;
+use llm_worker_rbee::routes::{About, Desk, app};
 use llm_worker_rbee::server::{Limits, Server};
 use llm_worker_rbee::state::{StateChanges, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,6 +35,8 @@ pub struct ScriptedEngine {
     pub alive: watch::Sender<usize>,
     /// Why it can't go on, once a test says so.
     pub failure: watch::Sender<Option<String>>,
+    /// As a model file would carry it.
+    pub chat_template: Option<&'static str>,
 }
 
 impl Default for ScriptedEngine {
@@ -46,6 +48,7 @@ impl Default for ScriptedEngine {
             capacity: 64,
             alive: watch::Sender::new(0),
             failure: watch::Sender::new(None),
+            chat_template: None,
         }
     }
 }
@@ -66,7 +69,8 @@ impl Engine for ScriptedEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
         let prompt = text_of(&request);
         let prompt_tokens = prompt.split(' ').count() as u32;
-        if prompt_tokens + request.max_tokens > self.context_length {
+        if u64::from(prompt_tokens) + u64::from(request.max_tokens) > u64::from(self.context_length)
+        {
             return Err(SubmitError::ContextLengthExceeded {
                 prompt_tokens,
                 max_tokens: request.max_tokens,
@@ -104,6 +108,10 @@ impl Engine for ScriptedEngine {
 
     fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failure.subscribe()
+    }
+
+    fn chat_template(&self) -> Option<&str> {
+        self.chat_template
     }
 }
 
@@ -165,6 +173,19 @@ async fn speak(
     let _ = sender.send(GenerationEvent::Finished(completion)).await;
 }
 
+/// What the routes of a worker need.
+pub fn desk(worker: &Arc<Worker>) -> Desk {
+    let about = About {
+        model_ref: MODEL.to_owned(),
+        backend: "cpu".to_owned(),
+        device: 0,
+    };
+    Desk::new(worker.clone(), about, Arc::default())
+}
+
+/// The model's name.
+pub const MODEL: &str = "hf:someone/some-model";
+
 /// A served worker, with all that a test wants to look at.
 pub struct Served {
     pub engine: Arc<ScriptedEngine>,
@@ -195,7 +216,7 @@ pub async fn serve_within(
     let (worker, changes) = Worker::new("test-worker");
     worker.serve_with(engine.clone());
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(&[address], app(worker.clone(), token), limits)
+    let server = Server::start(&[address], app(desk(&worker), token), limits)
         .await
         .unwrap();
     let watched = worker.clone();

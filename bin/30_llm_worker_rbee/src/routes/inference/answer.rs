@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::{Completion, FinishReason, Timings};
+use crate::engine::{Completion, Timings};
 
 /// The body of an answer in one piece.
 #[derive(Serialize)]
@@ -19,6 +19,9 @@ pub(crate) struct Summary {
     finish_reason: &'static str,
     usage: Usage,
     timings: TimingsMs,
+    /// Only for those who gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -41,8 +44,9 @@ struct TimingsMs {
     decode_ms: f64,
 }
 
-impl From<Completion> for Summary {
-    fn from(completion: Completion) -> Self {
+impl Summary {
+    /// The client's own name for the request goes with it.
+    pub(crate) fn new(completion: Completion, correlation_id: Option<String>) -> Self {
         let Timings {
             queue_ms,
             prefill_ms,
@@ -50,10 +54,7 @@ impl From<Completion> for Summary {
         } = completion.timings;
         Self {
             tokens: completion.completion_tokens,
-            finish_reason: match completion.finish_reason {
-                FinishReason::Stop => "stop",
-                FinishReason::Length => "length",
-            },
+            finish_reason: completion.finish_reason.name(),
             usage: Usage {
                 prompt_tokens: completion.prompt_tokens,
                 completion_tokens: completion.completion_tokens,
@@ -66,6 +67,7 @@ impl From<Completion> for Summary {
                 prefill_ms: to_microseconds(prefill_ms),
                 decode_ms: to_microseconds(decode_ms),
             },
+            correlation_id,
         }
     }
 }

@@ -116,8 +116,7 @@ fn has_node() -> bool {
         list.is_ok_and(|mut list| list.next().is_some())
     };
     let exists = |file: &&str| Path::new(file).exists();
-    platform::GPU_LISTS.iter().any(|folder| listed(folder))
-        || platform::GPU_NODES.iter().any(|file| exists(file))
+    platform::GPU_LISTS.iter().any(listed) || platform::GPU_NODES.iter().any(exists)
 }
 
 fn has_nvcc() -> bool {
@@ -149,18 +148,20 @@ fn missing_for_cuda(found: &CudaFound, device: u32, builds: bool) -> Option<Stri
         Ok(all) if all.is_empty() && !found.has_node => lacks.push(String::from(
             "no NVIDIA device: the driver is there and lists none\n  get it: a machine with an NVIDIA GPU; in a container, start it with --gpus all",
         )),
-        Ok(all) if !found.renumbered && !all.is_empty() => {
-            if all.iter().all(|known| known.index != device) {
-                let known: Vec<String> = all
-                    .iter()
-                    .map(|known| format!("{} ({})", known.index, known.name))
-                    .collect();
-                lacks.push(format!(
-                    "no NVIDIA device {device}: there is {}\n  try: --device {}",
-                    known.join(", "),
-                    all[0].index
-                ));
-            }
+        Ok(all)
+            if !found.renumbered
+                && !all.is_empty()
+                && all.iter().all(|known| known.index != device) =>
+        {
+            let known: Vec<String> = all
+                .iter()
+                .map(|known| format!("{} ({})", known.index, known.name))
+                .collect();
+            lacks.push(format!(
+                "no NVIDIA device {device}: there is {}\n  try: --device {}",
+                known.join(", "),
+                all[0].index
+            ));
         }
         // A driver shows a device that its tool doesn't tell of: the worker will find out.
         _ => {}

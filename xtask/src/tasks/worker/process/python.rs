@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::platform;
 use super::tool;
 
 /// The oldest Python that the mock hive and the download helper are written for.
@@ -13,14 +14,6 @@ const OLDEST: (u32, u32) = (3, 8);
 
 /// How long a Python may take to tell its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(30);
-
-const INSTALL: &str = if cfg!(target_os = "windows") {
-    "winget install Python.Python.3.13"
-} else if cfg!(target_os = "macos") {
-    "brew install python3"
-} else {
-    "sudo apt-get install python3 (Debian, Ubuntu) or sudo dnf install python3 (Fedora)"
-};
 
 /// A Python interpreter: a program and the arguments that come before ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +44,11 @@ impl Python {
             }
         }
         bail!(
-            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL}, or --python PATH",
+            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),
+            platform::INSTALL_PYTHON,
         )
     }
 
@@ -89,14 +83,16 @@ impl Python {
     /// Its version, and the interpreter itself: what is found in the path may be a script that looks
     /// for it anew each time, which costs more than the interpreter's own start.
     fn introduction(&self) -> Result<((u32, u32), Python), String> {
+        // Whatever a site's own start-up prints stands before the mark.
         let mut command = self.isolated();
         command.args([
             "-c",
-            "import sys; print(*sys.version_info[:2]); print(sys.executable)",
+            "import sys; print(); print('its version:', *sys.version_info[:2]); print(sys.executable)",
         ]);
         let (status, text) =
             tool::ask(command, VERSION_LIMIT).map_err(|error| error.to_string())?;
-        let (version, executable) = text.split_once('\n').unwrap_or((&text, ""));
+        let (_, answer) = text.rsplit_once("its version:").unwrap_or_default();
+        let (version, executable) = answer.split_once('\n').unwrap_or((answer, ""));
         let mut numbers = version.split_whitespace().map(str::parse);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             return Err(format!("it does not run ({status})"));
@@ -143,6 +139,20 @@ mod tests {
             python.to_string()
         );
         assert!(python.folder().is_some_and(Path::is_dir), "{python}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_site_prints_at_its_start_is_not_the_answer() {
+        use std::os::unix::fs::PermissionsExt;
+        let python = Python::find(None).unwrap();
+        let path = std::env::temp_dir().join(format!("chatty-python-{}", std::process::id()));
+        let script = format!("#!/bin/sh\necho 2.7 hello\nexec '{python}' \"$@\"\n");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let found = Python::find(Some(&path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(found.is_ok(), "{found:?}");
     }
 
     #[test]

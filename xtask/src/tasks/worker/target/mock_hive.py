@@ -26,6 +26,7 @@ import http.server
 import json
 import os
 import socket
+import socketserver
 import sys
 import threading
 import time
@@ -135,6 +136,11 @@ class Server(http.server.ThreadingHTTPServer):
     # A port that another process listens on must not be shared, which is what this option means on Windows.
     allow_reuse_address = os.name == "posix"
     request_queue_size = 128
+
+    def server_bind(self):
+        """Binds without asking name servers what this machine is called, which may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
     behaviour = Behaviour()
 
     def handle_error(self, _request, _address):

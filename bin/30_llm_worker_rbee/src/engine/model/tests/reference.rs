@@ -33,7 +33,7 @@ impl<'a> Reference<'a> {
 
     /// In gemma every second block looks back all the way.
     fn is_local(&self, block: u64) -> bool {
-        self.is_gemma() && block % 2 == 0
+        self.is_gemma() && block.is_multiple_of(2)
     }
     fn tensor(&self, name: &str) -> Option<Vec<f64>> {
         let tensor = self

@@ -13,10 +13,14 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, getppid, getrlimit,
     kill_process as send_signal, kill_process_group, setrlimit, setsid, waitid,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::kinds::{GroupSignal, Process};
+#[cfg(target_os = "linux")]
+use super::linux::ignored_signals;
+#[cfg(not(target_os = "linux"))]
+use super::macos::ignored_signals;
 
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;
@@ -127,9 +131,15 @@ pub fn point_to(folder: &Path, name: &str, target: &str, beside: &str) -> io::Re
     std::fs::rename(&beside, folder.join(name))
 }
 
-/// Calls `handle` with the number of each signal that asks us to end.
+/// Calls `handle` with the number of each signal that asks us to end. One that was ignored when we
+/// were started, as by `nohup`, stays ignored.
 pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let ignored = ignored_signals();
+    let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter();
+    let mut signals = Signals::new(heeded.filter(|signal| !ignored.contains(signal)))?;
+    // Beyond the limit for files a write fails and says so, where the signal would end us. What we
+    // start doesn't inherit this.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     std::thread::Builder::new()
         .name(String::from("signals"))
         .spawn(move || signals.forever().for_each(&mut handle))?;
