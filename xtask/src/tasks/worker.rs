@@ -46,11 +46,11 @@ use self::record::event::{
 };
 use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
-use self::target::RunContext;
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
 use self::target::worker::Launch;
+use self::target::{RunContext, RunSettings};
 
 pub use self::process::reaper::TASK as REAPER_TASK;
 
@@ -292,8 +292,17 @@ fn run(
         token: None,
         more: Vec::new(),
     };
+    let settings = RunSettings {
+        prompt: config.prompt.clone(),
+        max_tokens: config.max_tokens,
+        port: config.port,
+        timeout_secs: config.timeout_secs,
+        heartbeat_interval_secs: config.heartbeat_interval_secs,
+        heartbeat_window_secs: config.heartbeat_window_secs,
+        log_lines: config.log_lines,
+    };
     let context = RunContext {
-        config,
+        config: &settings,
         python: &python,
         folder,
         journal,
