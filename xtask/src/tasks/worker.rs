@@ -35,7 +35,7 @@ use self::artifacts::RunFolder;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
-use self::model::download::{DownloadConfig, UnknownModel};
+use self::model::download::{DownloadConfig, Refused};
 use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
@@ -203,7 +203,7 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
     };
     let code = match error.downcast_ref::<Interrupted>() {
         Some(Interrupted::Signal(signal)) => 128 + *signal as u8,
-        None if error.is::<UnknownModel>() => 2,
+        None if error.is::<Refused>() => 2,
         Some(Interrupted::Panic(_)) | None => return Err(error),
     };
     // A terminal that is gone can't be told.
