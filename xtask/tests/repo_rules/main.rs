@@ -6,7 +6,7 @@ mod source;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use source::rust_files;
 

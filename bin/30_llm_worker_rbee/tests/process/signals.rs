@@ -75,7 +75,12 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
         .spawn()
         .unwrap();
     let mut held = [0; 4];
-    holder.stdout.as_mut().unwrap().read_exact(&mut held).unwrap();
+    holder
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut held)
+        .unwrap();
     let command = WorkerCommand {
         model: model.0.clone(),
         ..WorkerCommand::default()
