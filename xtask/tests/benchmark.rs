@@ -209,6 +209,9 @@ fn a_run_in_which_requests_fail_is_not_green() {
         ("stream.index_gap", "index"),
         ("stream.truncated", "no end"),
         ("stream.end_count_wrong", "`tokens`"),
+        ("stream.wrong_content_type", "text/event-stream"),
+        ("stream.tokens_after_end", "another event"),
+        ("stream.cut_off", "tokens, then"),
     ] {
         let mut command = scratch.benchmark(
             Path::new(FAULTY_WORKER),

@@ -179,12 +179,16 @@ fn terms_have_to_be_accepted_before_anything_is_fetched() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.download(&["gemma3-270m", "--python", "/nowhere/python"]);
     let terms = [
-        "Gemma licence",
+        "terms of Gemma",
         "ai.google.dev/gemma/terms",
         "--accept-license",
     ];
     assert_shows(&command.output().unwrap(), 2, &terms);
-    assert!(!sandbox.0.join("gemma3-270m").exists());
+    let files: Vec<_> = std::fs::read_dir(sandbox.0.join("gemma3-270m"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    assert_eq!(files, ["gemma-3-270m-q4_k_m.gguf.lock"]);
     let output = command.arg("--accept-license").output().unwrap();
     assert_shows(&output, 3, &["/nowhere/python"]);
 }

@@ -120,7 +120,11 @@ async fn an_answer_in_one_piece() {
             "text": "w0\nw1\nw2\n",
             "tokens": 3,
             "finish_reason": "length",
-            "usage": {"prompt_tokens": 2, "completion_tokens": 3},
+            "usage": {
+                "prompt_tokens": 2,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 0},
+            },
             "timings": {"queue_ms": 0.0, "prefill_ms": 0.0, "decode_ms": 0.0},
         })
     );
@@ -136,7 +140,8 @@ async fn an_answer_in_pieces() {
         "event: token\ndata: {\"index\":0,\"text\":\"w0\\n\"}\n\n\
          event: token\ndata: {\"index\":1,\"text\":\"w1\\n\"}\n\n\
          event: end\ndata: {\"tokens\":2,\"finish_reason\":\"length\",\
-         \"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2},\
+         \"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,\
+         \"prompt_tokens_details\":{\"cached_tokens\":0}},\
          \"timings\":{\"queue_ms\":0.0,\"prefill_ms\":0.0,\"decode_ms\":0.0}}\n\n"
     );
 }

@@ -35,7 +35,7 @@ use self::artifacts::RunFolder;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
-use self::model::download::{DownloadConfig, UnknownModel};
+use self::model::download::{DownloadConfig, Refused};
 use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
@@ -46,11 +46,11 @@ use self::record::event::{
 };
 use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
-use self::target::RunContext;
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
 use self::target::worker::Launch;
+use self::target::{RunContext, RunSettings};
 
 pub use self::process::reaper::TASK as REAPER_TASK;
 
@@ -203,7 +203,7 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
     };
     let code = match error.downcast_ref::<Interrupted>() {
         Some(Interrupted::Signal(signal)) => 128 + *signal as u8,
-        None if error.is::<UnknownModel>() => 2,
+        None if error.is::<Refused>() => 2,
         Some(Interrupted::Panic(_)) | None => return Err(error),
     };
     // A terminal that is gone can't be told.
@@ -292,8 +292,17 @@ fn run(
         token: None,
         more: Vec::new(),
     };
+    let settings = RunSettings {
+        prompt: config.prompt.clone(),
+        max_tokens: config.max_tokens,
+        port: config.port,
+        timeout_secs: config.timeout_secs,
+        heartbeat_interval_secs: config.heartbeat_interval_secs,
+        heartbeat_window_secs: config.heartbeat_window_secs,
+        log_lines: config.log_lines,
+    };
     let context = RunContext {
-        config,
+        config: &settings,
         python: &python,
         folder,
         journal,

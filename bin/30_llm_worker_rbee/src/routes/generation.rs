@@ -271,6 +271,18 @@ fn submit_fitting(
                 least_prompt_tokens = prompt_tokens;
                 request.max_tokens = context_length - prompt_tokens;
             }
+            // The number that stands for "as many as fit" means nothing to the client.
+            Err(SubmitError::ContextLengthExceeded {
+                prompt_tokens,
+                context_length,
+                ..
+            }) => {
+                return Err(SubmitError::ContextLengthExceeded {
+                    prompt_tokens,
+                    max_tokens: 1,
+                    context_length,
+                });
+            }
             outcome => return outcome,
         }
     }

@@ -326,7 +326,7 @@ fn the_number_of_threads_is_the_one_asked_for() {
             ..WorkerCommand::default()
         };
         let (worker, _) = command.serve();
-        let named = format!("({threads} threads)");
+        let named = format!("({threads} threads, ");
         assert!(
             worker.log.join("\n").contains(&named),
             "{named}: {:#?}",

@@ -40,7 +40,10 @@ impl RunFolder {
         let lock = lock.filter(|lock| lock.try_lock().is_ok());
         // Comfort, not evidence: a run goes on without them.
         let beside = format!(".{LATEST}-{run_id}");
-        let _ = platform::point_to(parent, LATEST, run_id, &beside);
+        if platform::point_to(parent, LATEST, run_id, &beside).is_err() {
+            // Something else may have the name: what could not take it must not stay.
+            let _ = fs::remove_file(parent.join(&beside));
+        }
         let _ = prune(parent);
         Ok(Self { path, _lock: lock })
     }
@@ -132,6 +135,19 @@ mod tests {
         drop(living);
         RunFolder::create(&parent, &id(RUNS_KEPT + 6)).unwrap();
         assert!(!names(&parent).contains(&id(0)));
+        fs::remove_dir_all(parent).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_taken_leaves_nothing_beside_it() {
+        let parent = scratch("taken");
+        fs::create_dir_all(parent.join(LATEST).join("somebody's")).unwrap();
+        RunFolder::create(&parent, "20260131-105423-aabbccdd").unwrap();
+        let names: Vec<_> = fs::read_dir(&parent)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
         fs::remove_dir_all(parent).unwrap();
     }
 

@@ -5,6 +5,7 @@ pub mod gpu;
 pub mod group;
 mod identity;
 pub mod jitter;
+pub mod lock;
 pub mod log;
 pub mod panics;
 pub mod platform;

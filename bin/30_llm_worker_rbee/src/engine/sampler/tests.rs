@@ -165,9 +165,9 @@ fn log_probabilities_are_the_models_own() {
     assert_eq!(tokens, [1, 2, 3]);
     assert!((top[0].logprob - (3.0 - sum.ln())).abs() < 1e-5);
     // What was seen is judged as the model had it, too.
-    let choice = sampler.sample(&mut [-90.0, 9.0, 8.0, -900.0], &mut Scratch::default());
+    let choice = sampler.sample(&mut [-90.0, 9.0, 0.0, 0.0], &mut Scratch::default());
     let chosen = choice.unwrap().chosen;
-    let expected = -(1.0 + (-1.0_f32).exp()).ln();
+    let expected = -(1.0 + 2.0 * (-9.0_f32).exp()).ln();
     assert_eq!(chosen.token, 1);
     assert!((chosen.logprob - expected).abs() < 1e-5, "{chosen:?}");
 }

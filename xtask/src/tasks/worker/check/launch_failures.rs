@@ -222,7 +222,7 @@ fn run(launch: Launch, folder: &Path, stop: &StopFlag, is_welcome: bool) -> Resu
         in_time(worker.stop_orderly(STOP_LIMIT))?;
     }
     let (exit, lived) = (worker.exited()?.map(|exit| exit.status), started.elapsed());
-    worker.end();
+    worker.finish();
     let since_start = |(at, line): (Instant, String)| (at.duration_since(started), line);
     let output = worker.output().map(|output| output.timed_lines());
     Ok(BareRun {

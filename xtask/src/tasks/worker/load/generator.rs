@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::random::Random;
@@ -238,13 +239,6 @@ fn spawn(
     let started = thread.spawn(move || body(&busy.0));
     started.context("cannot start another thread")?;
     Ok(())
-}
-
-/// The lock, also where a thread panicked that had it.
-pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

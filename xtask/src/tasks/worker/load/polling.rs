@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::generator::{LoadGenerator, Next, Turn, lock};
+use super::generator::{LoadGenerator, Next, Turn};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::bench::Load;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::generator::{LoadGenerator, Next, Turn, lock};
+use super::generator::{LoadGenerator, Next, Turn};
 use super::polling::ask;
 use super::sample::RequestSample;
 use super::windowed::Addressee;
@@ -15,6 +15,7 @@ use crate::tasks::worker::net::client::{Client, Response};
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::net::recording::record;
 use crate::tasks::worker::process::jitter::JitterWatch;
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::bench::{Load, RequestOutcome};
 use crate::tasks::worker::record::event::Mismatch;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::generator::{Job, LoadGenerator, Next, Turn, lock};
+use super::generator::{Job, LoadGenerator, Next, Turn};
 use super::sample::RequestSample;
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::net::recording::{Recording, record};
 use crate::tasks::worker::net::stream::StreamSpelling;
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::bench::Load;
 

@@ -2,41 +2,28 @@
 
 pub mod against;
 pub mod baseline;
+mod measured;
 mod prompts;
 mod scenario;
 mod words;
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 
+use self::measured::{in_short, planned_as, record_of, under_load, verdict};
 use self::prompts::PromptSource;
 use self::scenario::Scenario;
 use super::tried::tried;
 use super::{calibrate, suite};
-use crate::tasks::worker::check::table;
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, SHORT_PROMPT};
-use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::load::sample::RequestSample;
-use crate::tasks::worker::load::windowed;
-use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
+use crate::tasks::worker::config::benchmark::BenchmarkConfig;
+use crate::tasks::worker::load::windowed::LoadResult;
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
+use crate::tasks::worker::record::bench::ScenarioPlan;
 use crate::tasks::worker::record::check::Phase;
-use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
+use crate::tasks::worker::record::event::EventKind;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
-use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
-
-/// Fewer requests than these say next to nothing: a scenario goes on until it has them,
-const LEAST_REQUESTS: usize = 6;
-
-/// but not for longer than so many times what was asked for.
-const PATIENCE: u32 = 12;
-
-/// The longest that one request may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 
 /// The plan of the checks and the loads, as an event.
 pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> EventKind {
@@ -83,11 +70,6 @@ pub fn run(
     suite::run_checks(subject, after)
 }
 
-/// A load as the plan has it, by its row in the table of checks.
-fn planned_as(id: &str, filling: &str) -> Option<PlannedCheck> {
-    table::find(id).map(|check| check.info.planned_for(filling))
-}
-
 fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<()> {
     let mut source = None;
     for scenario in scenario::all(config) {
@@ -120,24 +102,6 @@ fn measure_one(
     Ok(in_short(&record) + &short)
 }
 
-/// Puts a worker under a load.
-fn under_load(
-    subject: &Subject<'_>,
-    worker: &WorkerHandle,
-    plan: &ScenarioPlan,
-    requests: &Requests,
-    budget: Budget,
-) -> Result<LoadResult> {
-    let addressee = Addressee {
-        port: worker.launch().port,
-        spelling: worker.launch().dialect,
-        stop: subject.context.stop.clone(),
-    };
-    windowed::measure(&addressee, plan.load, requests, budget, || {
-        worker.ensure_alive()
-    })
-}
-
 /// Tells the journal what was measured, and folds it as the report will.
 fn tell(
     subject: &Subject<'_>,
@@ -156,80 +120,4 @@ fn tell(
         objectives: config.objectives,
     });
     ScenarioRecord::of(plan, window, &config.objectives, &requests)
-}
-
-/// What a load brought, on the run's axis.
-fn record_of(
-    journal: &Journal,
-    plan: &ScenarioPlan,
-    result: LoadResult,
-) -> (Window, Vec<RequestRecord>) {
-    let (from, to) = result.window;
-    let window = Window {
-        from_ms: journal.elapsed_ms(from),
-        to_ms: journal.elapsed_ms(to),
-    };
-    let record = |sample: RequestSample| RequestRecord {
-        scenario: plan.name.clone(),
-        stream: sample.stream,
-        scheduled_ms: sample.scheduled.map(|due| journal.elapsed_ms(due)),
-        sent_ms: journal.elapsed_ms(sample.sent),
-        took_ms: ms(sample.took),
-        chunks: sample
-            .chunks
-            .iter()
-            .map(|(at, tokens)| (ms(*at), *tokens))
-            .collect(),
-        prompt_tokens: sample.prompt_tokens,
-        outcome: sample.outcome,
-    };
-    (window, result.samples.into_iter().map(record).collect())
-}
-
-/// A scenario is green when every request was answered, by the rules, and enough were.
-fn verdict(record: &ScenarioRecord) -> Result<()> {
-    let broken = record.failed + record.invalid;
-    if broken > 0 {
-        let got = format!(
-            "{} failed and {} broke a rule of streams: {}",
-            record.failed,
-            record.invalid,
-            record.reasons.join("; ")
-        );
-        let place = format!("the load {}", record.plan.name);
-        return Err(Mismatch::new(place, "an answer to every request", got).into());
-    }
-    if let Some(jitter) = record.lag() {
-        anyhow::bail!("{jitter}");
-    }
-    anyhow::ensure!(
-        record.valid > 0,
-        "no request was both sent and answered in the measured time"
-    );
-    Ok(())
-}
-
-/// The figures in a few words.
-fn in_short(record: &ScenarioRecord) -> String {
-    let median = |name: &str| record.measure(name).map(|measure| measure.summary.p50);
-    let mut parts = vec![format!("{} requests", record.valid)];
-    if let Some(ttft) = median("ttft") {
-        parts.push(format!("TTFT {ttft:.1} ms"));
-    }
-    if let Some(tpot) = median("tpot") {
-        parts.push(format!("TPOT {tpot:.2} ms"));
-        parts.push(format!("{:.1} tokens/s", record.output_tokens_per_s));
-    } else if let Some(rate) = median("prefill_rate") {
-        parts.push(format!("prefill {rate:.0} tokens/s"));
-    }
-    parts.join(", ")
-}
-
-/// The most tokens that any load but those of prefill asks the context for.
-fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
-    SHORT_PROMPT + u64::from(config.max_tokens)
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

@@ -47,9 +47,9 @@ pub struct DownloadConfig {
     pub python: Option<PathBuf>,
 }
 
-/// The catalog has no model of that name: the command line is wrong.
+/// The command line has to be another one: no model has that name, or its terms are not accepted.
 #[derive(Debug)]
-pub struct UnknownModel(String);
+pub struct Refused(String);
 
 /// Shows the catalog, or downloads one model.
 pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> {
@@ -62,7 +62,7 @@ pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> 
     }
     let entry = catalog
         .get(&config.name)
-        .ok_or_else(|| UnknownModel::new(&config.name, &catalog))?;
+        .ok_or_else(|| Refused::unknown(&config.name, &catalog))?;
     let download = Download {
         entry,
         target: folder.join(&entry.file),
@@ -121,11 +121,10 @@ impl Download<'_> {
     /// Terms that somebody has to accept are accepted by them, not by us.
     fn ensure_licensed(&self, accept_license: bool) -> Result<()> {
         match &self.entry.terms {
-            Some(terms) if !accept_license => bail!(
+            Some(terms) if !accept_license => bail!(Refused(format!(
                 "{} comes under the terms of {}: {terms}\n  try: read them, then the same command with --accept-license",
-                self.entry.name,
-                self.entry.licence
-            ),
+                self.entry.name, self.entry.licence
+            ))),
             Some(_) | None => Ok(()),
         }
     }
@@ -298,8 +297,8 @@ fn presence(entry: &CatalogEntry, target: &Path) -> String {
     }
 }
 
-impl UnknownModel {
-    fn new(name: &str, catalog: &Catalog) -> Self {
+impl Refused {
+    fn unknown(name: &str, catalog: &Catalog) -> Self {
         let nearest: Vec<&str> = catalog
             .nearest(name)
             .iter()
@@ -312,10 +311,10 @@ impl UnknownModel {
     }
 }
 
-impl std::fmt::Display for UnknownModel {
+impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)
     }
 }
 
-impl std::error::Error for UnknownModel {}
+impl std::error::Error for Refused {}

@@ -4,9 +4,10 @@ use std::io;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::lock::lock;
 use super::platform;
 use super::platform::{Leash, Process};
 use super::registry;
@@ -103,13 +104,13 @@ impl ProcessGroup {
 
     /// The leader's standard input and output, where they were piped; once.
     pub fn take_pipes(&self) -> (Option<ChildStdin>, Option<ChildStdout>) {
-        let mut child = self.inner.lock();
+        let mut child = lock(&self.inner.child);
         (child.stdin.take(), child.stdout.take())
     }
 
     /// The leader's standard error, where it was piped; once.
     pub fn take_stderr(&self) -> Option<ChildStderr> {
-        self.inner.lock().stderr.take()
+        lock(&self.inner.child).stderr.take()
     }
 
     /// Just after the leader was started.
@@ -190,7 +191,7 @@ impl ProcessGroup {
         if self.has_ended() && self.members().is_empty() {
             // Its number can be a stranger's as soon as it is reaped, so nobody may know it by then.
             registry::release(self.inner.id);
-            let _ = self.inner.lock().wait();
+            let _ = lock(&self.inner.child).wait();
         }
     }
 
@@ -223,14 +224,8 @@ impl Inner {
         if let Some(end) = self.end.get() {
             return Ok(Some(*end));
         }
-        let status = platform::peek_exit(&mut self.lock())?;
+        let status = platform::peek_exit(&mut lock(&self.child))?;
         Ok(status.map(|status| *self.end.get_or_init(|| (status, self.started.elapsed()))))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Child> {
-        self.child
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -259,9 +254,7 @@ fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
     });
     let (reply, answer) = channel();
     let gone = |_| io::Error::other("the thread that starts processes has ended");
-    let orders = spawner
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let orders = lock(spawner);
     orders
         .send((command, reply))
         .map_err(|error| gone(error.to_string()))?;

@@ -2,8 +2,10 @@
 //! because the machine was.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use super::lock::lock;
 
 /// How long the watcher sleeps each time.
 const NAP: Duration = Duration::from_millis(5);
@@ -64,12 +66,6 @@ fn sum_between(lags: &[Lag], from: Instant, to: Instant) -> Duration {
         .iter()
         .filter(|(at, jitter)| *at <= to && *at + *jitter >= from);
     inside.map(|(_, jitter)| *jitter).sum()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

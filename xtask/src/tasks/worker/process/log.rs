@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+use super::lock::lock;
 
 /// How much of the output goes to disk from its beginning; what is beyond is cut, but for the end.
 const FILE_LIMIT_BYTES: u64 = 64 << 20;
@@ -71,7 +73,7 @@ impl Log {
 
     /// The last `count` lines, safe to print.
     pub fn tail(&self, count: usize) -> Vec<String> {
-        let state = self.shared.lock();
+        let state = lock(&self.shared.state);
         let mut lines: Vec<&[u8]> = state.tail.split(|&byte| byte == b'\n').collect();
         if lines.last().is_some_and(|line| line.is_empty()) {
             lines.pop();
@@ -89,7 +91,7 @@ impl Log {
 
     /// The last lines, each with the time of its end.
     pub fn timed_lines(&self) -> Vec<(Instant, String)> {
-        let state = self.shared.lock();
+        let state = lock(&self.shared.state);
         let mut end = state.total_bytes - state.tail.len();
         let mut lines = Vec::new();
         for line in state.tail.split_inclusive(|&byte| byte == b'\n') {
@@ -109,7 +111,7 @@ impl Log {
         let _ = self
             .shared
             .ended
-            .wait_timeout_while(self.shared.lock(), limit, waiting);
+            .wait_timeout_while(lock(&self.shared.state), limit, waiting);
     }
 
     /// Where the whole log is.
@@ -126,22 +128,16 @@ impl Shared {
                 Ok(0) => break,
                 Ok(count) => {
                     file.write(&buffer[..count]);
-                    self.lock().take(&buffer[..count]);
+                    lock(&self.state).take(&buffer[..count]);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         file.finish(&state.tail);
         state.ended = true;
         self.ended.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -38,6 +38,15 @@ pub use self::windows::{
     point_to, prepare_leader, processes, tell_group, usage, write_launcher,
 };
 
+/// How Python is installed here.
+pub const INSTALL_PYTHON: &str = if cfg!(target_os = "windows") {
+    "winget install Python.Python.3.13"
+} else if cfg!(target_os = "macos") {
+    "brew install python3"
+} else {
+    "sudo apt-get install python3 (Debian, Ubuntu) or sudo dnf install python3 (Fedora)"
+};
+
 /// Whether processes can be sent signals.
 pub const HAS_SIGNALS: bool = cfg!(unix);
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::platform::INSTALL_PYTHON;
 use super::tool;
 
 /// The oldest Python that the mock hive and the download helper are written for.
@@ -13,14 +14,6 @@ const OLDEST: (u32, u32) = (3, 8);
 
 /// How long a Python may take to tell its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(30);
-
-const INSTALL: &str = if cfg!(target_os = "windows") {
-    "winget install Python.Python.3.13"
-} else if cfg!(target_os = "macos") {
-    "brew install python3"
-} else {
-    "sudo apt-get install python3 (Debian, Ubuntu) or sudo dnf install python3 (Fedora)"
-};
 
 /// A Python interpreter: a program and the arguments that come before ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +44,7 @@ impl Python {
             }
         }
         bail!(
-            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL}, or --python PATH",
+            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL_PYTHON}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),

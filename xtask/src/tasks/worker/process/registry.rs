@@ -4,12 +4,13 @@
 //! have to agree on it, whatever thread they are on.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::identity::{GroupId, Role, wait_until};
+use super::lock::lock;
 use super::platform;
 use super::platform::{Listeners, Process};
 use super::reaper::Reaper;
@@ -59,7 +60,7 @@ pub fn open(run_id: &str) -> Result<()> {
     } else {
         None
     };
-    *lock() = ProcessRegistry {
+    *lock(&REGISTRY) = ProcessRegistry {
         run_id: Some(run_id.to_owned()),
         reaper,
         ..ProcessRegistry::new()
@@ -69,7 +70,7 @@ pub fn open(run_id: &str) -> Result<()> {
 
 /// The variable that marks what this run starts; none outside a run.
 pub fn mark() -> Option<(&'static str, String)> {
-    lock().run_id.clone().map(|run_id| (MARK, run_id))
+    lock(&REGISTRY).run_id.clone().map(|run_id| (MARK, run_id))
 }
 
 /// Whether this process was started by this run, wherever it went since.
@@ -79,7 +80,7 @@ pub fn is_marked(process: &Process) -> bool {
 
 /// A group was started.
 pub fn hold(id: GroupId, role: Role, grace: Duration) -> io::Result<()> {
-    let mut registry = lock();
+    let mut registry = lock(&REGISTRY);
     registry.groups.push((id, role));
     match &mut registry.reaper {
         Some(reaper) => reaper.hold(id, grace),
@@ -89,7 +90,7 @@ pub fn hold(id: GroupId, role: Role, grace: Duration) -> io::Result<()> {
 
 /// A group is gone.
 pub fn release(id: GroupId) {
-    let mut registry = lock();
+    let mut registry = lock(&REGISTRY);
     registry.groups.retain(|(held, _)| *held != id);
     if let Some(reaper) = &mut registry.reaper {
         reaper.release(id);
@@ -102,23 +103,25 @@ pub fn note(role: Role, left_behind: &[Process]) {
         .iter()
         .filter(|_| role != Role::Tool)
         .map(|process| format!("{process}, which outlived {}", role.name()));
-    lock().left_behind.extend(told);
+    lock(&REGISTRY).left_behind.extend(told);
 }
 
 /// Nobody may listen on this port when the run is over.
 pub fn watch_port(port: u16, whose: &'static str) {
-    lock().ports.push((port, whose));
+    lock(&REGISTRY).ports.push((port, whose));
 }
 
 /// Somebody else has the port, which is their own affair.
 pub fn unwatch_port(port: u16) {
-    lock().ports.retain(|(watched, _)| *watched != port);
+    lock(&REGISTRY)
+        .ports
+        .retain(|(watched, _)| *watched != port);
 }
 
 /// Kills everything at once, without asking.
 pub fn kill_everybody() {
     let (groups, run_id) = {
-        let registry = lock();
+        let registry = lock(&REGISTRY);
         (registry.groups.clone(), registry.run_id.clone())
     };
     for (group, _) in groups {
@@ -135,7 +138,7 @@ pub fn kill_everybody() {
 /// interest have ended; what belongs to others is left alone.
 pub fn left_behind() -> Vec<String> {
     let (run_id, groups) = {
-        let registry = lock();
+        let registry = lock(&REGISTRY);
         (registry.run_id.clone(), registry.groups.clone())
     };
     let mut told = Vec::new();
@@ -152,7 +155,7 @@ pub fn left_behind() -> Vec<String> {
             end(STRAY_GRACE, astray);
         }
     }
-    told.extend(std::mem::take(&mut lock().left_behind));
+    told.extend(std::mem::take(&mut lock(&REGISTRY).left_behind));
     told
 }
 
@@ -162,13 +165,13 @@ pub fn left_behind() -> Vec<String> {
 pub fn close() -> Audit {
     let left_behind = left_behind();
     let mut survivors = Vec::new();
-    let ports = lock().ports.clone();
+    let ports = lock(&REGISTRY).ports.clone();
     survivors.extend(
         ports
             .iter()
             .filter_map(|(port, whose)| held_port(*port, whose)),
     );
-    let registry = std::mem::replace(&mut *lock(), ProcessRegistry::new());
+    let registry = std::mem::replace(&mut *lock(&REGISTRY), ProcessRegistry::new());
     if let Some(run_id) = &registry.run_id {
         let table = platform::processes();
         // A question to the system that is still being answered is nobody's fault.
@@ -192,7 +195,7 @@ pub fn close() -> Audit {
 
 /// Tells of a port that is still listened on, unless another run has been given it since.
 pub fn held_port(port: u16, whose: &str) -> Option<String> {
-    let run_id = lock().run_id.clone();
+    let run_id = lock(&REGISTRY).run_id.clone();
     let mut holders = String::new();
     // Whoever looks for a free port holds one for a moment.
     let freed = wait_until(PORT_LIMIT, TABLE_INTERVAL, || {
@@ -216,10 +219,4 @@ pub fn held_port(port: u16, whose: &str) -> Option<String> {
         false
     });
     (!freed).then(|| format!("port {port} of {whose}, held by {holders}"))
-}
-
-fn lock() -> MutexGuard<'static, ProcessRegistry> {
-    REGISTRY
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -187,6 +187,18 @@ pub const MEASURES: &[MeasureSpec] = &[
         ..ROW
     },
     MeasureSpec {
+        name: "end_delay",
+        title: "Last token to end event",
+        source: MeasureSource::Request(|request| {
+            let last = request.chunks.last();
+            last.map(|(at, _)| request.took_ms - at)
+                .into_iter()
+                .collect()
+        }),
+        is_drawn: true,
+        ..ROW
+    },
+    MeasureSpec {
         name: "tokens",
         title: "Output tokens per request",
         unit: "tokens",

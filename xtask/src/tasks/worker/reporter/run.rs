@@ -24,6 +24,7 @@ const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
     timeline,
     checks_section,
     observed::measures,
+    observed::slowest_requests,
     observed::streams,
     observed::heartbeats,
     observed::log,

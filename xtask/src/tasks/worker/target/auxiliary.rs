@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Subject;
 use super::dialect::{
     BeatState, Completion, Dialect, Health, HeartbeatPayload, InferenceRequest, Readiness,
 };
@@ -12,6 +11,7 @@ use super::hive::MockHiveServer;
 use super::open_stream::OpenStream;
 use super::recorder::{Line, Recorder};
 use super::stream;
+use super::subject::Subject;
 use super::worker::{Exit, Launch, PortLost, StartUp, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Request, Response};
@@ -43,6 +43,29 @@ pub struct AuxiliaryWorker {
     client: Client,
     line: Line,
     ready_limit: Duration,
+}
+
+impl Subject<'_> {
+    /// Starts a second worker with a hive of its own; `change` says what is different.
+    pub fn auxiliary(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Launch),
+    ) -> Result<AuxiliaryWorker> {
+        self.auxiliary_after(name, |launch, _| {
+            change(launch);
+            Ok(())
+        })
+    }
+
+    /// The same, where the hive has to be prepared before the worker starts.
+    pub fn auxiliary_after(
+        &self,
+        name: &str,
+        prepare: impl FnOnce(&mut Launch, &MockHiveServer) -> Result<()>,
+    ) -> Result<AuxiliaryWorker> {
+        AuxiliaryWorker::start(self, name, prepare)
+    }
 }
 
 impl AuxiliaryWorker {

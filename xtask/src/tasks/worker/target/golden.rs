@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Subject;
 use super::dialect::{Completion, InferenceRequest};
+use super::subject::Subject;
 use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::Mismatch;
 
@@ -59,6 +59,13 @@ pub struct Canary {
     pub text: String,
     /// How long that takes.
     pub took: Duration,
+}
+
+impl Subject<'_> {
+    /// What the worker answers when nothing disturbs it.
+    pub fn golden(&self) -> Result<&Golden> {
+        self.seen.of(|| Golden::ask(self))
+    }
 }
 
 impl Golden {

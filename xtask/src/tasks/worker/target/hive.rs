@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit, longest_end};
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::registry;
 use crate::tasks::worker::process::secrets::redactor;
@@ -265,12 +266,6 @@ impl Received {
         }
         offset_ms
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

@@ -6,16 +6,12 @@ use std::fmt::Debug;
 
 use anyhow::{Result, anyhow};
 
-use super::golden::Golden;
 use crate::tasks::worker::record::event::Mismatch;
 
 /// One place for each kind of observation.
 #[derive(Debug, Default)]
 pub struct Observations {
-    /// What the worker answers when nothing disturbs it.
-    pub golden: Once<Golden>,
-    /// Those that belong to checks, one of each type.
-    of_checks: AnyOnce,
+    of_each_type: AnyOnce,
 }
 
 /// A list to which is only added, so that what it holds can be lent.
@@ -27,7 +23,7 @@ struct AnyOnce {
 impl Observations {
     /// The observation of this type; `observe` makes it the first time.
     pub fn of<T: Debug + 'static>(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
-        let mut at = &self.of_checks;
+        let mut at = &self.of_each_type;
         loop {
             let (once, rest) = &**at.next.get_or_init(|| {
                 let once: Box<dyn Any> = Box::new(Once::<T>::default());
@@ -43,7 +39,7 @@ impl Observations {
 
 /// An observation, or why it failed: for everybody who asks for it.
 #[derive(Debug)]
-pub struct Once<T> {
+struct Once<T> {
     outcome: OnceCell<Result<T, Failure>>,
 }
 
@@ -63,7 +59,7 @@ impl<T> Default for Once<T> {
 
 impl<T> Once<T> {
     /// The observation; `observe` makes it the first time.
-    pub fn get(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
+    fn get(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
         let outcome = self.outcome.get_or_init(|| {
             observe().map_err(|error| match error.downcast::<Mismatch>() {
                 Ok(mismatch) => Failure::Broken(mismatch),

@@ -6,6 +6,8 @@ use anyhow::Result;
 
 use super::auxiliary::AuxiliaryWorker;
 use super::dialect::{Completion, FinishReason, InferenceRequest, Reason};
+pub use super::known::{KnownRequest, Pace};
+use super::subject::Subject;
 use crate::tasks::worker::record::event::Mismatch;
 
 /// The longest wait for one answer while a worker's pace isn't known yet.
@@ -20,32 +22,15 @@ const LONG_S: f64 = 4.0;
 /// More tokens than this are never asked for at once.
 const MOST_TOKENS: u32 = 4096;
 
-/// An answer may take so many times as long beside other work, on a busy machine.
-const SLACK_FACTOR: u32 = 5;
-
-/// And this much longer for what doesn't scale with the model.
-const SLACK: Duration = Duration::from_secs(8);
-
-/// What is known about a worker once it has answered a few requests alone.
-#[derive(Debug, Clone)]
-pub struct Pace {
-    /// A short greedy request.
-    pub golden: KnownRequest,
-    /// One that keeps a worker busy for about four seconds, or as long as its context allows.
-    pub long: KnownRequest,
-}
-
-/// A request whose answer is known.
-#[derive(Debug, Clone)]
-pub struct KnownRequest {
-    /// What is asked for.
-    pub request: InferenceRequest,
-    /// What every worker with this model answers.
-    pub text: String,
-    /// How many tokens that is.
-    pub tokens: u64,
-    /// How long it took a worker that had nothing else to do.
-    pub took: Duration,
+impl Subject<'_> {
+    /// How fast workers like this one are: measured once, on a auxiliary that has nothing else to do.
+    pub fn pace(&self, auxiliary: &AuxiliaryWorker) -> Result<&Pace> {
+        if let Some(pace) = self.known_pace.get() {
+            return Ok(pace);
+        }
+        let pace = Pace::measure(auxiliary)?;
+        Ok(self.known_pace.get_or_init(|| pace))
+    }
 }
 
 impl Pace {
@@ -69,47 +54,6 @@ impl Pace {
             }
         }
         Ok(Pace { golden, long })
-    }
-
-    /// Fails with a [`Mismatch`] unless this is the beginning of the long request's text.
-    pub fn expect_beginning(&self, place: &str, got: &str) -> Result<(), Mismatch> {
-        // Where a character is cut by the last token, what stands for it isn't in the longer text.
-        let whole = got.trim_end_matches('\u{fffd}');
-        if !whole.is_empty() && self.long.text.starts_with(whole) {
-            return Ok(());
-        }
-        let expected = format!("the beginning of `{}`", self.long.text);
-        Err(Mismatch::new(place, expected, format!("`{got}`")))
-    }
-
-    /// The long request, cut so that it takes about this long.
-    pub fn lasting(&self, time: Duration) -> InferenceRequest {
-        let tokens = (self.long.tokens_per_s() * time.as_secs_f64()).max(2.0) as u64;
-        InferenceRequest {
-            max_tokens: Some(tokens.min(self.long.tokens) as u32),
-            ..self.long.request.clone()
-        }
-    }
-}
-
-impl KnownRequest {
-    /// Output tokens a second, alone.
-    pub fn tokens_per_s(&self) -> f64 {
-        self.tokens as f64 / self.took.as_secs_f64().max(1e-4)
-    }
-
-    /// The longest that it may take beside `others` of its kind.
-    pub fn limit_beside(&self, others: u32) -> Duration {
-        self.took * SLACK_FACTOR * (others + 1) + SLACK
-    }
-
-    /// Fails with a [`Mismatch`] unless this is the text.
-    pub fn expect_text(&self, place: &str, got: &str) -> Result<(), Mismatch> {
-        if got == self.text {
-            return Ok(());
-        }
-        let expected = format!("the same text as before, `{}`", self.text);
-        Err(Mismatch::new(place, expected, format!("`{got}`")))
     }
 }
 

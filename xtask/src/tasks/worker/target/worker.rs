@@ -306,9 +306,15 @@ impl WorkerHandle {
         self.wait_until_ready(limit, start_up)
     }
 
-    /// Ends it, where it hasn't ended yet, and all that it started; tells what outlived it.
-    pub fn end(&self) -> Vec<String> {
+    /// Ends it, where it hasn't ended yet, and all that it started. What outlived it is told at the end
+    /// of the run.
+    pub fn finish(&self) {
         self.group.end_all();
+    }
+
+    /// The same; tells at once what outlived it.
+    pub fn end(&self) -> Vec<String> {
+        self.finish();
         let mut left_behind = registry::left_behind();
         left_behind.extend(registry::held_port(self.launch.port, "the worker"));
         left_behind

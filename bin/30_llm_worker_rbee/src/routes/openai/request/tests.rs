@@ -1,3 +1,5 @@
+//! What requests in the form of OpenAI have to be read as.
+
 use super::*;
 
 fn text(body: &str) -> Result<Asked, ApiError> {

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::baseline::tell;
+use super::measured::{REQUEST_LIMIT, planned_as, record_of, under_load, verdict};
 use super::prompts::PromptSource;
 use super::scenario::Scenario;
-use super::{REQUEST_LIMIT, planned_as, record_of, under_load};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::mode::tried::tried;
@@ -145,7 +145,7 @@ fn turn_of(
     let result = under_load(subject, worker, plan, requests, budget)?;
     let (window, requests) = record_of(subject.context.journal, plan, result);
     let record = ScenarioRecord::of(plan.clone(), window, &Objectives::default(), &requests);
-    super::verdict(&record)?;
+    verdict(&record)?;
     if record.valid == 0 {
         bail!("no request was both sent and answered in a turn");
     }

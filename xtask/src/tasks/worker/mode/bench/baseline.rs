@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::planned_as;
+use super::measured::planned_as;
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::mode::tried::tried;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::measured::REQUEST_LIMIT;
 use super::words::Prompts;
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
 use crate::tasks::worker::load::windowed::Requests;
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::target::Subject;
@@ -78,7 +79,7 @@ impl PromptSource {
         }
         let mut prompts = Prompts::calibrate(subject, SEED)?;
         let longest = PREFILL_LENGTHS[PREFILL_LENGTHS.len() - 1] + 1;
-        let wanted = longest.max(super::scenario_tokens(config));
+        let wanted = longest.max(scenario_tokens(config));
         let context = find_room(subject, &mut prompts, wanted)?;
         Ok(Self::Made {
             prompts,
@@ -146,6 +147,11 @@ impl PromptSource {
             counted: part(false),
         })
     }
+}
+
+/// The most tokens that any load but those of prefill asks the context for.
+fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
+    SHORT_PROMPT + u64::from(config.max_tokens)
 }
 
 /// The answer gets half of the context at most, and the prompt what is left.
@@ -216,7 +222,7 @@ fn find_room(subject: &Subject<'_>, prompts: &mut Prompts, wanted: u64) -> Resul
         let prompt = prompts.make(tokens - 1);
         let request = InferenceRequest::greedy(&prompt, 1);
         let request = subject.dialect().inference_request(&request, false);
-        let response = subject.ask(&request, super::REQUEST_LIMIT)?;
+        let response = subject.ask(&request, REQUEST_LIMIT)?;
         if subject
             .dialect()
             .read_refusal(&response, Reason::ContextExceeded)

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::measured::REQUEST_LIMIT;
 use super::prompts::PromptSource;
-use super::{LEAST_REQUESTS, PATIENCE, REQUEST_LIMIT};
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
 use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
@@ -13,6 +13,12 @@ use crate::tasks::worker::target::Subject;
 
 /// Chance in open loops, the same in every run.
 const SEED: u64 = 20_260_101;
+
+/// Fewer requests than these say next to nothing: a scenario goes on until it has them,
+const LEAST_REQUESTS: usize = 6;
+
+/// but not for longer than so many times what was asked for.
+const PATIENCE: u32 = 12;
 
 /// One load, before it is known what the model has room for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,6 +8,9 @@ use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
 /// More heartbeats than these are counted and not shown.
 const HEARTBEATS_SHOWN: usize = 200;
 
+/// How many of the slowest requests are shown.
+const SLOWEST_SHOWN: usize = 5;
+
 /// How much of a log is shown: a page has to open from a mail.
 const LOG_BYTES: usize = 256 << 10;
 
@@ -34,6 +37,35 @@ pub fn measures(report: &RunReport) -> Option<Section> {
     (!table.rows.is_empty()).then(|| Section {
         id: "measures",
         title: "Measures",
+        aside: String::new(),
+        shown: Shown::OnPages,
+        blocks: vec![Block::Table(table)],
+    })
+}
+
+/// The requests that took longest, which is where to look first when a run became slower.
+pub fn slowest_requests(report: &RunReport) -> Option<Section> {
+    let requests = report.timeline.requests.iter();
+    let mut requests: Vec<_> = requests.filter_map(|r| Some((r.duration_ms?, r))).collect();
+    requests.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let mut table = Table::new(["check", "request", "status", "sent at", "took"], 2);
+    table.rows = requests
+        .into_iter()
+        .take(SLOWEST_SHOWN)
+        .map(|(duration_ms, request)| {
+            let status = request.status.map(|status| status.to_string());
+            vec![
+                request.id.clone(),
+                words::shortened(&request.request),
+                status.unwrap_or(NO_FIGURE.to_owned()),
+                words::duration(request.sent_ms),
+                words::duration(duration_ms),
+            ]
+        })
+        .collect();
+    (!table.rows.is_empty()).then(|| Section {
+        id: "slowest",
+        title: "Slowest requests",
         aside: String::new(),
         shown: Shown::OnPages,
         blocks: vec![Block::Table(table)],

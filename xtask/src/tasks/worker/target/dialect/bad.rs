@@ -7,60 +7,9 @@
 use serde_json::Value;
 
 use super::fields::shorten;
-use super::{Dialect, Refusal};
+use super::protocol::{BadRequest, Dialect, Refusal};
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::record::event::Mismatch;
-
-/// Kinds of requests that have to be refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadInput {
-    /// Bodies that aren't JSON.
-    Malformed,
-    /// A good body under a wrong content type, or under none.
-    MediaType,
-    /// Bodies beyond the limit.
-    TooLarge,
-    /// What breaks parsers: depth, huge numbers, lone surrogates.
-    Absurd,
-    /// Wrong values, one a request.
-    Field,
-    /// More tokens than any context has.
-    BeyondContext,
-    /// Paths that aren't there.
-    UnknownPath,
-    /// Methods that a path lacks.
-    WrongMethod,
-}
-
-/// Kinds of requests at the edge that have to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GoodInput {
-    /// Values at the edge.
-    Field,
-    /// Chunked bodies, the largest, and a content type with a parameter.
-    Body,
-}
-
-/// A request, byte by byte, and the answers that are right for it.
-#[derive(Debug, Clone)]
-pub struct BadRequest {
-    /// What is wrong with it: "max_tokens -1".
-    pub name: String,
-    /// What goes over the wire.
-    pub bytes: Vec<u8>,
-    /// Each status and code that is right.
-    pub right: Vec<(u16, &'static str)>,
-    /// Whether taking it is right as well.
-    pub may_be_taken: bool,
-    /// The method that `Allow` has to name.
-    pub allow: Option<&'static str>,
-    /// The field that the error has to name.
-    pub field: Option<&'static str>,
-    /// Words of which the message should have one: they name what was got.
-    pub got: Vec<String>,
-    /// Words of which the message should have one: they name what is allowed.
-    pub allowed: &'static [&'static str],
-}
 
 impl BadRequest {
     /// A request with one right answer.

@@ -1,7 +1,8 @@
 //! Lines for a shell that show a promise by hand: `curl` against a worker at its usual place, and
 //! the worker's own command line.
 
-use super::{BadInput, Dialect, InferenceRequest};
+use super::generation::InferenceRequest;
+use super::protocol::{BadInput, Dialect};
 use crate::tasks::worker::net::client::Request;
 
 /// A longer body isn't shown; what it is filled up with are spaces.
@@ -172,10 +173,11 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::target::dialect::native;
+    use crate::tasks::worker::target::dialect::native::Native;
+    use crate::tasks::worker::target::dialect::protocol::Promise;
 
     const BY_HAND: ByHand = ByHand {
-        dialect: &crate::tasks::worker::target::dialect::native::Native,
+        dialect: &Native,
         port: 18081,
         hive_port: 19200,
     };
@@ -206,7 +208,7 @@ mod tests {
             raw,
             r"printf 'GET / HTTP/1.1\r\n\r\n' | nc -q 3 127.0.0.1 18081"
         );
-        assert!(native().promises(crate::tasks::worker::target::dialect::Promise::Heartbeats));
+        assert!(Native.promises(Promise::Heartbeats));
     }
 
     #[test]

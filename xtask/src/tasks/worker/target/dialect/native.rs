@@ -5,16 +5,19 @@ mod bad;
 mod heartbeat;
 mod inference;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{
-    BadInput, BadRequest, Completion, Dialect, GoodInput, Health, HeartbeatPayload,
-    InferenceRequest, Promise, Readiness, Reason, Refusal, expect_retry_after, expect_status,
+use super::generation::InferenceRequest;
+use super::protocol::{
+    BadInput, BadRequest, Dialect, GoodInput, Health, HeartbeatPayload, Promise, Readiness, Reason,
+    Refusal, expect_retry_after, expect_status,
 };
 use crate::tasks::worker::net::client::{Request, Response};
-use crate::tasks::worker::net::stream::{StreamDecoder, StreamSpelling};
+use crate::tasks::worker::net::stream::{Completion, StreamDecoder, StreamSpelling};
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::record::facts::Phases;
 

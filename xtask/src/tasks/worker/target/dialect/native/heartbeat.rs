@@ -5,7 +5,7 @@ use chrono::DateTime;
 use crate::tasks::worker::net::http::is_media_type;
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::dialect::fields::Fields;
-use crate::tasks::worker::target::dialect::{BeatState, HeartbeatPayload};
+use crate::tasks::worker::target::dialect::protocol::{BeatState, HeartbeatPayload};
 
 /// Whether a request to the hive was a heartbeat, sent as the contract says.
 fn is_heartbeat(request: &Heartbeat) -> Result<(), Mismatch> {

@@ -4,13 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::tasks::worker::net::client::{Request, Response};
 use crate::tasks::worker::net::sse::SseEvent;
-use crate::tasks::worker::net::stream::{StreamDecoder, StreamEvent};
+use crate::tasks::worker::net::stream::{Completion, FinishReason, StreamDecoder, StreamEvent};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::facts::Phases;
 use crate::tasks::worker::target::dialect::fields::Fields;
-use crate::tasks::worker::target::dialect::{
-    Completion, FinishReason, InferenceRequest, expect_status,
-};
+use crate::tasks::worker::target::dialect::generation::InferenceRequest;
+use crate::tasks::worker::target::dialect::protocol::expect_status;
 
 /// Where text is asked for.
 pub const PATH: &str = "/v1/inference";

@@ -3,7 +3,9 @@
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::dialect::fields::Fields;
-use crate::tasks::worker::target::dialect::{Reason, Refusal, expect_retry_after, expect_status};
+use crate::tasks::worker::target::dialect::protocol::{
+    Reason, Refusal, expect_retry_after, expect_status,
+};
 
 /// Reads an answer that has to be this refusal. Where the caller is to come back, it says when.
 pub fn read(response: &Response, reason: Reason) -> Result<Refusal, Mismatch> {

@@ -1,7 +1,7 @@
 //! Bodies that aren't JSON, are too large, lie about their length, or are merely absurd.
 
-use super::{BODY_LIMIT_BYTES, post, post_as, post_framed};
-use crate::tasks::worker::target::dialect::BadRequest;
+use super::post::{BODY_LIMIT_BYTES, post, post_as, post_framed};
+use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// A good request, short enough for everything.
 const GOOD: &[u8] = br#"{"prompt":"Hello","max_tokens":1,"temperature":0}"#;

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::post;
-use crate::tasks::worker::target::dialect::BadRequest;
+use super::post::post;
 use crate::tasks::worker::target::dialect::bad::words_for;
+use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// A prompt for requests that are wrong elsewhere.
 const PROMPT: &str = "Hello";

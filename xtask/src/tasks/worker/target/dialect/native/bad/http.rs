@@ -1,6 +1,6 @@
 //! Paths that aren't there, and methods that a path lacks.
 
-use crate::tasks::worker::target::dialect::BadRequest;
+use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// Each path with the method that it has.
 const PATHS: [(&str, &str); 3] = [

@@ -1,0 +1,113 @@
+//! What a load on one worker brings, and whether it is a benchmark.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::tasks::worker::check::table;
+use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::load::sample::RequestSample;
+use crate::tasks::worker::load::windowed;
+use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
+use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
+use crate::tasks::worker::record::event::{Mismatch, PlannedCheck};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::worker::WorkerHandle;
+
+/// The longest that one request may take.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(300);
+
+/// A load as the plan has it, by its row in the table of checks.
+pub fn planned_as(id: &str, filling: &str) -> Option<PlannedCheck> {
+    table::find(id).map(|check| check.info.planned_for(filling))
+}
+
+/// Puts a worker under a load.
+pub fn under_load(
+    subject: &Subject<'_>,
+    worker: &WorkerHandle,
+    plan: &ScenarioPlan,
+    requests: &Requests,
+    budget: Budget,
+) -> Result<LoadResult> {
+    let addressee = Addressee {
+        port: worker.launch().port,
+        spelling: worker.launch().dialect,
+        stop: subject.context.stop.clone(),
+    };
+    windowed::measure(&addressee, plan.load, requests, budget, || {
+        worker.ensure_alive()
+    })
+}
+
+/// What a load brought, on the run's axis.
+pub fn record_of(
+    journal: &Journal,
+    plan: &ScenarioPlan,
+    result: LoadResult,
+) -> (Window, Vec<RequestRecord>) {
+    let (from, to) = result.window;
+    let window = Window {
+        from_ms: journal.elapsed_ms(from),
+        to_ms: journal.elapsed_ms(to),
+    };
+    let record = |sample: RequestSample| RequestRecord {
+        scenario: plan.name.clone(),
+        stream: sample.stream,
+        scheduled_ms: sample.scheduled.map(|due| journal.elapsed_ms(due)),
+        sent_ms: journal.elapsed_ms(sample.sent),
+        took_ms: ms(sample.took),
+        chunks: sample
+            .chunks
+            .iter()
+            .map(|(at, tokens)| (ms(*at), *tokens))
+            .collect(),
+        prompt_tokens: sample.prompt_tokens,
+        outcome: sample.outcome,
+    };
+    (window, result.samples.into_iter().map(record).collect())
+}
+
+/// A scenario is green when every request was answered, by the rules, and enough were.
+pub fn verdict(record: &ScenarioRecord) -> Result<()> {
+    let broken = record.failed + record.invalid;
+    if broken > 0 {
+        let got = format!(
+            "{} failed and {} broke a rule of streams: {}",
+            record.failed,
+            record.invalid,
+            record.reasons.join("; ")
+        );
+        let place = format!("the load {}", record.plan.name);
+        return Err(Mismatch::new(place, "an answer to every request", got).into());
+    }
+    if let Some(jitter) = record.lag() {
+        anyhow::bail!("{jitter}");
+    }
+    anyhow::ensure!(
+        record.valid > 0,
+        "no request was both sent and answered in the measured time"
+    );
+    Ok(())
+}
+
+/// The figures in a few words.
+pub fn in_short(record: &ScenarioRecord) -> String {
+    let median = |name: &str| record.measure(name).map(|measure| measure.summary.p50);
+    let mut parts = vec![format!("{} requests", record.valid)];
+    if let Some(ttft) = median("ttft") {
+        parts.push(format!("TTFT {ttft:.1} ms"));
+    }
+    if let Some(tpot) = median("tpot") {
+        parts.push(format!("TPOT {tpot:.2} ms"));
+        parts.push(format!("{:.1} tokens/s", record.output_tokens_per_s));
+    } else if let Some(rate) = median("prefill_rate") {
+        parts.push(format!("prefill {rate:.0} tokens/s"));
+    }
+    parts.join(", ")
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
