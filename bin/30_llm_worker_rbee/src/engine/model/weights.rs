@@ -209,9 +209,8 @@ impl<R: Read + Seek + Send> Loader<'_, R> {
 
     fn matrix(&self, name: &str, rows: usize, columns: usize, threads: usize) -> Result<Matrix> {
         let info = self.find(name, &[rows, columns])?;
-        let read = |start: usize, part: &mut [u8]| {
-            lock(&self.gguf).read_part(&info, start as u64, part)
-        };
+        let read =
+            |start: usize, part: &mut [u8]| lock(&self.gguf).read_part(&info, start as u64, part);
         let matrix = Matrix::read(info.kind, rows, columns, threads, read);
         matrix.with_context(|| format!("tensor `{name}`"))
     }

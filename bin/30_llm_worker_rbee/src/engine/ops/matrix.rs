@@ -3,7 +3,7 @@
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{Cpu, Workspace};
 use crate::engine::gguf::TensorType;
@@ -24,9 +24,15 @@ pub struct Matrix {
 impl Matrix {
     /// Takes a tensor's bytes as they are in the file, row after row.
     pub fn pack(kind: TensorType, rows: usize, columns: usize, bytes: &[u8]) -> Result<Self> {
+        let expected = rows * row_bytes(kind, rows, columns)?;
+        ensure!(
+            bytes.len() == expected,
+            "{} bytes, not {expected}, for {rows} rows of {columns} {} numbers",
+            bytes.len(),
+            kind.name()
+        );
         Self::read(kind, rows, columns, 1, |start, part| {
-            let bytes = bytes.get(start..start + part.len());
-            part.copy_from_slice(bytes.context("fewer bytes than the matrix has")?);
+            part.copy_from_slice(&bytes[start..start + part.len()]);
             Ok(())
         })
     }
@@ -41,18 +47,17 @@ impl Matrix {
         threads: usize,
         read: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        let length = kind.block_length() as usize;
-        ensure!(
-            columns.is_multiple_of(length) && rows > 0 && columns > 0,
-            "{columns} columns are no whole number of {} blocks, which hold {length}",
-            kind.name()
-        );
-        let row_bytes = columns / length * kind.block_bytes() as usize;
+        let row_bytes = row_bytes(kind, rows, columns)?;
         let tile_bytes = kernels::tile_bytes(kind, columns);
         let mut tiles = Region::zeroed(rows.div_ceil(LANES) * tile_bytes);
         let stripe_tiles = (STRIPE_BYTES / (LANES * row_bytes)).max(1);
         let stripes = Mutex::new(tiles.chunks_mut(stripe_tiles * tile_bytes).enumerate());
-        let next = || stripes.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let next = || {
+            stripes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next()
+        };
         let work = || -> Result<()> {
             let mut bytes = Vec::new();
             while let Some((number, tiles)) = next() {
@@ -109,6 +114,17 @@ impl Matrix {
         let tile = &self.tiles[row / LANES * tile_bytes..][..tile_bytes];
         kernels::unpack_row(self.kind, tile, row % LANES, values);
     }
+}
+
+/// Bytes that a row takes in a file, if it is a whole number of blocks.
+fn row_bytes(kind: TensorType, rows: usize, columns: usize) -> Result<usize> {
+    let length = kind.block_length() as usize;
+    ensure!(
+        columns.is_multiple_of(length) && rows > 0 && columns > 0,
+        "{columns} columns are no whole number of {} blocks, which hold {length}",
+        kind.name()
+    );
+    Ok(columns / length * kind.block_bytes() as usize)
 }
 
 /// A matrix, and where its product with the input goes: `rows()` numbers for each input row.
