@@ -424,7 +424,7 @@ fn who_finds_no_room_in_the_cache_waits_and_pages_come_back() {
     stage.next_call();
     let second = stage.submit("k", PAGE_TOKENS as u32).unwrap();
     let third = stage.submit("k", 1).unwrap();
-    // Before the second of these steps, the thread has looked at those who wait.
+    // The first of these calls may have been prepared before they came.
     stage.permit(2);
     stage.next_call();
     stage.next_call();

@@ -61,8 +61,8 @@ pub const CHECKS: &[Check] = &[
     Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
         .promise("stops generating within a second when clients that sent extra bytes leave")
         .quote("A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's; also if it had sent more than its request, such as a line break or the next request.")
-        .explanation("Sends a line break after the body of each of a crowd of streams, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
-        .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
+        .explanation("Sends a line break after the body of each of a crowd of plain requests, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
+        .by_hand(|by| by.infer("-m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("leave.prefill", leave_in_prefill)
         .promise("stops working within a second when clients leave before their first token")
@@ -91,24 +91,19 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// A worker that waits for the end of the connection alone doesn't see it behind bytes that it hasn't
-/// read.
+/// read. Not streamed: whoever writes tokens is told by the connection itself.
 fn leave_with_extra_bytes(subject: &Subject) -> Result<Evidence> {
-    leave_after(subject, "leave-extra-bytes", |mut stream| {
-        stream.send_more(b"\r\n")?;
-        stream.leave(Departure::Fin)
+    leave_plain_after(subject, "leave-extra-bytes", |requests| {
+        for mut request in requests {
+            request.send_more(b"\r\n")?;
+            request.leave(Departure::Fin)?;
+        }
+        Ok(())
     })
 }
 
-fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
-    leave_after(subject, name, |stream| stream.leave(how))
-}
-
 /// Lets each of a crowd of streams leave once the first of them has a token.
-fn leave_after(
-    subject: &Subject,
-    name: &str,
-    leave: impl Fn(OpenStream) -> Result<()>,
-) -> Result<Evidence> {
+fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
     let (auxiliary, pace) = ready_auxiliary(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
@@ -120,7 +115,9 @@ fn leave_after(
         format!("{first:?}"),
     )?;
     let busy = cores_used(&auxiliary)?;
-    streams.into_iter().try_for_each(leave)?;
+    streams
+        .into_iter()
+        .try_for_each(|stream| stream.leave(how))?;
     settle(&auxiliary, pace, idle, busy)
 }
 
@@ -140,11 +137,20 @@ fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
 }
 
 fn leave_plain(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "leave-plain", ROOMY)?;
+    leave_plain_after(subject, "leave-plain", leave_both_ways)
+}
+
+/// Lets a crowd leave whose answers would come in one piece.
+fn leave_plain_after(
+    subject: &Subject,
+    name: &str,
+    leave: impl FnOnce(Vec<OpenStream>) -> Result<()>,
+) -> Result<Evidence> {
+    let (auxiliary, pace) = ready_auxiliary(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let requests = crowd(&auxiliary, pace, &pace.long.request, false)?;
     let busy = cores_used(&auxiliary)?;
-    leave_both_ways(requests)?;
+    leave(requests)?;
     settle(&auxiliary, pace, idle, busy)
 }
 
