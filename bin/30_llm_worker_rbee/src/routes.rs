@@ -89,8 +89,8 @@ pub fn app(desk: Desk, token: Option<ApiToken>) -> Router {
             only(Method::POST, any(inference::inference)),
         )
         .route("/metrics", ours(Method::GET, any(info::metrics)))
-        .route("/v1/info", ours(Method::GET, any(info::info)))
-        .route("/v1/cancel", ours(Method::POST, any(correlation::cancel)))
+        .route("/v1/info", only(Method::GET, any(info::info)))
+        .route("/v1/cancel", only(Method::POST, any(correlation::cancel)))
         .route("/v1/models", ours(Method::GET, any(openai::models)))
         .route("/v1/models/{*name}", ours(Method::GET, any(openai::model)))
         .route(
