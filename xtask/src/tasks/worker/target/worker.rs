@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::dialect::{Dialect, Readiness};
+use super::dialect::{Dialect, Promise, Readiness};
+use crate::tasks::worker::config::command::{CommandTemplate, Placeholder};
 use crate::tasks::worker::net::client::{Client, NoAnswer};
 use crate::tasks::worker::process::group::{
     GroupSignal, ProcessGroup, Role, describe_exit, longest_end, wait_until,
@@ -38,16 +39,22 @@ const LOG_LIMIT: Duration = Duration::from_millis(500);
 /// How long one question of the readiness poll may take.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
 
+/// Where a worker listens whose command line has a place for that.
+const HOST: &str = "127.0.0.1";
+
+/// The contract's own interval.
+const DEFAULT_INTERVAL_SECS: u64 = 30;
+
 /// The variable that holds a worker's secret. What is in our own environment isn't meant for it.
 pub const TOKEN_VARIABLE: &str = "WORKER_API_TOKEN";
 
-/// How a worker is started, and how it is talked to: the contract's command line.
+/// How a worker is started, and how it is talked to.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// How it is talked to.
     pub dialect: &'static dyn Dialect,
-    /// The worker's binary.
-    pub binary: PathBuf,
+    /// What is started.
+    pub program: Program,
     /// Its name.
     pub worker_id: String,
     /// The model's file.
@@ -64,10 +71,21 @@ pub struct Launch {
     pub hive_url: String,
     /// The heartbeat interval; `None` leaves the worker its default.
     pub heartbeat_interval_secs: Option<u64>,
+    /// Whether it sends heartbeats, if its dialect promises them.
+    pub has_heartbeat: bool,
     /// The secret that it demands from its clients.
     pub token: Option<String>,
     /// More of the contract's options, and other values for those above.
     pub more: Vec<(&'static str, String)>,
+}
+
+/// What is started as a worker.
+#[derive(Debug, Clone)]
+pub enum Program {
+    /// A binary that takes the contract's arguments.
+    Contract(PathBuf),
+    /// Another program, with a command line of its own.
+    Template(CommandTemplate),
 }
 
 /// A running worker. Dropping it stops it, and all that it started.
@@ -112,15 +130,63 @@ pub struct Exit {
 }
 
 impl Launch {
-    /// Adds these options, and gives others of the contract's options these values.
+    /// Adds these options, and gives others of the contract's options these values. A command line of
+    /// its own has no place for them.
     pub fn set(&mut self, options: &[(&'static str, &str)]) {
         let options = options.iter();
         self.more
             .extend(options.map(|&(name, value)| (name, value.to_owned())));
     }
 
+    /// Why a worker that is started like this doesn't make the promise; `None` where it does.
+    pub fn lacks(&self, promise: Promise) -> Option<String> {
+        match (promise, &self.program) {
+            (Promise::CommandLine, Program::Contract(_)) => None,
+            (Promise::CommandLine, Program::Template(_)) => Some(String::from(
+                "the command line of --worker-cmd has no place for the contract's options",
+            )),
+            (Promise::Heartbeats, _) if !self.has_heartbeat => {
+                Some(String::from("--no-heartbeat: the worker sends none"))
+            }
+            _ if self.dialect.promises(promise) => None,
+            _ => Some(format!("the protocol has no {}", promise.name())),
+        }
+    }
+
+    /// The program and its arguments.
+    pub fn command_line(&self) -> Vec<OsString> {
+        match &self.program {
+            Program::Contract(binary) => {
+                let mut words = vec![binary.clone().into_os_string()];
+                words.extend(self.arguments());
+                words
+            }
+            Program::Template(template) => template.fill(|placeholder| self.value(placeholder)),
+        }
+    }
+
+    fn value(&self, placeholder: Placeholder) -> OsString {
+        match placeholder {
+            Placeholder::Model => self.model.clone().into(),
+            Placeholder::Port => self.port.to_string().into(),
+            Placeholder::Host => HOST.into(),
+            Placeholder::Backend => self.backend.as_str().into(),
+            Placeholder::Device => self.device.to_string().into(),
+            Placeholder::WorkerId => self.worker_id.clone().into(),
+            Placeholder::ModelRef => self.model_ref.clone().into(),
+            Placeholder::HiveUrl => self.hive_url.clone().into(),
+            Placeholder::HeartbeatInterval => {
+                let interval_secs = self.heartbeat_interval_secs;
+                interval_secs
+                    .unwrap_or(DEFAULT_INTERVAL_SECS)
+                    .to_string()
+                    .into()
+            }
+        }
+    }
+
     /// The contract's arguments.
-    pub fn arguments(&self) -> Vec<OsString> {
+    fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = [
             ("--worker-id", OsString::from(&self.worker_id)),
             ("--model", self.model.clone().into()),
@@ -171,9 +237,11 @@ impl WorkerHandle {
         output: Option<Log>,
         stop: &StopFlag,
     ) -> Result<Self> {
-        let mut command = Command::new(&launch.binary);
+        let words = launch.command_line();
+        let (program, arguments) = words.split_first().context("there is no command line")?;
+        let mut command = Command::new(program);
         command
-            .args(launch.arguments())
+            .args(arguments)
             .env_remove(TOKEN_VARIABLE)
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -183,7 +251,7 @@ impl WorkerHandle {
             format!("Bearer {token}")
         });
         let group = ProcessGroup::spawn(command, Role::Worker, GRACE_PERIOD)
-            .with_context(|| format!("cannot start the worker {}", launch.binary.display()))?;
+            .with_context(|| format!("cannot start the worker {}", program.display()))?;
         registry::watch_port(launch.port, "the worker");
         Ok(Self {
             log: Log::follow(Redacted::new(reader, redactor()), log_path)?,
