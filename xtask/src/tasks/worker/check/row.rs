@@ -152,7 +152,7 @@ impl Need {
                     "the worker's process has ended: {}",
                     exit.describe()
                 )),
-                (None, _) => subject.silence(),
+                (None, _) => subject.worker.silence(),
             },
             Need::Sound => {
                 let degraded_by = subject.degraded_by.borrow().clone();
@@ -160,7 +160,7 @@ impl Need {
                     format!("the worker answers differently since {degraded_by}")
                 });
                 after.or_else(|| {
-                    let error = subject.golden().err()?;
+                    let error = subject.reference().err()?;
                     Some(format!("there is no reference answer: {error}"))
                 })
             }

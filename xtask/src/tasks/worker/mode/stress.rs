@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use self::exercise::{Order, ask_once};
 use self::pool::WorkerPool;
 use self::verdict::Evidence;
 use super::suite;
@@ -24,6 +23,7 @@ use crate::tasks::worker::process::stop::{Interrupted, TimedOut};
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck, Suite};
 use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Prompts of the load besides the user's.
@@ -32,15 +32,10 @@ const PROMPTS: [&str; 2] = ["Once upon a time", "The capital of France is"];
 /// The longest that a first request may take, when nothing is known of a worker's pace.
 const FIRST_LIMIT: Duration = Duration::from_secs(120);
 
-/// Under load a request may take so many times as long as alone, for each stream that asks at once,
-const SLACK_FACTOR: u32 = 15;
-
-/// and this much longer for what doesn't scale.
-const SLACK: Duration = Duration::from_secs(10);
-
 /// The worker's default drain time and a little for the rest.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
+const ANSWERS: &str = "stress.answers";
 const KILLED: &str = "stress.killed";
 const GONE: &str = "stress.gone";
 
@@ -123,7 +118,7 @@ fn stress(
         Ok(evidence) => evidence,
         // What keeps the load from beginning is a broken promise of answers, or nothing to judge by.
         Err(error) => {
-            teller.tell("stress.answers", || Err(error))?;
+            teller.tell(ANSWERS, || Err(error))?;
             teller.skip("there was no load", |id| id != GONE);
             return Ok(());
         }
@@ -146,18 +141,20 @@ fn observe<'run>(
     pool: &mut WorkerPool<'_>,
     config: &'run StressConfig,
 ) -> Result<Evidence<'run>> {
-    let (orders, took) = orders(subject)?;
+    subject.check_id.set(ANSWERS);
+    let references = references(subject)?;
     let streams = config.workers * config.streams;
-    let limit = SLACK + took * SLACK_FACTOR * streams;
+    let limits = references.iter().map(|known| known.limit(streams - 1));
+    let limit = limits.max().unwrap_or(FIRST_LIMIT);
     let mut alone = Ok(());
     for worker in pool.iter() {
-        for order in &orders {
-            let answered = pool::ask(worker, order, limit, subject.context.stop)?;
+        for reference in &references {
+            let answered = pool::ask(worker, reference, limit)?;
             let named = answered.map_err(|m| pool::of(&worker.launch().worker_id, m));
             alone = alone.and(named);
         }
     }
-    let watched = watch::watch(subject, pool, config, &orders, limit)?;
+    let watched = watch::watch(subject, pool, config, &references, limit)?;
     Ok(Evidence {
         subject,
         config,
@@ -168,11 +165,9 @@ fn observe<'run>(
     })
 }
 
-/// What is asked, what the first worker answers to it, and how long it takes at most.
-fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
+/// What is asked, and what the first worker answers to it.
+fn references(subject: &Subject<'_>) -> Result<Vec<Reference>> {
     let config = subject.context.config;
-    let mut orders = Vec::new();
-    let mut slowest = Duration::ZERO;
     // Different lengths tell what is used for a request from what is used for a token.
     let lengths = [
         config.max_tokens,
@@ -180,17 +175,12 @@ fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
         config.max_tokens.div_ceil(4),
     ];
     let prompts = [config.prompt.as_str()].into_iter().chain(PROMPTS);
-    for (prompt, tokens) in prompts.zip(lengths) {
+    let ask = |(prompt, tokens): (&str, u32)| {
         let request = InferenceRequest::greedy(prompt, tokens);
-        let asked = ask_once(&subject.worker, &request, FIRST_LIMIT, subject.context.stop);
-        let timed = asked.map_err(|error| pool::name_it(error, &subject.worker))?;
-        slowest = slowest.max(timed.took);
-        orders.push(Order {
-            request,
-            text: timed.text,
-        });
-    }
-    Ok((orders, slowest))
+        let known = Reference::whole(&subject.worker, request, FIRST_LIMIT);
+        known.map_err(|error| pool::name_it(error, &subject.worker))
+    };
+    prompts.zip(lengths).map(ask).collect()
 }
 
 /// Stops every worker that lives as an orchestrator would.

@@ -19,7 +19,9 @@ use crate::tasks::worker::record::event::{
 };
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::observations::Observations;
-use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
+use crate::tasks::worker::target::recorder::{Asker, Line};
+use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
+use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
@@ -112,24 +114,29 @@ pub fn start<'run>(
         // What can't be told now is told by the check that wants to know it.
         let _ = seen.of(DevicesBefore::look);
     }
-    let worker = start_worker(context, launch)?;
+    let line = Line {
+        journal: context.journal.clone(),
+        asker: Asker::new("start"),
+        auxiliary: None,
+        dialect: launch.dialect,
+    };
+    let check_id = line.asker.clone();
+    let worker = start_worker(context, launch, line)?;
     Ok(Subject {
         context,
         hive,
         worker,
         start_up: StartUp::default(),
         not_ready: None,
-        check_id: std::cell::Cell::new("start"),
-        known_pace: std::cell::OnceCell::new(),
+        check_id,
+        alone: std::cell::OnceCell::new(),
         seen,
         jitter: JitterWatch::start(),
         degraded_by: std::cell::RefCell::new(None),
-        unanswered: std::cell::Cell::new(false),
-        slowest: std::cell::Cell::new(None),
     })
 }
 
-fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerHandle> {
+fn start_worker(context: RunContext<'_>, launch: Launch, line: Line) -> Result<WorkerHandle> {
     let RunContext {
         journal,
         folder,
@@ -137,7 +144,7 @@ fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerHandle>
         ..
     } = context;
     journal.emit(starting(&launch));
-    let worker = WorkerHandle::start(launch, &folder.join("worker.log"), stop)?;
+    let worker = WorkerHandle::start(launch, &folder.join("worker.log"), line, stop)?;
     journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
     Ok(worker)
 }

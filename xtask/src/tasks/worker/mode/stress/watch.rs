@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::beats::Book;
-use super::exercise::{Order, addressee, exercise};
+use super::exercise::{addressee, exercise};
 use super::pool;
 use super::pool::{Revival, WorkerPool};
 use crate::tasks::worker::config::stress::StressConfig;
@@ -14,6 +14,7 @@ use crate::tasks::worker::load::sustained::SustainedLoad;
 use crate::tasks::worker::process::platform::usage;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{StressPlan, StressProgress, UsageSample};
+use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
 
@@ -94,7 +95,7 @@ pub fn watch<'run>(
     subject: &'run Subject<'run>,
     pool: &mut WorkerPool<'_>,
     config: &'run StressConfig,
-    orders: &[Order],
+    references: &[Reference],
     limit: Duration,
 ) -> Result<Watched> {
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
@@ -112,8 +113,8 @@ pub fn watch<'run>(
     book.judge_from(journal.elapsed_ms(began));
     let member = |worker: &WorkerHandle| {
         let addressee = addressee(worker, subject.context.stop);
-        let exercise = exercise(worker, orders, limit);
-        let client = worker.client().clone();
+        let exercise = exercise(worker, references, limit);
+        let client = worker.quiet_client().clone();
         Ok(Member {
             load: SustainedLoad::start(addressee, client, exercise, config.streams)?,
             samples: Vec::new(),
@@ -142,14 +143,14 @@ pub fn watch<'run>(
         pulse: (began, 0),
         until: None,
     };
-    scope(|scope| watch.until_the_end(scope, (&orders[0], limit)))
+    scope(|scope| watch.until_the_end(scope, (&references[0], limit)))
 }
 
 impl<'run> Watch<'run, '_, '_> {
     fn until_the_end<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
-        golden: (&'scope Order, Duration),
+        first: (&'scope Reference, Duration),
     ) -> Result<Watched>
     where
         'run: 'scope,
@@ -163,7 +164,7 @@ impl<'run> Watch<'run, '_, '_> {
             if !has_killed && self.began.elapsed() >= self.config.duration / 2 {
                 has_killed = true;
                 if let Some(victim) = self.take_victim() {
-                    let body = move || pool::kill_and_revive(context, victim, golden);
+                    let body = move || pool::kill_and_revive(context, victim, first);
                     revival = Some(scope.spawn(body));
                 }
             }
@@ -322,7 +323,7 @@ impl<'run> Watch<'run, '_, '_> {
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
             self.seen.book.reborn(number, started_ms, jitter);
-            member.load.mark_back(revival.worker.client().clone());
+            member.load.mark_back(revival.worker.quiet_client().clone());
         }
         let interval_s = self.subject.context.config.heartbeat_interval_secs;
         let beats = Duration::from_secs(interval_s) * 5 / 2;
