@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::tasks::worker::config::command::CommandTemplate;
-use crate::tasks::worker::config::target::{DialectName, TargetConfig, WorkerSource};
+use crate::tasks::worker::config::target::{DialectName, ProfileName, TargetConfig, WorkerSource};
 
 /// Which worker is tested, and how it is talked to.
 #[derive(Debug, Args)]
@@ -23,6 +23,15 @@ pub struct TargetArgs {
     /// How the worker is talked to
     #[arg(long, value_enum, default_value = "rbee")]
     dialect: DialectName,
+    /// How servers of this kind differ from OpenAI's reference by their own documentation
+    #[arg(long, value_enum)]
+    profile: Option<ProfileName>,
+    /// What requests call the model [default: what --model-ref says]
+    #[arg(long, value_name = "NAME")]
+    model_name: Option<String>,
+    /// The environment variable that holds the key for the server's clients
+    #[arg(long, value_name = "NAME")]
+    api_key_env: Option<String>,
     /// The worker sends no heartbeats: their checks are skipped
     #[arg(long)]
     no_heartbeat: bool,
@@ -36,8 +45,9 @@ impl TargetArgs {
         TargetConfig {
             source: binary.or(command).unwrap_or_default(),
             dialect: self.dialect,
-            model_name: None,
-            api_key_env: None,
+            profile: self.profile,
+            model_name: self.model_name,
+            api_key_env: self.api_key_env,
             no_heartbeat: self.no_heartbeat,
         }
     }

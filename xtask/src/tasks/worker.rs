@@ -33,7 +33,7 @@ use anyhow::{Context, Result};
 
 use self::artifacts::RunFolder;
 use self::config::known_failures::KnownFailures;
-use self::config::target::WorkerSource;
+use self::config::target::{DialectName, WorkerSource};
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
@@ -48,6 +48,7 @@ use self::record::event::{
 };
 use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
+use self::target::dialect::Promise;
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
@@ -67,19 +68,38 @@ enum Ended {
     Early,
 }
 
-/// Reads the list of checks that are known to fail, where there is one.
-pub fn known_failures(config: &WorkerTestConfig) -> Result<KnownFailures> {
-    let Some(path) = &config.known_failures else {
-        return Ok(KnownFailures::default());
-    };
-    let text = std::fs::read_to_string(path);
-    text.map_err(Into::into)
-        .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
-        .with_context(|| format!("--known-failures {}", path.display()))
+/// What the command line points to.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// Checks that are known to fail.
+    known: KnownFailures,
+    /// The key for the server's clients.
+    api_key: Option<String>,
+}
+
+/// Reads what the command line points to, before anything is started.
+pub fn inputs(config: &WorkerTestConfig) -> Result<Inputs> {
+    let mut inputs = Inputs::default();
+    if let Some(path) = &config.known_failures {
+        let text = std::fs::read_to_string(path).map_err(Into::into);
+        inputs.known = text
+            .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
+            .with_context(|| format!("--known-failures {}", path.display()))?;
+    }
+    if let Some(name) = &config.target.api_key_env {
+        let key = std::env::var(name).unwrap_or_default();
+        let is_sendable = !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic());
+        anyhow::ensure!(
+            is_sendable,
+            "--api-key-env {name}: the variable holds no key that a header can carry"
+        );
+        inputs.api_key = Some(key);
+    }
+    Ok(inputs)
 }
 
 /// Runs the test and gives the exit code that the README documents.
-pub fn test(config: &WorkerTestConfig, known: &KnownFailures) -> Result<ExitCode> {
+pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     let began = Instant::now();
     let root = workspace_root();
     let run_id = new_run_id();
@@ -105,7 +125,7 @@ pub fn test(config: &WorkerTestConfig, known: &KnownFailures) -> Result<ExitCode
         let folder = folder.path();
         run(
             config,
-            known,
+            inputs,
             &root,
             folder,
             &journal,
@@ -252,7 +272,7 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
 /// clean-up, and why it ended before both.
 fn run(
     config: &WorkerTestConfig,
-    known: &KnownFailures,
+    inputs: &Inputs,
     root: &Path,
     folder: &Path,
     journal: &Journal,
@@ -272,16 +292,35 @@ fn run(
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
         Mode::Stress(stress) => mode::stress::planned(&plan, stress),
     };
-    known.mark(&mut checks);
+    inputs.known.mark(&mut checks);
     journal.emit(EventKind::Planned { checks });
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
     gathering.hash_model(&model.path, journal);
     port::ensure_free(config.port, "the worker", "--port")?;
-    port::ensure_free(config.hive_port, "the mock hive", "--hive-port")?;
-    let python = Python::find(config.python.as_deref())?;
-    let hive = MockHiveServer::start(&python, config.hive_port, folder, journal, stop)?;
+    let dialect = match config.target.dialect {
+        DialectName::Rbee => target::dialect::native(),
+        DialectName::Openai => {
+            let profile = config.target.profile.unwrap_or_default();
+            let name = config.target.model_name.as_deref();
+            let name = name.unwrap_or(&model.info.model_ref);
+            target::dialect::openai(profile, name, inputs.api_key.as_deref())
+        }
+    };
+    for message in dialect.differences() {
+        journal.emit(EventKind::Noted { message });
+    }
+    // Where no heartbeats come, nobody has to receive them.
+    let has_heartbeat = dialect.promises(Promise::Heartbeats) && !config.target.no_heartbeat;
+    let python = match has_heartbeat {
+        true => Some(Python::find(config.python.as_deref())?),
+        false => None,
+    };
+    let hive = match &python {
+        Some(python) => MockHiveServer::start(python, config.hive_port, folder, journal, stop)?,
+        None => MockHiveServer::absent(stop),
+    };
     let other = match &config.mode {
         Mode::Benchmark(benchmark) => benchmark
             .against
@@ -307,9 +346,9 @@ fn run(
         port => port,
     };
     let launch = Launch {
-        dialect: target::dialect::native(),
+        dialect,
         program,
-        has_heartbeat: !config.target.no_heartbeat,
+        has_heartbeat,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),
             Mode::Suite | Mode::Benchmark(_) => config.worker_id.clone(),
@@ -335,7 +374,7 @@ fn run(
     };
     let context = RunContext {
         config: &settings,
-        python: &python,
+        python: python.as_ref(),
         folder,
         journal,
         stop,

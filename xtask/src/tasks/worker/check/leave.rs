@@ -279,12 +279,13 @@ fn settle(
     let idle = idle.unwrap_or_default();
     let share = busy.map_or(0.0, |busy| (busy - idle) * QUIET_SHARE);
     let quiet = idle + share.max(QUIET_CORES);
+    let has_heartbeat = auxiliary.worker.launch().has_heartbeat;
     loop {
         let used = cores_used(auxiliary)?;
         let is_quiet = used.is_none_or(|used| used <= quiet);
         let state = auxiliary.last_state()?;
         let after_s = left.elapsed().as_secs_f64();
-        if is_quiet && state == Some(BeatState::Ready) {
+        if is_quiet && (!has_heartbeat || state == Some(BeatState::Ready)) {
             answers_as_ever(auxiliary, known, "after the clients left")?;
             return Ok(format!("at rest after {after_s:.1} s"));
         }

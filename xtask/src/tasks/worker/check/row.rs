@@ -49,6 +49,8 @@ pub enum Need {
     Device,
     /// The worker's protocol promises this.
     Promised(Promise),
+    /// The server chats with this model: one without a template may be refused.
+    Chat,
 }
 
 impl Check {
@@ -173,6 +175,7 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
+            Need::Chat => subject.chat_refusal(),
             Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),

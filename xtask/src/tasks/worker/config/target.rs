@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::command::CommandTemplate;
+use super::command::{CommandTemplate, Placeholder};
 
 /// Which worker is tested, and how it is talked to.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,6 +16,8 @@ pub struct TargetConfig {
     pub source: WorkerSource,
     /// How it is talked to.
     pub dialect: DialectName,
+    /// How servers of its kind differ from their dialect.
+    pub profile: Option<ProfileName>,
     /// What requests call its model.
     pub model_name: Option<String>,
     /// The variable that holds the key which requests carry.
@@ -42,6 +44,18 @@ pub enum DialectName {
     /// The contract of this repository
     #[default]
     Rbee,
+    /// OpenAI's completions and chat completions, as most servers speak them
+    Openai,
+}
+
+/// Servers that differ from OpenAI's reference by their own documentation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProfileName {
+    /// OpenAI's reference, and nothing else
+    #[default]
+    Openai,
+    /// llama.cpp's llama-server
+    LlamaServer,
 }
 
 impl TargetConfig {
@@ -52,12 +66,33 @@ impl TargetConfig {
             self.model_name.as_ref().is_none_or(is_name),
             "--model-name must not be empty"
         );
+        let openai_only = [
+            ("--profile", self.profile.is_some()),
+            ("--model-name", self.model_name.is_some()),
+            ("--api-key-env", self.api_key_env.is_some()),
+        ];
+        for (option, is_given) in openai_only {
+            ensure!(
+                !is_given || self.dialect == DialectName::Openai,
+                "{option} needs --dialect openai"
+            );
+        }
+        if let WorkerSource::Command(template) = &self.source
+            && self.dialect == DialectName::Rbee
+            && !self.no_heartbeat
+        {
+            ensure!(
+                template.has(Placeholder::HiveUrl),
+                "--worker-cmd has no {{hive_url}}, so the worker cannot send heartbeats\n  try: add it, or --no-heartbeat"
+            );
+        }
         Ok(())
     }
 
     /// Each option by its name on the command line.
     pub fn options(&self) -> BTreeMap<String, Value> {
         let dialect = self.dialect.to_possible_value();
+        let profile = self.profile.and_then(|profile| profile.to_possible_value());
         let (mut binary, mut command) = (None, None);
         match &self.source {
             WorkerSource::Workspace => {}
@@ -68,10 +103,52 @@ impl TargetConfig {
             "worker-bin": binary.map(|path| Path::to_string_lossy(path)),
             "worker-cmd": command,
             "dialect": dialect.map(|value| value.get_name().to_owned()),
+            "profile": profile.map(|value| value.get_name().to_owned()),
             "model-name": self.model_name,
             "api-key-env": self.api_key_env,
             "no-heartbeat": self.no_heartbeat,
         });
         serde_json::from_value(options).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut TargetConfig)) -> String {
+        let mut config = TargetConfig::default();
+        change(&mut config);
+        config
+            .validate()
+            .map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn what_belongs_to_one_dialect_is_refused_with_another() {
+        assert!(refused(|c| c.model_name = Some(String::from("m"))).contains("--model-name"));
+        assert!(refused(|c| c.api_key_env = Some(String::from("K"))).contains("--api-key-env"));
+        assert!(refused(|c| c.profile = Some(ProfileName::Openai)).contains("--profile"));
+        let openai = |c: &mut TargetConfig| {
+            c.dialect = DialectName::Openai;
+            c.model_name = Some(String::from("m"));
+        };
+        assert_eq!(refused(openai), "");
+    }
+
+    #[test]
+    fn a_worker_that_is_not_told_where_the_hive_is_sends_no_heartbeats() {
+        let command = |text: &str| WorkerSource::Command(text.parse().unwrap());
+        let message = refused(|c| c.source = command("w {port}"));
+        assert!(
+            message.contains("{hive_url}") && message.contains("--no-heartbeat"),
+            "{message}"
+        );
+        assert_eq!(refused(|c| c.source = command("w {port} {hive_url}")), "");
+        let without = |c: &mut TargetConfig| {
+            c.source = command("w {port}");
+            c.no_heartbeat = true;
+        };
+        assert_eq!(refused(without), "");
     }
 }

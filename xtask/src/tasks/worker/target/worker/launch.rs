@@ -39,7 +39,7 @@ pub struct Launch {
     pub hive_url: String,
     /// The heartbeat interval; `None` leaves the worker its default.
     pub heartbeat_interval_secs: Option<u64>,
-    /// Whether it sends heartbeats, if its dialect promises them.
+    /// Whether it sends heartbeats.
     pub has_heartbeat: bool,
     /// The secret that it demands from its clients.
     pub token: Option<String>,
@@ -72,11 +72,20 @@ impl Launch {
             (Promise::CommandLine, Program::Template(_)) => Some(String::from(
                 "the command line of --worker-cmd has no place for the contract's options",
             )),
+            (Promise::Loopback, Program::Template(template))
+                if !template.has(Placeholder::Host) =>
+            {
+                Some(String::from(
+                    "--worker-cmd has no {host}: the server was not told where to listen",
+                ))
+            }
+            _ if !self.dialect.promises(promise) => {
+                Some(format!("the protocol has no {}", promise.name()))
+            }
             (Promise::Heartbeats, _) if !self.has_heartbeat => {
                 Some(String::from("--no-heartbeat: the worker sends none"))
             }
-            _ if self.dialect.promises(promise) => None,
-            _ => Some(format!("the protocol has no {}", promise.name())),
+            _ => None,
         }
     }
 

@@ -3,11 +3,19 @@
 mod bodies;
 mod fields;
 mod http;
-mod post;
 
-pub use self::bodies::{framing, half_a_request};
-
+use super::inference::PATH;
+use crate::tasks::worker::target::dialect::post::Post;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
+
+/// The largest body that a worker takes.
+const BODY_LIMIT_BYTES: usize = 1 << 20;
+
+/// How such requests begin.
+pub const POST: Post = Post {
+    path: PATH,
+    authorization: None,
+};
 
 /// Requests that have to be refused.
 pub fn requests(kind: BadInput) -> Vec<BadRequest> {
