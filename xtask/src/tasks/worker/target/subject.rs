@@ -3,11 +3,13 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
+use anyhow::Result;
+
 use super::dialect::Dialect;
 use super::hive::MockHiveServer;
 use super::observations::Observations;
 use super::recorder::{Asker, Line};
-use super::reference::References;
+use super::reference::{Reference, References};
 use super::worker::WorkerHandle;
 use super::worker::start_up::StartUp;
 use crate::tasks::worker::journal::Journal;
@@ -79,6 +81,26 @@ impl Subject<'_> {
     /// How it is talked to.
     pub fn dialect(&self) -> &'static dyn Dialect {
         self.worker.dialect()
+    }
+
+    /// What the worker under test answers when nothing disturbs it.
+    pub fn references(&self) -> Result<&References> {
+        let prompt = self.context.config.prompt.as_str();
+        self.seen.of(|| References::of_first(&self.worker, prompt))
+    }
+
+    /// The long one of them.
+    pub fn reference(&self) -> Result<&Reference> {
+        Ok(&self.references()?.long)
+    }
+
+    /// What auxiliary workers answer: measured once, on one that has nothing else to do.
+    pub fn references_alone(&self, idle: &WorkerHandle) -> Result<&References> {
+        if let Some(known) = self.alone.get() {
+            return Ok(known);
+        }
+        let known = References::of_idle(idle)?;
+        Ok(self.alone.get_or_init(|| known))
     }
 
     /// Where what another worker is asked goes.
