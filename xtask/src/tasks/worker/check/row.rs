@@ -173,8 +173,7 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
-            Need::Promised(promise) if subject.dialect().promises(promise) => None,
-            Need::Promised(promise) => Some(format!("the protocol has no {}", promise.name())),
+            Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }
