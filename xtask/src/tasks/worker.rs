@@ -337,6 +337,7 @@ fn run(
         config: &settings,
         python: &python,
         folder,
+        known_model: model.reference.as_ref(),
         journal,
         stop,
     };

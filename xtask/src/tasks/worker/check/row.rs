@@ -47,6 +47,8 @@ pub enum Need {
     Signals,
     /// The backend has a device whose driver tells who uses it.
     Device,
+    /// There is a reference of what its model says.
+    KnownModel,
     /// The worker's protocol promises this.
     Promised(Promise),
 }
@@ -172,6 +174,10 @@ impl Need {
                 Backend::Metal => Some(String::from(
                     "Metal does not report how much device memory a process uses",
                 )),
+            },
+            Need::KnownModel => match subject.context.known_model {
+                Some(_) => None,
+                None => Some(String::from("unknown model: answers were not compared")),
             },
             Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
