@@ -24,6 +24,7 @@ mod load;
 mod loading;
 mod logs;
 mod matrix;
+mod model;
 mod options;
 mod other_start;
 mod queue;

@@ -50,6 +50,8 @@ pub enum Need {
     Signals,
     /// The backend has a device whose driver tells who uses it.
     Device,
+    /// There is a reference of what its model says.
+    KnownModel,
     /// The worker's protocol promises this.
     Promised(Promise),
 }
@@ -184,8 +186,11 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
-            Need::Promised(promise) if subject.dialect().promises(promise) => None,
-            Need::Promised(promise) => Some(format!("the protocol has no {}", promise.name())),
+            Need::KnownModel => match subject.context.known_model {
+                Some(_) => None,
+                None => Some(String::from("unknown model: answers were not compared")),
+            },
+            Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }

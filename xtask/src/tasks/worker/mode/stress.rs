@@ -21,7 +21,7 @@ use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::stop::Interrupted;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
-use crate::tasks::worker::record::event::{EventKind, Suite};
+use crate::tasks::worker::record::event::{EventKind, PlannedCheck, Suite};
 use crate::tasks::worker::target::dialect::InferenceRequest;
 use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::{RunContext, Subject};
@@ -36,19 +36,17 @@ const ANSWERS: &str = "stress.answers";
 const KILLED: &str = "stress.killed";
 const GONE: &str = "stress.gone";
 
-/// The plan of the checks, as an event.
-pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
+/// The planned checks.
+pub fn planned(plan: &[Planned], config: &StressConfig) -> Vec<PlannedCheck> {
     let of_phase = |phase: Phase| wanted(config).filter(move |row| row.phase == phase);
     let (before, after) = suite::split_before(plan, Phase::End);
     let (lives, last) = after.split_at(begin_of_end(after));
-    let checks = suite::planned_checks(before)
+    suite::planned_checks(before)
         .chain(of_phase(Phase::Stress).map(CheckInfo::planned))
         .chain(suite::planned_checks(lives))
         .chain(of_phase(Phase::End).map(CheckInfo::planned))
-        .chain(suite::planned_checks(last));
-    EventKind::Planned {
-        checks: checks.collect(),
-    }
+        .chain(suite::planned_checks(last))
+        .collect()
 }
 
 /// Starts the others, puts all under load, and runs the planned checks around that.

@@ -27,13 +27,6 @@ use crate::tasks::worker::target::{RunContext, Subject};
 /// How many of the log's last lines go into the reports.
 const EVIDENCE_LINES: usize = 300;
 
-/// The plan as an event.
-pub fn planned(plan: &[Planned]) -> EventKind {
-    EventKind::Planned {
-        checks: planned_checks(plan).collect(),
-    }
-}
-
 /// The planned checks as an event tells them.
 pub fn planned_checks(plan: &[Planned]) -> impl Iterator<Item = PlannedCheck> {
     plan.iter().map(|planned| planned.info.planned())
@@ -157,7 +150,8 @@ fn start_worker(context: RunContext<'_>, launch: Launch, line: Line) -> Result<W
 }
 
 fn starting(launch: &Launch) -> EventKind {
-    let program = launch.binary.display().to_string();
+    let words = launch.command_line();
+    let words = words.iter().map(|word| word.to_string_lossy().into_owned());
     EventKind::WorkerStarting(WorkerInfo {
         worker_id: launch.worker_id.clone(),
         model: launch.model.display().to_string(),
@@ -165,14 +159,7 @@ fn starting(launch: &Launch) -> EventKind {
         device: launch.device,
         port: launch.port,
         hive_url: launch.hive_url.clone(),
-        command: std::iter::once(program)
-            .chain(
-                launch
-                    .arguments()
-                    .into_iter()
-                    .map(|argument| argument.to_string_lossy().into_owned()),
-            )
-            .collect(),
+        command: words.collect(),
         heartbeat_interval_s: launch.heartbeat_interval_secs,
     })
 }

@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::dialect::Dialect;
 use super::hive::MockHiveServer;
@@ -13,6 +13,7 @@ use super::reference::{Reference, References};
 use super::worker::WorkerHandle;
 use super::worker::start_up::StartUp;
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::model::reference::ModelReference;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
@@ -46,6 +47,8 @@ pub struct RunContext<'run> {
     pub python: &'run Python,
     /// The folder that holds the run's files.
     pub folder: &'run Path,
+    /// What the model says by another engine, where that is known.
+    pub known_model: Option<&'run ModelReference>,
     /// Where facts go.
     pub journal: &'run Journal,
     /// Tells every wait to give up.
@@ -75,6 +78,13 @@ pub struct Subject<'run> {
     pub jitter: JitterWatch,
     /// What changed the worker's answers, if something did.
     pub degraded_by: RefCell<Option<String>>,
+}
+
+impl RunContext<'_> {
+    /// What the model says by another engine. Fails where that isn't known.
+    pub fn known_model(&self) -> Result<&ModelReference> {
+        self.known_model.context("nothing is known of the model")
+    }
 }
 
 impl Subject<'_> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-pub use self::launch::{Launch, TOKEN_VARIABLE};
+pub use self::launch::{Launch, Program, TOKEN_VARIABLE};
 use super::dialect::Dialect;
 use super::recorder::Line;
 use crate::tasks::worker::net::client::Client;
@@ -100,9 +100,11 @@ impl WorkerHandle {
         line: Line,
         stop: &StopFlag,
     ) -> Result<Self> {
-        let mut command = Command::new(&launch.binary);
+        let words = launch.command_line();
+        let (program, arguments) = words.split_first().context("there is no command line")?;
+        let mut command = Command::new(program);
         command
-            .args(launch.arguments())
+            .args(arguments)
             .env_remove(TOKEN_VARIABLE)
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -112,7 +114,7 @@ impl WorkerHandle {
             format!("Bearer {token}")
         });
         let group = ProcessGroup::spawn(command, Role::Worker, GRACE_PERIOD)
-            .with_context(|| format!("cannot start the worker {}", launch.binary.display()))?;
+            .with_context(|| format!("cannot start the worker {}", program.display()))?;
         registry::watch_port(launch.port, "the worker");
         let quiet = Client::new(launch.port, group.watch(), stop).with_header(authorization);
         Ok(Self {
