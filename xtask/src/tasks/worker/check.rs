@@ -37,7 +37,7 @@ mod start;
 mod start_errors;
 mod streaming;
 mod streams;
-mod stress;
+pub mod stress;
 pub mod table;
 mod token;
 mod unchanged;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::judge::Evidence;
+use super::stress::observed::PoolObservation;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
@@ -31,6 +32,8 @@ pub enum Trial {
     /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
     /// we can't tell.
     Asked(fn(&Subject) -> Result<Evidence>),
+    /// By what was seen of several workers under load; the same errors.
+    OfPool(fn(&PoolObservation<'_>) -> Result<Evidence>),
     /// By what its mode does with the worker anyway.
     ByItsMode,
 }
@@ -74,9 +77,17 @@ impl Check {
         Self::row(id, Suite::Benchmark, Phase::Benchmark, Trial::ByItsMode)
     }
 
-    /// What is judged of several workers under load.
+    /// What happens to several workers before and after their load.
     pub const fn stress(id: &'static str) -> Self {
         Self::row(id, Suite::Stress, Phase::Stress, Trial::ByItsMode)
+    }
+
+    /// What is judged of several workers under load.
+    pub const fn of_pool(
+        id: &'static str,
+        judge: fn(&PoolObservation<'_>) -> Result<Evidence>,
+    ) -> Self {
+        Self::row(id, Suite::Stress, Phase::Stress, Trial::OfPool(judge))
     }
 
     /// What is judged when all backends have been tried.
