@@ -345,6 +345,7 @@ fn run(
         0 => port::pick_free()?,
         port => port,
     };
+    let model_name = model.info.model_ref.clone();
     let launch = Launch {
         dialect,
         program,
@@ -376,6 +377,7 @@ fn run(
         config: &settings,
         python: python.as_ref(),
         folder,
+        known_model: model.reference.as_ref(),
         journal,
         stop,
     };
@@ -393,6 +395,10 @@ fn run(
     };
     let compared = ran.and_then(|()| match &config.greedy {
         Some(teacher) => mode::greedy::run(&subject, teacher),
+        None => Ok(()),
+    });
+    let compared = compared.and_then(|()| match &config.save_reference {
+        Some(path) => mode::reference::save(&subject, &model_name, path),
         None => Ok(()),
     });
     let ended = match compared {

@@ -37,7 +37,7 @@ pub fn ready_auxiliary<'s>(
         launch.set(more);
     })?;
     auxiliary.wait_until_ready()?;
-    let known = subject.references_alone(&auxiliary)?;
+    let known = subject.references_alone(&auxiliary.worker)?;
     wait_until_idle(&auxiliary)?;
     Ok((auxiliary, known))
 }

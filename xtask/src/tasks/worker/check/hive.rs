@@ -74,7 +74,7 @@ fn absent_at_start(subject: &Subject) -> Result<Evidence> {
         hive.go_away()
     })?;
     auxiliary.wait_until_ready()?;
-    let known = subject.references_alone(&auxiliary)?;
+    let known = subject.references_alone(&auxiliary.worker)?;
     answers_as_ever(&auxiliary, known, "without a hive")?;
     resumes(&auxiliary, INTERVAL)
 }
@@ -117,7 +117,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
     auxiliary.wait_until_ready()?;
-    let known = subject.references_alone(&auxiliary)?;
+    let known = subject.references_alone(&auxiliary.worker)?;
     super::apart::wait_until_idle(&auxiliary)?;
     auxiliary.hive.hang()?;
     let limit = known.short.took * 3 + LATENESS;

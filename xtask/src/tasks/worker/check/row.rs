@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::judge::Evidence;
+use super::stress::observed::PoolObservation;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
@@ -31,6 +32,8 @@ pub enum Trial {
     /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
     /// we can't tell.
     Asked(fn(&Subject) -> Result<Evidence>),
+    /// By what was seen of several workers under load; the same errors.
+    OfPool(fn(&PoolObservation<'_>) -> Result<Evidence>),
     /// By what its mode does with the worker anyway.
     ByItsMode,
 }
@@ -47,6 +50,8 @@ pub enum Need {
     Signals,
     /// The backend has a device whose driver tells who uses it.
     Device,
+    /// There is a reference of what its model says.
+    KnownModel,
     /// The worker's protocol promises this.
     Promised(Promise),
     /// The server chats with this model: one without a template may be refused.
@@ -74,9 +79,17 @@ impl Check {
         Self::row(id, Suite::Benchmark, Phase::Benchmark, Trial::ByItsMode)
     }
 
-    /// What is judged of several workers under load.
+    /// What happens to several workers before and after their load.
     pub const fn stress(id: &'static str) -> Self {
         Self::row(id, Suite::Stress, Phase::Stress, Trial::ByItsMode)
+    }
+
+    /// What is judged of several workers under load.
+    pub const fn of_pool(
+        id: &'static str,
+        judge: fn(&PoolObservation<'_>) -> Result<Evidence>,
+    ) -> Self {
+        Self::row(id, Suite::Stress, Phase::Stress, Trial::OfPool(judge))
     }
 
     /// What is judged when all backends have been tried.
@@ -176,6 +189,12 @@ impl Need {
                 )),
             },
             Need::Chat => subject.chat_refusal(),
+            Need::KnownModel => match subject.context.known_model {
+                Some(_) => None,
+                None => Some(String::from(
+                    "unknown model: answers were not compared (--reference compares them)",
+                )),
+            },
             Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),

@@ -4,8 +4,8 @@
 use super::row::Check;
 use super::{
     accepts, against, answers, bench, chat, clients, device, drain, freeze, greedy, health,
-    heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, options, queue,
-    ready, refusals, shutdown, start, start_errors, streaming, streams, stress, token,
+    heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, model, options,
+    queue, ready, refusals, shutdown, start, start_errors, streaming, streams, stress, token,
 };
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::record::check::CheckInfo;
@@ -24,6 +24,7 @@ const AREAS: &[&[Check]] = &[
     answers::FIRST,
     refusals::CHECKS,
     accepts::CHECKS,
+    model::CHECKS,
     options::CHECKS,
     answers::CHECKS,
     streams::CHECKS,

@@ -10,7 +10,7 @@ use crate::tasks::worker::target::Subject;
 
 /// A worker that takes longer is asked after every few requests only, so that slow models don't make the
 /// suite endless.
-const SLOW: Duration = Duration::from_millis(150);
+pub const SLOW: Duration = Duration::from_millis(150);
 
 /// After how many requests a slow one is asked.
 const EVERY: usize = 8;

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::auxiliary::AuxiliaryWorker;
 use super::dialect::{Completion, FinishReason, InferenceRequest, Reason};
-use super::subject::Subject;
 use super::worker::WorkerHandle;
 use crate::tasks::worker::record::event::Mismatch;
 
@@ -71,32 +69,9 @@ pub struct References {
     pub short: Reference,
 }
 
-impl Subject<'_> {
-    /// What the worker under test answers when nothing disturbs it.
-    pub fn references(&self) -> Result<&References> {
-        let prompt = self.context.config.prompt.as_str();
-        self.seen.of(|| References::of_first(&self.worker, prompt))
-    }
-
-    /// The long one of them.
-    pub fn reference(&self) -> Result<&Reference> {
-        Ok(&self.references()?.long)
-    }
-
-    /// What workers like this one answer, on an auxiliary that has nothing else to do: measured once.
-    /// The long one keeps it busy for about four seconds, or as long as its context allows.
-    pub fn references_alone(&self, auxiliary: &AuxiliaryWorker) -> Result<&References> {
-        if let Some(known) = self.alone.get() {
-            return Ok(known);
-        }
-        let known = References::of_idle(&auxiliary.worker)?;
-        Ok(self.alone.get_or_init(|| known))
-    }
-}
-
 impl References {
-    /// Asks until an answer is long enough, or else takes the longest.
-    fn of_first(worker: &WorkerHandle, prompt: &str) -> Result<Self> {
+    /// Those of the worker under test. Asks until an answer is long enough, or else takes the longest.
+    pub fn of_first(worker: &WorkerHandle, prompt: &str) -> Result<Self> {
         let request = InferenceRequest::greedy(prompt, TOKENS);
         let mut long = Reference::streamed(worker, request, UNKNOWN_LIMIT)?;
         for prompt in PROMPTS {
@@ -114,8 +89,9 @@ impl References {
         Ok(Self { long, short })
     }
 
-    /// Asks a worker that has nothing else to do. Fails where it doesn't answer as promised.
-    fn of_idle(worker: &WorkerHandle) -> Result<Self> {
+    /// Those of a worker that has nothing else to do: the long one keeps it busy for about four
+    /// seconds, or as long as its context allows. Fails where it doesn't answer as promised.
+    pub fn of_idle(worker: &WorkerHandle) -> Result<Self> {
         let request = InferenceRequest::greedy("Once upon a time", ALONE_TOKENS);
         // The first request may pay for what is made ready only once.
         ask_for_room(worker, &request)?;

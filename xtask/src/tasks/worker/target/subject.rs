@@ -4,14 +4,17 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 use super::dialect::{Dialect, InferenceRequest};
 use super::hive::MockHiveServer;
 use super::observations::Observations;
 use super::recorder::{Asker, Line};
-use super::reference::References;
+use super::reference::{Reference, References};
 use super::worker::WorkerHandle;
 use super::worker::start_up::StartUp;
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::model::reference::ModelReference;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
@@ -48,6 +51,8 @@ pub struct RunContext<'run> {
     pub python: Option<&'run Python>,
     /// The folder that holds the run's files.
     pub folder: &'run Path,
+    /// What the model says by another engine, where that is known.
+    pub known_model: Option<&'run ModelReference>,
     /// Where facts go.
     pub journal: &'run Journal,
     /// Tells every wait to give up.
@@ -83,6 +88,13 @@ pub struct Subject<'run> {
 #[derive(Debug)]
 struct ChatRefusal(Option<String>);
 
+impl RunContext<'_> {
+    /// What the model says by another engine. Fails where that isn't known.
+    pub fn known_model(&self) -> Result<&ModelReference> {
+        self.known_model.context("nothing is known of the model")
+    }
+}
+
 impl Subject<'_> {
     /// Why the worker refuses to chat with its model, if it does so in the form of an error. Whatever
     /// else it says is for a check to judge.
@@ -106,6 +118,26 @@ impl Subject<'_> {
     /// How it is talked to.
     pub fn dialect(&self) -> &'static dyn Dialect {
         self.worker.dialect()
+    }
+
+    /// What the worker under test answers when nothing disturbs it.
+    pub fn references(&self) -> Result<&References> {
+        let prompt = self.context.config.prompt.as_str();
+        self.seen.of(|| References::of_first(&self.worker, prompt))
+    }
+
+    /// The long one of them.
+    pub fn reference(&self) -> Result<&Reference> {
+        Ok(&self.references()?.long)
+    }
+
+    /// What auxiliary workers answer: measured once, on one that has nothing else to do.
+    pub fn references_alone(&self, idle: &WorkerHandle) -> Result<&References> {
+        if let Some(known) = self.alone.get() {
+            return Ok(known);
+        }
+        let known = References::of_idle(idle)?;
+        Ok(self.alone.get_or_init(|| known))
     }
 
     /// Where what another worker is asked goes.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tasks::worker::check::stress::HEALTH_LIMIT;
 use crate::tasks::worker::load::sustained::Exercise;
 use crate::tasks::worker::load::windowed::Addressee;
 use crate::tasks::worker::net::client::Response;
@@ -11,9 +12,6 @@ use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest};
 use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::worker::WorkerHandle;
-
-/// How long answers about health may take.
-pub const HEALTH_LIMIT: Duration = Duration::from_millis(250);
 
 /// Where the answer to a request is judged, in messages.
 pub fn place_of(request: &InferenceRequest) -> String {

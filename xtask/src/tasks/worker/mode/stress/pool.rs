@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::exercise::place_of;
+use crate::tasks::worker::check::stress::of_worker;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{PoolChange, PoolEvent};
@@ -107,7 +108,7 @@ impl<'run> WorkerPool<'run> {
             };
             worker
                 .become_ready(left.max(Duration::from_secs(1)), &mut start_up, announce)
-                .map_err(|error| name_it(error, worker))?;
+                .map_err(|error| of_worker(error, worker))?;
             slowest = slowest.max(start_up.ready.unwrap_or_default());
             tell(self.context, worker, PoolEvent::Ready);
         }
@@ -179,20 +180,6 @@ pub fn ask(
         }
         Err(error) => error.downcast::<Mismatch>().map(Err),
     }
-}
-
-/// Says whose promise was broken.
-pub fn name_it(error: anyhow::Error, worker: &WorkerHandle) -> anyhow::Error {
-    match error.downcast::<Mismatch>() {
-        Ok(mismatch) => of(&worker.launch().worker_id, mismatch).into(),
-        Err(error) => error,
-    }
-}
-
-/// The mismatch, with the worker's name in its place.
-pub fn of(worker_id: &str, mismatch: Mismatch) -> Mismatch {
-    let place = format!("{worker_id}: {}", mismatch.place);
-    Mismatch { place, ..mismatch }
 }
 
 fn start(context: RunContext<'_>, launch: Launch, again: &str, line: Line) -> Result<WorkerHandle> {

@@ -285,6 +285,12 @@ impl Mismatch {
             place: place.into(),
         }
     }
+
+    /// The same, of this one of several workers.
+    pub fn of(self, worker_id: &str) -> Self {
+        let place = format!("{worker_id}: {}", self.place);
+        Self { place, ..self }
+    }
 }
 
 impl std::fmt::Display for Mismatch {

@@ -3,7 +3,10 @@
 //!
 //! No answer is the worker's fault, whoever asks.
 
-use std::time::Duration;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -12,6 +15,7 @@ use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::net::raw::{self, RawConnection};
 use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::process::group::wait_until;
+use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::dialect::{Completion, Health, InferenceRequest, Readiness};
 use crate::tasks::worker::target::open_stream::OpenStream;
@@ -38,6 +42,15 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long after its last connection a worker that died may take to be seen as dead.
 const DEATH_LIMIT: Duration = Duration::from_millis(300);
+
+/// How many of many requests are under way at once.
+const AT_A_TIME: u32 = 4;
+
+/// The status of a refusal that asks to come back later.
+const QUEUE_FULL: u16 = 429;
+
+/// How soon a request that found the queue full is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 impl WorkerHandle {
     /// Talks to it, on the record.
@@ -83,6 +96,41 @@ impl WorkerHandle {
         let took = response.received - response.sent;
         self.note_time(took);
         Ok((self.dialect().read_completion(&response)?, took))
+    }
+
+    /// Asks for whole answers, a few at a time; one that finds the queue full is asked for again.
+    pub fn infer_all(&self, requests: &[InferenceRequest]) -> Result<Vec<Completion>> {
+        let (limit, next) = (self.inference_limit() * AT_A_TIME, AtomicUsize::new(0));
+        let stop = &self.stop;
+        let dialect = self.dialect();
+        let ask_in_turn = |client: Client| {
+            let mut answers = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::SeqCst);
+                let Some(request) = requests.get(number) else {
+                    return answers;
+                };
+                let request = dialect.inference_request(request, false);
+                answers.push((number, send_until_taken(&client, &request, limit, stop)));
+            }
+        };
+        let mut answers: Vec<_> = std::thread::scope(|scope| {
+            let askers: Vec<_> = (0..AT_A_TIME)
+                .map(|_| self.client.clone())
+                .map(|client| scope.spawn(|| ask_in_turn(client)))
+                .collect();
+            let join = |asker: ScopedJoinHandle<'_, _>| asker.join();
+            let all = askers.into_iter().map(join);
+            all.flat_map(|answers| answers.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        answers.sort_by_key(|(number, _)| *number);
+        let read = |(_, answer): (usize, Result<Response>)| {
+            let response = answer.map_err(|error| self.blame(error))?;
+            self.note_time((response.received - response.sent) / AT_A_TIME);
+            Ok(dialect.read_completion(&response)?)
+        };
+        answers.into_iter().map(read).collect()
     }
 
     /// Asks for a streamed answer, as long as the slowest so far lets expect.
@@ -225,5 +273,22 @@ impl WorkerHandle {
 
     fn note_time(&self, took: Duration) {
         self.slowest.set(self.slowest.get().max(Some(took)));
+    }
+}
+
+/// Sends a request as often as the queue is full, until the time is up.
+fn send_until_taken(
+    client: &Client,
+    request: &Request,
+    limit: Duration,
+    stop: &StopFlag,
+) -> Result<Response> {
+    let began = Instant::now();
+    loop {
+        let response = client.send(request, limit)?;
+        if response.status != QUEUE_FULL || began.elapsed() > limit {
+            return Ok(response);
+        }
+        stop.let_pass(RETRY_INTERVAL)?;
     }
 }
