@@ -19,3 +19,4 @@ pub mod stop;
 mod strays;
 pub mod tool;
 pub mod vitals;
+pub mod wait;

@@ -8,8 +8,9 @@ use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::identity::{GroupId, wait_until};
+use super::identity::GroupId;
 use super::platform::GroupSignal;
+use super::wait::wait_until;
 use super::{platform, strays};
 
 /// The hidden task of the command line that runs the reaper.
