@@ -87,6 +87,14 @@ pub struct WorkerTestArgs {
     /// the model in this repository]
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<PathBuf>,
+    /// What the model says, by another engine: a file of --save-reference [default: known for models
+    /// of the catalog]
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+    /// Write down what this worker says, to hold others with the same model against it: for a
+    /// worker that is trusted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["benchmark", "stress", "soak", "all_backends"])]
+    save_reference: Option<PathBuf>,
     /// What heartbeats call the model [default: derived from the model]
     #[arg(long, value_name = "REF")]
     model_ref: Option<String>,
@@ -225,6 +233,8 @@ impl WorkerTestArgs {
             worker_id: self.worker_id.unwrap_or(defaults.worker_id),
             model_is_explicit: self.model.is_some(),
             model_path: self.model.unwrap_or(defaults.model_path),
+            reference: self.reference,
+            save_reference: self.save_reference,
             model_ref: self.model_ref.unwrap_or(defaults.model_ref),
             backend: self.backend,
             device: self.device,

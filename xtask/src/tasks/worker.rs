@@ -306,6 +306,7 @@ fn run(
         0 => port::pick_free()?,
         port => port,
     };
+    let model_name = model.info.model_ref.clone();
     let launch = Launch {
         dialect: target::dialect::native(),
         program,
@@ -355,6 +356,10 @@ fn run(
     };
     let compared = ran.and_then(|()| match &config.greedy {
         Some(teacher) => mode::greedy::run(&subject, teacher),
+        None => Ok(()),
+    });
+    let compared = compared.and_then(|()| match &config.save_reference {
+        Some(path) => mode::reference::save(&subject, &model_name, path),
         None => Ok(()),
     });
     let ended = match compared {

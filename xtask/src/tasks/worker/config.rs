@@ -130,6 +130,10 @@ pub struct WorkerTestConfig {
     pub model_path: PathBuf,
     /// Whether somebody asked for this very model: then nothing replaces it.
     pub model_is_explicit: bool,
+    /// What the model says by another engine, where a file has it.
+    pub reference: Option<PathBuf>,
+    /// Where to write what this worker says.
+    pub save_reference: Option<PathBuf>,
     /// What heartbeats call the model; derived from the model where it is empty.
     pub model_ref: String,
     /// What the worker computes on.
@@ -180,6 +184,8 @@ impl Default for WorkerTestConfig {
             worker_id: format!("test-worker-{}", uuid::Uuid::new_v4()),
             model_path: PathBuf::from(DEFAULT_MODEL),
             model_is_explicit: false,
+            reference: None,
+            save_reference: None,
             model_ref: String::new(),
             backend: Backend::Cpu,
             device: 0,
@@ -256,6 +262,8 @@ impl WorkerTestConfig {
         let options = json!({
             "worker-id": self.worker_id,
             "model": self.model_path.to_string_lossy(),
+            "reference": self.reference.as_ref().map(|path| path.to_string_lossy()),
+            "save-reference": self.save_reference.as_ref().map(|path| path.to_string_lossy()),
             "model-ref": self.model_ref,
             "backend": self.backend,
             "device": self.device,

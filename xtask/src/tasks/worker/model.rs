@@ -49,9 +49,10 @@ pub fn find(config: &WorkerTestConfig, root: &Path) -> Result<Model> {
         .map_err(|error| anyhow!("{error:#}\n{}", suggest(&path, &catalog, root)))?;
     let size_bytes = std::fs::metadata(&path)?.len();
     let known = catalog.identify(&path, size_bytes);
-    let reference = match known {
-        Some(entry) => ModelReference::of_catalog(&entry.name)?,
-        None => None,
+    let reference = match (&config.reference, known) {
+        (Some(path), _) => Some(ModelReference::load(path)?),
+        (None, Some(entry)) => ModelReference::of_catalog(&entry.name)?,
+        (None, None) => None,
     };
     let model_ref = match config.model_ref.as_str() {
         "" => derive_ref(&path, size_bytes, &catalog),

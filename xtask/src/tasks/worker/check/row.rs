@@ -188,7 +188,9 @@ impl Need {
             },
             Need::KnownModel => match subject.context.known_model {
                 Some(_) => None,
-                None => Some(String::from("unknown model: answers were not compared")),
+                None => Some(String::from(
+                    "unknown model: answers were not compared (--reference compares them)",
+                )),
             },
             Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,

@@ -45,6 +45,19 @@ pub struct Count<'reference> {
     pub tokens: u64,
 }
 
+/// What a worker said after a prefix, clearly.
+#[derive(Debug, Clone)]
+pub struct NextToken {
+    /// Which passage the prefix begins.
+    pub passage: usize,
+    /// Its length in bytes,
+    pub bytes: usize,
+    /// and in tokens.
+    pub tokens: usize,
+    /// The token's text.
+    pub text: String,
+}
+
 /// What is known of a model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelReference {
@@ -93,6 +106,55 @@ impl ModelReference {
             }
         }
         Ok(None)
+    }
+
+    /// Texts in which to look for prefixes, and awkward ones to be counted: whatever the model.
+    pub fn texts() -> Result<(Vec<String>, Vec<String>)> {
+        let known = Self::parse(EMBEDDED[0])?;
+        let texts = |list: Vec<Tokenized>| list.into_iter().map(|text| text.text).collect();
+        Ok((texts(known.passages), texts(known.strings)))
+    }
+
+    /// What a worker said: the numbers of tokens of these texts, and what followed the first `bytes`
+    /// bytes of a passage.
+    pub fn of_answers(
+        model: &str,
+        made_with: &str,
+        passages: Vec<(String, u64)>,
+        nexts: Vec<NextToken>,
+        strings: Vec<(String, u64)>,
+    ) -> Self {
+        let counted = |texts: Vec<(String, u64)>| {
+            let texts = texts.into_iter();
+            texts
+                .map(|(text, tokens)| Tokenized {
+                    text,
+                    ids: Vec::new(),
+                    tokens: Some(tokens),
+                })
+                .collect()
+        };
+        let position = |next: NextToken| Position {
+            passage: next.passage,
+            bytes: next.bytes,
+            tokens: next.tokens,
+            top: vec![(None, None, Some(next.text))],
+            margin: None,
+        };
+        Self {
+            model: model.to_owned(),
+            made_with: made_with.to_owned(),
+            passages: counted(passages),
+            positions: nexts.into_iter().map(position).collect(),
+            strings: counted(strings),
+        }
+    }
+
+    /// Writes it for `--reference`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        std::fs::write(path, text)
+            .with_context(|| format!("cannot write the reference {}", path.display()))
     }
 
     /// Reads a file that `--save-reference` or the script has written.
