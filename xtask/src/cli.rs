@@ -13,7 +13,9 @@ use self::benchmark::BenchmarkArgs;
 use self::stress::StressArgs;
 use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::check::table;
-use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
+use crate::tasks::worker::config::{
+    Format, Mode, ReportTarget, Teacher, WorkerTestConfig, WorkerVariable,
+};
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
@@ -125,6 +127,11 @@ pub struct WorkerTestArgs {
     /// workspace]
     #[arg(long, value_name = "PATH")]
     worker_bin: Option<PathBuf>,
+    /// A variable of the environment that the worker gets besides PATH, HOME, languages, and what
+    /// devices and libraries that compute are set up with: its value here, where it has one, or this
+    /// one; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    worker_env: Vec<WorkerVariable>,
     /// How many lines of the worker's log to show
     #[arg(long, value_name = "N", default_value_t = 30)]
     log_lines: usize,
@@ -233,6 +240,7 @@ impl WorkerTestArgs {
             prompt: self.prompt,
             max_tokens: self.max_tokens.unwrap_or(defaults.max_tokens),
             worker_bin: self.worker_bin,
+            worker_env: self.worker_env,
             log_lines: self.log_lines,
             python: self.python,
             format: self.format,

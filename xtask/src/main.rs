@@ -46,7 +46,13 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         };
     }
     let all_backends = args.all_backends();
-    match args.into_config() {
+    let config = args.into_config();
+    if config.is_ok()
+        && let Some(code) = tasks::worker::supervise()?
+    {
+        return Ok(code);
+    }
+    match config {
         Ok(config) => match all_backends {
             None => tasks::worker::test(&config),
             Some(required) => match evidence::ensure_matrix_reports(&config.reports) {

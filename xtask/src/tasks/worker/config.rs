@@ -61,6 +61,34 @@ impl std::str::FromStr for ReportTarget {
     }
 }
 
+/// A variable for the worker: `NAME`, whose value is ours, or `NAME=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value; ours where it is `None`.
+    pub value: Option<String>,
+}
+
+impl std::str::FromStr for WorkerVariable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        match name {
+            "" => Err(String::from("no name before `=`")),
+            name if name.contains('\0') => Err(String::from("a name can't hold a zero byte")),
+            name => Ok(WorkerVariable {
+                name: name.to_owned(),
+                value,
+            }),
+        }
+    }
+}
+
 /// Whose texts a worker is led along, where backends are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Teacher {
@@ -152,6 +180,8 @@ pub struct WorkerTestConfig {
     pub max_tokens: u32,
     /// Another worker than the one that this workspace builds.
     pub worker_bin: Option<PathBuf>,
+    /// What the worker gets of our environment besides what every program needs, or with other values.
+    pub worker_env: Vec<WorkerVariable>,
     /// How many lines of the worker's log are shown.
     pub log_lines: usize,
     /// The Python that runs the mock hive; searched for where it is `None`.
@@ -187,6 +217,7 @@ impl Default for WorkerTestConfig {
             prompt: String::from("Hello, how are you?"),
             max_tokens: 20,
             worker_bin: None,
+            worker_env: Vec::new(),
             log_lines: 30,
             python: None,
             format: Format::Human,
@@ -262,6 +293,8 @@ impl WorkerTestConfig {
             "prompt": self.prompt,
             "max-tokens": self.max_tokens,
             "worker-bin": self.worker_bin.as_deref().map(Path::to_string_lossy),
+            // Their values may be secrets.
+            "worker-env": self.worker_env.iter().map(|variable| &variable.name).collect::<Vec<_>>(),
             "log-lines": self.log_lines,
         });
         let mut options: BTreeMap<String, Value> =
@@ -306,6 +339,17 @@ mod tests {
         assert!("html=".parse::<ReportTarget>().is_err());
         let error = "pdf=x".parse::<ReportTarget>().unwrap_err();
         assert!(error.contains("`pdf`"), "{error}");
+    }
+
+    #[test]
+    fn variables_are_names_with_or_without_values() {
+        let read = |text: &str| text.parse::<WorkerVariable>().map(|v| (v.name, v.value));
+        assert_eq!(read("A"), Ok((String::from("A"), None)));
+        assert_eq!(
+            read("A=b=c"),
+            Ok((String::from("A"), Some(String::from("b=c"))))
+        );
+        assert!(read("=b").is_err() && read("").is_err());
     }
 
     #[test]

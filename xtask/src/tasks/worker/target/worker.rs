@@ -38,7 +38,7 @@ const LOG_LIMIT: Duration = Duration::from_millis(500);
 /// How long one question of the readiness poll may take.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
 
-/// The variable that holds a worker's secret. What is in our own environment isn't meant for it.
+/// The variable that holds a worker's secret.
 pub const TOKEN_VARIABLE: &str = "WORKER_API_TOKEN";
 
 /// How a worker is started, and how it is talked to: the contract's command line.
@@ -174,7 +174,6 @@ impl WorkerHandle {
         let mut command = Command::new(&launch.binary);
         command
             .args(launch.arguments())
-            .env_remove(TOKEN_VARIABLE)
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr);
