@@ -243,3 +243,54 @@ fn no_argument_and_help_list_the_tasks() {
         }
     }
 }
+
+#[test]
+fn a_saved_reference_tells_the_model_from_an_impostor() {
+    let name = format!("xtask-reference-{}.json", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let file = path.to_str().unwrap();
+    let ran = |options: &[&str]| {
+        let output = worker_test(options).output().unwrap();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (code, shown) = ran(&["--check", "health.answers", "--save-reference", file]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains(&format!("--reference {file}")), "{shown}");
+    let (code, shown) = ran(&["--check", "model.*", "--reference", file]);
+    assert_eq!(code, Some(0), "{shown}");
+    // It has other texts, and says them whatever the model.
+    let canned = ["--check", "model.itself", "--worker-bin", FAULTY_WORKER];
+    let (code, shown) = ran(&[&canned[..], &["--reference", file]].concat());
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("such tokens differ"), "{shown}");
+    let (code, shown) = ran(&["--reference", "/dev/null"]);
+    assert_eq!(code, Some(3), "{shown}");
+    assert!(
+        shown.contains("cannot read the reference /dev/null"),
+        "{shown}"
+    );
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_model_that_nobody_knows_is_said_not_to_have_been_compared() {
+    let random = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../.test-models/random/llama.gguf"
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = command
+        .args(["worker:test", "--port", "0", "--hive-port", "0"])
+        .args(["--model", random, "--check", "model.*"])
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("unknown model: answers were not compared"),
+        "{shown}"
+    );
+}

@@ -32,6 +32,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use self::artifacts::RunFolder;
+use self::config::known_failures::KnownFailures;
+use self::config::target::WorkerSource;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
@@ -49,7 +51,7 @@ use self::record::report::Verdict;
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
-use self::target::worker::Launch;
+use self::target::worker::{Launch, Program};
 use self::target::{RunContext, RunSettings};
 
 pub use self::process::reaper::TASK as REAPER_TASK;
@@ -65,8 +67,19 @@ enum Ended {
     Early,
 }
 
+/// Reads the list of checks that are known to fail, where there is one.
+pub fn known_failures(config: &WorkerTestConfig) -> Result<KnownFailures> {
+    let Some(path) = &config.known_failures else {
+        return Ok(KnownFailures::default());
+    };
+    let text = std::fs::read_to_string(path);
+    text.map_err(Into::into)
+        .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
+        .with_context(|| format!("--known-failures {}", path.display()))
+}
+
 /// Runs the test and gives the exit code that the README documents.
-pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
+pub fn test(config: &WorkerTestConfig, known: &KnownFailures) -> Result<ExitCode> {
     let began = Instant::now();
     let root = workspace_root();
     let run_id = new_run_id();
@@ -75,7 +88,7 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     process::signals::raise_on_signal(&stop)?;
     process::panics::raise_on_panic(&stop);
     registry::open(&run_id)?;
-    let given = config.worker_env.iter();
+    let given = config.target.env.iter();
     let given: Vec<_> = given
         .map(|given| (given.name.clone(), given.value.clone()))
         .collect();
@@ -95,7 +108,15 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     let mut gathering = Gathering::begin(&root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let folder = folder.path();
-        run(config, &root, folder, &journal, &stop, &mut gathering)
+        run(
+            config,
+            known,
+            &root,
+            folder,
+            &journal,
+            &stop,
+            &mut gathering,
+        )
     }));
     // What unwound has dropped its guards; a panic has raised the flag.
     match ran.unwrap_or_else(|_| stop.check().map(|()| Ended::Whole).map_err(Into::into)) {
@@ -145,7 +166,7 @@ pub fn test_all_backends(
     let run = run_info(run_id, folder.path(), config.mode.purpose());
     let matrix_run = mode::matrix::MatrixRun {
         arguments: mode::matrix::run_arguments(arguments),
-        builds: config.worker_bin.is_none(),
+        builds: config.target.source == WorkerSource::Workspace,
         device: config.device,
         required,
         folder: folder.path(),
@@ -242,13 +263,14 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
 /// clean-up, and why it ended before both.
 fn run(
     config: &WorkerTestConfig,
+    known: &KnownFailures,
     root: &Path,
     folder: &Path,
     journal: &Journal,
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
-    let builds = config.worker_bin.is_none();
+    let builds = config.target.source == WorkerSource::Workspace;
     if let Some(lacks) = gpu::missing(config.backend, config.device, builds) {
         anyhow::bail!(
             "this machine can't test --backend {}\n{lacks}",
@@ -256,11 +278,13 @@ fn run(
         );
     }
     let plan = plan::plan(&check::table::rows(), &config.selection)?;
-    journal.emit(match &config.mode {
-        Mode::Suite => mode::suite::planned(&plan),
+    let mut checks = match &config.mode {
+        Mode::Suite => mode::suite::planned_checks(&plan).collect(),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
         Mode::Stress(stress) => mode::stress::planned(&plan, stress),
-    });
+    };
+    known.mark(&mut checks);
+    journal.emit(EventKind::Planned { checks });
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
@@ -277,18 +301,27 @@ fn run(
         Mode::Suite | Mode::Stress(_) => None,
     };
     let other = other.transpose()?;
-    let binary = match &config.worker_bin {
+    let program = match &config.target.source {
         // A bare name is a file here, not something in the search path.
-        Some(binary) => std::path::absolute(binary)?,
-        None => build::build_worker(root, None, config.backend, journal, stop)?,
+        WorkerSource::Binary(binary) => Program::Contract(std::path::absolute(binary)?),
+        WorkerSource::Command(template) => Program::Template(template.clone()),
+        WorkerSource::Workspace => Program::Contract(build::build_worker(
+            root,
+            None,
+            config.backend,
+            journal,
+            stop,
+        )?),
     };
     let worker_port = match config.port {
         0 => port::pick_free()?,
         port => port,
     };
+    let model_name = model.info.model_ref.clone();
     let launch = Launch {
         dialect: target::dialect::native(),
-        binary,
+        program,
+        has_heartbeat: !config.target.no_heartbeat,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),
             Mode::Suite | Mode::Benchmark(_) => config.worker_id.clone(),
@@ -316,6 +349,7 @@ fn run(
         config: &settings,
         python: &python,
         folder,
+        known_model: model.reference.as_ref(),
         journal,
         stop,
     };
@@ -333,6 +367,10 @@ fn run(
     };
     let compared = ran.and_then(|()| match &config.greedy {
         Some(teacher) => mode::greedy::run(&subject, teacher),
+        None => Ok(()),
+    });
+    let compared = compared.and_then(|()| match &config.save_reference {
+        Some(path) => mode::reference::save(&subject, &model_name, path),
         None => Ok(()),
     });
     let ended = match compared {

@@ -12,6 +12,7 @@ from . import gpu, log, startup
 from .engine import Places
 from .faults import ACTIVE, BY_ID, active, print_table
 from .heartbeat import Heartbeat
+from .knowledge import Knowledge
 from .server import Server
 
 # How long the last beat may take before the process ends without it.
@@ -24,6 +25,7 @@ class Worker:
     def __init__(self, config):
         self.config = config
         self.places = Places(config.slots, config.max_queue)
+        self.knowledge = Knowledge(config.model)
         self.loaded = threading.Event()
         self.draining = False
         self.cut = False

@@ -1,10 +1,13 @@
 //! What a run was asked to do, validated. Pure.
 
 pub mod benchmark;
+pub mod command;
+pub mod known_failures;
 pub mod stress;
+pub mod target;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -12,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::benchmark::BenchmarkConfig;
 use self::stress::StressConfig;
+use self::target::TargetConfig;
 use crate::tasks::worker::plan::Selection;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::event::Purpose;
@@ -57,34 +61,6 @@ impl std::str::FromStr for ReportTarget {
                 "there is no report `{kind}`: {}",
                 ReportKind::names()
             )),
-        }
-    }
-}
-
-/// A variable for the worker: `NAME`, whose value is ours, or `NAME=VALUE`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerVariable {
-    /// Its name.
-    pub name: String,
-    /// Its value; ours where it is `None`.
-    pub value: Option<String>,
-}
-
-impl std::str::FromStr for WorkerVariable {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (text, None),
-        };
-        match name {
-            "" => Err(String::from("no name before `=`")),
-            name if name.contains('\0') => Err(String::from("a name can't hold a zero byte")),
-            name => Ok(WorkerVariable {
-                name: name.to_owned(),
-                value,
-            }),
         }
     }
 }
@@ -154,6 +130,10 @@ pub struct WorkerTestConfig {
     pub model_path: PathBuf,
     /// Whether somebody asked for this very model: then nothing replaces it.
     pub model_is_explicit: bool,
+    /// What the model says by another engine, where a file has it.
+    pub reference: Option<PathBuf>,
+    /// Where to write what this worker says.
+    pub save_reference: Option<PathBuf>,
     /// What heartbeats call the model; derived from the model where it is empty.
     pub model_ref: String,
     /// What the worker computes on.
@@ -178,10 +158,10 @@ pub struct WorkerTestConfig {
     pub prompt: String,
     /// How many tokens it may generate.
     pub max_tokens: u32,
-    /// Another worker than the one that this workspace builds.
-    pub worker_bin: Option<PathBuf>,
-    /// What the worker gets of our environment besides what every program needs, or with other values.
-    pub worker_env: Vec<WorkerVariable>,
+    /// Which worker is tested.
+    pub target: TargetConfig,
+    /// The list of checks that are known to fail.
+    pub known_failures: Option<PathBuf>,
     /// How many lines of the worker's log are shown.
     pub log_lines: usize,
     /// The Python that runs the mock hive; searched for where it is `None`.
@@ -204,6 +184,8 @@ impl Default for WorkerTestConfig {
             worker_id: format!("test-worker-{}", uuid::Uuid::new_v4()),
             model_path: PathBuf::from(DEFAULT_MODEL),
             model_is_explicit: false,
+            reference: None,
+            save_reference: None,
             model_ref: String::new(),
             backend: Backend::Cpu,
             device: 0,
@@ -216,8 +198,8 @@ impl Default for WorkerTestConfig {
             selection: Selection::default(),
             prompt: String::from("Hello, how are you?"),
             max_tokens: 20,
-            worker_bin: None,
-            worker_env: Vec::new(),
+            target: TargetConfig::default(),
+            known_failures: None,
             log_lines: 30,
             python: None,
             format: Format::Human,
@@ -264,6 +246,7 @@ impl WorkerTestConfig {
         );
         ensure!(!self.prompt.is_empty(), "--prompt must not be empty");
         ensure!(self.max_tokens > 0, "--max-tokens must be at least 1");
+        self.target.validate()?;
         match &self.mode {
             Mode::Suite => {}
             Mode::Benchmark(benchmark) => benchmark.validate()?,
@@ -279,6 +262,8 @@ impl WorkerTestConfig {
         let options = json!({
             "worker-id": self.worker_id,
             "model": self.model_path.to_string_lossy(),
+            "reference": self.reference.as_ref().map(|path| path.to_string_lossy()),
+            "save-reference": self.save_reference.as_ref().map(|path| path.to_string_lossy()),
             "model-ref": self.model_ref,
             "backend": self.backend,
             "device": self.device,
@@ -292,13 +277,12 @@ impl WorkerTestConfig {
             "skip": selection.skips,
             "prompt": self.prompt,
             "max-tokens": self.max_tokens,
-            "worker-bin": self.worker_bin.as_deref().map(Path::to_string_lossy),
-            // Their values may be secrets.
-            "worker-env": self.worker_env.iter().map(|variable| &variable.name).collect::<Vec<_>>(),
+            "known-failures": self.known_failures.as_ref().map(|path| path.to_string_lossy()),
             "log-lines": self.log_lines,
         });
         let mut options: BTreeMap<String, Value> =
             serde_json::from_value(options).unwrap_or_default();
+        options.extend(self.target.options());
         match &self.mode {
             Mode::Suite => {}
             Mode::Benchmark(benchmark) => options.extend(benchmark.options()),
@@ -310,6 +294,7 @@ impl WorkerTestConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::target::WorkerSource;
     use super::*;
 
     #[test]
@@ -342,17 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_names_with_or_without_values() {
-        let read = |text: &str| text.parse::<WorkerVariable>().map(|v| (v.name, v.value));
-        assert_eq!(read("A"), Ok((String::from("A"), None)));
-        assert_eq!(
-            read("A=b=c"),
-            Ok((String::from("A"), Some(String::from("b=c"))))
-        );
-        assert!(read("=b").is_err() && read("").is_err());
-    }
-
-    #[test]
     fn impossible_options_are_refused_by_name() {
         let refused = |change: fn(&mut WorkerTestConfig)| {
             let mut config = WorkerTestConfig::default();
@@ -375,10 +349,13 @@ mod tests {
     #[test]
     fn paths_that_are_no_unicode_are_told_as_well_as_can_be() {
         use std::os::unix::ffi::OsStrExt;
-        let path = Path::new(std::ffi::OsStr::from_bytes(b"m\xff.gguf"));
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(b"m\xff.gguf"));
         let config = WorkerTestConfig {
-            model_path: path.to_owned(),
-            worker_bin: Some(path.to_owned()),
+            model_path: path.clone(),
+            target: TargetConfig {
+                source: WorkerSource::Binary(path),
+                ..TargetConfig::default()
+            },
             ..WorkerTestConfig::default()
         };
         let options = config.options();

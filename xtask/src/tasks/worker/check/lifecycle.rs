@@ -40,7 +40,9 @@ fn lives(subject: &Subject) -> Result<Evidence> {
     subject.worker.ensure_alive()?;
     // What keeps a worker from being ready, and what health says, are other checks' matters.
     if subject.not_ready.is_none() {
-        subject.ask(&subject.dialect().health_request(), HEALTH_LIMIT)?;
+        subject
+            .worker
+            .ask(&subject.dialect().health_request(), HEALTH_LIMIT)?;
     }
     Ok(format!(
         "for {:.1} s",

@@ -111,10 +111,10 @@ impl LoadObservation {
     fn make(subject: &Subject) -> Result<LoadObservation> {
         let interval_s = subject.context.config.heartbeat_interval_secs as f64;
         let window = Duration::from_secs_f64(interval_s * INTERVALS).max(LEAST_WINDOW);
-        let golden = subject.golden()?;
-        let tokens = golden.tokens_in(REQUEST_TIME, 4, 64);
-        let limit = golden.limit(tokens, STREAMS);
-        let (client, stop) = (subject.client(), subject.context.stop);
+        let reference = subject.reference()?;
+        let tokens = reference.tokens_in(REQUEST_TIME, 4, 64);
+        let limit = reference.limit_of(tokens, STREAMS);
+        let (client, stop) = (subject.worker.client().clone(), subject.context.stop);
         // Just after a periodic beat, so that the next one is due under load, a whole interval later.
         await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
         let began = Instant::now();

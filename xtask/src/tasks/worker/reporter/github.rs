@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Reporter, render, words};
-use crate::tasks::worker::record::event::{Event, Level, Outcome, Stage};
+use crate::tasks::worker::record::event::{CheckStatus, Event, Stage};
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
 
@@ -178,13 +178,13 @@ fn open_fence(page: &str) -> Option<&str> {
 fn annotations(report: &RunReport) -> String {
     let mut lines = Vec::new();
     for check in &report.checks {
-        let (command, message) = match &check.outcome {
-            Outcome::Failed(mismatch) if report.level_of(&check.id) == Level::Must => {
-                ("error", mismatch.to_string())
-            }
-            Outcome::Failed(mismatch) => ("warning", mismatch.to_string()),
-            Outcome::Invalid { reason } => ("error", format!("could not be judged: {reason}")),
-            Outcome::Passed | Outcome::Skipped { .. } => continue,
+        let check = report.summary_of(check);
+        let why = check.evidence().unwrap_or_default();
+        let (command, message) = match check.outcome {
+            CheckStatus::Failed => ("error", why),
+            CheckStatus::Warning => ("warning", why),
+            CheckStatus::Invalid => ("error", format!("could not be judged: {why}")),
+            CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => continue,
         };
         lines.push(annotation(command, &check.id, &message));
     }

@@ -13,8 +13,8 @@ use self::live::Live;
 use self::style::Style;
 use super::{Reporter, matrix, run, words};
 use crate::tasks::worker::record::event::{
-    CheckRecord, Event, EventKind, Heartbeat, Level, LogSource, Outcome, ResponseReceived, Suite,
-    WorkerInfo,
+    CheckStatus, CheckSummary, Event, EventKind, Heartbeat, Level, LogSource, ResponseReceived,
+    Suite, WorkerInfo,
 };
 use crate::tasks::worker::record::facts::RequestSent;
 use crate::tasks::worker::record::matrix::Matrix;
@@ -207,21 +207,23 @@ impl<W: Write> Human<W> {
         write!(self.out, "{text}")
     }
 
-    fn check_finished(&mut self, record: &CheckRecord, level: Level) -> io::Result<()> {
-        let detail = words::one_line(record.detail.as_deref().unwrap_or_default());
+    fn check_finished(&mut self, check: &CheckSummary) -> io::Result<()> {
+        let id = &check.id;
+        let why = words::indented(&check.evidence().unwrap_or_default());
+        let detail = words::one_line(check.detail.as_deref().unwrap_or_default());
         let aside = if detail.is_empty() {
             String::new()
         } else {
             format!(" ({detail})")
         };
-        match &record.outcome {
-            Outcome::Passed => {
+        match check.outcome {
+            CheckStatus::Passed => {
                 let area = AREAS.iter().find(|(name, ..)| *name == self.area);
                 match area {
                     Some((_, _, success)) if !success.is_empty() => {
                         self.line(&format!("✅ {success}{aside}"))?;
                     }
-                    _ => self.line(&format!("✓ {}{aside}", record.id))?,
+                    _ => self.line(&format!("✓ {id}{aside}"))?,
                 }
                 match self.answer.take() {
                     Some(answer) if area.is_some_and(|(_, _, success)| !success.is_empty()) => {
@@ -230,20 +232,13 @@ impl<W: Write> Human<W> {
                     _ => Ok(()),
                 }
             }
-            Outcome::Failed(mismatch) => {
-                let symbol = match level {
-                    Level::Must => "❌",
-                    Level::Should => "⚠️ should:",
-                };
-                let broken = words::one_line(&mismatch.to_string());
-                self.line(&format!("{symbol} {}: {broken}", record.id))
+            CheckStatus::Failed => self.line(&format!("❌ {id}: {why}")),
+            CheckStatus::Warning if check.level == Level::Should => {
+                self.line(&format!("⚠️ should: {id}: {why}"))
             }
-            Outcome::Invalid { reason } => {
-                self.line(&format!("⚠️ {}: {}", record.id, words::indented(reason)))
-            }
-            Outcome::Skipped { reason } => {
-                let reason = words::indented(reason);
-                self.line(&format!("➖ {} skipped: {reason}", record.id))
+            CheckStatus::Warning | CheckStatus::Invalid => self.line(&format!("⚠️ {id}: {why}")),
+            CheckStatus::Skipped | CheckStatus::NotRun => {
+                self.line(&format!("➖ {id} skipped: {why}"))
             }
         }
     }
@@ -369,7 +364,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::TokenReceived { text, .. } => self.token(text)?,
             EventKind::CheckFinished(record) => {
                 self.live.end();
-                self.check_finished(record, report.level_of(&record.id))?;
+                self.check_finished(&report.summary_of(record))?;
             }
             EventKind::ScenarioStarted { plan, expected_ms } => {
                 self.live.begin(&plan.name, Some(*expected_ms));

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::exercise::{Order, ask_once};
+use super::exercise::place_of;
+use crate::tasks::worker::check::stress::of_worker;
 use crate::tasks::worker::process::port;
-use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{PoolChange, PoolEvent};
-use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
+use crate::tasks::worker::target::recorder::Line;
+use crate::tasks::worker::target::reference::Reference;
+use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
+use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How soon the end of a killed process has to be seen.
@@ -58,7 +61,8 @@ impl<'run> WorkerPool<'run> {
                 ..first.clone()
             };
             pool.launches.push(launch.clone());
-            let worker = start(pool.context, launch, "")?;
+            let line = subject.line_of(&launch.worker_id);
+            let worker = start(pool.context, launch, "", line)?;
             tell(pool.context, &worker, PoolEvent::Started);
             pool.others.push(worker);
         }
@@ -104,7 +108,7 @@ impl<'run> WorkerPool<'run> {
             };
             worker
                 .become_ready(left.max(Duration::from_secs(1)), &mut start_up, announce)
-                .map_err(|error| name_it(error, worker))?;
+                .map_err(|error| of_worker(error, worker))?;
             slowest = slowest.max(start_up.ready.unwrap_or_default());
             tell(self.context, worker, PoolEvent::Ready);
         }
@@ -128,16 +132,16 @@ impl<'run> WorkerPool<'run> {
 pub fn kill_and_revive(
     context: RunContext<'_>,
     victim: WorkerHandle,
-    (order, limit): (&Order, Duration),
+    (reference, limit): (&Reference, Duration),
 ) -> Result<Revival> {
     let stop = context.stop;
     tell(context, &victim, PoolEvent::Killed);
     victim.kill_now();
     stop.wait_for("the end of a killed worker", KILL_LIMIT, || victim.exited())?;
-    let launch = victim.launch().clone();
+    let (launch, line) = (victim.launch().clone(), victim.line().clone());
     drop(victim);
     let started = Instant::now();
-    let worker = start(context, launch, "-again")?;
+    let worker = start(context, launch, "-again", line)?;
     tell(context, &worker, PoolEvent::Restarted);
     let mut start_up = StartUp::default();
     let ready_limit = Duration::from_secs(context.config.timeout_secs);
@@ -148,7 +152,7 @@ pub fn kill_and_revive(
         Err(Err(other)) => return Err(other),
     };
     let answered = match &ready {
-        Ok(_) => ask(&worker, order, limit, stop)?,
+        Ok(_) => ask(&worker, reference, limit)?,
         Err(mismatch) => Err(mismatch.clone()),
     };
     if ready.is_ok() {
@@ -165,38 +169,25 @@ pub fn kill_and_revive(
 /// Asks a worker that has nothing else to do, and compares.
 pub fn ask(
     worker: &WorkerHandle,
-    order: &Order,
+    reference: &Reference,
     limit: Duration,
-    stop: &StopFlag,
 ) -> Result<Result<(), Mismatch>> {
-    let answer = ask_once(worker, &order.request, limit, stop);
-    match answer.map_err(anyhow::Error::downcast::<Mismatch>) {
-        Ok(timed) => Ok(order.expect(&timed.text)),
-        Err(Ok(mismatch)) => Ok(Err(mismatch)),
-        Err(Err(other)) => Err(other),
+    let request = &reference.request;
+    match worker.infer_within(request, limit) {
+        Ok(answer) => {
+            let text = answer.text.unwrap_or_default();
+            Ok(reference.expect(&place_of(request), &text))
+        }
+        Err(error) => error.downcast::<Mismatch>().map(Err),
     }
 }
 
-/// Says whose promise was broken.
-pub fn name_it(error: anyhow::Error, worker: &WorkerHandle) -> anyhow::Error {
-    match error.downcast::<Mismatch>() {
-        Ok(mismatch) => of(&worker.launch().worker_id, mismatch).into(),
-        Err(error) => error,
-    }
-}
-
-/// The mismatch, with the worker's name in its place.
-pub fn of(worker_id: &str, mismatch: Mismatch) -> Mismatch {
-    let place = format!("{worker_id}: {}", mismatch.place);
-    Mismatch { place, ..mismatch }
-}
-
-fn start(context: RunContext<'_>, launch: Launch, again: &str) -> Result<WorkerHandle> {
+fn start(context: RunContext<'_>, launch: Launch, again: &str, line: Line) -> Result<WorkerHandle> {
     let number = launch.worker_id.rsplit('-').next().unwrap_or_default();
     let log = format!("worker-{number}{again}.log");
     let worker_id = launch.worker_id.clone();
     let (folder, stop) = (context.folder, context.stop);
-    let worker = WorkerHandle::start(launch, &folder.join(log), stop);
+    let worker = WorkerHandle::start(launch, &folder.join(log), line, stop);
     worker.with_context(|| format!("cannot start {worker_id}"))
 }
 
