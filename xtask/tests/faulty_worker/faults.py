@@ -60,6 +60,22 @@ class Fault:
         self.load_ms = load_ms
 
 
+# The bad values that each field may wrongly take, by their kind.
+ACCEPTED = tuple(
+    (field, kind)
+    for field, kinds in (
+        ("prompt", "null boolean number array object empty"),
+        ("max_tokens", "null boolean string array object zero negative fraction"),
+        ("temperature", "null boolean string array object negative above"),
+        ("top_p", "null boolean string array object zero negative above"),
+        ("top_k", "null boolean string array object zero negative fraction"),
+        ("seed", "null boolean string array object negative fraction above"),
+        ("stop", "null boolean number object empty empty_item number_item null_item seventeen"),
+        ("stream", "null number string array object"),
+    )
+    for kind in kinds.split()
+)
+
 # How long a fault of the loading phase keeps that phase up, so that it can be seen.
 SEEN_MS = 1500
 
@@ -115,6 +131,8 @@ FAULTS = (
     Fault("refuse.open_host_without_token", "listens on every interface without a token", TOKEN),
 
     Fault("auth.token_not_asked", "answers requests without the token", TOKEN),
+    Fault("auth.open_on_loopback", "on loopback the token is not asked for", TOKEN),
+    Fault("auth.open_beside_paths", "paths that don't exist are answered without the token", TOKEN),
     Fault("auth.wrong_token_taken", "any token will do", TOKEN),
     Fault("auth.prefix_taken", "a prefix of the token will do", TOKEN),
     Fault("auth.health_open", "health answers without the token", TOKEN),
@@ -261,6 +279,7 @@ FAULTS = (
     Fault("error.method_code", "bad_request for a method that the path lacks", ERRORS),
     Fault("error.method_no_allow", "405 without Allow", ERRORS),
     Fault("error.options_taken", "OPTIONS is answered with 200", ERRORS),
+    Fault("error.head_taken", "HEAD is answered with 200", ERRORS),
     Fault("error.get_inference_taken", "GET /v1/inference is answered with 200", ERRORS),
     Fault("error.plain_text", "errors are plain text", ERRORS),
     Fault("error.html", "errors are HTML", ERRORS),
@@ -272,18 +291,15 @@ FAULTS = (
     Fault("error.no_field", "the field is not named", FIELDS),
     Fault("error.wrong_field", "another field is named", FIELDS),
     Fault("error.unknown_field_taken", "an unknown field is ignored", FIELDS),
-    Fault("error.type_coerced", "\"5\" is taken for 5, and 5.0 too", FIELDS),
+    Fault("error.type_coerced", "\"5\" is taken for 5, and 5.7 too", FIELDS),
     Fault("error.boolean_coerced", "true is taken for 1", FIELDS),
-    Fault("error.zero_max_tokens_taken", "max_tokens 0 is taken", FIELDS),
-    Fault("error.negative_max_tokens_taken", "max_tokens -1 is taken", FIELDS),
-    Fault("error.hot_temperature_taken", "temperature 3 is taken", FIELDS),
-    Fault("error.negative_temperature_taken", "temperature -1 is taken", FIELDS),
-    Fault("error.top_p_taken", "top_p 1.5 is taken", FIELDS),
-    Fault("error.empty_prompt_taken", "an empty prompt is taken", FIELDS),
     Fault("error.missing_prompt_taken", "a missing prompt is taken for an empty one", FIELDS),
     Fault("error.null_prompt_500", "500 for a prompt that is null", FIELDS),
-    Fault("error.many_stops_taken", "17 stop strings are taken", FIELDS),
     Fault("error.sixteen_stops_refused", "16 stop strings are refused", FIELDS),
+    Fault("error.huge_integer_rounded", "seeds are read as floats", FIELDS),
+    Fault("error.seed_zero_drawn", "seed 0 is taken for none", SAME),
+    Fault("error.whole_float_refused", "5.0 and 5e0 are refused as integers", FIELDS),
+    Fault("error.exponent_cut", "1e1 is read as 1", FIELDS),
     Fault("error.duplicate_keys_taken", "the last of two equal keys wins", FIELDS),
     Fault("error.invalid_utf8_taken", "invalid UTF-8 is replaced and taken", ERRORS),
     Fault("error.nan_taken", "NaN and Infinity are taken", ERRORS),
@@ -309,6 +325,11 @@ FAULTS = (
     Fault("error.context_status", "500 when the context is exceeded", CONTEXT),
     Fault("error.context_code", "invalid_field when the context is exceeded", CONTEXT),
     Fault("error.context_border_refused", "what fits exactly into the context is refused", CONTEXT),
+    Fault("error.prompt_truncated", "a prompt that is too long is silently cut", CONTEXT),
+    Fault("error.method_before_path", "a wrong method is named before a wrong path", ERRORS),
+    Fault("error.json_before_type", "bad JSON is named before a wrong content type", ERRORS),
+    Fault("error.size_before_type", "a body's size is named before a wrong content type", ERRORS),
+    Fault("error.context_before_field", "too many tokens are named before an invalid field", ERRORS),
     Fault("error.context_truncated", "max_tokens is silently cut to the context", CONTEXT),
     Fault("error.queue_unbounded", "the queue has no end", QUEUE),
     Fault("error.queue_status", "503 for a full queue", QUEUE),
@@ -431,6 +452,9 @@ FAULTS = (
     Fault("benign.one_at_a_time", "one generation at a time", KEPT),
     Fault("benign.many_at_a_time", "64 generations at a time", KEPT),
     Fault("benign.short_answers", "an end token after 13 tokens", KEPT),
+) + tuple(
+    Fault("accept.%s_%s" % (field, kind), "%s: %s is taken" % (field, kind.replace("_", " ")), FIELDS)
+    for field, kind in ACCEPTED
 )
 
 BY_ID = {fault.id: fault for fault in FAULTS}

@@ -45,6 +45,12 @@ pub const CHECKS: &[Check] = &[
         .explanation("Sends a sampled request with a seed twice, with other requests in between; fails if the texts differ.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.exact_seeds", exact_seeds)
+        .promise("tells large seeds apart, and takes 0 for a seed")
+        .quote("Integers are read exactly, large seeds too.")
+        .explanation("Samples with seed 0 twice; fails if the texts differ, or if none of three pairs of neighbouring seeds beyond 2^53 gives two texts although far seeds do.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some((1 << 53) + 1), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),
     Check::contract("options.seeds_differ", seeds_differ).should()
         .promise("gives different texts for different seeds at a high temperature")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
@@ -147,6 +153,36 @@ fn seed(subject: &Subject) -> Result<Evidence> {
         ensure_same("inference with seed 42, again", &first, &again)?;
     }
     Ok(Evidence::new())
+}
+
+/// Neighbours that are one number for whoever reads them as floats.
+const NEIGHBOURS: [[u64; 2]; 3] = [
+    [1 << 53, (1 << 53) + 1],
+    [(1 << 60) + 1, (1 << 60) + 2],
+    [u64::MAX - 1, u64::MAX],
+];
+
+fn exact_seeds(subject: &Subject) -> Result<Evidence> {
+    let prompt = subject.reference()?.request.prompt.as_str();
+    let ask = |seed| subject.worker.infer(&sampled(prompt, seed, 2.0));
+    let zero = ask(0)?;
+    ensure_same("inference with seed 0, again", &zero, &ask(0)?)?;
+    let mut texts = std::collections::BTreeSet::new();
+    for [seed, next] in NEIGHBOURS {
+        let [one, other] = [ask(seed)?.text, ask(next)?.text];
+        if one != other {
+            return Ok(format!("{seed} and {next} differ"));
+        }
+        texts.insert(one);
+    }
+    anyhow::ensure!(texts.len() > 1, "the model gives one text for all seeds");
+    let place = "inference with neighbouring seeds beyond 2^53 at temperature 2";
+    Err(Mismatch::new(
+        place,
+        "two texts for two seeds",
+        "always one, as if they were rounded",
+    )
+    .into())
 }
 
 fn seeds_differ(subject: &Subject) -> Result<Evidence> {

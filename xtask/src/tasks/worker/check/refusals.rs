@@ -73,6 +73,12 @@ pub const CHECKS: &[Check] = &[
         .explanation("Tries every path with every wrong method; fails on another status or code, or if `Allow` lacks the right method.")
         .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::WrongMethod))]),
+    Check::contract("refusals.order", |subject| refuse(subject, BadInput::Order))
+        .promise("names the first of two faults, from the outside in")
+        .quote("Checks run from the outside in, and the first that fails is the one that is named, in this order:")
+        .explanation("Breaks every row of the error table together with every later one; fails if the later one is named.")
+        .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Order))]),
     Check::contract("refusals.absurd", |subject| refuse(subject, BadInput::Absurd))
         .promise("survives absurd JSON: deep nesting, endless digits, duplicate keys, lone surrogates")
         .quote("After any refused request the same process answers the next good one.")
@@ -271,8 +277,17 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
     ensure_kept(room > 0, place, "room beside the prompt `Hello`", got)?;
     request.max_tokens = Some(room);
     auxiliary.worker.infer_within(&request, limit)?;
-    request.max_tokens = Some(room + 1);
+    let long = InferenceRequest::greedy(&"Hello ".repeat(CONTEXT as usize * 2), 1);
     let dialect = auxiliary.worker.dialect();
+    let response = auxiliary
+        .worker
+        .ask(&dialect.inference_request(&long, false), limit)?;
+    let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
+    refused.map_err(|mismatch| Mismatch {
+        place: format!("{place}, a prompt of {} words", CONTEXT * 2),
+        ..mismatch
+    })?;
+    request.max_tokens = Some(room + 1);
     let response = auxiliary
         .worker
         .ask(&dialect.inference_request(&request, false), limit)?;

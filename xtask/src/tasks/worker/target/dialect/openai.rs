@@ -123,6 +123,7 @@ impl Dialect for OpenAi {
             | Promise::TopK
             | Promise::EventPerToken
             | Promise::Timings
+            | Promise::ExactIntegers
             | Promise::NamedErrors => false,
         }
     }

@@ -29,6 +29,13 @@ impl Post {
         [head.as_bytes(), body].concat()
     }
 
+    /// Another method, path and type with a body.
+    pub fn sent(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Vec<u8> {
+        let framing = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+        let head = self.head(method, path, &framing);
+        [head.as_bytes(), body].concat()
+    }
+
     /// The same in chunks of this size.
     pub fn chunked(&self, body: &[u8], size: usize) -> Vec<u8> {
         let mut coded = Vec::new();
@@ -45,7 +52,7 @@ impl Post {
     /// Another method or path, without a body.
     pub fn bare(&self, method: &str, path: &str) -> Vec<u8> {
         let length = match method {
-            "GET" | "DELETE" | "OPTIONS" => "",
+            "GET" | "HEAD" | "DELETE" | "OPTIONS" => "",
             _ => "Content-Length: 0\r\n",
         };
         self.head(method, path, length).into_bytes()

@@ -85,6 +85,8 @@ pub enum Promise {
     Timings,
     /// Errors name the code, the field, what was got and what is allowed.
     NamedErrors,
+    /// Integers are read exactly, and however JSON spells them.
+    ExactIntegers,
     /// Requests of this kind are refused.
     Refusal(BadInput),
     /// The command line of CONTRACT.md: its options, its errors, its exit status.
@@ -108,6 +110,7 @@ impl Promise {
             Promise::EventPerToken => "event for each token",
             Promise::Timings => "timings in its answers",
             Promise::NamedErrors => "errors that name field and cause",
+            Promise::ExactIntegers => "rule for the spelling of integers",
             Promise::CommandLine => "command line",
         }
     }
@@ -239,6 +242,8 @@ pub enum BadInput {
     UnknownPath,
     /// Methods that a path lacks.
     WrongMethod,
+    /// Two things wrong at once, of which one is named first.
+    Order,
 }
 
 /// Kinds of requests at the edge that have to be taken.
@@ -248,6 +253,8 @@ pub enum GoodInput {
     Field,
     /// Chunked bodies, the largest, and a content type with a parameter.
     Body,
+    /// One request, whose numbers are spelled in different ways.
+    Spelling,
 }
 
 /// A request, byte by byte, and the answers that are right for it.

@@ -3,6 +3,7 @@
 mod bodies;
 mod fields;
 mod http;
+mod order;
 
 use super::inference::PATH;
 use crate::tasks::worker::target::dialect::post::Post;
@@ -28,6 +29,7 @@ pub fn requests(kind: BadInput) -> Vec<BadRequest> {
         BadInput::BeyondContext => fields::beyond_context(),
         BadInput::UnknownPath => http::unknown_paths(),
         BadInput::WrongMethod => http::wrong_methods(),
+        BadInput::Order => order::pairs(),
     }
 }
 
@@ -36,5 +38,6 @@ pub fn requests_to_take(kind: GoodInput) -> Vec<(String, Vec<u8>)> {
     match kind {
         GoodInput::Field => fields::to_take(),
         GoodInput::Body => bodies::to_take(),
+        GoodInput::Spelling => fields::spellings(),
     }
 }

@@ -23,7 +23,9 @@ pub fn requests(post: &Post, profile: &Profile, kind: BadInput) -> Vec<BadReques
         BadInput::Field => fields(post, profile),
         BadInput::BeyondContext => beyond_context(post, profile),
         BadInput::UnknownPath => unknown_paths(post),
-        BadInput::MediaType | BadInput::TooLarge | BadInput::WrongMethod => Vec::new(),
+        BadInput::MediaType | BadInput::TooLarge | BadInput::WrongMethod | BadInput::Order => {
+            Vec::new()
+        }
     }
 }
 
@@ -39,6 +41,7 @@ pub fn requests_to_take(post: &Post, kind: GoodInput) -> Vec<(String, Vec<u8>)> 
                 post.typed(Some("application/json; charset=utf-8"), GOOD),
             ),
         ],
+        GoodInput::Spelling => Vec::new(),
         GoodInput::Field => {
             let values = [
                 ("temperature", json!(0)),

@@ -214,6 +214,19 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
     FIELDS.iter().flat_map(of_field).collect()
 }
 
+/// One request with its integers in every spelling that JSON Schema calls equal.
+pub fn spellings() -> Vec<(String, Vec<u8>)> {
+    let spelled = |number: &str| {
+        let body = format!(
+            r#"{{"prompt":"Hello","temperature":1,"max_tokens":{number},"seed":{number},"top_k":{number}}}"#
+        );
+        (format!("integers as {number}"), POST.body(body.as_bytes()))
+    };
+    ["10", "10.0", "1e1", "1.0e+1", "100e-1"]
+        .map(spelled)
+        .to_vec()
+}
+
 /// Prompt and max_tokens that are beyond every context there is.
 pub fn beyond_context() -> Vec<BadRequest> {
     [100_000_000u32, 2_000_000_000]

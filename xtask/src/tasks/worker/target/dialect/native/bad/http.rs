@@ -31,9 +31,10 @@ pub fn unknown_paths() -> Vec<BadRequest> {
 
 /// Requests with a method that the path lacks.
 pub fn wrong_methods() -> Vec<BadRequest> {
-    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let bad = |method, (path, right): (&str, &'static str)| BadRequest {
         allow: Some(right),
+        has_any_body: method == "HEAD",
         ..BadRequest::new(
             format!("{method} {path}"),
             POST.bare(method, path),
