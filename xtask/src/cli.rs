@@ -4,6 +4,7 @@ mod benchmark;
 #[cfg(test)]
 mod reference;
 mod stress;
+mod target;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::benchmark::BenchmarkArgs;
 use self::stress::StressArgs;
+use self::target::TargetArgs;
 use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
@@ -60,6 +62,7 @@ Examples:
   cargo xtask worker:test --backend cuda --device 0 --timeout 60
   cargo xtask worker:test --model /path/to/model.gguf --port 0 --hive-port 0
   cargo xtask worker:test --worker-bin ./my-worker --format json
+  cargo xtask worker:test --worker-cmd 'my-worker {model} --listen {host}:{port}' --no-heartbeat
   cargo xtask worker:test --suite all --skip 'heartbeat.*'
   cargo xtask worker:test --all-backends --require cuda
   cargo xtask worker:test --explain health.answers
@@ -84,6 +87,14 @@ pub struct WorkerTestArgs {
     /// the model in this repository]
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<PathBuf>,
+    /// What the model says, by another engine: a file of --save-reference [default: known for models
+    /// of the catalog]
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+    /// Write down what this worker says, to hold others with the same model against it: for a
+    /// worker that is trusted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["benchmark", "stress", "soak", "all_backends"])]
+    save_reference: Option<PathBuf>,
     /// What heartbeats call the model [default: derived from the model]
     #[arg(long, value_name = "REF")]
     model_ref: Option<String>,
@@ -121,10 +132,6 @@ pub struct WorkerTestArgs {
     /// The most tokens to generate for it [default: 20, or 128 in a benchmark]
     #[arg(long, value_name = "N")]
     max_tokens: Option<u32>,
-    /// Another worker binary that takes the contract's arguments [default: built from this
-    /// workspace]
-    #[arg(long, value_name = "PATH")]
-    worker_bin: Option<PathBuf>,
     /// How many lines of the worker's log to show
     #[arg(long, value_name = "N", default_value_t = 30)]
     log_lines: usize,
@@ -140,6 +147,10 @@ pub struct WorkerTestArgs {
     /// Skip the checks whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
+    /// Checks that are known to fail, `ID REASON` a line: one that fails is shown and doesn't make
+    /// the run red, one that passes does
+    #[arg(long, value_name = "FILE")]
+    known_failures: Option<PathBuf>,
     /// List all checks, and run nothing
     #[arg(long)]
     list_checks: bool,
@@ -170,6 +181,8 @@ pub struct WorkerTestArgs {
     /// Also show requests and answers, with their headers
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    target: TargetArgs,
     #[command(flatten)]
     benchmark: BenchmarkArgs,
     #[command(flatten)]
@@ -220,6 +233,8 @@ impl WorkerTestArgs {
             worker_id: self.worker_id.unwrap_or(defaults.worker_id),
             model_is_explicit: self.model.is_some(),
             model_path: self.model.unwrap_or(defaults.model_path),
+            reference: self.reference,
+            save_reference: self.save_reference,
             model_ref: self.model_ref.unwrap_or(defaults.model_ref),
             backend: self.backend,
             device: self.device,
@@ -232,7 +247,8 @@ impl WorkerTestArgs {
             selection,
             prompt: self.prompt,
             max_tokens: self.max_tokens.unwrap_or(defaults.max_tokens),
-            worker_bin: self.worker_bin,
+            target: self.target.into_config(),
+            known_failures: self.known_failures,
             log_lines: self.log_lines,
             python: self.python,
             format: self.format,

@@ -46,9 +46,18 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         };
     }
     let all_backends = args.all_backends();
-    match args.into_config() {
-        Ok(config) => match all_backends {
-            None => tasks::worker::test(&config),
+    let asked = args.into_config().and_then(|config| {
+        let known = tasks::worker::known_failures(&config)?;
+        Ok((config, known))
+    });
+    if asked.is_ok()
+        && let Some(code) = tasks::worker::supervise()?
+    {
+        return Ok(code);
+    }
+    match asked {
+        Ok((config, known)) => match all_backends {
+            None => tasks::worker::test(&config, &known),
             Some(required) => match evidence::ensure_matrix_reports(&config.reports) {
                 Ok(()) => {
                     let arguments = std::env::args_os().skip(1);

@@ -29,9 +29,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use self::artifacts::RunFolder;
+use self::config::known_failures::KnownFailures;
+use self::config::target::WorkerSource;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
@@ -39,7 +41,7 @@ use self::model::download::{DownloadConfig, Refused};
 use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
-use self::process::{gpu, port, reaper, registry, secrets};
+use self::process::{gpu, inheritance, port, reaper, registry, secrets};
 use self::record::backend::Backend;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
@@ -49,13 +51,13 @@ use self::record::report::Verdict;
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
-use self::target::worker::Launch;
+use self::target::worker::{Launch, Program};
 use self::target::{RunContext, RunSettings};
 
 pub use self::process::reaper::TASK as REAPER_TASK;
 
-/// Where runs keep their files, from the workspace root.
-const ARTIFACTS: &str = "target/worker-test";
+/// Where runs keep their files, from the target folder.
+const ARTIFACTS: &str = "worker-test";
 
 /// How far a run came that had a worker.
 enum Ended {
@@ -65,8 +67,19 @@ enum Ended {
     Early,
 }
 
+/// Reads the list of checks that are known to fail, where there is one.
+pub fn known_failures(config: &WorkerTestConfig) -> Result<KnownFailures> {
+    let Some(path) = &config.known_failures else {
+        return Ok(KnownFailures::default());
+    };
+    let text = std::fs::read_to_string(path);
+    text.map_err(Into::into)
+        .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
+        .with_context(|| format!("--known-failures {}", path.display()))
+}
+
 /// Runs the test and gives the exit code that the README documents.
-pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
+pub fn test(config: &WorkerTestConfig, known: &KnownFailures) -> Result<ExitCode> {
     let began = Instant::now();
     let root = workspace_root();
     let run_id = new_run_id();
@@ -75,6 +88,11 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     process::signals::raise_on_signal(&stop)?;
     process::panics::raise_on_panic(&stop);
     registry::open(&run_id)?;
+    let given = config.target.env.iter();
+    let given: Vec<_> = given
+        .map(|given| (given.name.clone(), given.value.clone()))
+        .collect();
+    inheritance::give_workers(&given);
 
     let reporters = evidence::reporters(config, folder.path());
     let (journal, keeper) = Journal::open(reporters, secrets::redactor());
@@ -90,7 +108,15 @@ pub fn test(config: &WorkerTestConfig) -> Result<ExitCode> {
     let mut gathering = Gathering::begin(&root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let folder = folder.path();
-        run(config, &root, folder, &journal, &stop, &mut gathering)
+        run(
+            config,
+            known,
+            &root,
+            folder,
+            &journal,
+            &stop,
+            &mut gathering,
+        )
     }));
     // What unwound has dropped its guards; a panic has raised the flag.
     match ran.unwrap_or_else(|_| stop.check().map(|()| Ended::Whole).map_err(Into::into)) {
@@ -140,7 +166,7 @@ pub fn test_all_backends(
     let run = run_info(run_id, folder.path(), config.mode.purpose());
     let matrix_run = mode::matrix::MatrixRun {
         arguments: mode::matrix::run_arguments(arguments),
-        builds: config.worker_bin.is_none(),
+        builds: config.target.source == WorkerSource::Workspace,
         device: config.device,
         required,
         folder: folder.path(),
@@ -189,6 +215,12 @@ pub fn self_test(python: Option<&Path>) -> Result<ExitCode> {
     self_test::run(python, &stop)
 }
 
+/// Puts a process in front of a run, which sees to it that nobody is left behind however the run ends,
+/// and gives the run's exit code; `None` where this process is to run itself.
+pub fn supervise() -> Result<Option<ExitCode>> {
+    process::supervisor::supervise().context("cannot start a process for the run")
+}
+
 /// Ends what a run left behind, if it was killed. For the hidden task that a run starts itself.
 pub fn reap(run_id: &str) -> ExitCode {
     reaper::run(run_id)
@@ -231,13 +263,14 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
 /// clean-up, and why it ended before both.
 fn run(
     config: &WorkerTestConfig,
+    known: &KnownFailures,
     root: &Path,
     folder: &Path,
     journal: &Journal,
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
-    let builds = config.worker_bin.is_none();
+    let builds = config.target.source == WorkerSource::Workspace;
     if let Some(lacks) = gpu::missing(config.backend, config.device, builds) {
         anyhow::bail!(
             "this machine can't test --backend {}\n{lacks}",
@@ -245,11 +278,13 @@ fn run(
         );
     }
     let plan = plan::plan(&check::table::rows(), &config.selection)?;
-    journal.emit(match &config.mode {
-        Mode::Suite => mode::suite::planned(&plan),
+    let mut checks = match &config.mode {
+        Mode::Suite => mode::suite::planned_checks(&plan).collect(),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
         Mode::Stress(stress) => mode::stress::planned(&plan, stress),
-    });
+    };
+    known.mark(&mut checks);
+    journal.emit(EventKind::Planned { checks });
     journal.emit(EventKind::ModelChecking);
     let model = model::find(config, root)?;
     journal.emit(EventKind::ModelFound(model.info.clone()));
@@ -266,18 +301,27 @@ fn run(
         Mode::Suite | Mode::Stress(_) => None,
     };
     let other = other.transpose()?;
-    let binary = match &config.worker_bin {
+    let program = match &config.target.source {
         // A bare name is a file here, not something in the search path.
-        Some(binary) => std::path::absolute(binary)?,
-        None => build::build_worker(root, None, config.backend, journal, stop)?,
+        WorkerSource::Binary(binary) => Program::Contract(std::path::absolute(binary)?),
+        WorkerSource::Command(template) => Program::Template(template.clone()),
+        WorkerSource::Workspace => Program::Contract(build::build_worker(
+            root,
+            None,
+            config.backend,
+            journal,
+            stop,
+        )?),
     };
     let worker_port = match config.port {
         0 => port::pick_free()?,
         port => port,
     };
+    let model_name = model.info.model_ref.clone();
     let launch = Launch {
         dialect: target::dialect::native(),
-        binary,
+        program,
+        has_heartbeat: !config.target.no_heartbeat,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),
             Mode::Suite | Mode::Benchmark(_) => config.worker_id.clone(),
@@ -305,6 +349,7 @@ fn run(
         config: &settings,
         python: &python,
         folder,
+        known_model: model.reference.as_ref(),
         journal,
         stop,
     };
@@ -322,6 +367,10 @@ fn run(
     };
     let compared = ran.and_then(|()| match &config.greedy {
         Some(teacher) => mode::greedy::run(&subject, teacher),
+        None => Ok(()),
+    });
+    let compared = compared.and_then(|()| match &config.save_reference {
+        Some(path) => mode::reference::save(&subject, &model_name, path),
         None => Ok(()),
     });
     let ended = match compared {
@@ -378,7 +427,7 @@ fn audit(journal: &Journal) {
 /// Where the folders of runs go.
 fn artifacts(config: &WorkerTestConfig, root: &Path) -> PathBuf {
     let asked_for = config.artifacts.clone();
-    asked_for.unwrap_or_else(|| root.join(ARTIFACTS))
+    asked_for.unwrap_or_else(|| build::target_folder(root).join(ARTIFACTS))
 }
 
 /// Begins with the time, so that runs sort by their names.

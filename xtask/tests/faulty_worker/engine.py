@@ -33,13 +33,15 @@ PIECE_BYTES = (3, 4, 2, 5, 1, 4)
 class Generation:
     """One request under way: yields tokens, then knows how it ended."""
 
-    def __init__(self, options, config, pause, shift=0):
+    def __init__(self, options, config, pause, knowledge, shift=0):
         self.options = options
         self.config = config
         self.pause = pause
+        self.knowledge = knowledge
+        self.prompt = knowledge.heard(options.prompt)
         # Above 0 only under faults that make the text depend on what it must not depend on.
         self.shift = shift
-        self.prompt_tokens = count_tokens(options.prompt)
+        self.prompt_tokens = knowledge.count(self.prompt)
         self.tokens = 0
         self.finish_reason = "length"
         self.queue_ms = self.prefill_ms = self.decode_ms = 0.0
@@ -69,11 +71,14 @@ class Generation:
 
     def _pieces(self):
         """The endless text of this request, as tokens."""
-        if active("benign.canned"):
+        if active("impostor.canned"):
             return _cut(itertools.repeat("One answer fits them all. "))
         if self.options.is_greedy() and not active("infer.greedy_random"):
-            turn = zlib.crc32(self.options.prompt.encode()) + self.shift
+            turn = zlib.crc32(self.prompt.encode()) + self.shift
             chunks = (SENTENCES[(turn + step) % len(SENTENCES)] for step in itertools.count())
+            first = self.knowledge.first_token(self.prompt)
+            if first is not None and not self.shift:
+                return itertools.chain([first.encode()], _cut(chunks))
         else:
             seed = None if active("infer.seed_ignored") else self.options.random_seed()
             chooser = random.Random(seed + str(self.shift) if seed else None)
@@ -90,11 +95,6 @@ def _cut(chunks):
             waiting += next(chunks).encode()
         yield waiting[:size]
         waiting = waiting[size:]
-
-
-def count_tokens(text):
-    """How many tokens a prompt has: one for every four bytes begun."""
-    return (len(text.encode()) + 3) // 4
 
 
 def token_limit(max_tokens):

@@ -5,7 +5,7 @@ import os
 import time
 
 from . import distort, variants
-from .engine import Generation, QueueFull, count_tokens
+from .engine import Generation, QueueFull
 from .faults import active
 from .options import ApiError, Options, malformed, parse_json
 from .watch import RETRY_LATER, Cut, Watch, not_ready
@@ -116,7 +116,7 @@ class Exchange:
         self.worker.refresh_state()
         try:
             self._check_place(waited, watch)
-            generation = Generation(options, self.config, watch.pause, self._shift())
+            generation = Generation(options, self.config, watch.pause, self.worker.knowledge, self._shift())
             generation.queue_ms = (time.monotonic() - arrived) * 1000
             as_stream = (options.stream or active("infer.streams_always")) and not active("infer.stream_ignored")
             (self._stream if as_stream else self._plain)(generation, watch)
@@ -157,7 +157,7 @@ class Exchange:
             raise not_ready(state.lower())
 
     def _check_context(self, options):
-        prompt_tokens, most = count_tokens(options.prompt), self.config.ctx_size
+        prompt_tokens, most = self.worker.knowledge.count(options.prompt), self.config.ctx_size
         if active("error.context_border_refused"):
             most -= 1
         if prompt_tokens + options.max_tokens <= most:

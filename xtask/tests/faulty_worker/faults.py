@@ -33,6 +33,7 @@ FINISH = "finish_reason is stop or length, whichever is true."
 STREAM = "Each token is one event, written when it is sampled, indices without a gap, whole UTF-8."
 END = "The last event is exactly one end (with tokens, finish_reason, usage, timings) or one error."
 EQUAL = "Concatenated, the streamed texts equal what the same request answers without streaming."
+ITSELF = "The text is that of the model in --model, whole and as it is, and depends on every token of the prompt."
 ERRORS = "Every refusal has its status and code, and the JSON form with code, message and field."
 NEXT = "After any refused request the same process answers the next good one."
 FIELDS = "A field that is missing, unknown, of the wrong type or out of range is refused by name."
@@ -121,6 +122,7 @@ FAULTS = (
     Fault("auth.token_logged", "the token is in the log", TOKEN),
 
     Fault("beat.wrong_id", "beats name another worker", BEAT),
+    Fault("beat.huge", "each beat has a field of 1 MiB", BEAT),
     Fault("beat.wrong_interval", "interval_s is not the one asked for", BEAT),
     Fault("beat.wrong_port", "port is not the one that it listens on", BEAT),
     Fault("beat.wrong_backend", "backend says cuda", BEAT),
@@ -369,6 +371,7 @@ FAULTS = (
     Fault("stop.nonzero_while_loading", "SIGTERM while it loads exits 1", DRAIN, SEEN_MS),
     Fault("stop.ignored_while_loading", "SIGTERM while it loads waits until it has loaded", DRAIN, 6000),
     Fault("stop.grandchild_left", "leaves a child of its own behind, which ignores SIGTERM", DRAIN),
+    Fault("stop.orphan_left", "leaves a process behind that has no parent, no environment and its own session", DRAIN),
 
     Fault("log.none", "logs nothing", LOGS),
     Fault("log.no_level", "log lines have no level", LOGS),
@@ -376,6 +379,36 @@ FAULTS = (
     Fault("log.json_ignored", "--log-format json changes nothing", LOGS),
     Fault("log.flood", "logs thousands of lines a second", LOGS),
     Fault("log.events_over_lines", "one event takes three lines", LOGS),
+
+    Fault("impostor.canned", "the same nine tokens whatever is asked, seeded or not", ITSELF),
+    Fault("impostor.other_model", "another model answers", ITSELF),
+    Fault("impostor.wrong_quantisation", "weights of fewer bits: some tokens that are not far ahead change", ITSELF),
+    Fault("impostor.layer_left_out", "one layer is left out: most tokens change", ITSELF),
+    Fault("impostor.drafts_unchecked", "tokens of a small draft model are not checked: some change", ITSELF),
+    Fault("impostor.rope_wrong", "right up to 24 tokens, wrong beyond", ITSELF),
+    Fault("impostor.penalty_always", "a repetition penalty that nobody asked for", ITSELF),
+    Fault("impostor.token_split", "each token is told as two", ITSELF),
+    Fault("impostor.tokens_joined", "two tokens are told as one", ITSELF),
+    Fault("impostor.echo", "says the prompt's last word", ITSELF),
+    Fault("impostor.front_cut", "reads the prompt's last 24 characters", ITSELF),
+    Fault("impostor.end_cut", "doesn't read the prompt's last 8 characters", ITSELF),
+    Fault("impostor.middle_lost", "doesn't read the middle of the prompt", ITSELF),
+    Fault("impostor.cached_by_first_words", "answers from a cache by the prompt's first 12 characters", ITSELF),
+    Fault("impostor.stripped", "white space around the prompt is not read", ITSELF),
+    Fault("impostor.one_space", "white space in the prompt becomes one space", ITSELF),
+    Fault("impostor.lower_case", "reads the prompt in lower case", ITSELF),
+    Fault("impostor.normalised", "normalises the prompt's characters", ITSELF),
+    Fault("impostor.ascii", "leaves out what is not ASCII", ITSELF),
+    Fault("impostor.templated", "puts the prompt into a chat template", ITSELF),
+    Fault("impostor.system_prompt", "puts a system prompt before the prompt", ITSELF),
+    Fault("impostor.one_line", "reads the prompt's last line", ITSELF),
+    Fault("impostor.no_begin_token", "leaves out the token that begins texts", ITSELF),
+    Fault("impostor.begin_token_twice", "begins texts twice", ITSELF),
+    Fault("impostor.counts_words", "counts words for tokens", ITSELF),
+    Fault("impostor.counts_bytes", "counts bytes for tokens", ITSELF),
+    Fault("impostor.counts_characters", "counts characters for tokens", ITSELF),
+    Fault("impostor.counts_fours", "counts a token for every four bytes", ITSELF),
+    Fault("impostor.counts_whole_blocks", "counts whole blocks of 16 tokens", ITSELF),
 
     Fault("benign.header_case", "header names and media types in other cases", KEPT),
     Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
@@ -398,7 +431,6 @@ FAULTS = (
     Fault("benign.one_at_a_time", "one generation at a time", KEPT),
     Fault("benign.many_at_a_time", "64 generations at a time", KEPT),
     Fault("benign.short_answers", "an end token after 13 tokens", KEPT),
-    Fault("benign.canned", "the same nine tokens whatever is asked, seeded or not", KEPT),
 )
 
 BY_ID = {fault.id: fault for fault in FAULTS}

@@ -60,7 +60,7 @@ TEMPERAMENTS = {
     "benign.one_at_a_time": {"slots": 1},
     "benign.many_at_a_time": {"slots": 64},
     "benign.short_answers": {"answer_tokens": 13},
-    "benign.canned": {"answer_tokens": 9},
+    "impostor.canned": {"answer_tokens": 9},
 }
 
 

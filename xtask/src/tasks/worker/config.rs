@@ -1,10 +1,13 @@
 //! What a run was asked to do, validated. Pure.
 
 pub mod benchmark;
+pub mod command;
+pub mod known_failures;
 pub mod stress;
+pub mod target;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -12,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::benchmark::BenchmarkConfig;
 use self::stress::StressConfig;
+use self::target::TargetConfig;
 use crate::tasks::worker::plan::Selection;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::event::Purpose;
@@ -126,6 +130,10 @@ pub struct WorkerTestConfig {
     pub model_path: PathBuf,
     /// Whether somebody asked for this very model: then nothing replaces it.
     pub model_is_explicit: bool,
+    /// What the model says by another engine, where a file has it.
+    pub reference: Option<PathBuf>,
+    /// Where to write what this worker says.
+    pub save_reference: Option<PathBuf>,
     /// What heartbeats call the model; derived from the model where it is empty.
     pub model_ref: String,
     /// What the worker computes on.
@@ -150,8 +158,10 @@ pub struct WorkerTestConfig {
     pub prompt: String,
     /// How many tokens it may generate.
     pub max_tokens: u32,
-    /// Another worker than the one that this workspace builds.
-    pub worker_bin: Option<PathBuf>,
+    /// Which worker is tested.
+    pub target: TargetConfig,
+    /// The list of checks that are known to fail.
+    pub known_failures: Option<PathBuf>,
     /// How many lines of the worker's log are shown.
     pub log_lines: usize,
     /// The Python that runs the mock hive; searched for where it is `None`.
@@ -174,6 +184,8 @@ impl Default for WorkerTestConfig {
             worker_id: format!("test-worker-{}", uuid::Uuid::new_v4()),
             model_path: PathBuf::from(DEFAULT_MODEL),
             model_is_explicit: false,
+            reference: None,
+            save_reference: None,
             model_ref: String::new(),
             backend: Backend::Cpu,
             device: 0,
@@ -186,7 +198,8 @@ impl Default for WorkerTestConfig {
             selection: Selection::default(),
             prompt: String::from("Hello, how are you?"),
             max_tokens: 20,
-            worker_bin: None,
+            target: TargetConfig::default(),
+            known_failures: None,
             log_lines: 30,
             python: None,
             format: Format::Human,
@@ -233,6 +246,7 @@ impl WorkerTestConfig {
         );
         ensure!(!self.prompt.is_empty(), "--prompt must not be empty");
         ensure!(self.max_tokens > 0, "--max-tokens must be at least 1");
+        self.target.validate()?;
         match &self.mode {
             Mode::Suite => {}
             Mode::Benchmark(benchmark) => benchmark.validate()?,
@@ -248,6 +262,8 @@ impl WorkerTestConfig {
         let options = json!({
             "worker-id": self.worker_id,
             "model": self.model_path.to_string_lossy(),
+            "reference": self.reference.as_ref().map(|path| path.to_string_lossy()),
+            "save-reference": self.save_reference.as_ref().map(|path| path.to_string_lossy()),
             "model-ref": self.model_ref,
             "backend": self.backend,
             "device": self.device,
@@ -261,11 +277,12 @@ impl WorkerTestConfig {
             "skip": selection.skips,
             "prompt": self.prompt,
             "max-tokens": self.max_tokens,
-            "worker-bin": self.worker_bin.as_deref().map(Path::to_string_lossy),
+            "known-failures": self.known_failures.as_ref().map(|path| path.to_string_lossy()),
             "log-lines": self.log_lines,
         });
         let mut options: BTreeMap<String, Value> =
             serde_json::from_value(options).unwrap_or_default();
+        options.extend(self.target.options());
         match &self.mode {
             Mode::Suite => {}
             Mode::Benchmark(benchmark) => options.extend(benchmark.options()),
@@ -277,6 +294,7 @@ impl WorkerTestConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::target::WorkerSource;
     use super::*;
 
     #[test]
@@ -331,10 +349,13 @@ mod tests {
     #[test]
     fn paths_that_are_no_unicode_are_told_as_well_as_can_be() {
         use std::os::unix::ffi::OsStrExt;
-        let path = Path::new(std::ffi::OsStr::from_bytes(b"m\xff.gguf"));
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(b"m\xff.gguf"));
         let config = WorkerTestConfig {
-            model_path: path.to_owned(),
-            worker_bin: Some(path.to_owned()),
+            model_path: path.clone(),
+            target: TargetConfig {
+                source: WorkerSource::Binary(path),
+                ..TargetConfig::default()
+            },
             ..WorkerTestConfig::default()
         };
         let options = config.options();

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod calibrate;
 pub mod greedy;
 pub mod matrix;
+pub mod reference;
 pub mod stress;
 pub mod suite;
 mod tried;

@@ -4,12 +4,14 @@
 pub mod catalog;
 pub mod download;
 mod gguf;
+pub mod reference;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 
 use self::catalog::{Catalog, CatalogEntry, MODELS_FOLDER};
+use self::reference::ModelReference;
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::record::event::ModelInfo;
 
@@ -23,6 +25,8 @@ pub struct Model {
     pub path: PathBuf,
     /// What is told about it.
     pub info: ModelInfo,
+    /// What it says by another engine, where that is known.
+    pub reference: Option<ModelReference>,
 }
 
 /// What was chosen, and why where that isn't obvious.
@@ -44,6 +48,12 @@ pub fn find(config: &WorkerTestConfig, root: &Path) -> Result<Model> {
     let summary = gguf::check(&path)
         .map_err(|error| anyhow!("{error:#}\n{}", suggest(&path, &catalog, root)))?;
     let size_bytes = std::fs::metadata(&path)?.len();
+    let known = catalog.identify(&path, size_bytes);
+    let reference = match (&config.reference, known) {
+        (Some(path), _) => Some(ModelReference::load(path)?),
+        (None, Some(entry)) => ModelReference::of_catalog(&entry.name)?,
+        (None, None) => None,
+    };
     let model_ref = match config.model_ref.as_str() {
         "" => derive_ref(&path, size_bytes, &catalog),
         given => given.to_owned(),
@@ -58,7 +68,11 @@ pub fn find(config: &WorkerTestConfig, root: &Path) -> Result<Model> {
         quantisation: summary.quantisation,
         note: choice.note,
     };
-    Ok(Model { path, info })
+    Ok(Model {
+        path,
+        info,
+        reference,
+    })
 }
 
 /// A size as people write it: "98.4 MB".

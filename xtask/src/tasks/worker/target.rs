@@ -2,13 +2,11 @@
 
 pub mod auxiliary;
 pub mod dialect;
-pub mod golden;
 pub mod hive;
-mod known;
 pub mod observations;
 pub mod open_stream;
-pub mod pace;
 pub mod recorder;
+pub mod reference;
 pub mod stream;
 mod subject;
 pub mod worker;

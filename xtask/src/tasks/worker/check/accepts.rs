@@ -25,21 +25,21 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn edges(subject: &Subject) -> Result<Evidence> {
-    let limit = subject.golden()?.limit(1, 0);
+    let limit = subject.reference()?.limit_of(1, 0);
     let edges = subject.dialect().good_requests(GoodInput::Field);
     for (name, bytes) in &edges {
-        let response = subject.ask_raw(name, bytes, limit)?;
+        let response = subject.worker.ask_raw(name, bytes, limit)?;
         subject.dialect().read_completion(&response)?;
     }
     Ok(format!("{} requests", edges.len()))
 }
 
 fn bodies(subject: &Subject) -> Result<Evidence> {
-    let limit = subject.golden()?.limit(1, 0) + REFUSAL_LIMIT;
+    let limit = subject.reference()?.limit_of(1, 0) + REFUSAL_LIMIT;
     let mut text: Option<String> = None;
     let bodies = subject.dialect().good_requests(GoodInput::Body);
     for (name, bytes) in &bodies {
-        let response = subject.ask_raw(name, bytes, limit)?;
+        let response = subject.worker.ask_raw(name, bytes, limit)?;
         let got = subject.dialect().read_completion(&response)?;
         let got = got.text.unwrap_or_default();
         let expected = text.get_or_insert_with(|| got.clone());

@@ -9,7 +9,7 @@ use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::facts::Phases;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{FinishReason, InferenceRequest, Promise};
-use crate::tasks::worker::target::golden::Golden;
+use crate::tasks::worker::target::reference::Reference;
 
 /// More than this between the worker's clock and ours is more than rounding.
 const TIMING_SLACK_MS: f64 = 5.0;
@@ -70,10 +70,14 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn again(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let expected = golden.text();
-    let plain = subject.infer(&golden.request)?.text.unwrap_or_default();
-    let streamed = subject.infer_streamed(&golden.request)?.text();
+    let reference = subject.reference()?;
+    let expected = reference.text.as_str();
+    let plain = subject
+        .worker
+        .infer(&reference.request)?
+        .text
+        .unwrap_or_default();
+    let streamed = subject.worker.infer_streamed(&reference.request)?.text();
     for (way, text) in [("inference", &plain), ("stream", &streamed)] {
         let same = *text == expected;
         ensure_kept(
@@ -83,61 +87,61 @@ fn again(subject: &Subject) -> Result<Evidence> {
             format!("`{text}`"),
         )?;
     }
-    Ok(format!("{} tokens", golden.tokens.len()))
+    Ok(format!("{} tokens", reference.pieces.len()))
 }
 
 fn stop(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let within = Cut::within_a_token(golden);
-    let across = || Cut::across_tokens(golden);
+    let reference = subject.reference()?;
+    let within = Cut::within_a_token(reference);
+    let across = || Cut::across_tokens(reference);
     let Some(cut) = within.or_else(across) else {
-        anyhow::bail!("the answer `{}` is too short to be cut", golden.text());
+        anyhow::bail!("the answer `{}` is too short to be cut", reference.text);
     };
     let decoys = DECOYS.iter().map(|&decoy| decoy.to_owned());
     let last: Vec<String> = decoys.chain([cut.stop.clone()]).collect();
     for stops in [vec![cut.stop.clone()], last] {
-        let answer = subject.infer(&cut.request(golden, stops))?;
+        let answer = subject.worker.infer(&cut.request(reference, stops))?;
         cut.ensure_kept(&answer.text.unwrap_or_default(), "inference with stop")?;
     }
     Ok(format!("before `{}`", cut.stop))
 }
 
 fn stop_across_tokens(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let Some(cut) = Cut::across_tokens(golden) else {
-        anyhow::bail!("the answer `{}` is too short to be cut", golden.text());
+    let reference = subject.reference()?;
+    let Some(cut) = Cut::across_tokens(reference) else {
+        anyhow::bail!("the answer `{}` is too short to be cut", reference.text);
     };
     let decoy = DECOYS[0].to_owned();
     for stops in [vec![cut.stop.clone()], vec![cut.stop.clone(), decoy]] {
-        let request = cut.request(golden, stops);
-        let plain = subject.infer(&request)?.text.unwrap_or_default();
+        let request = cut.request(reference, stops);
+        let plain = subject.worker.infer(&request)?.text.unwrap_or_default();
         cut.ensure_kept(&plain, "inference with a stop string across tokens")?;
-        let streamed = subject.infer_streamed(&request)?.text();
+        let streamed = subject.worker.infer_streamed(&request)?.text();
         cut.ensure_kept(&streamed, "stream with a stop string across tokens")?;
     }
     Ok(format!("before `{}`", cut.stop))
 }
 
 fn stop_that_never_comes(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let text = golden.text();
+    let reference = subject.reference()?;
+    let text = reference.text.as_str();
     let Some(last) = text.chars().last() else {
-        anyhow::bail!("the golden answer has no text");
+        anyhow::bail!("the reference answer has no text");
     };
     let request = InferenceRequest {
         stop: vec![format!("{last}\u{1}never")],
-        ..golden.request.clone()
+        ..reference.request.clone()
     };
     let expected = format!("`{text}`, as without it");
     let place = "with a stop string that only begins";
-    let plain = subject.infer(&request)?.text.unwrap_or_default();
+    let plain = subject.worker.infer(&request)?.text.unwrap_or_default();
     ensure_kept(
         plain == text,
         &format!("inference {place}"),
         &expected,
         format!("`{plain}`"),
     )?;
-    let streamed = subject.infer_streamed(&request)?.text();
+    let streamed = subject.worker.infer_streamed(&request)?.text();
     ensure_kept(
         streamed == text,
         &format!("stream {place}"),
@@ -148,29 +152,33 @@ fn stop_that_never_comes(subject: &Subject) -> Result<Evidence> {
 }
 
 fn finish_reason(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
+    let reference = subject.reference()?;
     let mut cases = Vec::new();
-    if let Some(&cut) = cuts(golden).last() {
-        let request = InferenceRequest::greedy(&golden.request.prompt, cut);
+    if let Some(&cut) = cuts(reference).last() {
+        let request = InferenceRequest::greedy(&reference.request.prompt, cut);
         let place = format!(
             "an answer of {} tokens that max_tokens cuts to {cut}",
-            golden.tokens.len()
+            reference.pieces.len()
         );
         cases.push((place, request, FinishReason::Length));
     }
-    if let Some(cut) = Cut::across_tokens(golden).or_else(|| Cut::within_a_token(golden)) {
+    if let Some(cut) = Cut::across_tokens(reference).or_else(|| Cut::within_a_token(reference)) {
         let place = format!("an answer that the stop string `{}` ends", cut.stop);
-        let request = cut.request(golden, vec![cut.stop.clone()]);
+        let request = cut.request(reference, vec![cut.stop.clone()]);
         cases.push((place, request, FinishReason::Stop));
     }
     anyhow::ensure!(
         !cases.is_empty(),
         "the answer `{}` is too short to be cut",
-        golden.text()
+        reference.text
     );
     for (place, request, expected) in &cases {
-        let plain = subject.infer(request)?.finish_reason;
-        let streamed = subject.infer_streamed(request)?.completion.finish_reason;
+        let plain = subject.worker.infer(request)?.finish_reason;
+        let streamed = subject
+            .worker
+            .infer_streamed(request)?
+            .completion
+            .finish_reason;
         for (way, got) in [("plain", plain), ("streamed", streamed)] {
             let place = format!("{place}, {way}, `finish_reason`");
             ensure_kept(
@@ -185,9 +193,9 @@ fn finish_reason(subject: &Subject) -> Result<Evidence> {
 }
 
 fn counts(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let plain = subject.infer(&golden.request)?;
-    let streamed = subject.infer_streamed(&golden.request)?;
+    let reference = subject.reference()?;
+    let plain = subject.worker.infer(&reference.request)?;
+    let streamed = subject.worker.infer_streamed(&reference.request)?;
     for (way, answer) in [("plain", &plain), ("streamed", &streamed.completion)] {
         let place = format!("inference, {way}, `completion_tokens`");
         let tokens = answer.tokens()?;
@@ -195,7 +203,7 @@ fn counts(subject: &Subject) -> Result<Evidence> {
         let got = answer.completion_tokens.unwrap_or(tokens);
         ensure_kept(got == tokens, &place, expected, got.to_string())?;
         let place = format!("inference, {way}, `tokens`");
-        let events = golden.tokens.len();
+        let events = reference.pieces.len();
         let expected = format!("{events}, as in the stream before");
         ensure_kept(
             tokens == events as u64,
@@ -204,7 +212,7 @@ fn counts(subject: &Subject) -> Result<Evidence> {
             tokens.to_string(),
         )?;
         let place = format!("inference, {way}, `prompt_tokens`");
-        let expected = golden.completion.prompt_tokens()?;
+        let expected = reference.completion.prompt_tokens()?;
         let got = answer.prompt_tokens()?;
         ensure_kept(
             got == expected,
@@ -215,9 +223,10 @@ fn counts(subject: &Subject) -> Result<Evidence> {
     }
     let longer = format!(
         "{} one two three four five six seven",
-        golden.request.prompt
+        reference.request.prompt
     );
     let longer = subject
+        .worker
         .infer(&InferenceRequest::greedy(&longer, 1))?
         .prompt_tokens()?;
     let prompt_tokens = plain.prompt_tokens()?;
@@ -232,16 +241,16 @@ fn counts(subject: &Subject) -> Result<Evidence> {
 }
 
 fn timings(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
+    let reference = subject.reference()?;
     let mut largest: f64 = 0.0;
     for request in [
-        golden.request.clone(),
-        sampled(&golden.request.prompt, 5, 1.0),
+        reference.request.clone(),
+        sampled(&reference.request.prompt, 5, 1.0),
     ] {
         let asked = std::time::Instant::now();
-        let plain = subject.infer(&request)?;
+        let plain = subject.worker.infer(&request)?;
         let plain_ms = asked.elapsed().as_secs_f64() * 1e3;
-        let streamed = subject.infer_streamed(&request)?;
+        let streamed = subject.worker.infer_streamed(&request)?;
         let streamed_ms = (streamed.ended - streamed.sent).as_secs_f64() * 1e3;
         for (answer, measured_ms) in [(&plain, plain_ms), (&streamed.completion, streamed_ms)] {
             let phases = answer.phases()?;
@@ -280,12 +289,12 @@ struct Cut {
 }
 
 impl Cut {
-    fn across_tokens(golden: &Golden) -> Option<Cut> {
-        Self::find(&golden.tokens, true)
+    fn across_tokens(reference: &Reference) -> Option<Cut> {
+        Self::find(&reference.pieces, true)
     }
 
-    fn within_a_token(golden: &Golden) -> Option<Cut> {
-        Self::find(&golden.tokens, false)
+    fn within_a_token(reference: &Reference) -> Option<Cut> {
+        Self::find(&reference.pieces, false)
     }
 
     /// The first piece whose first occurrence lies across a border of tokens, or inside one token,
@@ -322,10 +331,10 @@ impl Cut {
         None
     }
 
-    fn request(&self, golden: &Golden, stop: Vec<String>) -> InferenceRequest {
+    fn request(&self, reference: &Reference, stop: Vec<String>) -> InferenceRequest {
         InferenceRequest {
             stop,
-            ..golden.request.clone()
+            ..reference.request.clone()
         }
     }
 

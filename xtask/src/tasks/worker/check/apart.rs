@@ -12,7 +12,7 @@ use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::BeatState;
-use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::reference::References;
 
 /// The heartbeat interval of every auxiliary here, whatever the run's own is.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,20 +26,20 @@ pub const SAMPLE: Duration = Duration::from_millis(250);
 /// Less than this many cores is quiet.
 pub const QUIET_CORES: f64 = 0.2;
 
-/// A worker that is ready, with a hive of its own, and what is known about its pace.
+/// A worker that is ready, with a hive of its own, and what it answers alone.
 pub fn ready_auxiliary<'s>(
     subject: &'s Subject,
     name: &str,
     more: &[(&'static str, &str)],
-) -> Result<(AuxiliaryWorker, &'s Pace)> {
+) -> Result<(AuxiliaryWorker, &'s References)> {
     let mut auxiliary = subject.auxiliary(name, |launch| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         launch.set(more);
     })?;
     auxiliary.wait_until_ready()?;
-    let pace = subject.pace(&auxiliary)?;
+    let known = subject.references_alone(&auxiliary.worker)?;
     wait_until_idle(&auxiliary)?;
-    Ok((auxiliary, pace))
+    Ok((auxiliary, known))
 }
 
 /// Lets the end of the last request reach the hive, so that later beats are not about it.
@@ -55,12 +55,18 @@ pub fn wait_until_idle(auxiliary: &AuxiliaryWorker) -> Result<()> {
     Ok(())
 }
 
-/// The worker answers the golden request with the golden text, in a time that fits.
-pub fn answers_as_ever(auxiliary: &AuxiliaryWorker, pace: &Pace, when: &str) -> Result<Duration> {
-    let golden = &pace.golden;
+/// The worker answers the short request with the same text as ever, in a time that fits.
+pub fn answers_as_ever(
+    auxiliary: &AuxiliaryWorker,
+    known: &References,
+    when: &str,
+) -> Result<Duration> {
+    let short = &known.short;
     let sent = Instant::now();
-    let answer = auxiliary.infer(&golden.request, golden.limit_beside(0))?;
-    golden.expect_text(
+    let answer = auxiliary
+        .worker
+        .infer_within(&short.request, short.limit(0))?;
+    short.expect(
         &format!("inference {when}"),
         &answer.text.unwrap_or_default(),
     )?;

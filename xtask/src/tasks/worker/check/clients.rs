@@ -59,39 +59,46 @@ const CONTRACT_LEAVE: &str =
 const CONTRACT_HEALTH: &str = "200 as long as the worker lives.";
 
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "slow-reader", &[])?;
+    let (auxiliary, known) = ready_auxiliary(subject, "slow-reader", &[])?;
     let request = auxiliary
+        .worker
         .dialect()
-        .inference_request(&pace.long.request, true);
-    let slow = auxiliary.open_on(auxiliary.connect_narrow()?, &request)?;
+        .inference_request(&known.long.request, true);
+    let slow = auxiliary
+        .worker
+        .open_on(auxiliary.worker.connect_narrow()?, &request)?;
     // Long enough for the buffers between us to fill, where the model is fast enough to fill them.
-    auxiliary.let_pass(pace.long.took.mul_f64(0.6))?;
-    let limit = pace.golden.limit_beside(1) + pace.long.took;
+    auxiliary.let_pass(known.long.took.mul_f64(0.6))?;
+    let limit = known.short.limit(1) + known.long.took;
     for _ in 0..2 {
-        let answer = auxiliary.infer_streamed(&pace.golden.request, limit)?;
-        pace.golden
-            .expect_text("a stream beside a slow reader", &answer.text())?;
+        let answer = auxiliary
+            .worker
+            .infer_streamed_within(&known.short.request, limit)?;
+        known
+            .short
+            .expect("a stream beside a slow reader", &answer.text())?;
     }
     let mut slow = slow;
     for _ in 0..100 {
         slow.sip(1, LATENESS)?;
     }
-    let limit = pace.long.limit_beside(2);
+    let limit = known.long.limit(2);
     let answer = slow.finish_stream(limit);
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-    pace.long
-        .expect_text("the stream of the slow reader", &answer.text())?;
+    known
+        .long
+        .expect("the stream of the slow reader", &answer.text())?;
     Ok(format!("{} tokens, whole in the end", answer.tokens()))
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "slow-sender", &[])?;
-    let request = &pace.golden.request;
-    let request = auxiliary.dialect().inference_request(request, false);
+    let (auxiliary, known) = ready_auxiliary(subject, "slow-sender", &[])?;
+    let request = &known.short.request;
+    let request = auxiliary.worker.dialect().inference_request(request, false);
     let bytes = request.to_bytes(auxiliary.worker.launch().port);
     let mut senders = Vec::new();
     for _ in 0..SLOW_SENDERS {
-        senders.push(auxiliary.connect()?);
+        senders.push(auxiliary.worker.connect()?);
     }
     // Once within the head, once within the body.
     for stretch in [0..40, 40..bytes.len() - 9] {
@@ -100,21 +107,22 @@ fn slow_sender(subject: &Subject) -> Result<Evidence> {
                 send(&auxiliary, sender, &[*byte])?;
             }
         }
-        answers_as_ever(&auxiliary, pace, "beside slow senders")?;
+        answers_as_ever(&auxiliary, known, "beside slow senders")?;
     }
     for sender in &mut senders {
         send(&auxiliary, sender, &bytes[bytes.len() - 9..])?;
     }
-    let limit = pace.golden.limit_beside(SLOW_SENDERS as u32);
+    let limit = known.short.limit(SLOW_SENDERS as u32);
     for mut sender in senders {
         let answer = sender.read_answer("a slowly sent request", limit);
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         let text = auxiliary
+            .worker
             .dialect()
             .read_completion(&answer)?
             .text
             .unwrap_or_default();
-        pace.golden.expect_text("a slowly sent request", &text)?;
+        known.short.expect("a slowly sent request", &text)?;
     }
     Ok(format!("{SLOW_SENDERS} at once"))
 }
@@ -127,19 +135,19 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
         allowed >= needed,
         "a process here may open {allowed} files, and {needed} are needed\n  try: ulimit -n {needed}"
     );
-    let (auxiliary, pace) = ready_auxiliary(subject, "idle-connections", &[])?;
+    let (auxiliary, known) = ready_auxiliary(subject, "idle-connections", &[])?;
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
-        idle.push(auxiliary.connect()?);
+        idle.push(auxiliary.worker.connect()?);
     }
-    auxiliary.health()?;
-    let took = answers_as_ever(&auxiliary, pace, "beside idle connections")?;
+    auxiliary.worker.health()?;
+    let took = answers_as_ever(&auxiliary, known, "beside idle connections")?;
     // And again once every one of them has been taken up.
     auxiliary.let_pass(LATENESS / 4)?;
-    auxiliary.health()?;
-    answers_as_ever(&auxiliary, pace, "beside idle connections")?;
+    auxiliary.worker.health()?;
+    answers_as_ever(&auxiliary, known, "beside idle connections")?;
     drop(idle);
-    answers_as_ever(&auxiliary, pace, "after idle connections")?;
+    answers_as_ever(&auxiliary, known, "after idle connections")?;
     Ok(format!(
         "an answer in {:.0} ms beside them",
         took.as_secs_f64() * 1e3
@@ -147,9 +155,9 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
 }
 
 fn half_requests(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "half-requests", &[])?;
-    let request = &pace.golden.request;
-    let request = auxiliary.dialect().inference_request(request, true);
+    let (auxiliary, known) = ready_auxiliary(subject, "half-requests", &[])?;
+    let request = &known.short.request;
+    let request = auxiliary.worker.dialect().inference_request(request, true);
     let whole = request.to_bytes(auxiliary.worker.launch().port);
     let text = String::from_utf8_lossy(&whole).into_owned();
     let head_length = text.find("\r\n\r\n").map_or(whole.len(), |at| at + 4);
@@ -165,21 +173,21 @@ fn half_requests(subject: &Subject) -> Result<Evidence> {
     ];
     for cut in cuts {
         for leave in [RawConnection::leave, RawConnection::reset] {
-            let mut connection = auxiliary.connect()?;
+            let mut connection = auxiliary.worker.connect()?;
             send(&auxiliary, &mut connection, cut)?;
             leave(connection)?;
         }
     }
     // Who dies of it may need a moment.
     auxiliary.let_pass(LATENESS / 4)?;
-    let health = auxiliary.health()?;
+    let health = auxiliary.worker.health()?;
     ensure_kept(
         health.status == "healthy",
         "health after half requests",
         "status healthy",
         health.status,
     )?;
-    answers_as_ever(&auxiliary, pace, "after half requests")?;
+    answers_as_ever(&auxiliary, known, "after half requests")?;
     Ok(format!("{} of them", 2 * cuts.len()))
 }
 

@@ -16,7 +16,7 @@ use crate::tasks::worker::target::dialect::{
     BeatState, InferenceRequest, Promise, Readiness, Reason,
 };
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress, read_last_event};
-use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::reference::References;
 
 const STOPPING: &str =
     "What was accepted, running or waiting, is finished for up to `--drain-timeout`.";
@@ -75,38 +75,39 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn finishes(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "drain-finishes", AMPLE)?;
-    let stream = running_stream(&auxiliary, pace)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "drain-finishes", AMPLE)?;
+    let stream = running_stream(&auxiliary, known)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
-    let answer = stream.finish_stream(pace.long.limit_beside(0));
+    let answer = stream.finish_stream(known.long.limit(0));
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-    pace.long
-        .expect_text("the stream that ran at SIGTERM", &answer.text())?;
+    known
+        .long
+        .expect("the stream that ran at SIGTERM", &answer.text())?;
     exits_orderly(&auxiliary, 2 * LATENESS)?;
     Ok(format!("{} tokens, then exit status 0", answer.tokens()))
 }
 
 fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "drain-refuses", AMPLE)?;
-    let mut stream = running_stream(&auxiliary, pace)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "drain-refuses", AMPLE)?;
+    let mut stream = running_stream(&auxiliary, known)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
-    match questions_while_draining(&auxiliary, pace) {
+    match questions_while_draining(&auxiliary, known) {
         // It may have had no more to do than what came in before we could ask.
         Err(_) if has_ended(&auxiliary, &mut stream)? => {
             Ok(String::from("it was done before it could be asked"))
         }
         Err(error) => Err(error),
         Ok(()) => {
-            let rest = stream.finish_stream(pace.long.limit_beside(0));
+            let rest = stream.finish_stream(known.long.limit(0));
             rest.map_err(|error| auxiliary.worker.blame(error))?;
             Ok(Evidence::new())
         }
     }
 }
 
-fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<()> {
+fn questions_while_draining(auxiliary: &AuxiliaryWorker, known: &References) -> Result<()> {
     let turned = auxiliary.wait_for("the worker to say that it drains", LATENESS, || {
-        Ok(match auxiliary.ready()? {
+        Ok(match auxiliary.worker.ready()? {
             Readiness::NotReady(reason) => Some(reason),
             Readiness::Ready => None,
         })
@@ -118,7 +119,7 @@ fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<
         "503 with reason draining",
         got,
     )?;
-    let health = auxiliary.health()?;
+    let health = auxiliary.worker.health()?;
     let got = health.status;
     ensure_kept(
         got == "draining",
@@ -126,10 +127,11 @@ fn questions_while_draining(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<
         "status draining",
         got,
     )?;
-    let dialect = auxiliary.dialect();
-    let request = dialect.inference_request(&pace.golden.request, false);
-    let answer = auxiliary.ask(&request, pace.golden.limit_beside(1))?;
+    let dialect = auxiliary.worker.dialect();
+    let request = dialect.inference_request(&known.short.request, false);
+    let answer = auxiliary.worker.ask(&request, known.short.limit(1))?;
     auxiliary
+        .worker
         .dialect()
         .read_refusal(&answer, Reason::NotReady)?;
     Ok(())
@@ -144,10 +146,10 @@ fn has_ended(auxiliary: &AuxiliaryWorker, stream: &mut OpenStream) -> Result<boo
 }
 
 fn deadline(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "drain-deadline", SHORT)?;
-    let mut streams = vec![running_stream(&auxiliary, pace)?];
+    let (auxiliary, known) = ready_auxiliary(subject, "drain-deadline", SHORT)?;
+    let mut streams = vec![running_stream(&auxiliary, known)?];
     for _ in 0..3 {
-        streams.push(auxiliary.open_stream(&pace.long.request)?);
+        streams.push(auxiliary.worker.open_stream(&known.long.request)?);
     }
     auxiliary.worker.tell(GroupSignal::Terminate);
     let asked = Instant::now();
@@ -167,10 +169,11 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
         })?;
         if answer.status != 200 {
             auxiliary
+                .worker
                 .dialect()
                 .read_refusal(&answer, Reason::NotReady)?;
             refused += 1;
-        } else if read_last_event(auxiliary.dialect(), &answer)? {
+        } else if read_last_event(auxiliary.worker.dialect(), &answer)? {
             ended += 1;
         } else {
             cut += 1;
@@ -182,8 +185,8 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
 }
 
 fn second_signal(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "second-signal", AMPLE)?;
-    let stream = running_stream(&auxiliary, pace)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "second-signal", AMPLE)?;
+    let stream = running_stream(&auxiliary, known)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
     // It may have ended by then, with nothing left to finish.
     auxiliary.wait_for_exit(BETWEEN_SIGNALS)?;
@@ -213,8 +216,8 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
     let answered = auxiliary.wait_for("an answer on the port", 5 * LATENESS, || {
         let answer = auxiliary
             .worker
-            .client()
-            .send(&auxiliary.dialect().health_request(), QUESTION_LIMIT);
+            .quiet_client()
+            .send(&auxiliary.worker.dialect().health_request(), QUESTION_LIMIT);
         auxiliary.stop.check()?;
         Ok(answer.ok())
     })?;
@@ -222,16 +225,16 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         let place = "a worker that is to be stopped while it loads";
         return Err(Mismatch::new(place, "an answer on its port", "none").into());
     };
-    let status = auxiliary.dialect().read_health(&answer)?.status;
+    let status = auxiliary.worker.dialect().read_health(&answer)?.status;
     auxiliary.worker.tell(GroupSignal::Terminate);
     let exit = exit_within(&auxiliary, SHORT_LIMIT + 2 * LATENESS)?;
     Ok(format!("{exit}, asked when it said `{status}`"))
 }
 
 /// A long stream whose first token is there.
-fn running_stream(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<OpenStream> {
-    let mut stream = auxiliary.open_stream(&pace.long.request)?;
-    let progress = stream.read_tokens(1, pace.long.limit_beside(0))?;
+fn running_stream(auxiliary: &AuxiliaryWorker, known: &References) -> Result<OpenStream> {
+    let mut stream = auxiliary.worker.open_stream(&known.long.request)?;
+    let progress = stream.read_tokens(1, known.long.limit(0))?;
     ensure_kept(
         matches!(progress, Progress::Tokens(1..) | Progress::Ended),
         "a stream",

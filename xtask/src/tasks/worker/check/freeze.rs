@@ -42,9 +42,9 @@ impl Drop for Frozen<'_> {
 const ATTEMPTS: usize = 3;
 
 fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "freeze", &[])?;
-    let mut stream = auxiliary.open_stream(&pace.long.request)?;
-    stream.read_tokens(1, pace.long.limit_beside(0))?;
+    let (auxiliary, known) = ready_auxiliary(subject, "freeze", &[])?;
+    let mut stream = auxiliary.worker.open_stream(&known.long.request)?;
+    stream.read_tokens(1, known.long.limit(0))?;
     auxiliary.worker.tell(GroupSignal::Freeze);
     let frozen = Frozen(&auxiliary);
     if !stands_still(&auxiliary)? {
@@ -53,7 +53,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
     let seen = auxiliary.hive.heartbeats().len();
     auxiliary.let_pass(INTERVAL * STANDSTILL - HUNG_LIMIT)?;
     drop(frozen);
-    auxiliary.health()?;
+    auxiliary.worker.health()?;
     let beat = auxiliary.beat_after(seen, INTERVAL + LATENESS)?;
     ensure_kept(
         beat.is_some(),
@@ -68,11 +68,12 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
         return Err(Mismatch::new("heartbeats after SIGCONT", expected, came.to_string()).into());
     }
     // It has a standstill to catch up on, on a machine that may have other work.
-    let answer = stream.finish_stream(pace.long.limit_beside(0) + 3 * LATENESS);
+    let answer = stream.finish_stream(known.long.limit(0) + 3 * LATENESS);
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-    pace.long
-        .expect_text("the stream that stood still", &answer.text())?;
-    answers_as_ever(&auxiliary, pace, "after SIGCONT")?;
+    known
+        .long
+        .expect("the stream that stood still", &answer.text())?;
+    answers_as_ever(&auxiliary, known, "after SIGCONT")?;
     Ok(String::from("hung while it stood still, and well again"))
 }
 
@@ -81,8 +82,8 @@ fn stands_still(auxiliary: &AuxiliaryWorker) -> Result<bool> {
     for _ in 0..ATTEMPTS {
         let answer = auxiliary
             .worker
-            .client()
-            .send(&auxiliary.dialect().health_request(), HUNG_LIMIT);
+            .quiet_client()
+            .send(&auxiliary.worker.dialect().health_request(), HUNG_LIMIT);
         auxiliary.stop.check()?;
         if answer.is_err() {
             return Ok(true);

@@ -17,7 +17,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn answers(subject: &Subject) -> Result<Evidence> {
-    let health = subject.health()?;
+    let health = subject.worker.health()?;
     let worker_id = &subject.worker.launch().worker_id;
     let place = "health";
     ensure_kept(

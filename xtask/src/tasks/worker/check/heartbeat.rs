@@ -151,7 +151,9 @@ fn state_changes(subject: &Subject) -> Result<Evidence> {
 fn lateness_of_changes(subject: &Subject) -> Result<f64> {
     let seen = beats(subject)?.len();
     let began = Instant::now();
-    subject.infer(&InferenceRequest::greedy("Once upon a time", BUSY_TOKENS))?;
+    subject
+        .worker
+        .infer(&InferenceRequest::greedy("Once upon a time", BUSY_TOKENS))?;
     let ended = Instant::now();
     let changes = |beats: &[(Heartbeat, HeartbeatPayload)]| {
         let mut rest = beats.iter().skip(seen);

@@ -12,7 +12,7 @@ use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
-use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::reference::References;
 
 const NEVER_HELD_UP: &str = "A hive that is absent, slow (each beat has 5 s), answers 5xx or hangs up never holds inference up, never delays the next beat, and never ends the worker. Beats resume within one interval of its return, without a burst: what was due meanwhile is not made up for.";
 
@@ -74,31 +74,31 @@ fn absent_at_start(subject: &Subject) -> Result<Evidence> {
         hive.go_away()
     })?;
     auxiliary.wait_until_ready()?;
-    let pace = subject.pace(&auxiliary)?;
-    answers_as_ever(&auxiliary, pace, "without a hive")?;
+    let known = subject.references_alone(&auxiliary.worker)?;
+    answers_as_ever(&auxiliary, known, "without a hive")?;
     resumes(&auxiliary, INTERVAL)
 }
 
 fn answers_500(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "hive-500", &[])?;
-    goes_on(&auxiliary, pace, "while the hive answers 500", |hive| {
+    let (auxiliary, known) = ready_auxiliary(subject, "hive-500", &[])?;
+    goes_on(&auxiliary, known, "while the hive answers 500", |hive| {
         hive.answer_with(500)
     })
 }
 
 fn hangs_up(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "hive-hangs-up", &[])?;
+    let (auxiliary, known) = ready_auxiliary(subject, "hive-hangs-up", &[])?;
     goes_on(
         &auxiliary,
-        pace,
+        known,
         "while the hive hangs up",
         MockHiveServer::hang_up,
     )
 }
 
 fn redirects(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "hive-redirects", &[])?;
-    let evidence = goes_on(&auxiliary, pace, "while the hive redirects", |hive| {
+    let (auxiliary, known) = ready_auxiliary(subject, "hive-redirects", &[])?;
+    let evidence = goes_on(&auxiliary, known, "while the hive redirects", |hive| {
         hive.redirect_to(ELSEWHERE)
     });
     // Said first: a request to elsewhere is no heartbeat either.
@@ -117,10 +117,10 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
     auxiliary.wait_until_ready()?;
-    let pace = subject.pace(&auxiliary)?;
+    let known = subject.references_alone(&auxiliary.worker)?;
     super::apart::wait_until_idle(&auxiliary)?;
     auxiliary.hive.hang()?;
-    let limit = pace.golden.took * 3 + LATENESS;
+    let limit = known.short.took * 3 + LATENESS;
     let mut quickest = Duration::MAX;
     // The best of three: what waits for the hive does so each time, what is merely busy doesn't.
     for _ in 0..3 {
@@ -131,7 +131,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
             BEAT_LIMIT + interval,
             "while the hive hangs",
         )?;
-        let took = answers_as_ever(&auxiliary, pace, "while the hive hangs")?;
+        let took = answers_as_ever(&auxiliary, known, "while the hive hangs")?;
         quickest = quickest.min(took);
         if quickest <= limit {
             break;
@@ -156,10 +156,10 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
 }
 
 fn returns(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "hive-returns", &[])?;
+    let (auxiliary, known) = ready_auxiliary(subject, "hive-returns", &[])?;
     auxiliary.hive.go_away()?;
     auxiliary.let_pass(INTERVAL * OUTAGE / 2)?;
-    answers_as_ever(&auxiliary, pace, "while the hive is gone")?;
+    answers_as_ever(&auxiliary, known, "while the hive is gone")?;
     auxiliary.let_pass(INTERVAL * OUTAGE / 2)?;
     resumes(&auxiliary, INTERVAL)
 }
@@ -167,7 +167,7 @@ fn returns(subject: &Subject) -> Result<Evidence> {
 /// Under this trouble beats are still tried, inference works, and afterwards all is well again.
 fn goes_on(
     auxiliary: &AuxiliaryWorker,
-    pace: &Pace,
+    known: &References,
     when: &str,
     trouble: impl FnOnce(&MockHiveServer) -> Result<()>,
 ) -> Result<Evidence> {
@@ -176,7 +176,7 @@ fn goes_on(
         let seen = auxiliary.hive.heartbeats().len();
         await_beat(auxiliary, seen, INTERVAL, when)?;
     }
-    answers_as_ever(auxiliary, pace, when)?;
+    answers_as_ever(auxiliary, known, when)?;
     let seen = auxiliary.hive.heartbeats().len();
     await_beat(auxiliary, seen, INTERVAL, when)?;
     resumes(auxiliary, INTERVAL)

@@ -38,7 +38,7 @@ pub fn telling_answer(subject: &Subject) -> Result<(InferenceRequest, Completion
     let config = subject.context.config;
     let ask = |prompt: &str| {
         let request = InferenceRequest::greedy(prompt, config.max_tokens);
-        let completion = subject.infer(&request)?;
+        let completion = subject.worker.infer(&request)?;
         anyhow::Ok((request, completion))
     };
     let first = ask(&config.prompt)?;

@@ -258,7 +258,7 @@ impl BareRun {
 
 fn is_ready(worker: &WorkerHandle) -> bool {
     let request = worker.launch().dialect.ready_request();
-    let answer = worker.client().send(&request, QUESTION_LIMIT);
+    let answer = worker.quiet_client().send(&request, QUESTION_LIMIT);
     answer.is_ok_and(|answer| answer.status == 200)
 }
 

@@ -12,7 +12,7 @@ use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest};
 use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
-use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::reference::References;
 
 const CONTRACT: &str = "A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's.";
 
@@ -104,10 +104,10 @@ fn leave_with_extra_bytes(subject: &Subject) -> Result<Evidence> {
 
 /// Lets each of a crowd of streams leave once the first of them has a token.
 fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, name, ROOMY)?;
+    let (auxiliary, known) = ready_auxiliary(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
-    let mut streams = crowd(&auxiliary, pace, &pace.long.request, true)?;
-    let first = streams[0].read_tokens(1, pace.long.limit_beside(0))?;
+    let mut streams = crowd(&auxiliary, known, &known.long.request, true)?;
+    let first = streams[0].read_tokens(1, known.long.limit(0))?;
     ensure_kept(
         matches!(first, Progress::Tokens(_) | Progress::Ended),
         "a stream",
@@ -118,18 +118,18 @@ fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evid
     streams
         .into_iter()
         .try_for_each(|stream| stream.leave(how))?;
-    settle(&auxiliary, pace, idle, busy)
+    settle(&auxiliary, known, idle, busy)
 }
 
 fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "leave-prefill", ROOMY)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "leave-prefill", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
-    let request = slow_to_begin(&auxiliary, pace)?;
+    let request = slow_to_begin(&auxiliary, known)?;
     super::apart::wait_until_idle(&auxiliary)?;
-    let mut streams = crowd(&auxiliary, pace, &request, true)?;
+    let mut streams = crowd(&auxiliary, known, &request, true)?;
     let begun = streams[0].progress()?;
     leave_both_ways(streams)?;
-    let evidence = settle(&auxiliary, pace, idle, None)?;
+    let evidence = settle(&auxiliary, known, idle, None)?;
     Ok(match begun {
         Progress::Waiting | Progress::Tokens(0) => evidence,
         _ => format!("{evidence}; the first had its first token already"),
@@ -146,23 +146,23 @@ fn leave_plain_after(
     name: &str,
     leave: impl FnOnce(Vec<OpenStream>) -> Result<()>,
 ) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, name, ROOMY)?;
+    let (auxiliary, known) = ready_auxiliary(subject, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
-    let requests = crowd(&auxiliary, pace, &pace.long.request, false)?;
+    let requests = crowd(&auxiliary, known, &known.long.request, false)?;
     let busy = cores_used(&auxiliary)?;
     leave(requests)?;
-    settle(&auxiliary, pace, idle, busy)
+    settle(&auxiliary, known, idle, busy)
 }
 
 fn leave_queued(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "leave-queued", ROOMY)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "leave-queued", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
-    let request = pace.lasting(Duration::from_secs(1));
+    let request = known.long.lasting(Duration::from_secs(1));
     let mut streams = Vec::new();
     for _ in 0..QUEUE {
-        streams.push(auxiliary.open_stream(&request)?);
+        streams.push(auxiliary.worker.open_stream(&request)?);
     }
-    streams[0].read_tokens(1, pace.long.limit_beside(0))?;
+    streams[0].read_tokens(1, known.long.limit(0))?;
     let (mut waiting, mut running) = (Vec::new(), Vec::new());
     for mut stream in streams {
         match stream.progress()? {
@@ -173,40 +173,42 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
     let (waited, ran) = (waiting.len(), running.len());
     leave_both_ways(waiting)?;
     for stream in running {
-        let limit = pace.long.limit_beside(QUEUE as u32);
+        let limit = known.long.limit(QUEUE as u32);
         let answer = stream.finish_stream(limit);
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-        pace.expect_beginning("a stream beside those that left", &answer.text())?;
+        known
+            .long
+            .expect_beginning("a stream beside those that left", &answer.text())?;
     }
-    let evidence = settle(&auxiliary, pace, idle, None)?;
+    let evidence = settle(&auxiliary, known, idle, None)?;
     Ok(format!("{waited} left the queue, {ran} ran on; {evidence}"))
 }
 
 fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "leave-others", ROOMY)?;
-    let long = &pace.long;
-    let mut before = auxiliary.open_stream(&long.request)?;
-    before.read_tokens(1, long.limit_beside(0))?;
+    let (auxiliary, known) = ready_auxiliary(subject, "leave-others", ROOMY)?;
+    let long = &known.long;
+    let mut before = auxiliary.worker.open_stream(&long.request)?;
+    before.read_tokens(1, long.limit(0))?;
     let mut leavers = Vec::new();
     for _ in 0..4 {
-        leavers.push(auxiliary.open_stream(&long.request)?);
+        leavers.push(auxiliary.worker.open_stream(&long.request)?);
     }
-    let after = auxiliary.open_stream(&pace.golden.request)?;
+    let after = auxiliary.worker.open_stream(&known.short.request)?;
     leavers[0].read_tokens(1, SEEN_LIMIT)?;
     leave_both_ways(leavers)?;
     for (stream, known, place) in [
         (before, long, "a stream that began before others left"),
         (
             after,
-            &pace.golden,
+            &known.short,
             "a stream that came with those that left",
         ),
     ] {
-        let answer = stream.finish_stream(long.limit_beside(6));
+        let answer = stream.finish_stream(long.limit(6));
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
-        known.expect_text(place, &answer.text())?;
+        known.expect(place, &answer.text())?;
     }
-    answers_as_ever(&auxiliary, pace, "after others left")?;
+    answers_as_ever(&auxiliary, known, "after others left")?;
     Ok(String::from(
         "two streams, whole and with the same text as alone",
     ))
@@ -215,14 +217,21 @@ fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
 /// Requests that come to a good deal of work together.
 fn crowd(
     auxiliary: &AuxiliaryWorker,
-    pace: &Pace,
+    known: &References,
     request: &InferenceRequest,
     streamed: bool,
 ) -> Result<Vec<OpenStream>> {
-    let each_s = pace.long.took.as_secs_f64().max(1e-3);
+    let each_s = known.long.took.as_secs_f64().max(1e-3);
     let size = (WORK_LEFT.as_secs_f64() / each_s).ceil() as usize + 1;
-    let request = auxiliary.dialect().inference_request(request, streamed);
-    let open = |_| auxiliary.open_on(auxiliary.connect()?, &request);
+    let request = auxiliary
+        .worker
+        .dialect()
+        .inference_request(request, streamed);
+    let open = |_| {
+        auxiliary
+            .worker
+            .open_on(auxiliary.worker.connect()?, &request)
+    };
     (0..size.clamp(CROWD.0, CROWD.1)).map(open).collect()
 }
 
@@ -239,14 +248,16 @@ fn leave_both_ways(streams: Vec<OpenStream>) -> Result<()> {
 }
 
 /// A request with as long a prompt as leaves most of the context for tokens to generate after it.
-fn slow_to_begin(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<InferenceRequest> {
+fn slow_to_begin(auxiliary: &AuxiliaryWorker, known: &References) -> Result<InferenceRequest> {
     let prompt = |words: u64| "word ".repeat(words as usize);
     let sample = InferenceRequest::greedy(&prompt(SAMPLE_WORDS), 1);
     let sent = Instant::now();
-    let answer = auxiliary.infer(&sample, pace.long.limit_beside(0))?;
+    let answer = auxiliary
+        .worker
+        .infer_within(&sample, known.long.limit(0))?;
     let took_s = sent.elapsed().as_secs_f64();
     // The whole context has room for the long request at least.
-    let room = pace.long.tokens;
+    let room = known.long.tokens;
     let words_in_room = room / 4 * SAMPLE_WORDS / answer.prompt_tokens()?.max(1);
     let words_in_time = SAMPLE_WORDS as f64 * PREFILL.as_secs_f64() / took_s.max(1e-3);
     let words = words_in_room.min(words_in_time as u64).max(1);
@@ -260,7 +271,7 @@ fn slow_to_begin(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<InferenceRe
 /// From now on nothing is asked for: soon the worker says so, does nothing, and takes requests.
 fn settle(
     auxiliary: &AuxiliaryWorker,
-    pace: &Pace,
+    known: &References,
     idle: Option<f64>,
     busy: Option<f64>,
 ) -> Result<Evidence> {
@@ -274,7 +285,7 @@ fn settle(
         let state = auxiliary.last_state()?;
         let after_s = left.elapsed().as_secs_f64();
         if is_quiet && state == Some(BeatState::Ready) {
-            answers_as_ever(auxiliary, pace, "after the clients left")?;
+            answers_as_ever(auxiliary, known, "after the clients left")?;
             return Ok(format!("at rest after {after_s:.1} s"));
         }
         if left.elapsed() > STOP_LIMIT + LATENESS {

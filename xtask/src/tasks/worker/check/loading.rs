@@ -220,7 +220,7 @@ impl LoadingObservation {
     fn make(subject: &Subject) -> Result<LoadingObservation> {
         let auxiliary = subject.auxiliary("loading", |_| {})?;
         let stop = subject.context.stop;
-        let (client, dialect) = (auxiliary.client(), auxiliary.dialect());
+        let (client, dialect) = (auxiliary.worker.client(), auxiliary.worker.dialect());
         let limit = Duration::from_secs(subject.context.config.timeout_secs) + SLACK;
         let mut health = Vec::new();
         let answers = stop.wait_for("an answer of a second worker", limit, || {

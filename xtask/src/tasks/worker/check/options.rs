@@ -1,6 +1,6 @@
 //! Options of a request: what they do, and what counts where they are left out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -8,10 +8,11 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::load::generator::at_once;
 use crate::tasks::worker::net::client::Client;
+use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Completion, Dialect, FinishReason, InferenceRequest};
-use crate::tasks::worker::target::golden::Golden;
+use crate::tasks::worker::target::reference::Reference;
 
 /// Tokens of an answer that is sampled.
 const SAMPLED_TOKENS: u32 = 12;
@@ -112,14 +113,14 @@ pub(super) fn ensure_same(
 }
 
 fn greedy(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
+    let reference = subject.reference()?;
     for seed in [None, Some(1), Some(2)] {
         let request = InferenceRequest {
             seed,
-            ..golden.request.clone()
+            ..reference.request.clone()
         };
-        let text = subject.infer(&request)?.text.unwrap_or_default();
-        let expected = golden.text();
+        let text = subject.worker.infer(&request)?.text.unwrap_or_default();
+        let expected = reference.text.as_str();
         let place = "inference at temperature 0";
         ensure_kept(
             text == expected,
@@ -132,23 +133,25 @@ fn greedy(subject: &Subject) -> Result<Evidence> {
 }
 
 fn seed(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let request = sampled(&golden.request.prompt, 42, 1.0);
-    let first = subject.infer(&request)?;
-    subject.infer(&sampled(&golden.request.prompt, 43, 1.0))?;
+    let reference = subject.reference()?;
+    let request = sampled(&reference.request.prompt, 42, 1.0);
+    let first = subject.worker.infer(&request)?;
+    subject
+        .worker
+        .infer(&sampled(&reference.request.prompt, 43, 1.0))?;
     for _ in 0..2 {
-        let again = subject.infer(&request)?;
+        let again = subject.worker.infer(&request)?;
         ensure_same("inference with seed 42, again", &first, &again)?;
     }
     Ok(Evidence::new())
 }
 
 fn seeds_differ(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
+    let reference = subject.reference()?;
     let mut texts = std::collections::BTreeSet::new();
     for seed in 1..=6 {
-        let request = sampled(&golden.request.prompt, seed, 2.0);
-        texts.insert(subject.infer(&request)?.text.unwrap_or_default());
+        let request = sampled(&reference.request.prompt, seed, 2.0);
+        texts.insert(subject.worker.infer(&request)?.text.unwrap_or_default());
         if texts.len() > 1 {
             return Ok(format!("{seed} seeds, {} texts", texts.len()));
         }
@@ -159,9 +162,11 @@ fn seeds_differ(subject: &Subject) -> Result<Evidence> {
 }
 
 fn likeliest(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let prompt = golden.request.prompt.as_str();
-    let greedy = subject.infer(&InferenceRequest::greedy(prompt, SAMPLED_TOKENS))?;
+    let reference = subject.reference()?;
+    let prompt = reference.request.prompt.as_str();
+    let greedy = subject
+        .worker
+        .infer(&InferenceRequest::greedy(prompt, SAMPLED_TOKENS))?;
     let hot = sampled(prompt, 1, 1.0);
     let narrowed = [
         (
@@ -181,27 +186,28 @@ fn likeliest(subject: &Subject) -> Result<Evidence> {
     ];
     for (name, request) in narrowed {
         let place = format!("inference at temperature 1 with {name}");
-        ensure_same(&place, &greedy, &subject.infer(&request)?)?;
+        ensure_same(&place, &greedy, &subject.worker.infer(&request)?)?;
     }
     Ok(Evidence::new())
 }
 
 fn beside_others(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
+    let reference = subject.reference()?;
     let requests: Vec<InferenceRequest> = (0..u64::from(BESIDE))
         .map(|number| {
-            let prompt = format!("{} {number}", golden.request.prompt);
+            let prompt = format!("{} {number}", reference.request.prompt);
             match number {
-                0 => golden.request.clone(),
+                0 => reference.request.clone(),
                 1 => InferenceRequest::greedy(&prompt, SAMPLED_TOKENS),
                 _ => sampled(&prompt, number, 1.0),
             }
         })
         .collect();
-    let alone = requests.iter().map(|request| subject.infer(request));
+    let alone = requests.iter().map(|request| subject.worker.infer(request));
     let alone = alone.collect::<Result<Vec<_>>>()?;
-    let limit = golden.limit(SAMPLED_TOKENS, BESIDE);
-    let (client, dialect, stop) = (subject.client(), subject.dialect(), subject.context.stop);
+    let limit = reference.limit_of(SAMPLED_TOKENS, BESIDE);
+    let (client, dialect) = (subject.worker.client().clone(), subject.dialect());
+    let stop = subject.context.stop;
     let asked = requests.clone();
     let ask = move |number: u32| insist(dialect, &client, &asked[number as usize], limit);
     let beside = at_once(requests.len() as u32, limit * 2, stop, ask)?;
@@ -221,21 +227,22 @@ fn insist(
     limit: Duration,
 ) -> Result<Completion> {
     let request = dialect.inference_request(request, false);
-    let began = Instant::now();
-    loop {
-        let left = limit.saturating_sub(began.elapsed());
-        let response = client.send(&request, left)?;
-        if dialect.is_busy(&response) && !left.is_zero() {
-            std::thread::sleep(RETRY_INTERVAL);
-            continue;
+    let mut response = client.send(&request, limit);
+    wait_until(limit, RETRY_INTERVAL, || {
+        let is_busy = response
+            .as_ref()
+            .is_ok_and(|answer| dialect.is_busy(answer));
+        if is_busy {
+            response = client.send(&request, limit);
         }
-        return Ok(dialect.read_completion(&response)?);
-    }
+        !is_busy
+    });
+    Ok(dialect.read_completion(&response?)?)
 }
 
-/// Lengths to which the golden answer can be cut.
-pub(super) fn cuts(golden: &Golden) -> Vec<u32> {
-    let length = golden.tokens.len() as u32;
+/// Lengths to which the reference answer can be cut.
+pub(super) fn cuts(reference: &Reference) -> Vec<u32> {
+    let length = reference.pieces.len() as u32;
     let mut cuts = vec![1, 2, 3, 5, length / 2, length.saturating_sub(1)];
     cuts.retain(|cut| (1..length).contains(cut));
     cuts.sort_unstable();
@@ -244,23 +251,26 @@ pub(super) fn cuts(golden: &Golden) -> Vec<u32> {
 }
 
 fn max_tokens(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let cuts = cuts(golden);
+    let reference = subject.reference()?;
+    let cuts = cuts(reference);
     for &cut in &cuts {
-        let request = InferenceRequest::greedy(&golden.request.prompt, cut);
-        let answer = subject.infer(&request)?;
+        let request = InferenceRequest::greedy(&reference.request.prompt, cut);
+        let answer = subject.worker.infer(&request)?;
         let place = format!("inference with max_tokens {cut}");
         let tokens = answer.tokens()?;
         ensure_kept(
             tokens == u64::from(cut),
             &place,
-            format!("{cut} tokens, where {} are possible", golden.tokens.len()),
+            format!(
+                "{cut} tokens, where {} are possible",
+                reference.pieces.len()
+            ),
             format!("{tokens} tokens"),
         )?;
         // A character whose last bytes were cut off may be shown as what it isn't.
         let text = answer.text.unwrap_or_default();
         let kept = text.trim_end_matches('\u{fffd}');
-        let expected = golden.text();
+        let expected = reference.text.as_str();
         ensure_kept(
             expected.starts_with(kept),
             &place,
@@ -268,7 +278,9 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
             format!("`{text}`"),
         )?;
     }
-    let answer = subject.infer(&InferenceRequest::greedy(&golden.request.prompt, 1))?;
+    let answer = subject
+        .worker
+        .infer(&InferenceRequest::greedy(&reference.request.prompt, 1))?;
     let tokens = answer.tokens()?;
     let got = format!("{tokens} tokens");
     ensure_kept(tokens == 1, "inference with max_tokens 1", "1 token", got)?;
@@ -276,12 +288,12 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
 }
 
 fn default_max_tokens(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let limit = golden.limit(DEFAULT_MAX_TOKENS, 1);
+    let reference = subject.reference()?;
+    let limit = reference.limit_of(DEFAULT_MAX_TOKENS, 1);
     let place = "inference without max_tokens";
-    let hot = sampled(&golden.request.prompt, 7, 2.0);
-    let is_slow = golden.token_s() * f64::from(DEFAULT_MAX_TOKENS) > PATIENCE_S;
-    let requests = [golden.request.clone(), hot];
+    let hot = sampled(&reference.request.prompt, 7, 2.0);
+    let is_slow = reference.token_s() * f64::from(DEFAULT_MAX_TOKENS) > PATIENCE_S;
+    let requests = [reference.request.clone(), hot];
     let requests = if is_slow {
         &requests[..1]
     } else {
@@ -293,7 +305,7 @@ fn default_max_tokens(subject: &Subject) -> Result<Evidence> {
             max_tokens: None,
             ..request.clone()
         };
-        let answer = subject.infer_within(&without, limit)?;
+        let answer = subject.worker.infer_within(&without, limit)?;
         let tokens = answer.tokens()?;
         longest = longest.max(tokens);
         let is_full = tokens == u64::from(DEFAULT_MAX_TOKENS);
@@ -305,22 +317,22 @@ fn default_max_tokens(subject: &Subject) -> Result<Evidence> {
                 max_tokens: Some(DEFAULT_MAX_TOKENS),
                 ..request.clone()
             };
-            ensure_same(place, &subject.infer_within(&with, limit)?, &answer)?;
+            ensure_same(place, &subject.worker.infer_within(&with, limit)?, &answer)?;
         }
     }
     Ok(format!("up to {longest} tokens"))
 }
 
 fn default_temperature(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
+    let reference = subject.reference()?;
     for seed in 3..6 {
-        let with = sampled(&golden.request.prompt, seed, 0.7);
+        let with = sampled(&reference.request.prompt, seed, 0.7);
         let without = InferenceRequest {
             temperature: None,
             ..with.clone()
         };
-        let expected = subject.infer(&with)?;
-        let got = subject.infer(&without)?;
+        let expected = subject.worker.infer(&with)?;
+        let got = subject.worker.infer(&without)?;
         let place = format!("inference with seed {seed} and no temperature");
         ensure_same(&place, &expected, &got)?;
     }

@@ -54,8 +54,8 @@ impl OtherStart {
                 }
                 if seen.first_answer.is_none() {
                     let answer = worker
-                        .client()
-                        .send(&auxiliary.dialect().health_request(), QUESTION_LIMIT);
+                        .quiet_client()
+                        .send(&auxiliary.worker.dialect().health_request(), QUESTION_LIMIT);
                     seen.first_answer = answer.ok().map(|_| since_start());
                 }
                 let is_whole = seen.first_beat.is_some() && seen.first_answer.is_some();

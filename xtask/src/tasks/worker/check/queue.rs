@@ -13,7 +13,7 @@ use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
 use crate::tasks::worker::target::open_stream::read_whole;
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
-use crate::tasks::worker::target::pace::Pace;
+use crate::tasks::worker::target::reference::References;
 
 /// The smallest queue that a worker can be asked for.
 const ONE_WAITS: &[(&str, &str)] = &[("--max-queue", "1")];
@@ -44,11 +44,11 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "queue-refuses", ONE_WAITS)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "queue-refuses", ONE_WAITS)?;
     let Flood {
         mut accepted,
         refused,
-    } = flood(&auxiliary, pace)?;
+    } = flood(&auxiliary, known)?;
     let mut unfinished = 0;
     for stream in &mut accepted {
         unfinished += usize::from(stream.progress()? != Progress::Ended);
@@ -66,9 +66,10 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
         return Err(Mismatch::new("a full queue", expected, got).into());
     }
     for stream in refused {
-        let answer = stream.finish(pace.golden.limit_beside(0));
+        let answer = stream.finish(known.short.limit(0));
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         auxiliary
+            .worker
             .dialect()
             .read_refusal(&answer, Reason::QueueFull)?;
     }
@@ -76,26 +77,28 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
 }
 
 fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, pace) = ready_auxiliary(subject, "queue-recovers", ONE_WAITS)?;
-    let Flood { accepted, refused } = flood(&auxiliary, pace)?;
+    let (auxiliary, known) = ready_auxiliary(subject, "queue-recovers", ONE_WAITS)?;
+    let Flood { accepted, refused } = flood(&auxiliary, known)?;
     let (mut finished, mut refused) = (0, refused.len());
     let others = accepted.len() as u32;
     for stream in accepted {
-        let answer = stream.finish(pace.long.limit_beside(others));
+        let answer = stream.finish(known.long.limit(others));
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         // Its refusal may have been under way when we looked; how it looks is another check's matter.
         if answer.status >= 400 && answer.status != 500 {
             refused += 1;
             continue;
         }
-        let answer = read_whole(auxiliary.dialect(), &answer)?;
-        pace.expect_beginning("a stream taken when the queue was full", &answer.text())?;
+        let answer = read_whole(auxiliary.worker.dialect(), &answer)?;
+        known
+            .long
+            .expect_beginning("a stream taken when the queue was full", &answer.text())?;
         finished += 1;
     }
     let place = "a full queue";
     let expected = "at least one request that is served";
     ensure_kept(finished > 0, place, expected, "none")?;
-    answers_as_ever(&auxiliary, pace, "after the queue was full")?;
+    answers_as_ever(&auxiliary, known, "after the queue was full")?;
     Ok(format!("{finished} finished, {refused} were refused"))
 }
 
@@ -105,15 +108,15 @@ struct Flood {
 }
 
 /// Requests, more and more at once, until some are refused.
-fn flood(auxiliary: &AuxiliaryWorker, pace: &Pace) -> Result<Flood> {
-    let request = pace.lasting(Duration::from_secs(1));
+fn flood(auxiliary: &AuxiliaryWorker, known: &References) -> Result<Flood> {
+    let request = known.long.lasting(Duration::from_secs(1));
     let mut flood = Flood {
         accepted: Vec::new(),
         refused: Vec::new(),
     };
     while flood.refused.is_empty() && flood.accepted.len() < MOST_REQUESTS {
         for _ in 0..BATCH {
-            flood.accepted.push(auxiliary.open_stream(&request)?);
+            flood.accepted.push(auxiliary.worker.open_stream(&request)?);
         }
         auxiliary.wait_for("a refusal", REFUSAL_LIMIT, || flood.look())?;
     }

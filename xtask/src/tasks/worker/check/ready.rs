@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[Check::isolation("ready.answers", answers)
     .needs(&[Need::Ready])];
 
 fn answers(subject: &Subject) -> Result<Evidence> {
-    match subject.ready()? {
+    match subject.worker.ready()? {
         Readiness::Ready => Ok(Evidence::new()),
         Readiness::NotReady(reason) => {
             ensure_kept(false, "ready", "true", format!("false, because {reason}"))?;

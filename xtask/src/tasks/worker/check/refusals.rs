@@ -1,12 +1,12 @@
-//! The error table: each row with several bad requests, and a canary after each.
+//! The error table: each row with several bad requests, and a look at the worker after each.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::canary::{Canary, sing_once};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
+use super::unchanged::{Unchanged, answers_as_before};
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
@@ -107,44 +107,46 @@ pub const CHECKS: &[Check] = &[
 
 fn refuse(subject: &Subject, kind: BadInput) -> Result<Evidence> {
     let bad_requests = subject.dialect().bad_requests(kind);
-    let mut canary = Canary::new(subject)?;
+    let mut unchanged = Unchanged::new(subject)?;
     for bad in &bad_requests {
         refusal_of(subject, bad)?;
-        canary.sing_after(&bad.name)?;
+        unchanged.ensure_after(&bad.name)?;
     }
-    canary.finish()?;
+    unchanged.finish()?;
     Ok(format!("{} requests", bad_requests.len()))
 }
 
 fn refusal_of(subject: &Subject, bad: &BadRequest) -> Result<Option<Refusal>> {
-    let limit = REFUSAL_LIMIT.max(subject.golden()?.canary.limit());
-    let response = subject.ask_raw(&bad.name, &bad.bytes, limit)?;
+    let limit = REFUSAL_LIMIT.max(subject.references()?.short.limit_alone());
+    let response = subject.worker.ask_raw(&bad.name, &bad.bytes, limit)?;
     Ok(bad.judge(subject.dialect(), &response)?)
 }
 
 fn methods(subject: &Subject) -> Result<Evidence> {
     let bad_requests = subject.dialect().bad_requests(BadInput::WrongMethod);
-    let mut canary = Canary::new(subject)?;
+    let mut unchanged = Unchanged::new(subject)?;
     for bad in &bad_requests {
-        let response = subject.ask_raw(&bad.name, &bad.bytes, REFUSAL_LIMIT)?;
+        let response = subject
+            .worker
+            .ask_raw(&bad.name, &bad.bytes, REFUSAL_LIMIT)?;
         bad.judge(subject.dialect(), &response)?;
         let allow = response.header("allow").unwrap_or("none");
         let method = bad.allow.unwrap_or_default();
         let named = allow.split(',').any(|word| word.trim() == method);
         let place = format!("{}, `Allow`", bad.name);
         ensure_kept(named, &place, method, allow)?;
-        canary.sing_after(&bad.name)?;
+        unchanged.ensure_after(&bad.name)?;
     }
-    canary.finish()?;
+    unchanged.finish()?;
     Ok(format!("{} requests", bad_requests.len()))
 }
 
 fn framing(subject: &Subject) -> Result<Evidence> {
     let bad_requests = subject.dialect().broken_framing();
-    let mut canary = Canary::new(subject)?;
+    let mut unchanged = Unchanged::new(subject)?;
     let mut hung_up = 0;
     for (name, bytes) in &bad_requests {
-        match subject.ask_rudely(name, bytes, REFUSAL_LIMIT)? {
+        match subject.worker.ask_rudely(name, bytes, REFUSAL_LIMIT)? {
             Some(response) => {
                 let is_refusal = (400..500).contains(&response.status);
                 let expected = "a status from 400 to 499, or a hang-up";
@@ -152,15 +154,15 @@ fn framing(subject: &Subject) -> Result<Evidence> {
             }
             None => hung_up += 1,
         }
-        canary.sing_after(name)?;
+        unchanged.ensure_after(name)?;
     }
-    canary.finish()?;
+    unchanged.finish()?;
     let count = bad_requests.len();
     Ok(format!("{count} requests, {hung_up} without an answer"))
 }
 
 fn unfinished_body(subject: &Subject) -> Result<Evidence> {
-    let limit = subject.golden()?.canary.limit();
+    let limit = subject.references()?.short.limit_alone();
     let place = "inference beside half a body, which is still awaited";
     let mut slowest = Duration::ZERO;
     for _ in 0..ATTEMPTS {
@@ -169,13 +171,13 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
         let began = Instant::now();
         slowest = Duration::ZERO;
         while began.elapsed() < HELD {
-            slowest = slowest.max(sing_once(subject, place)?);
+            slowest = slowest.max(answers_as_before(subject, place)?);
         }
         half.leave()?;
         if slowest <= limit {
-            let mut canary = Canary::new(subject)?;
-            canary.sing_after("half a body, whose client left")?;
-            canary.finish()?;
+            let mut unchanged = Unchanged::new(subject)?;
+            unchanged.ensure_after("half a body, whose client left")?;
+            unchanged.finish()?;
             return Ok(format!(
                 "answers within {} ms meanwhile",
                 slowest.as_millis()
@@ -189,8 +191,7 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
 
 /// A connection on which the rest of a request never comes.
 fn half_a_body(subject: &Subject) -> Result<RawConnection> {
-    let port = subject.worker.launch().port;
-    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.context.stop)?;
+    let mut connection = subject.worker.connect()?;
     connection.send(&subject.dialect().half_a_request(), REFUSAL_LIMIT)?;
     Ok(connection)
 }
@@ -257,19 +258,24 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
         launch.set(&[("--ctx-size", &CONTEXT.to_string())]);
     })?;
     auxiliary.wait_until_ready()?;
-    let golden = subject.golden()?;
-    let limit = golden.limit(CONTEXT, 0);
+    let reference = subject.reference()?;
+    let limit = reference.limit_of(CONTEXT, 0);
     let mut request = InferenceRequest::greedy("Hello", 1);
-    let prompt_tokens = auxiliary.infer(&request, limit)?.prompt_tokens()? as u32;
+    let prompt_tokens = auxiliary
+        .worker
+        .infer_within(&request, limit)?
+        .prompt_tokens()? as u32;
     let place = "a worker with --ctx-size 64";
     let room = CONTEXT.saturating_sub(prompt_tokens);
     let got = format!("`prompt_tokens` {prompt_tokens}");
     ensure_kept(room > 0, place, "room beside the prompt `Hello`", got)?;
     request.max_tokens = Some(room);
-    auxiliary.infer(&request, limit)?;
+    auxiliary.worker.infer_within(&request, limit)?;
     request.max_tokens = Some(room + 1);
-    let dialect = auxiliary.dialect();
-    let response = auxiliary.ask(&dialect.inference_request(&request, false), limit)?;
+    let dialect = auxiliary.worker.dialect();
+    let response = auxiliary
+        .worker
+        .ask(&dialect.inference_request(&request, false), limit)?;
     let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
     refused.map_err(|mismatch| Mismatch {
         place: format!(

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::judge::Evidence;
+use super::stress::observed::PoolObservation;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
@@ -31,6 +32,8 @@ pub enum Trial {
     /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
     /// we can't tell.
     Asked(fn(&Subject) -> Result<Evidence>),
+    /// By what was seen of several workers under load; the same errors.
+    OfPool(fn(&PoolObservation<'_>) -> Result<Evidence>),
     /// By what its mode does with the worker anyway.
     ByItsMode,
 }
@@ -47,6 +50,8 @@ pub enum Need {
     Signals,
     /// The backend has a device whose driver tells who uses it.
     Device,
+    /// There is a reference of what its model says.
+    KnownModel,
     /// The worker's protocol promises this.
     Promised(Promise),
 }
@@ -72,9 +77,17 @@ impl Check {
         Self::row(id, Suite::Benchmark, Phase::Benchmark, Trial::ByItsMode)
     }
 
-    /// What is judged of several workers under load.
+    /// What happens to several workers before and after their load.
     pub const fn stress(id: &'static str) -> Self {
         Self::row(id, Suite::Stress, Phase::Stress, Trial::ByItsMode)
+    }
+
+    /// What is judged of several workers under load.
+    pub const fn of_pool(
+        id: &'static str,
+        judge: fn(&PoolObservation<'_>) -> Result<Evidence>,
+    ) -> Self {
+        Self::row(id, Suite::Stress, Phase::Stress, Trial::OfPool(judge))
     }
 
     /// What is judged when all backends have been tried.
@@ -152,7 +165,7 @@ impl Need {
                     "the worker's process has ended: {}",
                     exit.describe()
                 )),
-                (None, _) => subject.silence(),
+                (None, _) => subject.worker.silence(),
             },
             Need::Sound => {
                 let degraded_by = subject.degraded_by.borrow().clone();
@@ -160,7 +173,7 @@ impl Need {
                     format!("the worker answers differently since {degraded_by}")
                 });
                 after.or_else(|| {
-                    let error = subject.golden().err()?;
+                    let error = subject.reference().err()?;
                     Some(format!("there is no reference answer: {error}"))
                 })
             }
@@ -173,8 +186,13 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
-            Need::Promised(promise) if subject.dialect().promises(promise) => None,
-            Need::Promised(promise) => Some(format!("the protocol has no {}", promise.name())),
+            Need::KnownModel => match subject.context.known_model {
+                Some(_) => None,
+                None => Some(String::from(
+                    "unknown model: answers were not compared (--reference compares them)",
+                )),
+            },
+            Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
         }

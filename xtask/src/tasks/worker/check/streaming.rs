@@ -20,7 +20,7 @@ pub const CHECKS: &[Check] = &[
 
 fn streams(subject: &Subject) -> Result<Evidence> {
     let (request, plain) = telling_answer(subject)?;
-    let streamed = subject.infer_streamed(&request)?;
+    let streamed = subject.worker.infer_streamed(&request)?;
     adds_up(&streamed.completion, &request)?;
     let plain = plain.text.unwrap_or_default();
     let text = streamed.text();

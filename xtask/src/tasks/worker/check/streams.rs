@@ -79,15 +79,18 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn equal_plain(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let prompt = golden.request.prompt.as_str();
-    let mut requests = vec![golden.request.clone(), InferenceRequest::greedy(prompt, 1)];
+    let reference = subject.reference()?;
+    let prompt = reference.request.prompt.as_str();
+    let mut requests = vec![
+        reference.request.clone(),
+        InferenceRequest::greedy(prompt, 1),
+    ];
     requests.extend((11..14).map(|seed| sampled(prompt, seed, 1.5)));
     requests.extend(WIDE_PROMPTS.map(|prompt| InferenceRequest::greedy(prompt, 8)));
     requests.extend(WIDE_PROMPTS.map(|prompt| sampled(prompt, 15, 2.0)));
     for request in &requests {
-        let plain = subject.infer(request)?;
-        let streamed = subject.infer_streamed(request)?;
+        let plain = subject.worker.infer(request)?;
+        let streamed = subject.worker.infer_streamed(request)?;
         let streamed = Completion {
             text: Some(streamed.text()),
             ..streamed.completion
@@ -99,14 +102,14 @@ fn equal_plain(subject: &Subject) -> Result<Evidence> {
 }
 
 fn whole_characters(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let prompts = [golden.request.prompt.as_str()];
+    let reference = subject.reference()?;
+    let prompts = [reference.request.prompt.as_str()];
     let mut beyond_ascii = 0;
     let prompts = prompts.iter().chain(&ASCII_PROMPTS).copied();
     for prompt in prompts.filter(|prompt| prompt.is_ascii()) {
         let request = InferenceRequest::greedy(prompt, 16);
-        let plain = subject.infer(&request)?.text.unwrap_or_default();
-        let streamed = subject.infer_streamed(&request)?.text();
+        let plain = subject.worker.infer(&request)?.text.unwrap_or_default();
+        let streamed = subject.worker.infer_streamed(&request)?.text();
         for (way, text) in [("inference", &plain), ("stream", &streamed)] {
             beyond_ascii += text.chars().filter(|c| !c.is_ascii()).count();
             // The last token may be cut off within a character, by max_tokens.
@@ -119,8 +122,8 @@ fn whole_characters(subject: &Subject) -> Result<Evidence> {
 }
 
 fn as_made(subject: &Subject) -> Result<Evidence> {
-    let golden = subject.golden()?;
-    let tokens = golden.tokens_in(WATCHED, 16, 96);
+    let reference = subject.reference()?;
+    let tokens = reference.tokens_in(WATCHED, 16, 96);
     let one_s = one_token_s(subject)?;
     let mut worst: Vec<Mismatch> = Vec::new();
     let mut late = 0;
@@ -128,13 +131,13 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
     for attempt in 0..ATTEMPTS {
         // Some models have more to say when they are hot.
         let request = match attempt % 3 {
-            0 => InferenceRequest::greedy(&golden.request.prompt, tokens),
+            0 => InferenceRequest::greedy(&reference.request.prompt, tokens),
             _ => InferenceRequest {
                 max_tokens: Some(tokens),
-                ..sampled(&golden.request.prompt, attempt as u64, 2.0)
+                ..sampled(&reference.request.prompt, attempt as u64, 2.0)
             },
         };
-        let answer = subject.infer_streamed(&request)?;
+        let answer = subject.worker.infer_streamed(&request)?;
         match Spread::of(&answer, one_s) {
             None if answer.pieces.len() >= LEAST_TOKENS => {
                 let took_ms = (answer.ended - answer.sent).as_secs_f64() * 1e3;
@@ -176,12 +179,12 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
 /// How long an answer of one token takes, at the quickest: what a longer one takes beyond that went
 /// into its tokens, whatever the worker says of its own phases.
 fn one_token_s(subject: &Subject) -> Result<f64> {
-    let golden = subject.golden()?;
-    let request = InferenceRequest::greedy(&golden.request.prompt, 1);
+    let reference = subject.reference()?;
+    let request = InferenceRequest::greedy(&reference.request.prompt, 1);
     let mut quickest = Duration::MAX;
     for _ in 0..3 {
-        let limit = golden.limit(1, 0);
-        quickest = quickest.min(subject.infer_timed(&request, limit)?.1);
+        let limit = reference.limit_of(1, 0);
+        quickest = quickest.min(subject.worker.infer_timed(&request, limit)?.1);
     }
     Ok(quickest.as_secs_f64())
 }

@@ -4,7 +4,7 @@
 use super::row::Check;
 use super::{
     accepts, against, answers, bench, clients, device, drain, freeze, greedy, health, heartbeat,
-    hive, inference, leave, lifecycle, load, loading, logs, matrix, options, queue, ready,
+    hive, inference, leave, lifecycle, load, loading, logs, matrix, model, options, queue, ready,
     refusals, shutdown, start, start_errors, streaming, streams, stress, token,
 };
 use crate::tasks::worker::config::WorkerTestConfig;
@@ -23,6 +23,7 @@ const AREAS: &[&[Check]] = &[
     answers::FIRST,
     refusals::CHECKS,
     accepts::CHECKS,
+    model::CHECKS,
     options::CHECKS,
     answers::CHECKS,
     streams::CHECKS,

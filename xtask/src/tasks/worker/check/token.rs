@@ -101,9 +101,10 @@ impl TokenObservation {
             launch.set(&[("--host", "0.0.0.0")]);
         })?;
         auxiliary.wait_until_ready()?;
-        let client =
-            |authorization: Option<String>| auxiliary.client().clone().with_header(authorization);
-        let dialect = auxiliary.dialect();
+        let client = |authorization: Option<String>| {
+            auxiliary.worker.client().clone().with_header(authorization)
+        };
+        let dialect = auxiliary.worker.dialect();
         let requests = [
             dialect.health_request(),
             dialect.ready_request(),

@@ -21,12 +21,12 @@ use crate::tasks::worker::load::windowed::LoadResult;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::bench::ScenarioPlan;
 use crate::tasks::worker::record::check::Phase;
-use crate::tasks::worker::record::event::EventKind;
+use crate::tasks::worker::record::event::{EventKind, PlannedCheck};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::{RunContext, Subject};
 
-/// The plan of the checks and the loads, as an event.
-pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> EventKind {
+/// The planned checks and loads.
+pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> Vec<PlannedCheck> {
     let (before, after) = suite::split_before(plan, Phase::Serving);
     let mut checks: Vec<_> = suite::planned_checks(before).collect();
     match config.against {
@@ -38,7 +38,7 @@ pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> EventKind {
     }
     checks.extend(baseline::planned(config));
     checks.extend(suite::planned_checks(after));
-    EventKind::Planned { checks }
+    checks
 }
 
 /// Waits until the worker is ready, puts it under every load, or beside the worker to compare with,

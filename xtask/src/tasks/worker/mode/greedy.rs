@@ -12,8 +12,8 @@ use crate::tasks::worker::record::event::EventKind;
 use crate::tasks::worker::record::facts::{Greedy, GreedyText, cut};
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
 use crate::tasks::worker::target::dialect::{FinishReason, InferenceRequest};
+use crate::tasks::worker::target::worker::WorkerHandle;
 
 /// What is continued. Short, so that the text soon is the model's own.
 const PROMPTS: [&str; 3] = [
@@ -55,10 +55,11 @@ pub fn run(subject: &Subject<'_>, teacher: &Teacher) -> Result<()> {
 }
 
 fn ask(subject: &Subject<'_>, teacher: &Teacher) -> Result<Greedy> {
-    let mut worker = subject.auxiliary("greedy", |_| {})?;
-    worker.wait_until_ready()?;
+    let mut auxiliary = subject.auxiliary("greedy", |_| {})?;
+    auxiliary.wait_until_ready()?;
+    let worker = &auxiliary.worker;
     let mut texts = match teacher {
-        Teacher::Own => own_texts(&worker)?,
+        Teacher::Own => own_texts(worker)?,
         Teacher::Report(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
@@ -70,15 +71,15 @@ fn ask(subject: &Subject<'_>, teacher: &Teacher) -> Result<Greedy> {
     for text in &mut texts {
         text.next.clear();
     }
-    answer(&worker, &mut texts)?;
+    answer(worker, &mut texts)?;
     Ok(Greedy { texts })
 }
 
 /// The worker's own greedy continuations.
-fn own_texts(worker: &AuxiliaryWorker) -> Result<Vec<GreedyText>> {
+fn own_texts(worker: &WorkerHandle) -> Result<Vec<GreedyText>> {
     let text = |prompt: &str| {
         let request = InferenceRequest::greedy(prompt, TOKENS);
-        let streamed = worker.infer_streamed(&request, ANSWER_LIMIT)?;
+        let streamed = worker.infer_streamed_within(&request, ANSWER_LIMIT)?;
         let tokens = streamed.pieces.into_iter().map(|piece| piece.text);
         Ok(GreedyText {
             prompt: prompt.to_owned(),
@@ -94,7 +95,7 @@ fn own_texts(worker: &AuxiliaryWorker) -> Result<Vec<GreedyText>> {
 }
 
 /// The next token at each position, the end included; all texts in turn, until the time is up.
-fn answer(worker: &AuxiliaryWorker, texts: &mut [GreedyText]) -> Result<()> {
+fn answer(worker: &WorkerHandle, texts: &mut [GreedyText]) -> Result<()> {
     let began = Instant::now();
     for position in 0..=TOKENS as usize {
         for text in texts.iter_mut() {
@@ -102,7 +103,7 @@ fn answer(worker: &AuxiliaryWorker, texts: &mut [GreedyText]) -> Result<()> {
                 continue;
             }
             let request = InferenceRequest::greedy(&text.prefix(position), 1);
-            let answer = worker.infer(&request, ANSWER_LIMIT)?;
+            let answer = worker.infer_within(&request, ANSWER_LIMIT)?;
             let told = answer.text.unwrap_or_default();
             let ended = told.is_empty() && answer.finish_reason == FinishReason::Stop;
             text.next.push((!ended).then(|| cut(&told, TEXT_BYTES)));

@@ -1,29 +1,29 @@
 //! Several workers at once, under load, with one hive: whether they stay themselves, share the machine
 //! fairly, leak nothing, and go on when one of them is killed.
 
-mod beats;
 mod exercise;
 mod pool;
-mod verdict;
 mod watch;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use self::exercise::{Order, ask_once};
 use self::pool::WorkerPool;
-use self::verdict::Evidence;
 use super::suite;
 use super::tried::{left_out, tried};
 use crate::tasks::worker::check::lifecycle::LIVES;
+use crate::tasks::worker::check::row::Trial;
+use crate::tasks::worker::check::stress::observed::PoolObservation;
+use crate::tasks::worker::check::stress::{of_worker, stop_all};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::process::stop::{Interrupted, TimedOut};
+use crate::tasks::worker::process::stop::Interrupted;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
-use crate::tasks::worker::record::event::{EventKind, Mismatch, Suite};
+use crate::tasks::worker::record::event::{EventKind, PlannedCheck, Suite};
 use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// Prompts of the load besides the user's.
@@ -32,31 +32,21 @@ const PROMPTS: [&str; 2] = ["Once upon a time", "The capital of France is"];
 /// The longest that a first request may take, when nothing is known of a worker's pace.
 const FIRST_LIMIT: Duration = Duration::from_secs(120);
 
-/// Under load a request may take so many times as long as alone, for each stream that asks at once,
-const SLACK_FACTOR: u32 = 15;
-
-/// and this much longer for what doesn't scale.
-const SLACK: Duration = Duration::from_secs(10);
-
-/// The worker's default drain time and a little for the rest.
-const STOP_LIMIT: Duration = Duration::from_secs(12);
-
+const ANSWERS: &str = "stress.answers";
 const KILLED: &str = "stress.killed";
 const GONE: &str = "stress.gone";
 
-/// The plan of the checks, as an event.
-pub fn planned(plan: &[Planned], config: &StressConfig) -> EventKind {
+/// The planned checks.
+pub fn planned(plan: &[Planned], config: &StressConfig) -> Vec<PlannedCheck> {
     let of_phase = |phase: Phase| wanted(config).filter(move |row| row.phase == phase);
     let (before, after) = suite::split_before(plan, Phase::End);
     let (lives, last) = after.split_at(begin_of_end(after));
-    let checks = suite::planned_checks(before)
+    suite::planned_checks(before)
         .chain(of_phase(Phase::Stress).map(CheckInfo::planned))
         .chain(suite::planned_checks(lives))
         .chain(of_phase(Phase::End).map(CheckInfo::planned))
-        .chain(suite::planned_checks(last));
-    EventKind::Planned {
-        checks: checks.collect(),
-    }
+        .chain(suite::planned_checks(last))
+        .collect()
 }
 
 /// Starts the others, puts all under load, and runs the planned checks around that.
@@ -71,8 +61,10 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -
     let teller = Teller::new(subject.context, config);
     if let Some(mismatch) = &subject.not_ready {
         teller.tell("stress.ready", || {
-            let mismatch = pool::of(&subject.worker.launch().worker_id, mismatch.clone());
-            Err(mismatch.into())
+            Err(mismatch
+                .clone()
+                .of(&subject.worker.launch().worker_id)
+                .into())
         })?;
         teller.skip("the first worker never became ready", |_| true);
         suite::run_checks(subject, lives)?;
@@ -81,7 +73,7 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -
         stress(subject, &mut pool, config, &teller)?;
         suite::run_checks(subject, lives)?;
         drop(sampler);
-        teller.tell(GONE, || stop_all(&pool))?;
+        teller.tell(GONE, || stop_all(pool.iter()))?;
     }
     suite::run_checks(subject, last)
 }
@@ -119,24 +111,24 @@ fn stress(
         teller.skip("not all workers became ready", |id| id != GONE);
         return Ok(());
     }
-    let evidence = observe(subject, pool, config);
+    let observed = observe(subject, pool, config);
     subject.context.stop.check()?;
-    let evidence = match evidence {
-        Ok(evidence) => evidence,
+    let observed = match observed {
+        Ok(observed) => observed,
         // What keeps the load from beginning is a broken promise of answers, or nothing to judge by.
         Err(error) => {
-            teller.tell("stress.answers", || Err(error))?;
+            teller.tell(ANSWERS, || Err(error))?;
             teller.skip("there was no load", |id| id != GONE);
             return Ok(());
         }
     };
     let journal = subject.context.journal;
-    for worker in evidence.workers() {
+    for worker in observed.workers() {
         journal.emit(EventKind::StressFinished(Box::new(worker)));
     }
     for row in wanted(config) {
-        if let Some(check) = verdict::check(row.id) {
-            teller.tell(row.id, || check(&evidence))?;
+        if let Some(Trial::OfPool(judge)) = table::find(row.id).map(|check| check.trial) {
+            teller.tell(row.id, || judge(&observed))?;
         }
     }
     Ok(())
@@ -147,34 +139,34 @@ fn observe<'run>(
     subject: &'run Subject<'run>,
     pool: &mut WorkerPool<'_>,
     config: &'run StressConfig,
-) -> Result<Evidence<'run>> {
-    let (orders, took) = orders(subject)?;
+) -> Result<PoolObservation<'run>> {
+    subject.check_id.set(ANSWERS);
+    let references = references(subject)?;
     let streams = config.workers * config.streams;
-    let limit = SLACK + took * SLACK_FACTOR * streams;
+    let limits = references.iter().map(|known| known.limit(streams - 1));
+    let limit = limits.max().unwrap_or(FIRST_LIMIT);
     let mut alone = Ok(());
     for worker in pool.iter() {
-        for order in &orders {
-            let answered = pool::ask(worker, order, limit, subject.context.stop)?;
-            let named = answered.map_err(|m| pool::of(&worker.launch().worker_id, m));
+        for reference in &references {
+            let answered = pool::ask(worker, reference, limit)?;
+            let named = answered.map_err(|mismatch| mismatch.of(&worker.launch().worker_id));
             alone = alone.and(named);
         }
     }
-    let watched = watch::watch(subject, pool, config, &orders, limit)?;
-    Ok(Evidence {
+    let together = watch::watch(subject, pool, config, &references, limit)?;
+    Ok(PoolObservation {
         subject,
         config,
         alone,
-        watched,
+        together,
         launches: pool.launches().to_vec(),
         pids: pool.iter().map(|worker| worker.pid()).collect(),
     })
 }
 
-/// What is asked, what the first worker answers to it, and how long it takes at most.
-fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
+/// What is asked, and what the first worker answers to it.
+fn references(subject: &Subject<'_>) -> Result<Vec<Reference>> {
     let config = subject.context.config;
-    let mut orders = Vec::new();
-    let mut slowest = Duration::ZERO;
     // Different lengths tell what is used for a request from what is used for a token.
     let lengths = [
         config.max_tokens,
@@ -182,47 +174,12 @@ fn orders(subject: &Subject<'_>) -> Result<(Vec<Order>, Duration)> {
         config.max_tokens.div_ceil(4),
     ];
     let prompts = [config.prompt.as_str()].into_iter().chain(PROMPTS);
-    for (prompt, tokens) in prompts.zip(lengths) {
+    let ask = |(prompt, tokens): (&str, u32)| {
         let request = InferenceRequest::greedy(prompt, tokens);
-        let asked = ask_once(&subject.worker, &request, FIRST_LIMIT, subject.context.stop);
-        let timed = asked.map_err(|error| pool::name_it(error, &subject.worker))?;
-        slowest = slowest.max(timed.took);
-        orders.push(Order {
-            request,
-            text: timed.text,
-        });
-    }
-    Ok((orders, slowest))
-}
-
-/// Stops every worker that lives as an orchestrator would.
-fn stop_all(pool: &WorkerPool<'_>) -> Result<String> {
-    let mut stopped = 0;
-    for worker in pool.iter() {
-        if worker.exited()?.is_some() {
-            continue;
-        }
-        let exit = worker.stop_orderly(STOP_LIMIT);
-        let exit = exit.map_err(|error| match error.downcast::<TimedOut>() {
-            Ok(late) => {
-                let expected = format!("an end within {} s", late.limit.as_secs());
-                Mismatch::new("stop of the worker", expected, "it still runs").into()
-            }
-            Err(error) => error,
-        });
-        let exit = exit.map_err(|error| pool::name_it(error, worker))?;
-        let place = format!("{}: stop of the worker", worker.launch().worker_id);
-        if exit.status.code() != Some(0) {
-            return Err(Mismatch::new(place, "exit status 0", exit.describe()).into());
-        }
-        let left_behind = worker.end();
-        if !left_behind.is_empty() {
-            let got = left_behind.join("; ");
-            return Err(Mismatch::new(place, "nothing left behind", got).into());
-        }
-        stopped += 1;
-    }
-    Ok(format!("{stopped} workers, each with exit status 0"))
+        let known = Reference::whole(&subject.worker, request, FIRST_LIMIT);
+        known.map_err(|error| of_worker(error, &subject.worker))
+    };
+    prompts.zip(lengths).map(ask).collect()
 }
 
 /// Tells how checks end.

@@ -19,18 +19,13 @@ use crate::tasks::worker::record::event::{
 };
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::observations::Observations;
-use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
+use crate::tasks::worker::target::recorder::{Asker, Line};
+use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
+use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
 const EVIDENCE_LINES: usize = 300;
-
-/// The plan as an event.
-pub fn planned(plan: &[Planned]) -> EventKind {
-    EventKind::Planned {
-        checks: planned_checks(plan).collect(),
-    }
-}
 
 /// The planned checks as an event tells them.
 pub fn planned_checks(plan: &[Planned]) -> impl Iterator<Item = PlannedCheck> {
@@ -119,24 +114,29 @@ pub fn start<'run>(
         // What can't be told now is told by the check that wants to know it.
         let _ = seen.of(DevicesBefore::look);
     }
-    let worker = start_worker(context, launch)?;
+    let line = Line {
+        journal: context.journal.clone(),
+        asker: Asker::new("start"),
+        auxiliary: None,
+        dialect: launch.dialect,
+    };
+    let check_id = line.asker.clone();
+    let worker = start_worker(context, launch, line)?;
     Ok(Subject {
         context,
         hive,
         worker,
         start_up: StartUp::default(),
         not_ready: None,
-        check_id: std::cell::Cell::new("start"),
-        known_pace: std::cell::OnceCell::new(),
+        check_id,
+        alone: std::cell::OnceCell::new(),
         seen,
         jitter: JitterWatch::start(),
         degraded_by: std::cell::RefCell::new(None),
-        unanswered: std::cell::Cell::new(false),
-        slowest: std::cell::Cell::new(None),
     })
 }
 
-fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerHandle> {
+fn start_worker(context: RunContext<'_>, launch: Launch, line: Line) -> Result<WorkerHandle> {
     let RunContext {
         journal,
         folder,
@@ -144,13 +144,14 @@ fn start_worker(context: RunContext<'_>, launch: Launch) -> Result<WorkerHandle>
         ..
     } = context;
     journal.emit(starting(&launch));
-    let worker = WorkerHandle::start(launch, &folder.join("worker.log"), stop)?;
+    let worker = WorkerHandle::start(launch, &folder.join("worker.log"), line, stop)?;
     journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
     Ok(worker)
 }
 
 fn starting(launch: &Launch) -> EventKind {
-    let program = launch.binary.display().to_string();
+    let words = launch.command_line();
+    let words = words.iter().map(|word| word.to_string_lossy().into_owned());
     EventKind::WorkerStarting(WorkerInfo {
         worker_id: launch.worker_id.clone(),
         model: launch.model.display().to_string(),
@@ -158,14 +159,7 @@ fn starting(launch: &Launch) -> EventKind {
         device: launch.device,
         port: launch.port,
         hive_url: launch.hive_url.clone(),
-        command: std::iter::once(program)
-            .chain(
-                launch
-                    .arguments()
-                    .into_iter()
-                    .map(|argument| argument.to_string_lossy().into_owned()),
-            )
-            .collect(),
+        command: words.collect(),
         heartbeat_interval_s: launch.heartbeat_interval_secs,
     })
 }
@@ -179,8 +173,7 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     });
     let waited = if subject.context.config.port == 0 {
         let announce = |lost: &PortLost, launch: &Launch| {
-            let message = format!("{lost}\n  so the worker is started once more, on another port");
-            journal.emit(EventKind::Noted { message });
+            journal.emit(lost.restarting("the worker"));
             journal.emit(starting(launch));
         };
         let (worker, start_up) = (&mut subject.worker, &mut subject.start_up);

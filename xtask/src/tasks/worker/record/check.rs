@@ -91,6 +91,7 @@ impl CheckInfo {
             promise: self.promise.replace('*', filling),
             suite: self.suite,
             level: self.level,
+            known_failure: None,
         }
     }
 }

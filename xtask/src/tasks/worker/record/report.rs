@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::bench::{Calibration, RequestRecord};
 use super::compare::Comparison;
 use super::event::{
-    CheckRecord, CheckSummary, Event, EventKind, Heartbeat, Level, LogSource, ModelInfo, Outcome,
-    PlannedCheck, Purpose, RunInfo, WorkerInfo,
+    CheckRecord, CheckStatus, CheckSummary, Event, EventKind, Heartbeat, LogSource, ModelInfo,
+    Outcome, PlannedCheck, Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
 use super::measure::{Measure, RunFacts};
@@ -276,9 +276,7 @@ impl RunReport {
     /// Nothing is green by absence: a check that was planned and never ran, or a run without any
     /// check, is invalid. A broken `should` is a warning and changes nothing here.
     pub fn verdict(&self) -> Verdict {
-        let failed = |record: &CheckRecord| {
-            matches!(record.outcome, Outcome::Failed(_)) && self.level_of(&record.id) == Level::Must
-        };
+        let failed = |record: &CheckRecord| self.summary_of(record).outcome == CheckStatus::Failed;
         let invalid = |record: &CheckRecord| matches!(record.outcome, Outcome::Invalid { .. });
         if let Some(signal) = self.interrupted_by {
             Verdict::Interrupted(signal)
@@ -295,18 +293,15 @@ impl RunReport {
         }
     }
 
-    /// The weight of a check; what nobody planned is a must.
-    pub fn level_of(&self, id: &str) -> Level {
-        let planned = self.planned.iter().find(|planned| planned.id == id);
-        planned.map_or(Level::Must, |planned| planned.level)
+    /// A check that ran, as reports have it.
+    pub fn summary_of(&self, record: &CheckRecord) -> CheckSummary {
+        let planned = self.planned.iter().find(|planned| planned.id == record.id);
+        CheckSummary::ran(record, planned)
     }
 
     /// Every check that ran or was planned, as reports have it.
     pub fn check_summaries(&self) -> Vec<CheckSummary> {
-        let ran = self.checks.iter().map(|record| {
-            let mut planned = self.planned.iter();
-            CheckSummary::ran(record, planned.find(|planned| planned.id == record.id))
-        });
+        let ran = self.checks.iter().map(|record| self.summary_of(record));
         let never_ran = self.never_ran();
         let reason = self.why_checks_did_not_run();
         ran.chain(never_ran.map(|planned| CheckSummary::not_run(planned, reason.clone())))
@@ -352,7 +347,7 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::record::event::{Mismatch, Suite};
+    use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
 
     fn planned(ids: &[&str]) -> RunReport {
         let mut report = RunReport::default();
@@ -367,6 +362,7 @@ mod tests {
                 } else {
                     Level::Must
                 },
+                known_failure: id.starts_with("known.").then(|| String::from("a bug")),
             })
             .collect();
         learn(&mut report, EventKind::Planned { checks });
@@ -406,6 +402,24 @@ mod tests {
         assert_eq!(report.verdict(), Verdict::Passed);
         finish(&mut report, "nobody.planned_it", Outcome::Failed(mismatch));
         assert_eq!(report.verdict(), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_known_failure_does_not_make_the_run_red_and_has_to_fail() {
+        let mut report = planned(&["a.b", "known.c"]);
+        finish(&mut report, "a.b", Outcome::Passed);
+        let mut stale = report.clone();
+        let mismatch = Mismatch::new("here", "this", "that");
+        finish(&mut report, "known.c", Outcome::Failed(mismatch));
+        assert_eq!(report.verdict(), Verdict::Passed);
+        let known = &report.check_summaries()[1];
+        assert_eq!(known.outcome, CheckStatus::Warning);
+        let evidence = known.evidence().unwrap();
+        assert!(evidence.contains("(known to fail: a bug)"), "{evidence}");
+        finish(&mut stale, "known.c", Outcome::Passed);
+        assert_eq!(stale.verdict(), Verdict::Failed);
+        let evidence = stale.check_summaries()[1].evidence().unwrap();
+        assert!(evidence.contains("stale"), "{evidence}");
     }
 
     #[test]

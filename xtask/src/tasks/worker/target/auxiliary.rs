@@ -4,28 +4,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::dialect::{
-    BeatState, Completion, Dialect, Health, HeartbeatPayload, InferenceRequest, Readiness,
-};
+use super::dialect::{BeatState, HeartbeatPayload};
 use super::hive::MockHiveServer;
-use super::open_stream::OpenStream;
-use super::recorder::{Line, Recorder};
-use super::stream;
 use super::subject::Subject;
-use super::worker::{Exit, Launch, PortLost, StartUp, WorkerHandle};
+use super::worker::start_up::{PortLost, StartUp};
+use super::worker::{Exit, Launch, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::net::client::{Client, Request, Response};
-use crate::tasks::worker::net::raw::RawConnection;
-use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
-use crate::tasks::worker::record::event::{EventKind, Heartbeat};
-
-/// How long a question about health or readiness may take before it counts as unanswered.
-const QUESTION_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long a connection to a loopback port may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+use crate::tasks::worker::record::event::Heartbeat;
 
 /// A second worker with a hive of its own.
 ///
@@ -39,9 +26,8 @@ pub struct AuxiliaryWorker {
     pub hive: MockHiveServer,
     /// Tells every wait to give up.
     pub stop: StopFlag,
-    /// Talks to the worker.
-    client: Client,
-    line: Line,
+    name: String,
+    journal: Journal,
     ready_limit: Duration,
 }
 
@@ -88,20 +74,14 @@ impl AuxiliaryWorker {
             ..subject.worker.launch().clone()
         };
         prepare(&mut launch, &hive)?;
-        let line = Line {
-            journal: context.journal.clone(),
-            check_id: subject.check_id.get(),
-            auxiliary: Some(name.to_owned()),
-            dialect: launch.dialect,
-        };
         let log_path = folder.join("worker.log");
-        let worker = WorkerHandle::start(launch, &log_path, stop)?;
+        let worker = WorkerHandle::start(launch, &log_path, subject.line_of(name), stop)?;
         Ok(Self {
-            client: worker.client().witnessed(line.clone()),
             worker,
             hive,
             stop: stop.clone(),
-            line,
+            name: name.to_owned(),
+            journal: context.journal.clone(),
             ready_limit: Duration::from_secs(context.config.timeout_secs),
         })
     }
@@ -110,100 +90,12 @@ impl AuxiliaryWorker {
     /// once more where somebody else has taken its port.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let mut start_up = StartUp::default();
-        let line = &self.line;
+        let (name, journal) = (&self.name, &self.journal);
         let announce = |lost: &PortLost, _: &Launch| {
-            let name = line.auxiliary.as_deref().unwrap_or_default();
-            let message =
-                format!("{lost}\n  so the worker {name} is started once more, on another port");
-            line.journal.emit(EventKind::Noted { message });
+            journal.emit(lost.restarting(&format!("the worker {name}")));
         };
         self.worker
-            .become_ready(self.ready_limit, &mut start_up, announce)?;
-        self.client = self.worker.client().witnessed(self.line.clone());
-        Ok(())
-    }
-
-    /// How it is talked to.
-    pub fn dialect(&self) -> &'static dyn Dialect {
-        self.worker.launch().dialect
-    }
-
-    /// Talks to the worker.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Asks whether the process lives.
-    pub fn health(&self) -> Result<Health> {
-        let response = self.ask(&self.dialect().health_request(), QUESTION_LIMIT)?;
-        Ok(self.dialect().read_health(&response)?)
-    }
-
-    /// Asks whether an inference would be accepted.
-    pub fn ready(&self) -> Result<Readiness> {
-        let response = self.ask(&self.dialect().ready_request(), QUESTION_LIMIT)?;
-        Ok(self.dialect().read_ready(&response)?)
-    }
-
-    /// Asks for an answer as a whole.
-    pub fn infer(&self, request: &InferenceRequest, limit: Duration) -> Result<Completion> {
-        let response = self.ask(&self.dialect().inference_request(request, false), limit)?;
-        Ok(self.dialect().read_completion(&response)?)
-    }
-
-    /// Asks for a streamed answer.
-    pub fn infer_streamed(
-        &self,
-        request: &InferenceRequest,
-        limit: Duration,
-    ) -> Result<StreamedAnswer> {
-        let request = self.dialect().inference_request(request, true);
-        let recorder = Recorder::of(&self.line, &self.client, &request, limit);
-        match stream::receive(self.dialect(), &self.client, &request, limit, |_| {}) {
-            Ok(answer) => {
-                recorder.streamed(&request, &answer);
-                Ok(answer)
-            }
-            Err(error) => {
-                recorder.unanswered(&error);
-                Err(self.worker.blame(error))
-            }
-        }
-    }
-
-    /// Sends any request. No answer is the worker's fault.
-    pub fn ask(&self, request: &Request, limit: Duration) -> Result<Response> {
-        let sent = self.client.send(request, limit);
-        sent.map_err(|error| self.worker.blame(error))
-    }
-
-    /// A connection on which nothing has been sent yet.
-    pub fn connect(&self) -> Result<RawConnection> {
-        let port = self.worker.launch().port;
-        let opened = RawConnection::open(port, CONNECT_LIMIT, &self.stop);
-        opened.map_err(|error| self.worker.blame(error))
-    }
-
-    /// A connection whose worker soon feels that nobody reads.
-    pub fn connect_narrow(&self) -> Result<RawConnection> {
-        let port = self.worker.launch().port;
-        let opened = RawConnection::open_narrow(port, CONNECT_LIMIT, &self.stop);
-        opened.map_err(|error| self.worker.blame(error))
-    }
-
-    /// A streamed request whose answer is read as far as somebody asks for it.
-    pub fn open_stream(&self, request: &InferenceRequest) -> Result<OpenStream> {
-        self.open_on(
-            self.connect()?,
-            &self.dialect().inference_request(request, true),
-        )
-    }
-
-    /// A request on this connection, whose answer is read as far as somebody asks for it.
-    pub fn open_on(&self, connection: RawConnection, request: &Request) -> Result<OpenStream> {
-        let recorder = Recorder::of(&self.line, &self.client, request, self.ready_limit);
-        let stream = OpenStream::send(self.dialect(), connection, request, recorder);
-        stream.map_err(|error| self.worker.blame(error))
+            .become_ready(self.ready_limit, &mut start_up, announce)
     }
 
     /// Every heartbeat so far, each of which has to be well-formed.
@@ -211,7 +103,7 @@ impl AuxiliaryWorker {
         self.hive.ensure_alive()?;
         let mut beats = Vec::new();
         for request in self.hive.heartbeats() {
-            let payload = self.dialect().read_heartbeat(&request)?;
+            let payload = self.worker.dialect().read_heartbeat(&request)?;
             beats.push((request, payload));
         }
         Ok(beats)

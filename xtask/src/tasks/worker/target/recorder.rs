@@ -2,6 +2,7 @@
 //! doesn't become one event a byte.
 
 use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use super::dialect::Dialect;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Note, Request, Response, Witness};
 use crate::tasks::worker::net::stream::StreamedAnswer;
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::record::event::{EventKind, ResponseReceived};
 use crate::tasks::worker::record::facts::{AnswerMeta, RequestSent, cut};
 
@@ -25,11 +27,44 @@ pub struct Line {
     /// The run's journal.
     pub journal: Journal,
     /// The check that asks.
-    pub check_id: &'static str,
+    pub asker: Asker,
     /// The name of the worker that is asked, where it isn't the one under test.
     pub auxiliary: Option<String>,
     /// How it is talked to.
     pub dialect: &'static dyn Dialect,
+}
+
+impl Line {
+    /// For what nobody wants to know.
+    pub fn nowhere(dialect: &'static dyn Dialect) -> Self {
+        Self {
+            journal: Journal::discard(),
+            asker: Asker::new(""),
+            auxiliary: None,
+            dialect,
+        }
+    }
+}
+
+/// The check that asks just now: what is recorded bears its name.
+#[derive(Debug, Clone)]
+pub struct Asker(Arc<Mutex<&'static str>>);
+
+impl Asker {
+    /// Begins with this name.
+    pub fn new(check_id: &'static str) -> Self {
+        Self(Arc::new(Mutex::new(check_id)))
+    }
+
+    /// Its name.
+    pub fn get(&self) -> &'static str {
+        *lock(&self.0)
+    }
+
+    /// From now on it is this one.
+    pub fn set(&self, check_id: &'static str) {
+        *lock(&self.0) = check_id;
+    }
 }
 
 impl Witness for Line {
@@ -49,6 +84,9 @@ pub struct Recorder {
     journal: Journal,
     number: u64,
     id: &'static str,
+    /// Whether tokens are recorded one by one: a reader would take an auxiliary worker's for those of
+    /// the worker under test.
+    is_shown: bool,
     dialect: &'static dyn Dialect,
     /// Tokens and bytes of text so far.
     streamed: RefCell<(u64, usize)>,
@@ -62,7 +100,7 @@ impl Recorder {
             line,
             RequestSent {
                 number: line.journal.next_number(),
-                id: line.check_id.to_owned(),
+                id: line.asker.get().to_owned(),
                 companion: line.auxiliary.clone(),
                 request: request.name(),
                 url: client.url(request),
@@ -80,7 +118,7 @@ impl Recorder {
             line,
             RequestSent {
                 number: line.journal.next_number(),
-                id: line.check_id.to_owned(),
+                id: line.asker.get().to_owned(),
                 companion: line.auxiliary.clone(),
                 request: name.to_owned(),
                 url: String::new(),
@@ -98,7 +136,8 @@ impl Recorder {
         Self {
             journal: line.journal.clone(),
             number,
-            id: line.check_id,
+            id: line.asker.get(),
+            is_shown: line.auxiliary.is_none(),
             dialect: line.dialect,
             streamed: RefCell::default(),
         }
@@ -151,6 +190,9 @@ impl Recorder {
 
     /// Records a token of a streamed answer.
     pub fn token(&self, text: &str) {
+        if !self.is_shown {
+            return;
+        }
         let mut streamed = self.streamed.borrow_mut();
         let (count, bytes) = *streamed;
         *streamed = (count + 1, bytes.saturating_add(text.len()));

@@ -19,7 +19,7 @@ use crate::tasks::worker::record::measure::{Comparable, MEASURES, MeasureSpec};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::worker::WorkerHandle;
+use crate::tasks::worker::target::worker::{Program, WorkerHandle};
 
 /// How many pairs of each load. The interval of the median leaves out two on either side.
 const PAIRS: usize = 12;
@@ -65,8 +65,9 @@ fn id(scenario: &Scenario) -> String {
 pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) -> Result<()> {
     let journal = subject.context.journal;
     let name = config.against.clone().unwrap_or_default();
-    let mut auxiliary =
-        subject.auxiliary("against", |launch| other.clone_into(&mut launch.binary))?;
+    let mut auxiliary = subject.auxiliary("against", |launch| {
+        launch.program = Program::Contract(other.to_owned())
+    })?;
     let ready = auxiliary.wait_until_ready();
     ready.with_context(|| format!("{name} is no worker to compare with"))?;
     let mut source = PromptSource::open(subject, config)?;

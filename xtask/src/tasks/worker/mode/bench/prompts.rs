@@ -13,7 +13,7 @@ use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, 
 use crate::tasks::worker::load::windowed::Requests;
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Reason, native};
+use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Reason};
 
 /// The same prompts in every run, so that runs can be compared.
 const SEED: u64 = 1;
@@ -90,8 +90,8 @@ impl PromptSource {
     }
 
     /// The one request of the cold load, as nothing is known of the model yet.
-    pub fn cold(max_tokens: u32) -> Requests {
-        let first = spelled([FIRST_PROMPT.to_owned()].iter(), max_tokens);
+    pub fn cold(dialect: &dyn Dialect, max_tokens: u32) -> Requests {
+        let first = spelled(dialect, [FIRST_PROMPT.to_owned()].iter(), max_tokens);
         Requests {
             warm_up: Arc::clone(&first),
             counted: first,
@@ -132,13 +132,14 @@ impl PromptSource {
                 }
             }
         };
+        let dialect = subject.dialect();
         let part = |is_warming: bool| {
             let numbered = pool.iter().enumerate();
             let of_part = numbered.filter(|(at, _)| (at % WARMING == 0) == is_warming);
-            let part = spelled(of_part.map(|(_, prompt)| prompt), cut.max_tokens);
+            let part = spelled(dialect, of_part.map(|(_, prompt)| prompt), cut.max_tokens);
             // A single prompt has to do for both.
             match part.is_empty() {
-                true => spelled(pool.iter(), cut.max_tokens),
+                true => spelled(dialect, pool.iter(), cut.max_tokens),
                 false => part,
             }
         };
@@ -188,7 +189,9 @@ fn find_lasting(
         } else {
             cut.max_tokens
         };
-        let completion = subject.infer(&InferenceRequest::greedy(&prompt, asked))?;
+        let completion = subject
+            .worker
+            .infer(&InferenceRequest::greedy(&prompt, asked))?;
         tried.push((completion.tokens()?.min(wanted), prompt));
         goes_on &= completion.tokens()? == u64::from(asked);
         if tried.len() < ALL_LASTING {
@@ -207,11 +210,15 @@ fn find_lasting(
     }
 }
 
-fn spelled<'a>(prompts: impl Iterator<Item = &'a String>, max_tokens: u32) -> Arc<[Request]> {
+fn spelled<'a>(
+    dialect: &dyn Dialect,
+    prompts: impl Iterator<Item = &'a String>,
+    max_tokens: u32,
+) -> Arc<[Request]> {
     prompts
         .map(|prompt| {
             let request = InferenceRequest::greedy(prompt, max_tokens);
-            native().inference_request(&request, true)
+            dialect.inference_request(&request, true)
         })
         .collect()
 }
@@ -222,7 +229,7 @@ fn find_room(subject: &Subject<'_>, prompts: &mut Prompts, wanted: u64) -> Resul
         let prompt = prompts.make(tokens - 1);
         let request = InferenceRequest::greedy(&prompt, 1);
         let request = subject.dialect().inference_request(&request, false);
-        let response = subject.ask(&request, REQUEST_LIMIT)?;
+        let response = subject.worker.ask(&request, REQUEST_LIMIT)?;
         if subject
             .dialect()
             .read_refusal(&response, Reason::ContextExceeded)

@@ -128,7 +128,7 @@ impl Scenario {
         source: &mut Option<PromptSource>,
     ) -> Result<(ScenarioPlan, Requests)> {
         if *self == Scenario::Cold {
-            let requests = PromptSource::cold(config.max_tokens);
+            let requests = PromptSource::cold(subject.dialect(), config.max_tokens);
             let plan = self.plan(None, config.max_tokens);
             return Ok((plan, requests));
         }

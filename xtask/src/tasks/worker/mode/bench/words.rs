@@ -41,7 +41,7 @@ impl Prompts {
     /// Fails where no words of one token are found, or where it doesn't answer.
     pub fn calibrate(subject: &Subject, seed: u64) -> Result<Self> {
         let count = |text: &str| -> Result<u64> {
-            let completion = subject.infer(&InferenceRequest::greedy(text, 1))?;
+            let completion = subject.worker.infer(&InferenceRequest::greedy(text, 1))?;
             completion.prompt_tokens()
         };
         let begin_tokens = count(BEGIN)?;

@@ -1,16 +1,19 @@
 //! The workers of a stress run: the one under test and others like it, on ports of their own, with its
 //! hive.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::exercise::{Order, ask_once};
+use super::exercise::place_of;
+use crate::tasks::worker::check::stress::of_worker;
 use crate::tasks::worker::process::port;
-use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::record::stress::{PoolChange, PoolEvent};
-use crate::tasks::worker::target::worker::{Launch, PortLost, StartUp, WorkerHandle};
+use crate::tasks::worker::target::recorder::Line;
+use crate::tasks::worker::target::reference::Reference;
+use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
+use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How soon the end of a killed process has to be seen.
@@ -31,9 +34,7 @@ pub struct WorkerPool<'run> {
 pub struct Revival {
     /// The new process.
     pub worker: WorkerHandle,
-    /// When it was started.
-    pub started: Instant,
-    /// From there until it was ready, or the promise that it broke.
+    /// From its start until it was ready, or the promise that it broke.
     pub ready: Result<Duration, Mismatch>,
     /// Whether its first answer was the right one.
     pub answered: Result<(), Mismatch>,
@@ -58,7 +59,8 @@ impl<'run> WorkerPool<'run> {
                 ..first.clone()
             };
             pool.launches.push(launch.clone());
-            let worker = start(pool.context, launch, "")?;
+            let line = subject.line_of(&launch.worker_id);
+            let worker = start(pool.context, launch, "", line)?;
             tell(pool.context, &worker, PoolEvent::Started);
             pool.others.push(worker);
         }
@@ -97,14 +99,12 @@ impl<'run> WorkerPool<'run> {
             let mut start_up = StartUp::default();
             let left = limit.saturating_sub(worker.started().elapsed());
             let announce = |lost: &PortLost, launch: &Launch| {
-                let id = &launch.worker_id;
-                let message = format!("{lost}\n  so {id} is started once more, on another port");
-                journal.emit(EventKind::Noted { message });
+                journal.emit(lost.restarting(&launch.worker_id));
                 known.port = launch.port;
             };
             worker
                 .become_ready(left.max(Duration::from_secs(1)), &mut start_up, announce)
-                .map_err(|error| name_it(error, worker))?;
+                .map_err(|error| of_worker(error, worker))?;
             slowest = slowest.max(start_up.ready.unwrap_or_default());
             tell(self.context, worker, PoolEvent::Ready);
         }
@@ -118,6 +118,9 @@ impl<'run> WorkerPool<'run> {
 
     /// Puts it back.
     pub fn welcome(&mut self, worker: WorkerHandle) {
+        if let Some(known) = self.launches.last_mut() {
+            known.port = worker.launch().port;
+        }
         self.others.push(worker);
     }
 }
@@ -128,27 +131,29 @@ impl<'run> WorkerPool<'run> {
 pub fn kill_and_revive(
     context: RunContext<'_>,
     victim: WorkerHandle,
-    (order, limit): (&Order, Duration),
+    (reference, limit): (&Reference, Duration),
 ) -> Result<Revival> {
     let stop = context.stop;
     tell(context, &victim, PoolEvent::Killed);
     victim.kill_now();
     stop.wait_for("the end of a killed worker", KILL_LIMIT, || victim.exited())?;
-    let launch = victim.launch().clone();
+    let (launch, line) = (victim.launch().clone(), victim.line().clone());
     drop(victim);
-    let started = Instant::now();
-    let worker = start(context, launch, "-again")?;
+    let mut worker = start(context, launch, "-again", line)?;
     tell(context, &worker, PoolEvent::Restarted);
     let mut start_up = StartUp::default();
     let ready_limit = Duration::from_secs(context.config.timeout_secs);
-    let ready = worker.wait_until_ready(ready_limit, &mut start_up);
+    let announce = |lost: &PortLost, launch: &Launch| {
+        context.journal.emit(lost.restarting(&launch.worker_id));
+    };
+    let ready = worker.become_ready(ready_limit, &mut start_up, announce);
     let ready = match ready.map_err(anyhow::Error::downcast::<Mismatch>) {
         Ok(()) => Ok(start_up.ready.unwrap_or_default()),
         Err(Ok(mismatch)) => Err(mismatch),
         Err(Err(other)) => return Err(other),
     };
     let answered = match &ready {
-        Ok(_) => ask(&worker, order, limit, stop)?,
+        Ok(_) => ask(&worker, reference, limit)?,
         Err(mismatch) => Err(mismatch.clone()),
     };
     if ready.is_ok() {
@@ -156,7 +161,6 @@ pub fn kill_and_revive(
     }
     Ok(Revival {
         worker,
-        started,
         ready,
         answered,
     })
@@ -165,38 +169,25 @@ pub fn kill_and_revive(
 /// Asks a worker that has nothing else to do, and compares.
 pub fn ask(
     worker: &WorkerHandle,
-    order: &Order,
+    reference: &Reference,
     limit: Duration,
-    stop: &StopFlag,
 ) -> Result<Result<(), Mismatch>> {
-    let answer = ask_once(worker, &order.request, limit, stop);
-    match answer.map_err(anyhow::Error::downcast::<Mismatch>) {
-        Ok(timed) => Ok(order.expect(&timed.text)),
-        Err(Ok(mismatch)) => Ok(Err(mismatch)),
-        Err(Err(other)) => Err(other),
+    let request = &reference.request;
+    match worker.infer_within(request, limit) {
+        Ok(answer) => {
+            let text = answer.text.unwrap_or_default();
+            Ok(reference.expect(&place_of(request), &text))
+        }
+        Err(error) => error.downcast::<Mismatch>().map(Err),
     }
 }
 
-/// Says whose promise was broken.
-pub fn name_it(error: anyhow::Error, worker: &WorkerHandle) -> anyhow::Error {
-    match error.downcast::<Mismatch>() {
-        Ok(mismatch) => of(&worker.launch().worker_id, mismatch).into(),
-        Err(error) => error,
-    }
-}
-
-/// The mismatch, with the worker's name in its place.
-pub fn of(worker_id: &str, mismatch: Mismatch) -> Mismatch {
-    let place = format!("{worker_id}: {}", mismatch.place);
-    Mismatch { place, ..mismatch }
-}
-
-fn start(context: RunContext<'_>, launch: Launch, again: &str) -> Result<WorkerHandle> {
+fn start(context: RunContext<'_>, launch: Launch, again: &str, line: Line) -> Result<WorkerHandle> {
     let number = launch.worker_id.rsplit('-').next().unwrap_or_default();
     let log = format!("worker-{number}{again}.log");
     let worker_id = launch.worker_id.clone();
     let (folder, stop) = (context.folder, context.stop);
-    let worker = WorkerHandle::start(launch, &folder.join(log), stop);
+    let worker = WorkerHandle::start(launch, &folder.join(log), line, stop);
     worker.with_context(|| format!("cannot start {worker_id}"))
 }
 

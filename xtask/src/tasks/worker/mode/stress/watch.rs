@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::beats::Book;
-use super::exercise::{Order, addressee, exercise};
+use super::exercise::{addressee, exercise};
 use super::pool;
 use super::pool::{Revival, WorkerPool};
+use crate::tasks::worker::check::rhythm::lag_ms;
+use crate::tasks::worker::check::stress::beats::Book;
+use crate::tasks::worker::check::stress::observed::{Member, Revived, UnderLoad};
 use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::load::sustained::SustainedLoad;
 use crate::tasks::worker::process::platform::usage;
-use crate::tasks::worker::record::event::{EventKind, Mismatch};
+use crate::tasks::worker::record::event::EventKind;
 use crate::tasks::worker::record::stress::{StressPlan, StressProgress, UsageSample};
+use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::worker::WorkerHandle;
 use crate::tasks::worker::target::{RunContext, Subject};
 
@@ -32,50 +35,12 @@ const PATIENCE: u32 = 6;
 /// How long heartbeats may be under way before they are taken in.
 const SETTLED_MS: f64 = 150.0;
 
-/// What was seen of one worker.
-pub struct Member {
-    /// The load on it.
-    pub load: SustainedLoad,
-    /// What it used; of its second life only, where it was killed.
-    pub samples: Vec<UsageSample>,
-    /// Tokens that it generated while all were there.
-    pub tokens_together: u64,
-    /// Its end, where that came unasked.
-    pub death: Option<Mismatch>,
-    pid: u32,
-}
-
-/// What was seen of all of them.
-pub struct Watched {
-    /// In their order.
-    pub members: Vec<Member>,
-    /// Their heartbeats.
-    pub book: Book,
-    /// What is wrong with those, if anything.
-    pub beats: Result<(), Mismatch>,
-    /// When the load began, and when it ended.
-    pub span: (Instant, Instant),
-    /// How long all were there at once.
-    pub together: Duration,
-    /// What came of the one that was killed.
-    pub revival: Option<Revived>,
-}
-
-/// What came of the one that was killed.
-#[derive(Debug)]
-pub struct Revived {
-    /// From its second start until it was ready, or the promise that it broke.
-    pub ready: Result<Duration, Mismatch>,
-    /// Whether its first answer was the right one.
-    pub answered: Result<(), Mismatch>,
-}
-
 /// What goes on.
 struct Watch<'run, 'pool, 'first> {
     subject: &'run Subject<'run>,
     pool: &'pool mut WorkerPool<'first>,
     config: &'run StressConfig,
-    seen: Watched,
+    seen: UnderLoad,
     began: Instant,
     /// Every how many looks one sample is kept, and how many looks there were.
     stride: usize,
@@ -94,9 +59,9 @@ pub fn watch<'run>(
     subject: &'run Subject<'run>,
     pool: &mut WorkerPool<'_>,
     config: &'run StressConfig,
-    orders: &[Order],
+    references: &[Reference],
     limit: Duration,
-) -> Result<Watched> {
+) -> Result<UnderLoad> {
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let names = pool.launches().iter();
     let names = names.map(|launch| (launch.worker_id.clone(), launch.port));
@@ -112,8 +77,8 @@ pub fn watch<'run>(
     book.judge_from(journal.elapsed_ms(began));
     let member = |worker: &WorkerHandle| {
         let addressee = addressee(worker, subject.context.stop);
-        let exercise = exercise(worker, orders, limit);
-        let client = worker.client().clone();
+        let exercise = exercise(worker, references, limit);
+        let client = worker.quiet_client().clone();
         Ok(Member {
             load: SustainedLoad::start(addressee, client, exercise, config.streams)?,
             samples: Vec::new(),
@@ -122,12 +87,12 @@ pub fn watch<'run>(
             pid: worker.pid(),
         })
     };
-    let seen = Watched {
+    let seen = UnderLoad {
         members: pool.iter().map(member).collect::<Result<_>>()?,
         book,
         beats: Ok(()),
         span: (began, began),
-        together: Duration::ZERO,
+        complete: Duration::ZERO,
         revival: None,
     };
     let watch = Watch {
@@ -142,28 +107,30 @@ pub fn watch<'run>(
         pulse: (began, 0),
         until: None,
     };
-    scope(|scope| watch.until_the_end(scope, (&orders[0], limit)))
+    scope(|scope| watch.until_the_end(scope, (&references[0], limit)))
 }
 
 impl<'run> Watch<'run, '_, '_> {
     fn until_the_end<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
-        golden: (&'scope Order, Duration),
-    ) -> Result<Watched>
+        first: (&'scope Reference, Duration),
+    ) -> Result<UnderLoad>
     where
         'run: 'scope,
     {
         let context: RunContext<'run> = self.subject.context;
         let mut revival: Option<ScopedJoinHandle<'scope, Result<Revival>>> = None;
         let mut has_killed = !self.config.kill_one;
-        loop {
-            context.stop.check()?;
+        // Each request, and each step of the revival, has a limit of its own.
+        let limit = Duration::MAX;
+        let name = "the end of the load";
+        context.stop.wait_every(usage::FASTEST, name, limit, || {
             self.look()?;
             if !has_killed && self.began.elapsed() >= self.config.duration / 2 {
                 has_killed = true;
                 if let Some(victim) = self.take_victim() {
-                    let body = move || pool::kill_and_revive(context, victim, golden);
+                    let body = move || pool::kill_and_revive(context, victim, first);
                     revival = Some(scope.spawn(body));
                 }
             }
@@ -171,11 +138,9 @@ impl<'run> Watch<'run, '_, '_> {
                 let revived = done.join();
                 self.welcome(revived.map_err(|_| anyhow!("the thread that kills broke down"))??);
             }
-            if has_killed && revival.is_none() && self.is_over() {
-                break;
-            }
-            std::thread::sleep(usage::FASTEST);
-        }
+            let is_over = has_killed && revival.is_none() && self.is_over();
+            Ok(is_over.then_some(()))
+        })?;
         self.finish()
     }
 
@@ -191,7 +156,7 @@ impl<'run> Watch<'run, '_, '_> {
             {
                 let member = &mut self.seen.members[number];
                 member.load.mark_gone();
-                member.death = Some(pool::of(&worker.launch().worker_id, exit.mismatch()));
+                member.death = Some(exit.mismatch().of(&worker.launch().worker_id));
                 self.seen.book.gone(number);
             }
         }
@@ -250,7 +215,7 @@ impl<'run> Watch<'run, '_, '_> {
         let tokens = members.iter().map(|member| member.load.tally().tokens);
         let (now, tokens) = (Instant::now(), tokens.collect::<Vec<_>>());
         if let Some((then, before)) = &self.whole {
-            self.seen.together += now - *then;
+            self.seen.complete += now - *then;
             for ((member, now), before) in members.iter_mut().zip(&tokens).zip(before) {
                 member.tokens_together += now - before;
             }
@@ -313,7 +278,7 @@ impl<'run> Watch<'run, '_, '_> {
         let number = self.pool.len() - 1;
         let journal = self.subject.context.journal;
         let subject = self.subject;
-        let started_ms = journal.elapsed_ms(revival.started);
+        let started_ms = journal.elapsed_ms(revival.worker.started());
         let jitter = |from, to| lag_ms(subject, from, to);
         self.take_in_beats(0.0);
         let member = &mut self.seen.members[number];
@@ -321,8 +286,13 @@ impl<'run> Watch<'run, '_, '_> {
         member.pid = revival.worker.pid();
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
-            self.seen.book.reborn(number, started_ms, jitter);
-            member.load.mark_back(revival.worker.client().clone());
+            let again = addressee(&revival.worker, subject.context.stop);
+            self.seen
+                .book
+                .reborn(number, again.port, started_ms, jitter);
+            member
+                .load
+                .mark_back(again, revival.worker.quiet_client().clone());
         }
         let interval_s = self.subject.context.config.heartbeat_interval_secs;
         let beats = Duration::from_secs(interval_s) * 5 / 2;
@@ -350,13 +320,14 @@ impl<'run> Watch<'run, '_, '_> {
             && (is_enough || lasted >= self.config.duration * PATIENCE)
     }
 
-    fn finish(mut self) -> Result<Watched> {
+    fn finish(mut self) -> Result<UnderLoad> {
         let journal = self.subject.context.journal;
         self.seen.span.1 = Instant::now();
         let ended_ms = journal.elapsed_ms(self.seen.span.1);
         let subject = self.subject;
         // What came by the end is under way to us for a moment.
-        std::thread::sleep(Duration::from_secs_f64(SETTLED_MS / 1e3));
+        let settled = Duration::from_secs_f64(SETTLED_MS / 1e3);
+        self.subject.context.stop.let_pass(settled)?;
         self.take_in_beats(0.0);
         let jitter = |from, to| lag_ms(subject, from, to);
         self.seen.beats = self.seen.book.judge(ended_ms, jitter);
@@ -369,11 +340,4 @@ impl<'run> Watch<'run, '_, '_> {
         }
         Ok(self.seen)
     }
-}
-
-/// How late we were ourselves between two moments of the run's axis.
-fn lag_ms(subject: &Subject<'_>, from_ms: f64, to_ms: f64) -> f64 {
-    let journal = subject.context.journal;
-    let (from, to) = (journal.instant(from_ms), journal.instant(to_ms));
-    subject.jitter.between(from, to).as_secs_f64() * 1e3
 }

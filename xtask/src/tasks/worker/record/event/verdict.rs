@@ -13,6 +13,9 @@ pub struct PlannedCheck {
     pub suite: Suite,
     /// How much weight it has.
     pub level: Level,
+    /// Why it is known to fail, where that is known: then it may, and has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_failure: Option<String>,
 }
 
 /// What a check belongs to.
@@ -116,7 +119,7 @@ pub enum CheckStatus {
     Passed,
     /// It was broken.
     Failed,
-    /// It was broken, and is one of little weight.
+    /// It was broken, and is one of little weight or known to be.
     Warning,
     /// It could not be judged.
     Invalid,
@@ -193,12 +196,13 @@ impl CheckSummary {
     /// A check that ran. What nobody planned is a must of the first suite.
     pub fn ran(record: &CheckRecord, planned: Option<&PlannedCheck>) -> Self {
         let level = planned.map_or(Level::Must, |planned| planned.level);
+        let known = planned.and_then(|planned| planned.known_failure.as_deref());
         let mut check = Self {
             id: record.id.clone(),
             suite: planned.map(|planned| planned.suite.as_str().to_owned()),
             level,
             promise: planned.map_or(String::new(), |planned| planned.promise.clone()),
-            outcome: CheckStatus::of(&record.outcome, level),
+            outcome: CheckStatus::of(&record.outcome, level, known.is_some()),
             expected: None,
             got: None,
             place: None,
@@ -207,11 +211,21 @@ impl CheckSummary {
             duration_ms: Some(record.duration_ms),
         };
         match record.outcome.clone() {
-            Outcome::Passed => {}
+            Outcome::Passed => {
+                if let Some(reason) = known {
+                    check.expected = Some(format!("a failure, as listed: {reason}"));
+                    check.got = Some(String::from("it passed: take it off the list"));
+                    check.place = Some(String::from("--known-failures, which is stale"));
+                }
+            }
             Outcome::Failed(mismatch) => {
+                let place = mismatch.place;
                 check.expected = Some(mismatch.expected);
                 check.got = Some(mismatch.got);
-                check.place = Some(mismatch.place);
+                check.place = Some(match known {
+                    Some(reason) => format!("{place} (known to fail: {reason})"),
+                    None => place,
+                });
             }
             Outcome::Invalid { reason } | Outcome::Skipped { reason } => {
                 check.reason = Some(reason);
@@ -233,12 +247,13 @@ impl CheckSummary {
 }
 
 impl CheckStatus {
-    /// Of a check of this weight.
-    pub fn of(outcome: &Outcome, level: Level) -> Self {
+    /// Of a check of this weight. One that is known to fail and passes makes the list stale.
+    fn of(outcome: &Outcome, level: Level, is_known: bool) -> Self {
         match (outcome, level) {
+            (Outcome::Passed, _) if is_known => CheckStatus::Failed,
             (Outcome::Passed, _) => CheckStatus::Passed,
-            (Outcome::Failed(_), Level::Must) => CheckStatus::Failed,
-            (Outcome::Failed(_), Level::Should) => CheckStatus::Warning,
+            (Outcome::Failed(_), Level::Must) if !is_known => CheckStatus::Failed,
+            (Outcome::Failed(_), _) => CheckStatus::Warning,
             (Outcome::Invalid { .. }, _) => CheckStatus::Invalid,
             (Outcome::Skipped { .. }, _) => CheckStatus::Skipped,
         }
@@ -269,6 +284,12 @@ impl Mismatch {
             got: got.into(),
             place: place.into(),
         }
+    }
+
+    /// The same, of this one of several workers.
+    pub fn of(self, worker_id: &str) -> Self {
+        let place = format!("{worker_id}: {}", self.place);
+        Self { place, ..self }
     }
 }
 

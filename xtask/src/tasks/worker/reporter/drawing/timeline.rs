@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::{Drawing, WIDTH};
-use crate::tasks::worker::record::event::CheckStatus;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::{RequestSpan, Sample};
 use crate::tasks::worker::reporter::words::{self, markup as text};
@@ -149,9 +148,8 @@ impl Canvas {
         for span in &report.timeline.checks {
             let (began, ended) = (span.began_ms as f64, span.ended_ms.map(|ms| ms as f64));
             let record = report.checks.iter().find(|check| check.id == span.id);
-            let outcome = record.map_or("skipped", |check| {
-                CheckStatus::of(&check.outcome, report.level_of(&check.id)).as_str()
-            });
+            let outcome =
+                record.map_or("skipped", |check| report.summary_of(check).outcome.as_str());
             let ended = ended.unwrap_or(self.to_ms);
             let title = format!("{} {outcome}, {}", span.id, words::duration(ended - began));
             let class = format!("check {outcome}");

@@ -1,5 +1,5 @@
-//! "Poison, then canary": after whatever a worker was given, the same process answers the same short
-//! greedy request with the same text, in bounded time.
+//! After whatever a worker was given, the same process answers the same short greedy request with the
+//! same text, in bounded time.
 
 use std::time::Duration;
 
@@ -8,48 +8,48 @@ use anyhow::Result;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 
-/// A canary that takes longer sings after every few requests only, so that slow models don't make
-/// the suite endless.
-const SLOW: Duration = Duration::from_millis(150);
+/// A worker that takes longer is asked after every few requests only, so that slow models don't make the
+/// suite endless.
+pub const SLOW: Duration = Duration::from_millis(150);
 
-/// After how many requests a slow one sings.
+/// After how many requests a slow one is asked.
 const EVERY: usize = 8;
 
 /// A slow answer counts when so many in a row are slow: a busy machine isn't busy all the time.
 const ATTEMPTS: usize = 8;
 
-/// Sings after each request that a worker was given.
+/// Looks at a worker after each request that it was given.
 #[derive(Debug)]
-pub struct Canary<'s> {
+pub struct Unchanged<'s> {
     subject: &'s Subject<'s>,
     every: usize,
-    /// What the worker was given since the last song.
+    /// What the worker was given since the last look.
     since: Vec<String>,
 }
 
 /// Fails with a [`Mismatch`] if the text is another one; gives the time that it took.
-pub fn sing_once(subject: &Subject, place: &str) -> Result<Duration> {
-    let canary = &subject.golden()?.canary;
+pub fn answers_as_before(subject: &Subject, place: &str) -> Result<Duration> {
+    let short = &subject.references()?.short;
     // Beyond the limit we still want to see whether an answer comes at all.
-    let hard_limit = canary.limit() * 2 + Duration::from_secs(10);
-    let (answer, took) = subject.infer_timed(&canary.request, hard_limit)?;
-    canary.expect(place, &answer.text.unwrap_or_default())?;
+    let hard_limit = short.limit_alone() * 2 + Duration::from_secs(10);
+    let (answer, took) = subject.worker.infer_timed(&short.request, hard_limit)?;
+    short.expect(place, &answer.text.unwrap_or_default())?;
     Ok(took)
 }
 
-impl<'s> Canary<'s> {
+impl<'s> Unchanged<'s> {
     /// Knows what the worker answered when nothing had disturbed it.
     pub fn new(subject: &'s Subject<'s>) -> Result<Self> {
-        let canary = &subject.golden()?.canary;
+        let short = &subject.references()?.short;
         Ok(Self {
             subject,
-            every: if canary.took > SLOW { EVERY } else { 1 },
+            every: if short.took > SLOW { EVERY } else { 1 },
             since: Vec::new(),
         })
     }
 
     /// Fails with a [`Mismatch`] if the worker isn't what it was, after it was given `what`.
-    pub fn sing_after(&mut self, what: &str) -> Result<()> {
+    pub fn ensure_after(&mut self, what: &str) -> Result<()> {
         self.since.push(what.to_owned());
         if self.since.len() < self.every {
             return Ok(());
@@ -57,25 +57,24 @@ impl<'s> Canary<'s> {
         self.finish()
     }
 
-    /// Sings if it hasn't since the last request.
+    /// Looks once more if there was a request since the last look.
     pub fn finish(&mut self) -> Result<()> {
         if self.since.is_empty() {
             return Ok(());
         }
-        let sung = self.sing();
-        if sung.is_err() {
+        let looked = self.look();
+        if looked.is_err() {
             *self.subject.degraded_by.borrow_mut() = Some(self.since.join(", "));
         }
-        sung
+        looked
     }
 
-    fn sing(&mut self) -> Result<()> {
+    fn look(&mut self) -> Result<()> {
         let place = format!("inference after {}", self.since.join(", "));
-        let canary = &self.subject.golden()?.canary;
-        let limit = canary.limit();
+        let limit = self.subject.references()?.short.limit_alone();
         let mut took = Duration::ZERO;
         for _ in 0..ATTEMPTS {
-            took = sing_once(self.subject, &place)?;
+            took = answers_as_before(self.subject, &place)?;
             if took <= limit {
                 self.since.clear();
                 return Ok(());

@@ -1,0 +1,186 @@
+//! Whether it is the model that was named, and the whole prompt, that the text comes from: what keeps
+//! every other promise may still be an impostor.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+
+use super::judge::{Evidence, ensure_kept};
+use super::row::{Check, Need};
+use super::unchanged::SLOW;
+use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::InferenceRequest;
+
+/// The part of clear tokens that an engine may round to another one.
+const ROUNDED: f64 = 0.03;
+
+/// A slow worker is asked for one in so many.
+const SLOW_STEP: usize = 3;
+
+/// How much of a prompt's end is shown.
+const SHOWN_CHARS: usize = 40;
+
+/// What a prompt is about, in turn.
+const TOPICS: [&str; 8] = [
+    "Bread",
+    "Thunder",
+    "The queen",
+    "Mathematics",
+    "Nobody",
+    "My uncle",
+    "Seven",
+    "Paris",
+];
+
+/// Tokens of a text that shows whether the topic was read.
+const TELLING_TOKENS: u32 = 16;
+
+/// What the worker says, and whose words those are.
+pub const CHECKS: &[Check] = &[
+    Check::contract("model.itself", itself)
+        .promise("says what the model that was named says")
+        .quote("The text is that of the model in `--model`, whole and as it is, and depends on every token of the prompt.")
+        .explanation("Asks for one greedy token after each of some hundred prefixes whose next token another engine found clear by a nat; fails if more than 3 % differ.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("The capital of France is", 1)))
+        .needs(&[Need::Ready, Need::Sound, Need::KnownModel]),
+    Check::contract("model.counts", counts)
+        .promise("cuts a prompt into the tokens of the model that was named")
+        .quote("`prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .explanation("Sends some sixty texts, awkward ones among them; fails if `prompt_tokens` of one isn't the number that another engine counts.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("   leading and trailing   ", 1)))
+        .needs(&[Need::Ready, Need::KnownModel]),
+    Check::contract("model.whole_prompt", whole_prompt)
+        .promise("reads the whole prompt")
+        .quote("The text is that of the model in `--model`, whole and as it is, and depends on every token of the prompt.")
+        .explanation("Asks eight greedy questions that differ in their first words, and eight that differ in the middle; fails if all of one kind get the same text.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Bread was what they spoke of that evening, and then", 16)))
+        .needs(&[Need::Ready]),
+];
+
+fn itself(subject: &Subject) -> Result<Evidence> {
+    let reference = subject.context.known_model()?;
+    let step = match subject.references()?.short.took > SLOW {
+        true => SLOW_STEP,
+        false => 1,
+    };
+    let prefixes: Vec<_> = reference.prefixes().into_iter().step_by(step).collect();
+    let prompts = prefixes.iter().map(|prefix| prefix.prompt);
+    let requests: Vec<_> = prompts
+        .map(|prompt| InferenceRequest::greedy(prompt, 1))
+        .collect();
+    let answers = subject.worker.infer_all(&requests)?;
+    let texts = answers
+        .iter()
+        .map(|answer| answer.text.as_deref().unwrap_or_default());
+    let wrong: Vec<_> = prefixes
+        .iter()
+        .zip(texts)
+        .filter(|(prefix, text)| !is_same(prefix.next, text))
+        .collect();
+    let (all, allowed) = (prefixes.len(), prefixes.len() as f64 * ROUNDED);
+    if wrong.len() as f64 > allowed {
+        let (prefix, text) = wrong[0];
+        return Err(Mismatch::new(
+            format!("the token after `{}`", end_of(prefix.prompt)),
+            format!("`{}`, as {} has it", prefix.next, reference.made_with),
+            format!("`{text}`; {} of {all} such tokens differ", wrong.len()),
+        )
+        .into());
+    }
+    Ok(format!("{} of {all} tokens", all - wrong.len()))
+}
+
+/// Whether this is the token. A space before the first word of an answer is shown by some, and not by
+/// others.
+fn is_same(expected: &str, text: &str) -> bool {
+    let trimmed = expected.trim_start();
+    expected == text || (!trimmed.is_empty() && trimmed == text.trim_start())
+}
+
+fn end_of(prompt: &str) -> String {
+    let skipped = prompt.chars().count().saturating_sub(SHOWN_CHARS);
+    let start = if skipped > 0 { "..." } else { "" };
+    start.to_owned() + &prompt.chars().skip(skipped).collect::<String>()
+}
+
+fn counts(subject: &Subject) -> Result<Evidence> {
+    let reference = subject.context.known_model()?;
+    let texts = reference.counts();
+    let requests: Vec<_> = texts
+        .iter()
+        .map(|text| InferenceRequest::greedy(text.prompt, 1))
+        .collect();
+    let answers = subject.worker.infer_all(&requests)?;
+    for (text, answer) in texts.iter().zip(&answers) {
+        let got = answer.prompt_tokens()?;
+        ensure_kept(
+            got == text.tokens,
+            &format!(
+                "`prompt_tokens` of `{}`",
+                end_of(text.prompt).escape_debug()
+            ),
+            format!("{}, as {} counts", text.tokens, reference.made_with),
+            got.to_string(),
+        )?;
+    }
+    Ok(format!("{} texts", texts.len()))
+}
+
+fn whole_prompt(subject: &Subject) -> Result<Evidence> {
+    let first = |topic| format!("{topic} was what they spoke of that evening, and then");
+    let middle = |topic| {
+        format!(
+            "On a long evening of that winter they all spoke of this: {topic}. It was late, and \
+             nobody in the house had thought of going to bed yet. And then"
+        )
+    };
+    let mut told = Vec::new();
+    for (place, prompts) in [
+        ("first words", TOPICS.map(first)),
+        ("words in the middle", TOPICS.map(middle)),
+    ] {
+        let requests = prompts.map(|prompt| InferenceRequest::greedy(&prompt, TELLING_TOKENS));
+        let answers = subject.worker.infer_all(&requests)?;
+        let texts: BTreeSet<_> = answers
+            .iter()
+            .map(|answer| answer.text.as_deref().unwrap_or_default())
+            .collect();
+        ensure!(
+            !texts.iter().all(|text| text.is_empty()),
+            "the model ends at once after every prompt"
+        );
+        let got = format!(
+            "`{}` for all {}",
+            texts.first().unwrap_or(&""),
+            TOPICS.len()
+        );
+        let where_they_differ = format!("prompts that differ in their {place}");
+        ensure_kept(
+            texts.len() > 1,
+            &where_they_differ,
+            "texts that differ",
+            got,
+        )?;
+        told.push(format!("{} texts of {} {place}", texts.len(), TOPICS.len()));
+    }
+    Ok(told.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_before_an_answer_is_no_other_token() {
+        assert!(is_same(" France", " France") && is_same(" France", "France"));
+        assert!(!is_same(" France", " Fra") && !is_same("\n", "") && !is_same(" ", "\n"));
+    }
+
+    #[test]
+    fn a_prompt_is_shown_by_its_end() {
+        assert_eq!(end_of("short"), "short");
+        let long = "ü".repeat(SHOWN_CHARS + 1);
+        assert_eq!(end_of(&long), "...".to_owned() + &"ü".repeat(SHOWN_CHARS));
+    }
+}
