@@ -127,7 +127,7 @@ impl<W: Write> Human<W> {
         if self.verbosity != Verbosity::Verbose {
             return Ok(());
         }
-        let whom = question.companion.as_ref();
+        let whom = question.auxiliary.as_ref();
         let whom = whom.map_or(String::new(), |name| {
             format!(" (to another worker, {name})")
         });
@@ -369,7 +369,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::ScenarioStarted { plan, expected_ms } => {
                 self.live.begin(&plan.name, Some(*expected_ms));
             }
-            EventKind::CrewChanged(change) => self.line(&stress::change(change))?,
+            EventKind::PoolChanged(change) => self.line(&stress::change(change))?,
             EventKind::StressStarted(plan) => {
                 self.line(&stress::load(plan))?;
                 self.live.begin("the load", Some(plan.duration_ms));
@@ -424,7 +424,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::Unanswered { .. }
             | EventKind::Sampled(_)
             | EventKind::LogRecorded { .. }
-            | EventKind::Tared(_)
+            | EventKind::Calibrated(_)
             | EventKind::RequestMeasured(_)
             | EventKind::ScenarioFinished { .. }
             | EventKind::Compared(_)
