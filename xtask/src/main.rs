@@ -50,6 +50,11 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         let known = tasks::worker::known_failures(&config)?;
         Ok((config, known))
     });
+    if asked.is_ok()
+        && let Some(code) = tasks::worker::supervise()?
+    {
+        return Ok(code);
+    }
     match asked {
         Ok((config, known)) => match all_backends {
             None => tasks::worker::test(&config, &known),

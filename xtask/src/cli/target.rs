@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::tasks::worker::config::command::CommandTemplate;
-use crate::tasks::worker::config::target::{DialectName, TargetConfig, WorkerSource};
+use crate::tasks::worker::config::target::{
+    DialectName, TargetConfig, WorkerSource, WorkerVariable,
+};
 
 /// Which worker is tested, and how it is talked to.
 #[derive(Debug, Args)]
@@ -20,6 +22,11 @@ pub struct TargetArgs {
     /// {heartbeat_interval} are filled in; {{ is a brace
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "worker_bin")]
     worker_cmd: Option<CommandTemplate>,
+    /// A variable of the environment that the worker gets besides PATH, HOME, languages, and what
+    /// devices and libraries that compute are set up with: its value here, where it has one, or this
+    /// one; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    worker_env: Vec<WorkerVariable>,
     /// How the worker is talked to
     #[arg(long, value_enum, default_value = "rbee")]
     dialect: DialectName,
@@ -39,6 +46,7 @@ impl TargetArgs {
             model_name: None,
             api_key_env: None,
             no_heartbeat: self.no_heartbeat,
+            env: self.worker_env,
         }
     }
 }

@@ -105,7 +105,6 @@ impl WorkerHandle {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .env_remove(TOKEN_VARIABLE)
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr);
