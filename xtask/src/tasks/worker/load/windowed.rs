@@ -298,8 +298,8 @@ mod tests {
         }
     }
 
-    fn measured(port: u16, load: Load, wanted: Option<usize>) -> LoadResult {
-        let budget = budget(wanted);
+    fn measured(port: u16, load: Load) -> LoadResult {
+        let budget = budget(None);
         measure(&addressee(port), load, &requests(), budget, || Ok(())).unwrap()
     }
 
@@ -317,7 +317,13 @@ mod tests {
             ..budget(Some(7))
         };
         let load = Load::Closed { streams: 3 };
-        let result = measure(&addressee(worker.port), load, &requests(), budget, || Ok(()));
+        let result = measure(
+            &addressee(worker.port),
+            load,
+            &requests(),
+            budget,
+            || Ok(()),
+        );
         let result = result.unwrap();
         assert_eq!(result.samples.len(), 7);
         for sample in &result.samples {
@@ -330,7 +336,7 @@ mod tests {
     #[test]
     fn a_closed_loop_lasts_as_long_as_is_asked_for_and_has_enough_requests() {
         let worker = CalibrationServer::start(SCRIPT).unwrap();
-        let result = measured(worker.port, Load::Closed { streams: 1 }, None);
+        let result = measured(worker.port, Load::Closed { streams: 1 });
         let (from, to) = result.window;
         assert!(to - from >= Duration::from_millis(100));
         assert!(in_window(&result).len() >= 5);
@@ -343,7 +349,7 @@ mod tests {
             rate_per_s: 200.0,
             seed: 3,
         };
-        let result = measured(worker.port, load, None);
+        let result = measured(worker.port, load);
         assert!(result.samples.len() >= 5);
         for sample in &result.samples {
             assert!(sample.sent >= sample.scheduled.unwrap(), "{sample:?}");
@@ -353,7 +359,7 @@ mod tests {
     #[test]
     fn a_load_that_nobody_answers_ends() {
         let nobody = crate::tasks::worker::process::port::pick_free().unwrap();
-        let result = measured(nobody, Load::Closed { streams: 8 }, None);
+        let result = measured(nobody, Load::Closed { streams: 8 });
         let failed =
             |sample: &RequestSample| matches!(sample.outcome, RequestOutcome::Failed { .. });
         assert!(!result.samples.is_empty());
