@@ -114,16 +114,11 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
     super::apart::wait_until_idle(&auxiliary)?;
     auxiliary.hive.hang()?;
     let limit = known.short.took * 3 + LATENESS;
+    let patience = BEAT_LIMIT + interval;
     let mut quickest = Duration::MAX;
     // The best of three: what waits for the hive does so each time, what is merely busy doesn't.
     for _ in 0..3 {
-        let seen = auxiliary.hive.heartbeats().len();
-        await_beat(
-            &auxiliary,
-            seen,
-            BEAT_LIMIT + interval,
-            "while the hive hangs",
-        )?;
+        next_beat(&auxiliary, patience, "while the hive hangs")?;
         let took = answers_as_ever(&auxiliary, known, "while the hive hangs")?;
         quickest = quickest.min(took);
         if quickest <= limit {
@@ -137,13 +132,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
         format!("an answer within {:.0} ms", limit.as_secs_f64() * 1e3),
         format!("{took_ms:.0} ms"),
     )?;
-    let seen = auxiliary.hive.heartbeats().len();
-    await_beat(
-        &auxiliary,
-        seen,
-        BEAT_LIMIT + interval,
-        "while the hive hangs",
-    )?;
+    next_beat(&auxiliary, patience, "while the hive hangs")?;
     resumes(&auxiliary, interval)?;
     Ok(format!("an answer in {took_ms:.0} ms"))
 }
@@ -166,12 +155,10 @@ fn goes_on(
 ) -> Result<Evidence> {
     trouble(&auxiliary.hive)?;
     for _ in 0..2 {
-        let seen = auxiliary.hive.heartbeats().len();
-        await_beat(auxiliary, seen, INTERVAL, when)?;
+        next_beat(auxiliary, INTERVAL, when)?;
     }
     answers_as_ever(auxiliary, known, when)?;
-    let seen = auxiliary.hive.heartbeats().len();
-    await_beat(auxiliary, seen, INTERVAL, when)?;
+    next_beat(auxiliary, INTERVAL, when)?;
     resumes(auxiliary, INTERVAL)
 }
 
@@ -202,6 +189,11 @@ fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> 
     }
     auxiliary.worker.ensure_alive()?;
     Ok(format!("a beat {after_s:.1} s after the hive came back"))
+}
+
+fn next_beat(auxiliary: &AuxiliaryWorker, limit: Duration, when: &str) -> Result<()> {
+    let seen = auxiliary.hive.heartbeats().len();
+    await_beat(auxiliary, seen, limit, when)
 }
 
 fn await_beat(auxiliary: &AuxiliaryWorker, seen: usize, limit: Duration, when: &str) -> Result<()> {
