@@ -191,7 +191,10 @@ impl MockHiveServer {
     /// Fails if the sink has ended: then nothing can be said about heartbeats.
     pub fn ensure_alive(&self) -> Result<()> {
         if let Some(status) = self.group.try_wait()? {
-            bail!("the mock hive ended by itself: {}", describe_exit(status));
+            bail!(
+                "the mock hive exited unexpectedly: {}",
+                describe_exit(status)
+            );
         }
         Ok(())
     }
