@@ -104,6 +104,50 @@ fn the_real_worker_passes_and_the_output_keeps_its_shape() {
     assert!(!shown.contains('\x1b'), "colour on a pipe:\n{shown}");
 }
 
+#[test]
+#[cfg(unix)]
+fn a_path_with_spaces_quotes_and_a_line_end_is_a_path() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let name = format!("a 'b' \"c\"\nd $e-{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (worker, model) = (folder.join("my worker"), folder.join("my model.gguf"));
+    let script = format!("#!/bin/sh\nexec '{FAULTY_WORKER}' \"$@\"\n");
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.test-models/tiny/tiny.gguf");
+    std::fs::copy(tiny, &model).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let report = folder.join("my report.json");
+    let output = command
+        .args(["worker:test", "--port", "0", "--hive-port", "0", "--model"])
+        .arg(&model)
+        .arg("--worker-bin")
+        .arg(&worker)
+        .args([
+            "--check",
+            "health.answers",
+            "--check",
+            "inference.answers",
+            "--artifacts",
+        ])
+        .arg(folder.join("my runs"))
+        .arg("--report")
+        .arg(format!("json={}", report.display()))
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_STEP_SUMMARY")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(report.is_file(), "{shown}");
+    let repro = folder.join("my runs/latest/repro.sh");
+    let checked = Command::new("sh").arg("-n").arg(&repro).output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Forty beats of a megabyte were more than eighty megabytes once: in the recording, the hive's log and
 /// each report.
 #[test]

@@ -84,7 +84,9 @@ def main(argv):
     port = listener.getsockname()[1]
     worker.heartbeat = Heartbeat(config, port, worker.state, worker.places.running)
     worker.heartbeat.start()
-    Server(listener, worker).start()
+    server = Server(listener, worker)
+    worker.heartbeat.connections = server.connections
+    server.start()
     announce(config, port)
     load(worker, signals)
     misbehave()
