@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::platform::machine;
 use crate::tasks::worker::process::tool::answer;
+use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::process::{git, gpu};
 use crate::tasks::worker::record::event::EventKind;
 use crate::tasks::worker::record::facts::{Environment, Gpu};
@@ -57,11 +58,9 @@ impl Gathering {
 
     /// Waits a little for what is still missing.
     pub fn wait(&self) {
-        let began = Instant::now();
-        let is_busy = || self.threads.iter().any(|thread| !thread.is_finished());
-        while began.elapsed() < HASH_PATIENCE && is_busy() {
-            std::thread::sleep(POLL_INTERVAL);
-        }
+        wait_until(HASH_PATIENCE, POLL_INTERVAL, || {
+            self.threads.iter().all(JoinHandle::is_finished)
+        });
     }
 
     /// Waits a little for what is still missing, and then goes without.

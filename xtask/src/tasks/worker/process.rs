@@ -22,3 +22,4 @@ mod strays;
 pub mod supervisor;
 pub mod tool;
 pub mod vitals;
+pub mod wait;

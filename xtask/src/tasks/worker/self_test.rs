@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::platform::{Listeners, Process};
 use crate::tasks::worker::process::python::Python;
-use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::event::{Event, EventKind};
 
 const STUBBORN_SOURCE: &str = include_str!("self_test/stubborn_worker.py");
@@ -227,20 +227,20 @@ fn wait_until_gone<'a>(
     killed: Instant,
     stop: &StopFlag,
 ) -> Result<Vec<&'a Process>> {
-    loop {
-        stop.check()?;
+    let mut left = Vec::new();
+    let limit = GONE_LIMIT.saturating_sub(killed.elapsed());
+    let gone = stop.wait_for("everybody to be gone", limit, || {
         let table = platform::processes();
         let lives = |process: &&&Process| {
             let same =
                 |other: &Process| other.pid == process.pid && other.started == process.started;
             table.iter().any(same)
         };
-        let left: Vec<_> = family.iter().filter(lives).copied().collect();
-        if left.is_empty() || killed.elapsed() >= GONE_LIMIT {
-            return Ok(left);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        left = family.iter().filter(lives).copied().collect();
+        Ok(left.is_empty().then_some(()))
+    });
+    in_time(gone)?;
+    Ok(left)
 }
 
 /// Hands over the events in `output` as long as somebody takes them.

@@ -12,8 +12,9 @@ use super::platform;
 use super::platform::{Leash, Process};
 use super::{inheritance, registry};
 
-pub use super::identity::{GroupId, Role, wait_until};
+pub use super::identity::{GroupId, Role};
 pub use super::platform::{GroupSignal, describe_exit};
+use super::wait::wait_until;
 
 /// How often we look whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(3);

@@ -8,10 +8,11 @@ use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::identity::{GroupId, wait_until};
+use super::identity::GroupId;
 use super::platform;
 use super::platform::GroupSignal;
 use super::strays::{STRAY_GRACE, end, marked};
+use super::wait::wait_until;
 
 /// The hidden task of the command line that runs the reaper.
 pub const TASK: &str = "worker:reaper";

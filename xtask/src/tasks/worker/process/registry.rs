@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::identity::{GroupId, Role, wait_until};
+use super::identity::{GroupId, Role};
 use super::lock::lock;
 use super::platform;
 use super::platform::{Listeners, Process};
 use super::reaper::Reaper;
 use super::strays::{MARK, STRAY_GRACE, TABLE_INTERVAL, adopted, end, marked};
 use super::supervisor;
+use super::wait::wait_until;
 
 /// How long a port may be held after the end of whoever listened on it.
 const PORT_LIMIT: Duration = Duration::from_secs(2);

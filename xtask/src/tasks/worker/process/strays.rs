@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::identity::wait_until;
 use super::platform;
 use super::platform::Process;
+use super::wait::wait_until;
 
 /// What is put into the environment of everything that a run starts, so that a process which left
 /// its group and its session is found too.

@@ -10,10 +10,10 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::identity::wait_until;
 use super::lock::lock;
 use super::platform;
 use super::strays::{SUPERVISOR, TABLE_INTERVAL, adopted};
+use super::wait::wait_until;
 
 /// How long what is killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
