@@ -122,6 +122,7 @@ FAULTS = (
     Fault("auth.token_logged", "the token is in the log", TOKEN),
 
     Fault("beat.wrong_id", "beats name another worker", BEAT),
+    Fault("beat.no_last_word", "tells the hive that it loads, and not that it can't", BEAT),
     Fault("beat.huge", "each beat has a field of 1 MiB", BEAT),
     Fault("beat.wrong_interval", "interval_s is not the one asked for", BEAT),
     Fault("beat.wrong_port", "port is not the one that it listens on", BEAT),
@@ -427,6 +428,7 @@ FAULTS = (
     Fault("benign.other_timestamps", "times with microseconds and +00:00", KEPT),
     Fault("benign.chunked_beats", "beats in chunks, with other header names", KEPT),
     Fault("benign.counts_from_change", "the next periodic beat is due an interval after the last beat of any kind", KEPT),
+    Fault("benign.says_failed", "tells the hive that it loads and then that it failed", KEPT),
     Fault("benign.slow_start", "300 ms until the port is open", KEPT),
     Fault("benign.slow_load", "loads for three seconds", KEPT),
     Fault("benign.slow_model", "30 ms for a token, 250 ms for a prompt", KEPT),

@@ -34,7 +34,7 @@ pub fn secret() -> Option<String> {
 pub fn supervise() -> io::Result<Option<ExitCode>> {
     let is_parent = |secret: String| {
         let pid = secret.split(':').next().and_then(|pid| pid.parse().ok());
-        pid == platform::identify(std::process::id()).map(|us| us.parent)
+        pid == Some(platform::parent_id())
     };
     if !platform::ADOPTS_ORPHANS || secret().is_some_and(is_parent) {
         return Ok(None);
