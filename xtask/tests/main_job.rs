@@ -104,6 +104,42 @@ fn the_real_worker_passes_and_the_output_keeps_its_shape() {
     assert!(!shown.contains('\x1b'), "colour on a pipe:\n{shown}");
 }
 
+/// Git hooks run with variables that point to their own repository.
+#[test]
+fn what_a_hook_has_set_changes_no_revision() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let asked = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["rev-parse", "HEAD"])
+        .output();
+    let Some(asked) = asked.ok().filter(|asked| asked.status.success()) else {
+        println!("this isn't in a repository, or there is no git");
+        return;
+    };
+    let options = [
+        "--worker-bin",
+        FAULTY_WORKER,
+        "--check",
+        "health.answers",
+        "--format",
+        "json",
+    ];
+    let output = worker_test(&options)
+        .env("GIT_DIR", root.join("no-repository"))
+        .env("GIT_WORK_TREE", root)
+        .env("GIT_INDEX_FILE", root.join("no-index"))
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    let found = shown
+        .lines()
+        .find(|line| line.contains("\"environment_found\""))
+        .expect(&shown);
+    let found: Value = serde_json::from_str(found).unwrap();
+    assert_eq!(found["git_revision"], text(&asked.stdout).trim());
+}
+
 #[test]
 #[cfg(unix)]
 fn a_path_with_spaces_quotes_and_a_line_end_is_a_path() {
