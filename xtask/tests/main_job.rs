@@ -104,6 +104,59 @@ fn the_real_worker_passes_and_the_output_keeps_its_shape() {
     assert!(!shown.contains('\x1b'), "colour on a pipe:\n{shown}");
 }
 
+#[test]
+#[cfg(unix)]
+fn a_worker_gets_no_secret_unasked_and_what_it_tells_of_one_is_masked() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("env-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let worker = folder.join("worker");
+    let script = format!(
+        "#!/bin/sh\nenv >&2\nprintf 'me:%s' \"$HF_TOKEN\" | base64 >&2\nexec '{FAULTY_WORKER}' \"$@\"\n"
+    );
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let artifacts = folder.join("runs");
+    let options = ["--check", "health.answers", "--log-lines", "100"];
+    let output = worker_test(&options)
+        .arg("--worker-bin")
+        .arg(&worker)
+        .arg("--artifacts")
+        .arg(&artifacts)
+        .args([
+            "--worker-env",
+            "HF_TOKEN",
+            "--worker-env",
+            "MY_OWN=value of mine",
+        ])
+        .env("HF_TOKEN", "hf_do_not_tell")
+        .env("AWS_SECRET_ACCESS_KEY", "aws_do_not_tell")
+        .env("GITHUB_ENV", "/a/file/of/the/job")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let files = std::fs::read_dir(artifacts.join("latest")).unwrap();
+    let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    let told: Vec<u8> = files.flatten().chain(output.stdout).collect();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(
+        told.contains("HF_TOKEN=[redacted]") && told.contains("MY_OWN=value of mine"),
+        "{shown}"
+    );
+    // The last is the token in base64, behind three other characters.
+    for absent in [
+        "do_not_tell",
+        "AWS_SECRET",
+        "GITHUB_ENV",
+        "aGZfZG9fbm90X3RlbG",
+    ] {
+        assert!(!told.contains(absent), "{absent}: {shown}");
+    }
+}
+
 /// Git hooks run with variables that point to their own repository.
 #[test]
 fn what_a_hook_has_set_changes_no_revision() {
