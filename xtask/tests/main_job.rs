@@ -157,6 +157,24 @@ fn a_worker_gets_no_secret_unasked_and_what_it_tells_of_one_is_masked() {
     }
 }
 
+#[test]
+fn runs_are_kept_where_the_user_wants_builds_to_go() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("target-{}", std::process::id()));
+    let options = ["--worker-bin", FAULTY_WORKER, "--check", "health.answers"];
+    let output = worker_test(&options)
+        .env("CARGO_TARGET_DIR", &folder)
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let runs = std::fs::read_dir(folder.join("worker-test")).expect(&shown);
+    let named = |name: &std::ffi::OsStr| shown.contains(name.to_str().unwrap());
+    let kept = runs.filter(|run| named(&run.as_ref().unwrap().file_name()));
+    assert!(kept.count() >= 1, "{shown}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Git hooks run with variables that point to their own repository.
 #[test]
 fn what_a_hook_has_set_changes_no_revision() {
