@@ -127,6 +127,10 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
             "content type application/json; charset=utf-8",
             post_as(Some("application/json; charset=utf-8"), GOOD),
         ),
+        (
+            "content type application/json; charset=utf8",
+            post_as(Some("application/json; charset=utf8"), GOOD),
+        ),
     ];
     bodies
         .map(|(name, bytes)| (name.to_owned(), bytes))
@@ -253,11 +257,28 @@ pub fn absurd() -> Vec<BadRequest> {
     bodies.into_iter().map(bad).collect()
 }
 
+/// A good request whose head names these hosts.
+fn with_hosts(hosts: &str) -> Vec<u8> {
+    let request = String::from_utf8_lossy(&post(GOOD)).into_owned();
+    request
+        .replacen("Host: 127.0.0.1\r\n", hosts, 1)
+        .into_bytes()
+}
+
 /// Bodies whose length is missing or wrong, and chunks that aren't: whoever is lied to may hang up,
 /// or answer whatever says that the client is to blame.
 pub fn framing() -> Vec<(&'static str, Vec<u8>)> {
     let json = Some("application/json");
     vec![
+        ("no Host", with_hosts("")),
+        (
+            "two Hosts",
+            with_hosts("Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n"),
+        ),
+        (
+            "two different Hosts",
+            with_hosts("Host: 127.0.0.1\r\nHost: localhost\r\n"),
+        ),
         ("no Content-Length", post_framed(json, "", GOOD)),
         (
             "a Content-Length that is no number",
