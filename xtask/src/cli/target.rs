@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::tasks::worker::config::command::CommandTemplate;
-use crate::tasks::worker::config::target::{DialectName, ProfileName, TargetConfig, WorkerSource};
+use crate::tasks::worker::config::target::{
+    Attachment, DialectName, ProfileName, TargetConfig, WorkerSource,
+};
 
 /// Which worker is tested, and how it is talked to.
 #[derive(Debug, Args)]
@@ -20,6 +22,13 @@ pub struct TargetArgs {
     /// {heartbeat_interval} are filled in; {{ is a brace
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "worker_bin")]
     worker_cmd: Option<CommandTemplate>,
+    /// A server that runs already on this machine, by its address: it is neither started nor stopped
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with_all = ["worker_bin", "worker_cmd", "all_backends", "stress", "soak"]
+    )]
+    attach: Option<Attachment>,
     /// How the worker is talked to
     #[arg(long, value_enum, default_value = "rbee")]
     dialect: DialectName,
@@ -42,8 +51,9 @@ impl TargetArgs {
     pub fn into_config(self) -> TargetConfig {
         let binary = self.worker_bin.map(WorkerSource::Binary);
         let command = self.worker_cmd.map(WorkerSource::Command);
+        let attached = self.attach.map(WorkerSource::Attached);
         TargetConfig {
-            source: binary.or(command).unwrap_or_default(),
+            source: binary.or(command).or(attached).unwrap_or_default(),
             dialect: self.dialect,
             profile: self.profile,
             model_name: self.model_name,

@@ -1,6 +1,6 @@
 //! Bodies that aren't JSON, are too large or absurd, and how the contract refuses them.
 
-use super::{BODY_LIMIT_BYTES, POST};
+use super::post::{BODY_LIMIT_BYTES, POST};
 use crate::tasks::worker::target::dialect::bodies::{self, GOOD};
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
