@@ -50,6 +50,11 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         let inputs = tasks::worker::inputs(&config)?;
         Ok((config, inputs))
     });
+    if asked.is_ok()
+        && let Some(code) = tasks::worker::supervise()?
+    {
+        return Ok(code);
+    }
     match asked {
         Ok((config, inputs)) => match all_backends {
             None => tasks::worker::test(&config, &inputs),

@@ -43,7 +43,7 @@ impl Scratch {
         command
             .args(["worker:test", "--benchmark", "--model", "tiny"])
             .args(["--port", "0", "--hive-port", "0", "--max-tokens", "8"])
-            .args(["--warmup", "50ms"])
+            .args(["--warmup", "50ms", "--worker-env", "WORKER_FAULT"])
             .arg("--worker-bin")
             .arg(worker)
             .arg("--artifacts")

@@ -76,6 +76,92 @@ for name, job in jobs.items():
     assert_eq!(told, "test always()\n");
 }
 
+/// The script of the manifest's first container.
+#[cfg(target_os = "linux")]
+fn script_of_the_manifest() -> String {
+    let manifest = std::fs::read_to_string(root().join(MANIFEST)).unwrap();
+    let (_, rest) = manifest.split_once("            - |\n").unwrap();
+    let lines = rest
+        .lines()
+        .take_while(|line| line.starts_with("              "));
+    lines.map(|line| line.trim().to_owned() + "\n").collect()
+}
+
+/// Kubernetes asks the first process of a container to stop, and a shell that is one ignores that
+/// unless it was told otherwise.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_job_that_is_asked_to_stop_leaves_its_report_and_its_code() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, Instant};
+
+    const PATIENCE: Duration = Duration::from_secs(180);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("job-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let out = folder.to_str().unwrap();
+    let stubborn = root().join("xtask/src/tasks/worker/self_test/stubborn_worker.py");
+    // In place of the image's cargo: this xtask, over a worker that never answers an inference.
+    let cargo = format!(
+        "#!/bin/sh\nshift\nexec '{}' \"$@\" --model tiny --worker-bin '{out}/worker' --worker-env \
+         STUBBORN_POLITE=1 --worker-env STUBBORN_FLOOD_MB=0 --worker-env 'STUBBORN_NOTE={out}/asked'\n",
+        env!("CARGO_BIN_EXE_xtask"),
+    );
+    let worker = format!("#!/bin/sh\nexec python3 '{}' \"$@\"\n", stubborn.display());
+    for (name, text) in [("cargo", cargo), ("worker", worker)] {
+        fs::write(folder.join(name), text).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = script_of_the_manifest().replace("/out/", &format!("{out}/"));
+    let path = std::env::var("PATH").unwrap();
+    let mut shell = Command::new("unshare");
+    shell.args([
+        "-Urpf",
+        "--mount-proc",
+        "--kill-child",
+        "/bin/sh",
+        "-c",
+        &script,
+    ]);
+    let allowed = Command::new("unshare")
+        .args(["-Urpf", "--mount-proc", "true"])
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        println!("not in a PID namespace, which isn't allowed here: the shell is no first process");
+        shell = Command::new("/bin/sh");
+        shell.args(["-c", &script]);
+    }
+    let mut child = shell.env("PATH", format!("{out}:{path}")).spawn().unwrap();
+    let began = Instant::now();
+    let wait_for = |name: &str, is_so: &mut dyn FnMut() -> bool| {
+        while !is_so() {
+            assert!(began.elapsed() < PATIENCE, "no {name}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("request", &mut || folder.join("asked").exists());
+    // The shell is what `unshare` has started, or what we have.
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let inner = fs::read_to_string(children).unwrap_or_default();
+    let shell = match shell.get_program().to_str() {
+        Some("unshare") => inner.trim().to_owned(),
+        _ => child.id().to_string(),
+    };
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &shell])
+            .status()
+            .unwrap()
+            .success()
+    );
+    wait_for("end", &mut || child.try_wait().unwrap().is_some());
+    assert_eq!(fs::read_to_string(folder.join("code")).unwrap(), "143\n");
+    let report = fs::read_to_string(folder.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["exit_code"], 143);
+    fs::remove_dir_all(folder).unwrap();
+}
+
 /// Options that are only told of don't exist: the xtask itself takes each of these lines.
 #[test]
 fn every_command_told_is_one_that_the_command_line_takes() {
@@ -87,7 +173,7 @@ fn every_command_told_is_one_that_the_command_line_takes() {
         let text = text.replace("${{ matrix.require }}", "cuda");
         let text = text.replace("${{ matrix.machine }}", "machine");
         for command in text.split("cargo xtask ").skip(1) {
-            let line = command.split(['\n', '\'', '`']).next().unwrap();
+            let line = command.split(['\n', '\'', '`', '&']).next().unwrap();
             assert_is_taken(line);
             count += 1;
         }

@@ -13,7 +13,7 @@ fn worker_test(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command
         .args(["worker:test", "--port", "0", "--hive-port", "0"])
-        .args(["--model", "tiny"])
+        .args(["--model", "tiny", "--worker-env", "WORKER_FAULT"])
         .args(options)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
         .env("LC_ALL", "C.UTF-8")
@@ -102,6 +102,39 @@ fn the_real_worker_passes_and_the_output_keeps_its_shape() {
         ],
     );
     assert!(!shown.contains('\x1b'), "colour on a pipe:\n{shown}");
+}
+
+/// Forty beats of a megabyte were more than eighty megabytes once: in the recording, the hive's log and
+/// each report.
+#[test]
+fn huge_heartbeats_are_cut_and_it_is_said() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("huge-{}", std::process::id()));
+    let artifacts = folder.to_str().unwrap();
+    let mut command = worker_test(&[
+        "--worker-bin",
+        FAULTY_WORKER,
+        "--check",
+        "heartbeat.payload",
+    ]);
+    command.args(["--artifacts", artifacts]);
+    let output = command.env("WORKER_FAULT", "beat.huge").output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let latest = folder.join("latest");
+    let log = std::fs::read_to_string(latest.join("hive.log")).unwrap();
+    let beats = log.matches("\"event\": \"request\"").count() as u64;
+    let sizes = std::fs::read_dir(&latest).unwrap();
+    let bytes: u64 = sizes
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(beats >= 2 && log.contains("\"cut_bytes\": 10"), "{beats}");
+    assert!(shown.contains("more bytes"), "{shown}");
+    assert!(
+        bytes < 500_000 + beats * 100_000,
+        "{bytes} bytes for {beats} beats"
+    );
 }
 
 #[test]

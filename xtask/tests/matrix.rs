@@ -68,6 +68,12 @@ fn all_backends_of(scratch: &Scratch, worker: &Path, options: &[&str]) -> Comman
     command
         .args(["worker:test", "--all-backends", "--port", "0"])
         .args(["--hive-port", "0", "--model", "tiny"])
+        .args([
+            "--worker-env",
+            "WORKER_FAULT",
+            "--worker-env",
+            "FAKE_GPU_DIR",
+        ])
         .arg("--worker-bin")
         .arg(worker)
         .arg("--artifacts")

@@ -147,6 +147,7 @@ fn stress(folder: &Path, options: &[&str]) -> Command {
     command
         .args(["worker:test", "--stress", "2", "--duration", "3s"])
         .args(["--port", "0", "--hive-port", "0", "--model", "tiny"])
+        .args(["--worker-env", "WORKER_FAULT"])
         .arg("--artifacts")
         .arg(folder)
         .args(options)

@@ -48,7 +48,7 @@ fn main() -> Result<()> {
     println!("{} of {names:?}, {threads} threads", kernels.name);
     let cpu = Cpu::with_kernels(threads, kernels)?;
     read_memory(&cpu);
-    println!("kind    1 row: GB/s   1 row, cached   128 rows: G products/s");
+    println!("kind    1 row: GB/s   1 row, cached   8 rows: GB/s   128 rows: G products/s");
     for tensor_type in KINDS.into_iter().filter(|all| all.name().contains(&kind)) {
         products(&cpu, tensor_type)?;
     }
@@ -124,11 +124,12 @@ fn products(cpu: &Cpu, kind: TensorType) -> Result<()> {
         columns,
     )?;
     let rate = large.bytes() as f64 * 1e-9 / multiply(&large, 1);
+    let few = large.bytes() as f64 * 1e-9 / multiply(&large, 8);
     let small = matrix(kind, 576, columns)?;
     let cached = small.bytes() as f64 * 1e-9 / multiply(&small, 1);
     let many = 128.0 * (columns * small.rows()) as f64 * 1e-9 / multiply(&small, 128);
     println!(
-        "{:<6} {rate:>13.1} {cached:>15.1} {many:>15.1}",
+        "{:<6} {rate:>13.1} {cached:>15.1} {few:>14.1} {many:>15.1}",
         kind.name()
     );
     Ok(())

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::tasks::worker::config::command::CommandTemplate;
 use crate::tasks::worker::config::target::{
-    Attachment, DialectName, ProfileName, TargetConfig, WorkerSource,
+    Attachment, DialectName, ProfileName, TargetConfig, WorkerSource, WorkerVariable,
 };
 
 /// Which worker is tested, and how it is talked to.
@@ -29,6 +29,11 @@ pub struct TargetArgs {
         conflicts_with_all = ["worker_bin", "worker_cmd", "all_backends", "stress", "soak"]
     )]
     attach: Option<Attachment>,
+    /// A variable of the environment that the worker gets besides PATH, HOME, languages, and what
+    /// devices and libraries that compute are set up with: its value here, where it has one, or this
+    /// one; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    worker_env: Vec<WorkerVariable>,
     /// How the worker is talked to
     #[arg(long, value_enum, default_value = "rbee")]
     dialect: DialectName,
@@ -59,6 +64,7 @@ impl TargetArgs {
             model_name: self.model_name,
             api_key_env: self.api_key_env,
             no_heartbeat: self.no_heartbeat,
+            env: self.worker_env,
         }
     }
 }

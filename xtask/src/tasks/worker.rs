@@ -44,7 +44,7 @@ use self::net::client::Client;
 use self::process::group::Watch;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
-use self::process::{gpu, port, reaper, registry, secrets};
+use self::process::{gpu, inheritance, port, reaper, registry, secrets};
 use self::record::backend::Backend;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
@@ -62,8 +62,8 @@ use self::workspace::Home;
 
 pub use self::process::reaper::TASK as REAPER_TASK;
 
-/// Where runs keep their files, from the workspace root.
-const ARTIFACTS: &str = "target/worker-test";
+/// Where runs keep their files, from the target folder.
+const ARTIFACTS: &str = "worker-test";
 
 /// How long a server may take to list its models.
 const MODELS_LIMIT: Duration = Duration::from_secs(10);
@@ -117,6 +117,11 @@ pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     process::signals::raise_on_signal(&stop)?;
     process::panics::raise_on_panic(&stop);
     registry::open(&run_id)?;
+    let given = config.target.env.iter();
+    let given: Vec<_> = given
+        .map(|given| (given.name.clone(), given.value.clone()))
+        .collect();
+    inheritance::give_workers(&given);
 
     let reporters = evidence::reporters(config, folder.path());
     let (journal, keeper) = Journal::open(reporters, secrets::redactor());
@@ -238,6 +243,12 @@ pub fn self_test(python: Option<&Path>) -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
     self_test::run(python, &stop)
+}
+
+/// Puts a process in front of a run, which sees to it that nobody is left behind however the run ends,
+/// and gives the run's exit code; `None` where this process is to run itself.
+pub fn supervise() -> Result<Option<ExitCode>> {
+    process::supervisor::supervise().context("cannot start a process for the run")
 }
 
 /// Ends what a run left behind, if it was killed. For the hidden task that a run starts itself.
@@ -517,7 +528,7 @@ fn audit(journal: &Journal) {
 /// Where the folders of runs go.
 fn artifacts(config: &WorkerTestConfig, root: &Path) -> PathBuf {
     let asked_for = config.artifacts.clone();
-    asked_for.unwrap_or_else(|| root.join(ARTIFACTS))
+    asked_for.unwrap_or_else(|| build::target_folder(root).join(ARTIFACTS))
 }
 
 /// Begins with the time, so that runs sort by their names.

@@ -122,6 +122,7 @@ FAULTS = (
     Fault("auth.token_logged", "the token is in the log", TOKEN),
 
     Fault("beat.wrong_id", "beats name another worker", BEAT),
+    Fault("beat.huge", "each beat has a field of 1 MiB", BEAT),
     Fault("beat.wrong_interval", "interval_s is not the one asked for", BEAT),
     Fault("beat.wrong_port", "port is not the one that it listens on", BEAT),
     Fault("beat.wrong_backend", "backend says cuda", BEAT),
@@ -370,6 +371,7 @@ FAULTS = (
     Fault("stop.nonzero_while_loading", "SIGTERM while it loads exits 1", DRAIN, SEEN_MS),
     Fault("stop.ignored_while_loading", "SIGTERM while it loads waits until it has loaded", DRAIN, 6000),
     Fault("stop.grandchild_left", "leaves a child of its own behind, which ignores SIGTERM", DRAIN),
+    Fault("stop.orphan_left", "leaves a process behind that has no parent, no environment and its own session", DRAIN),
 
     Fault("log.none", "logs nothing", LOGS),
     Fault("log.no_level", "log lines have no level", LOGS),

@@ -198,6 +198,8 @@ class Heartbeat:
             method = "GET"
         if active("beat.wrong_content_type"):
             kind = "text/plain"
+        if active("beat.huge"):
+            body = to_json(dict(payload, more="x" * (1 << 20)))
         if active("beat.not_json"):
             body = "&".join("%s=%s" % pair for pair in payload.items()).encode()
         parts = urlsplit(url)
@@ -230,7 +232,9 @@ class Heartbeat:
             sock.setblocking(False)
             sock.connect_ex(address)
             self._wait(sock, selectors.EVENT_WRITE, started)
+            sock.setblocking(active("beat.huge"))
             sock.sendall(request)
+            sock.setblocking(False)
             answer = b""
             while b"\r\n\r\n" not in answer and len(answer) < 65536:
                 self._wait(sock, selectors.EVENT_READ, started)

@@ -91,7 +91,7 @@ fn ctrl_c_leaves_every_report_with_all_that_was_seen() {
 fn a_kill_leaves_all_that_was_seen_and_it_can_be_rendered() {
     let artifacts = Artifacts::new("kill");
     let mut run = artifacts.busy_run(Plan::over(Worker::Stubborn));
-    run.signal("KILL");
+    run.kill_both();
     run.wait();
     run.assert_gone_within(GRACE + GONE_LIMIT);
     let seen = events(&artifacts.read("events.jsonl"));

@@ -31,7 +31,7 @@ fn a_flooded_log_is_capped_and_the_cut_is_told() {
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "the flood does not end");
-        peak_kb = peak_kb.max(peak_memory_kb(run.child.id()));
+        peak_kb = peak_kb.max(peak_memory_kb(run.behind().pid));
         let now = fs::metadata(&log).unwrap().len();
         if now == before && now >= 64 << 20 {
             break;
@@ -85,7 +85,7 @@ fn a_worker_that_dies_ends_the_step_with_its_signal_and_its_last_words() {
 }
 
 /// The most memory that the process has had, while it lives and where the system tells.
-fn peak_memory_kb(pid: u32) -> u64 {
+fn peak_memory_kb(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.map_or(0, |line| {

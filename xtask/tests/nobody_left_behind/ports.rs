@@ -1,14 +1,18 @@
 //! Taken ports, ports that are taken in between, and strangers that answer on ours.
 
+use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
-use crate::run::{Plan, Worker, event, events, outcome};
+use crate::run::{Plan, Run, Worker, event, events, outcome, pause, python};
 
-/// Lives apart from the run: no mark, no group, no log. Ends by itself after a while.
+/// Answers health and readiness like a worker.
 const STRANGER: &str = r#"
-import json, os, subprocess, sys
-SOURCE = """
-import http.server, json, sys, threading, os
+import http.server, json, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({"status": "healthy", "model_loaded": True, "worker_id": sys.argv[2], "ready": True}).encode()
@@ -21,16 +25,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
 print("up", flush=True)
-os.close(1)
-threading.Timer(60, os._exit, [0]).start()
 server.serve_forever()
-"""
+"#;
+
+/// The beginning of a worker that can ask for a stranger on its port: what it started itself would be
+/// no stranger.
+const ASKS_FOR_STRANGER: &str = r#"
+import os, sys, time
 def start_stranger(port, worker_id):
-    stranger = subprocess.Popen(
-        [sys.executable, "-c", SOURCE, port, worker_id], env={}, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    stranger.stdout.readline()
-    return stranger.pid
+    with open(os.path.join(here, "wanted.part"), "w") as file:
+        file.write(port + " " + worker_id)
+    os.rename(os.path.join(here, "wanted.part"), os.path.join(here, "wanted"))
+    while not os.path.exists(os.path.join(here, "up")):
+        time.sleep(0.01)
+    os.remove(os.path.join(here, "up"))
 port, worker_id = sys.argv[sys.argv.index("--port") + 1], sys.argv[sys.argv.index("--worker-id") + 1]
 here = os.path.dirname(os.path.abspath(__file__))
 def go_on():
@@ -39,7 +47,58 @@ def go_on():
 "#;
 
 fn script(end: &str) -> Worker {
-    Worker::Script(Box::leak(format!("{STRANGER}\n{end}").into_boxed_str()))
+    Worker::Script(Box::leak(
+        format!("{ASKS_FOR_STRANGER}\n{end}").into_boxed_str(),
+    ))
+}
+
+/// Starts processes of the test's own on ports that a run's workers were to have.
+struct Strangers {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Strangers {
+    /// One for each worker of the run that asks for it, until this is dropped.
+    fn beside(run: &Run) -> Self {
+        let (folder, over) = (run.folder().to_owned(), Arc::new(AtomicBool::new(false)));
+        let ends = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let (wanted, mut strangers) = (folder.join("wanted"), Vec::new());
+            while !ends.load(Ordering::Relaxed) {
+                if let Ok(arguments) = fs::read_to_string(&wanted) {
+                    fs::remove_file(&wanted).unwrap();
+                    strangers.push(start_stranger(&arguments));
+                    fs::write(folder.join("up"), "").unwrap();
+                }
+                pause();
+            }
+            for mut stranger in strangers {
+                stranger.kill().unwrap();
+                stranger.wait().unwrap();
+            }
+        });
+        let thread = Some(thread);
+        Self { over, thread }
+    }
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let joined = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(joined, Some(Ok(()))) || std::thread::panicking());
+    }
+}
+
+/// Comes back when it listens.
+fn start_stranger(arguments: &str) -> Child {
+    let mut command = Command::new(python());
+    command.args(["-c", STRANGER]).args(arguments.split(' '));
+    let mut stranger = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut up = [0; 3];
+    stranger.stdout.take().unwrap().read_exact(&mut up).unwrap();
+    stranger
 }
 
 /// A port that nobody gets by asking for any: those that systems hand out lie above.
@@ -89,6 +148,7 @@ go_on()
     );
     let plan = Plan::over(thief).args(&["--format", "json", "--check", "health.*"]);
     let mut run = plan.start();
+    let _strangers = Strangers::beside(&run);
     let (code, output) = run.finish();
     assert_eq!(code, Some(0), "{output}");
     let events = events(&output);
@@ -114,6 +174,7 @@ sys.exit("error: cannot listen: port taken")
     );
     let plan = Plan::bare(thief).args(&["--port", &free_port(), "--hive-port", "0"]);
     let mut run = plan.args(&["--format", "json"]).start();
+    let _strangers = Strangers::beside(&run);
     let (code, output) = run.finish();
     assert_eq!(code, Some(3), "{output}");
     let events = events(&output);
@@ -129,12 +190,12 @@ fn a_stranger_that_answers_is_not_taken_for_our_worker() {
     for name in ["'stranger'", "worker_id"] {
         let silent = script(&format!(
             "
-import time
 start_stranger(port, {name})
 time.sleep(600)
 "
         ));
         let mut run = Plan::over(silent).args(&["--format", "json"]).start();
+        let _strangers = Strangers::beside(&run);
         let (code, output) = run.finish();
         assert_eq!(code, Some(3), "{output}");
         let events = events(&output);

@@ -51,7 +51,7 @@ fn signals_that_can_be_ignored_do_not_end_it() {
     for signal in ["INT", "TERM", "HUP"] {
         send(signal, reaper);
     }
-    run.signal("KILL");
+    run.kill_both();
     run.wait();
     run.assert_gone_within(GRACE + GONE_LIMIT);
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Marks everything that a run has started, by inheritance of the environment.
-const MARK: &str = "NOBODY_LEFT_BEHIND_TEST";
+/// Marks everything that a run has started, by inheritance of the environment: the name's beginning is
+/// one that runs pass on.
+const MARK: &str = "XDG_NOBODY_LEFT_BEHIND_TEST";
 
 /// How long a worker that ignores everything is given before it is killed.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -84,7 +85,9 @@ impl Plan {
             .args(["--python", python()])
             .env(MARK, &mark)
             .env("STUBBORN_NOTE", folder.join("inference"))
+            .args(["--worker-env", "STUBBORN_NOTE"])
             .env("STUBBORN_FLOOD_MB", "1")
+            .args(["--worker-env", "STUBBORN_FLOOD_MB"])
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -101,8 +104,9 @@ impl Plan {
         self
     }
 
+    /// For the run and for its worker.
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.command.env(name, value);
+        self.command.env(name, value).args(["--worker-env", name]);
         self
     }
 
@@ -163,6 +167,11 @@ impl Run {
         self.output = None;
     }
 
+    /// The folder that holds the worker.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn signal(&self, name: &str) {
         send(name, self.child.id() as i32);
     }
@@ -219,6 +228,21 @@ impl Run {
         family.find(is_reaper).expect("a run has a reaper")
     }
 
+    /// The run itself, behind the supervisor that was started.
+    pub fn behind(&self) -> Found {
+        let is_behind = |found: &Found| parent(found.pid) == Some(self.child.id() as i32);
+        let mut family = self.family().into_iter();
+        family.find(is_behind).expect("a supervisor has a run")
+    }
+
+    /// Kills the run and its supervisor so that neither sees the other's end.
+    pub fn kill_both(&self) {
+        let behind = self.behind().pid;
+        send("STOP", behind);
+        self.signal("KILL");
+        send("KILL", behind);
+    }
+
     /// Fails unless everything is gone within `limit`.
     pub fn assert_gone_within(&self, limit: Duration) {
         let began = Instant::now();
@@ -272,25 +296,36 @@ pub fn outcome<'a>(events: &'a [Value], id: &str) -> &'a Value {
 /// The living processes with this mark in their environment.
 fn family(mark: &str) -> Vec<Found> {
     let mark = format!("{MARK}={mark}");
-    let mut family = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
-            continue;
-        };
-        // Of a zombie nothing can be read.
-        let words = |name: &str| -> Vec<String> {
-            let bytes = fs::read(entry.path().join(name)).unwrap_or_default();
-            let words = bytes.split(|&byte| byte == 0);
-            words
-                .map(|word| String::from_utf8_lossy(word).into_owned())
-                .collect()
-        };
-        if words("environ").contains(&mark) {
-            let arguments = words("cmdline");
-            family.push(Found { pid, arguments });
-        }
-    }
-    family
+    let marked = |found: &Found| words(found.pid, "environ").contains(&mark);
+    processes().filter(marked).collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split(' ').nth(2)?.parse().ok()
+}
+
+/// A living process with this command line.
+pub fn with_words(command_line: &[&str]) -> Option<Found> {
+    processes().find(|found| found.arguments == command_line)
+}
+
+/// The processes that live: of a zombie nothing can be read.
+fn processes() -> impl Iterator<Item = Found> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    pids.map(|pid| Found {
+        pid,
+        arguments: words(pid, "cmdline"),
+    })
+}
+
+/// A file of words that each end with a zero.
+fn words(pid: i32, name: &str) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let words = text.split_terminator('\0');
+    words.map(str::to_owned).collect()
 }
 
 /// Sends a signal by name.

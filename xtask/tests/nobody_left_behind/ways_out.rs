@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::run::{
     GONE_LIMIT, GRACE, Plan, Run, Worker, event, events, is_held, outcome, pause, python, send,
+    with_words,
 };
 
 /// A run in JSON over the stubborn worker, in the midst of an inference.
@@ -78,6 +79,61 @@ fn a_stray_in_a_session_of_its_own_is_found_and_told() {
     assert_eq!(survivors["outcome"], "failed", "{output}");
     let got = survivors["got"].as_str().unwrap();
     assert!(got.contains("which left the group"), "{got}");
+}
+
+/// How long an orphan of a test sleeps: nobody else's does so long, and so it is known.
+fn nap(test: u32) -> String {
+    format!("{}.{test}", 100_000 + std::process::id())
+}
+
+fn sleeps(nap: &str) -> bool {
+    with_words(&["sleep", nap]).is_some()
+}
+
+#[test]
+fn an_orphan_without_an_environment_is_found_and_told() {
+    let nap = nap(1);
+    let mut run = busy(polite().env("STUBBORN_ORPHAN", &nap));
+    assert!(sleeps(&nap));
+    run.signal("TERM");
+    let (code, output) = run.finish();
+    assert!(!sleeps(&nap), "{output}");
+    assert_eq!(code, Some(143), "{output}");
+    let events = events(&output);
+    let got = outcome(&events, "lifecycle.no_survivors")["got"].as_str();
+    let got = got.unwrap_or_else(|| panic!("nothing was told: {output}"));
+    assert!(
+        got.contains("sleep (pid ") && got.contains("which left the group"),
+        "{got}"
+    );
+}
+
+/// When the run is killed its supervisor becomes the parent of what it had adopted.
+#[test]
+fn a_kill_of_the_run_behind_its_supervisor() {
+    let nap = nap(2);
+    let mut run = busy(stubborn().env("STUBBORN_ORPHAN", &nap));
+    assert!(sleeps(&nap));
+    send("KILL", run.behind().pid);
+    assert_eq!(run.wait().code(), Some(137));
+    assert!(!sleeps(&nap));
+    run.assert_gone_within(GRACE + GONE_LIMIT);
+}
+
+/// When the supervisor is killed the run is asked to stop, and cleans up as ever.
+#[test]
+fn a_kill_of_the_supervisor() {
+    let nap = nap(3);
+    let mut run = busy(polite().env("STUBBORN_ORPHAN", &nap));
+    assert!(sleeps(&nap));
+    run.signal("KILL");
+    let output = run.rest_of_output();
+    run.wait();
+    run.assert_gone();
+    assert!(!sleeps(&nap), "{output}");
+    let events = events(&output);
+    assert_eq!(event(&events, "interrupted")["signal"], 15);
+    assert_eq!(events.last().unwrap()["event"], "run_finished");
 }
 
 #[test]
@@ -259,7 +315,7 @@ fn a_standard_output_that_nobody_reads() {
 fn a_kill_that_nothing_can_catch() {
     let mut run = busy(stubborn().env("STUBBORN_STRAY", "1"));
     let killed = Instant::now();
-    run.signal("KILL");
+    run.kill_both();
     run.wait();
     run.assert_gone_within(GRACE + GONE_LIMIT);
     let output = run.rest_of_output();
@@ -272,7 +328,7 @@ fn a_kill_that_nothing_can_catch() {
 #[test]
 fn a_kill_with_a_grandchild_that_only_the_reaper_can_find() {
     let mut run = busy(stubborn().env("STUBBORN_UNMARKED", "1"));
-    run.signal("KILL");
+    run.kill_both();
     run.wait();
     run.assert_gone_within(GRACE + GONE_LIMIT);
 }
@@ -294,7 +350,7 @@ fn a_kill_of_the_reaper_and_then_of_the_run() {
     let mut run = busy(stubborn());
     kill_the_reaper(&run);
     let output = {
-        run.signal("KILL");
+        run.kill_both();
         run.wait();
         run.rest_of_output()
     };
@@ -325,13 +381,15 @@ fn the_self_test_shows_it_to_users() {
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{shown}");
     for role in [
+        "its supervisor",
         "the run",
         "the mock hive",
         "the worker's child",
+        "an orphan without an environment",
         "the reaper",
     ] {
         assert!(shown.contains(role), "no {role}: {shown}");
     }
-    let passed = "PASSED: 5 processes gone and 2 ports free";
+    let passed = "PASSED: 7 processes gone and 2 ports free";
     assert!(shown.contains(passed), "{shown}");
 }

@@ -65,7 +65,7 @@ pub struct Workspace {
 }
 
 /// Numbers that are worth waking another thread for.
-const WORTH_SHARING: usize = 16 * 1024;
+const WORTH_SHARING: usize = 8 * 1024;
 
 /// How many numbers of rows that are `width` wide a task should do: whole rows, and all of them
 /// where there are few.

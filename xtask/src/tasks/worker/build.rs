@@ -1,5 +1,6 @@
 //! Builds the worker of this workspace, before its time counts.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -88,6 +89,21 @@ pub fn build_worker(
     Ok(binary)
 }
 
+/// Where builds and runs of this workspace go: where the user said, or else into its own target folder;
+/// where that can't be written to, into one for temporary files.
+pub fn target_folder(root: &Path) -> PathBuf {
+    let said = said_target().and_then(|said| std::path::absolute(said).ok());
+    said.or_else(|| elsewhere(root))
+        .unwrap_or_else(|| root.join("target"))
+}
+
+/// What the user has told cargo.
+fn said_target() -> Option<OsString> {
+    let names = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
+    let mut said = names.iter().filter_map(std::env::var_os);
+    said.find(|said| !said.is_empty())
+}
+
 /// Where to build a checkout that can't be written to, unless the user has said where.
 fn elsewhere(root: &Path) -> Option<PathBuf> {
     let target = root.join("target");
@@ -95,10 +111,7 @@ fn elsewhere(root: &Path) -> Option<PathBuf> {
         std::fs::create_dir_all(&target)?;
         tempfile(&target)
     };
-    let is_said = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    let stays = is_said || is_writable().is_ok();
+    let stays = said_target().is_some() || is_writable().is_ok();
     (!stays).then(|| std::env::temp_dir().join("llm-worker-rbee-target"))
 }
 

@@ -6,19 +6,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::tasks::worker::journal::Journal;
-use crate::tasks::worker::process::gpu;
 use crate::tasks::worker::process::platform::machine;
 use crate::tasks::worker::process::tool::answer;
+use crate::tasks::worker::process::wait::wait_until;
+use crate::tasks::worker::process::{git, gpu};
 use crate::tasks::worker::record::event::EventKind;
 use crate::tasks::worker::record::facts::{Environment, Gpu};
 
 /// How long the end of a run may wait for the model's hash.
 const HASH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one question to git may take.
+const GIT_LIMIT: Duration = Duration::from_secs(5);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -54,11 +58,9 @@ impl Gathering {
 
     /// Waits a little for what is still missing.
     pub fn wait(&self) {
-        let began = Instant::now();
-        let is_busy = || self.threads.iter().any(|thread| !thread.is_finished());
-        while began.elapsed() < HASH_PATIENCE && is_busy() {
-            std::thread::sleep(POLL_INTERVAL);
-        }
+        wait_until(HASH_PATIENCE, POLL_INTERVAL, || {
+            self.threads.iter().all(JoinHandle::is_finished)
+        });
     }
 
     /// Waits a little for what is still missing, and then goes without.
@@ -89,11 +91,13 @@ fn hash(path: &Path, give_up: &AtomicBool) -> Option<String> {
 }
 
 fn environment(root: &Path) -> Environment {
-    let root = root.to_string_lossy();
+    let is_kept = git::keeps(root, GIT_LIMIT);
     // Without locks: a run that is killed must not leave one in somebody's repository.
     let git = |arguments: &[&str]| {
-        let where_and_how = ["--no-optional-locks", "-C", &root];
-        answer("git", &[&where_and_how, arguments].concat())
+        let arguments = [&["--no-optional-locks"], arguments].concat();
+        let asked = is_kept.then(|| git::ask(root, &arguments, GIT_LIMIT))?;
+        let (status, answer) = asked.ok()?;
+        status.success().then_some(answer)
     };
     Environment {
         host: machine::host(answer),

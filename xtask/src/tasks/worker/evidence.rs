@@ -16,7 +16,7 @@ use crate::tasks::worker::reporter::detached::{self, Detached};
 use crate::tasks::worker::reporter::file;
 use crate::tasks::worker::reporter::file::FileReport;
 use crate::tasks::worker::reporter::github;
-use crate::tasks::worker::reporter::github::{Annotations, StepSummary};
+use crate::tasks::worker::reporter::github::{Annotations, Fenced, StepSummary};
 use crate::tasks::worker::reporter::human;
 use crate::tasks::worker::reporter::human::Human;
 use crate::tasks::worker::reporter::json::JsonLines;
@@ -53,13 +53,19 @@ pub fn reporters(config: &WorkerTestConfig, folder: &Path) -> Vec<Box<dyn Report
         // Somebody's path may be a pipe.
         detached("a report", Box::new(FileReport::new(*kind, path)));
     }
-    if set("GITHUB_ACTIONS").is_some() {
-        // Not on standard output, which may carry events for a machine; GitHub reads both.
+    let on_github = set("GITHUB_ACTIONS").is_some();
+    if on_github && config.format == Format::Json {
+        // Not on standard output, which carries events for a machine; GitHub reads both.
         detached("the annotations", Box::new(Annotations::new(stderr())));
     }
     detached(
         "standard output",
         match config.format {
+            Format::Human if on_github => {
+                let word = uuid::Uuid::new_v4().to_string();
+                let human = Human::on_stdout(config.verbosity);
+                Box::new(Fenced::new(human, stdout(), word))
+            }
             Format::Human => Box::new(Human::on_stdout(config.verbosity)),
             Format::Json => Box::new(JsonLines::new(stdout())),
         },

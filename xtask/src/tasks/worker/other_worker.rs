@@ -1,20 +1,26 @@
 //! The worker to compare with: a binary, or this repository at another revision, built from a work
 //! tree of its own.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::tasks::worker::build;
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::git;
 use crate::tasks::worker::process::stop::StopFlag;
-use crate::tasks::worker::process::tool;
 use crate::tasks::worker::record::backend::Backend;
 
-/// Where other revisions are checked out and their binaries kept, from the workspace root.
-const FOLDER: &str = "target/against";
+/// Where other revisions are checked out and their binaries kept, from the target folder.
+const FOLDER: &str = "against";
+
+/// Locked by who checks out and builds in there.
+const LOCK: &str = "lock";
+
+/// How long another run may take with that.
+const LOCK_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Where they are built, in there: what they have in common is built once.
 const BUILD: &str = "build";
@@ -51,20 +57,25 @@ pub fn find(
             &commit,
         ],
     );
-    let Ok(revision) = asked else {
+    let Some(revision) = asked.ok().filter(|_| git::keeps(root, GIT_LIMIT)) else {
         bail!(
             "--against {meant} is neither a file nor a revision of this repository\n  try: a path, a \
              branch, a tag or a commit"
         );
     };
-    let folder = root.join(FOLDER);
-    std::fs::create_dir_all(&folder)?;
+    let folder = build::target_folder(root).join(FOLDER);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
     let short = revision.get(..12).unwrap_or(&revision);
     let kept = folder.join(format!(
         "llm-worker-rbee-{short}-{}{}",
         backend.as_str(),
         std::env::consts::EXE_SUFFIX
     ));
+    if kept.is_file() {
+        return Ok(kept);
+    }
+    let _lock = take_lock(&folder.join(LOCK), stop)?;
     if kept.is_file() {
         return Ok(kept);
     }
@@ -105,14 +116,52 @@ impl Drop for Checkout<'_> {
     }
 }
 
+/// Two runs must not build in one work tree. The lock is free when the file is closed.
+fn take_lock(path: &Path, stop: &StopFlag) -> Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let waited = stop.wait_for("another run to build a worker", LOCK_LIMIT, || {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    });
+    waited.with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
 fn git(root: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(root).args(arguments);
-    let (status, output) = tool::ask(command, GIT_LIMIT).context("cannot run git")?;
+    let (status, output) = git::ask(root, arguments, GIT_LIMIT).context("cannot run git")?;
     ensure!(
         status.success(),
         "git {} ended with {status}",
         arguments.join(" ")
     );
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_take_turns() {
+        let path = std::env::temp_dir().join(format!("lock-{}", uuid::Uuid::new_v4()));
+        let stop = StopFlag::default();
+        let first = take_lock(&path, &stop).unwrap();
+        let waits = StopFlag::default();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| take_lock(&path, &waits));
+            waits.raise(2);
+            assert!(second.join().unwrap().is_err());
+        });
+        drop(first);
+        assert!(take_lock(&path, &stop).is_ok());
+        std::fs::remove_file(&path).unwrap();
+    }
 }

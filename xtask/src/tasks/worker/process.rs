@@ -1,9 +1,11 @@
 //! Processes and the machine: groups, their registry and reaper, logs, ports, what systems tell.
 //! Nothing in here knows of models or workers.
 
+pub mod git;
 pub mod gpu;
 pub mod group;
 mod identity;
+pub mod inheritance;
 pub mod jitter;
 pub mod lock;
 pub mod log;
@@ -17,5 +19,7 @@ pub mod secrets;
 pub mod signals;
 pub mod stop;
 mod strays;
+pub mod supervisor;
 pub mod tool;
 pub mod vitals;
+pub mod wait;

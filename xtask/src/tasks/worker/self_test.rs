@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::platform::{Listeners, Process};
 use crate::tasks::worker::process::python::Python;
-use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::event::{Event, EventKind};
 
 const STUBBORN_SOURCE: &str = include_str!("self_test/stubborn_worker.py");
@@ -28,15 +28,25 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long the clean-up may take: the worker's grace period, and three seconds.
 const GONE_LIMIT: Duration = Duration::from_secs(6);
 
+/// Gives the worker a child that has dropped its group, its session, its parent and its environment,
+/// where such a one can be found.
+const ORPHAN: Option<&str> = if platform::ADOPTS_ORPHANS {
+    Some("STUBBORN_ORPHAN=600")
+} else {
+    None
+};
+
 /// A run that is going to be killed.
 struct InnerRun {
     child: Child,
     events: Receiver<EventKind>,
 }
 
-/// What the run had started when it was killed.
+/// The run when it was killed, and what it had started.
 #[derive(Debug, Default)]
-struct Started {
+struct Leaders {
+    supervisor: u32,
+    run: u32,
     hive: u32,
     worker: u32,
     ports: Vec<u16>,
@@ -50,14 +60,23 @@ pub fn run(python: Option<&Path>, stop: &StopFlag) -> Result<ExitCode> {
     let python = Python::find(python)?;
     let scratch = Scratch::new()?;
     say(
-        "Starting a run over a worker that ignores every signal, has a child and floods its log...",
+        "Starting a run over a worker that ignores every signal, has children and floods its log...",
     );
     let mut inner = InnerRun::start(&python, &scratch)?;
     let started = inner.wait_until_busy(stop)?;
     let table = platform::processes();
-    let family = family(&table, inner.child.id(), &started);
+    let supervisor = inner.child.id();
+    // The run itself, where a supervisor was put in front of it.
+    let run = table.iter().find(|process| process.parent == supervisor);
+    let run = run.filter(|_| platform::ADOPTS_ORPHANS).map(|run| run.pid);
+    let leaders = Leaders {
+        supervisor,
+        run: run.unwrap_or(supervisor),
+        ..started
+    };
+    let family = family(&table, &leaders);
     for process in &family {
-        let role = role(process, inner.child.id(), &started);
+        let role = role(process, &leaders);
         say(&format!(
             "  {:>8}  {:<12} {role}",
             process.pid, process.name
@@ -65,10 +84,13 @@ pub fn run(python: Option<&Path>, stop: &StopFlag) -> Result<ExitCode> {
     }
     say("Killing the run (no signal handler, no destructor, no clean-up of its own)...");
     let killed = Instant::now();
-    inner.child.kill().context("cannot kill the run")?;
+    match run {
+        Some(run) => platform::kill_process(run),
+        None => inner.child.kill().context("cannot kill the run")?,
+    }
     inner.child.wait()?;
     let left = wait_until_gone(&family, killed, stop)?;
-    let held: Vec<_> = started
+    let held: Vec<_> = leaders
         .ports
         .iter()
         .filter(|&&port| platform::listeners(port) != Listeners::Nobody)
@@ -86,7 +108,7 @@ pub fn run(python: Option<&Path>, stop: &StopFlag) -> Result<ExitCode> {
     say(&format!(
         "PASSED: {} processes gone and {} ports free {:.1} s after the kill",
         family.len(),
-        started.ports.len(),
+        leaders.ports.len(),
         killed.elapsed().as_secs_f64()
     ));
     Ok(ExitCode::SUCCESS)
@@ -99,6 +121,7 @@ impl InnerRun {
             .args(["worker:test", "--format", "json", "--check", CHECK])
             .args(["--port", "0", "--hive-port", "0", "--worker-bin"])
             .arg(worker)
+            .args(ORPHAN.iter().flat_map(|given| ["--worker-env", given]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -110,8 +133,8 @@ impl InnerRun {
     }
 
     /// Waits until the worker has been asked for something that it never answers.
-    fn wait_until_busy(&mut self, stop: &StopFlag) -> Result<Started> {
-        let mut started = Started::default();
+    fn wait_until_busy(&mut self, stop: &StopFlag) -> Result<Leaders> {
+        let mut started = Leaders::default();
         stop.wait_for("the run to be under way", START_LIMIT, || {
             for event in self.events.try_iter() {
                 match event {
@@ -171,23 +194,29 @@ impl Drop for Scratch {
 }
 
 /// The run, its children, and all that are in a group with one of them.
-fn family<'a>(table: &'a [Process], run: u32, started: &Started) -> Vec<&'a Process> {
+fn family<'a>(table: &'a [Process], leaders: &Leaders) -> Vec<&'a Process> {
     let belongs = |process: &&Process| {
-        let own = [run, started.hive, started.worker];
+        let own = [
+            leaders.supervisor,
+            leaders.run,
+            leaders.hive,
+            leaders.worker,
+        ];
         own.contains(&process.pid)
-            || process.parent == run
             || own.contains(&process.parent)
-            || (process.group != 0 && own[1..].contains(&process.group))
+            || (process.group != 0 && own[2..].contains(&process.group))
     };
     table.iter().filter(belongs).collect()
 }
 
-fn role(process: &Process, run: u32, started: &Started) -> &'static str {
+fn role(process: &Process, leaders: &Leaders) -> &'static str {
     match process.pid {
-        pid if pid == run => "the run",
-        pid if pid == started.hive => "the mock hive",
-        pid if pid == started.worker => "the worker",
-        _ if process.group == started.worker => "the worker's child",
+        pid if pid == leaders.run => "the run",
+        pid if pid == leaders.supervisor => "its supervisor",
+        pid if pid == leaders.hive => "the mock hive",
+        pid if pid == leaders.worker => "the worker",
+        _ if process.group == leaders.worker => "the worker's child",
+        _ if process.name == "sleep" => "an orphan without an environment",
         _ => "the reaper",
     }
 }
@@ -198,20 +227,20 @@ fn wait_until_gone<'a>(
     killed: Instant,
     stop: &StopFlag,
 ) -> Result<Vec<&'a Process>> {
-    loop {
-        stop.check()?;
+    let mut left = Vec::new();
+    let limit = GONE_LIMIT.saturating_sub(killed.elapsed());
+    let gone = stop.wait_for("everybody to be gone", limit, || {
         let table = platform::processes();
         let lives = |process: &&&Process| {
             let same =
                 |other: &Process| other.pid == process.pid && other.started == process.started;
             table.iter().any(same)
         };
-        let left: Vec<_> = family.iter().filter(lives).copied().collect();
-        if left.is_empty() || killed.elapsed() >= GONE_LIMIT {
-            return Ok(left);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        left = family.iter().filter(lives).copied().collect();
+        Ok(left.is_empty().then_some(()))
+    });
+    in_time(gone)?;
+    Ok(left)
 }
 
 /// Hands over the events in `output` as long as somebody takes them.

@@ -73,8 +73,8 @@ pub unsafe fn span<S: Simd, const M: usize>(span: &Span<'_>, partials: *mut f32)
             if first >= end {
                 break;
             }
-            // Few queries: two vectors at once, so that enough sums are under way.
-            if M <= 2 {
+            // Two vectors at once where registers allow it, so that enough sums are under way.
+            if M <= 2 || S::MANY_REGISTERS {
                 scores::<S, M, 2>(span, keys.as_ptr(), first, &mut weights);
             } else {
                 scores::<S, M, 1>(span, keys.as_ptr(), first, &mut weights);
@@ -96,7 +96,7 @@ pub unsafe fn span<S: Simd, const M: usize>(span: &Span<'_>, partials: *mut f32)
             let positions = page * PAGE..usize::min(end, (page + 1) * PAGE);
             let values = values.as_ptr();
             let mut number = 0;
-            while M <= 2 && number + 2 * LANES <= span.value_stride {
+            while (M <= 2 || S::MANY_REGISTERS) && number + 2 * LANES <= span.value_stride {
                 add_values::<S, M, 2>(span, values, number, positions.clone(), &weights, to);
                 number += 2 * LANES;
             }

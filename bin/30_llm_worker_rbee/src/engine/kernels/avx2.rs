@@ -42,6 +42,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type Run = Two<__m256i>;
 
     const SHORT_RUNS: bool = !VNNI;
+    const MANY_REGISTERS: bool = false;
     const SIGNED_OFFSET: i32 = if VNNI { 128 } else { 0 };
 
     #[inline(always)]

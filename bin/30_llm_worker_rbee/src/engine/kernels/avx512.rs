@@ -23,6 +23,7 @@ impl Simd for Avx512 {
     type Run = __m512i;
 
     const SHORT_RUNS: bool = false;
+    const MANY_REGISTERS: bool = true;
     const SIGNED_OFFSET: i32 = 128;
 
     #[inline(always)]

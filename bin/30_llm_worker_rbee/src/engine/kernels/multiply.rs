@@ -13,7 +13,7 @@ const ROWS_TOGETHER: usize = 64;
 /// Weights that make a task worth taking, with one input row: half a microsecond's work.
 const TASK_BYTES: usize = 8 * 1024;
 /// Input numbers that are worth quantising on several threads.
-const QUANTISE_TOGETHER: usize = 16 * 1024;
+const QUANTISE_TOGETHER: usize = 4 * 1024;
 
 /// A packed matrix and where its product goes.
 pub struct Factor<'a> {
@@ -65,7 +65,11 @@ pub fn multiply(
         .collect();
     let groups = columns / GROUP;
     if parts.iter().any(|part| part.quantised) {
-        quantise(kernels, pool, input, count * groups, activations);
+        let needed = count * groups;
+        if activations.len() < needed {
+            activations.resize(needed, Activations::default());
+        }
+        quantise(kernels, pool, input, &mut activations[..needed]);
     }
     let job = Job {
         columns,
@@ -108,14 +112,8 @@ fn part<'a>(
     }
 }
 
-fn quantise(
-    kernels: &Kernels,
-    pool: &Pool,
-    input: &[f32],
-    groups: usize,
-    activations: &mut Vec<Activations>,
-) {
-    activations.resize(groups, Activations::default());
+fn quantise(kernels: &Kernels, pool: &Pool, input: &[f32], activations: &mut [Activations]) {
+    let groups = activations.len();
     let piece = if input.len() < QUANTISE_TOGETHER {
         groups
     } else {

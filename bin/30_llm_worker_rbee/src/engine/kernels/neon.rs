@@ -101,6 +101,7 @@ impl Simd for Neon {
     type Run = [int32x4_t; 4];
 
     const SHORT_RUNS: bool = false;
+    const MANY_REGISTERS: bool = false;
     const SIGNED_OFFSET: i32 = 0;
 
     #[inline(always)]

@@ -41,6 +41,7 @@ impl<const OFFSET: bool> Simd for Portable<OFFSET> {
     type Run = [i32; LANES];
 
     const SHORT_RUNS: bool = false;
+    const MANY_REGISTERS: bool = false;
     const SIGNED_OFFSET: i32 = if OFFSET { 128 } else { 0 };
 
     #[inline(always)]

@@ -79,10 +79,7 @@ pub unsafe fn quantised<S: Simd, F: Format, const M: usize>(tile: &Tile) {
                     first: input,
                     stride: tile.input_stride,
                 };
-                if M == 1 {
-                    // Weights come from memory, and nothing else happens with them.
-                    prefetch_group::<S, F>(block, group);
-                }
+                prefetch_group::<S, F>(block, group);
                 let sums = integers::<S, F, M>(block, group, &rows);
                 add_group::<S, F, M>(&mut totals, sums, block, group, &rows);
                 input = input.add(1);

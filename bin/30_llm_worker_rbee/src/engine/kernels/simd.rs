@@ -28,6 +28,9 @@ pub trait Simd: Copy {
     /// most, see `Format::RUN`. Others add them to 32 bits at once.
     const SHORT_RUNS: bool;
 
+    /// Whether there are registers for eight sums of floats under way.
+    const MANY_REGISTERS: bool;
+
     /// What [`Simd::dot_signed`] adds to each weight.
     const SIGNED_OFFSET: i32;
 
@@ -137,14 +140,17 @@ pub unsafe fn sum<S: Simd>(floats: S::Floats) -> f32 {
 /// The largest lane.
 #[inline(always)]
 pub unsafe fn most<S: Simd>(floats: S::Floats) -> f32 {
-    let lanes = unsafe { lanes::<S>(floats) };
-    let mut most = lanes[0];
-    for lane in lanes {
-        if lane > most {
-            most = lane;
+    let mut lanes = unsafe { lanes::<S>(floats) };
+    let mut width = LANES / 2;
+    while width > 0 {
+        for at in 0..width {
+            if lanes[at + width] > lanes[at] {
+                lanes[at] = lanes[at + width];
+            }
         }
+        width /= 2;
     }
-    most
+    lanes[0]
 }
 
 /// e to the power of each lane. Below -87, the smallest normal number or so; above 88, the

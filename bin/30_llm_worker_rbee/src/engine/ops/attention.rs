@@ -31,7 +31,7 @@ pub struct Attention {
 /// Rows of a chunk whose queries for one key head are one unit of work.
 const ROWS_IN_UNIT: usize = 8;
 /// Scores (a query with a position) that are worth waking another thread for.
-const WORTH_SHARING: usize = 1024;
+const WORTH_SHARING: usize = 256;
 
 /// Attends from the chunks' rows (`heads * head_width` numbers each) to what the cache keeps of
 /// their sequences, these rows included: store them first. Rows that no chunk has are left alone.
@@ -76,8 +76,10 @@ pub fn attention(
     cpu.pool
         .for_pieces(partials, piece.max(1), |number, partials| {
             let tasks = &plan.tasks[number * piece / plan.piece..];
+            let mut scratch = Scratch::default();
             for (task, partials) in tasks.iter().zip(partials.chunks_exact_mut(plan.piece)) {
-                job.attend(&plan.units[task.unit], task.spans.clone(), partials);
+                let unit = &plan.units[task.unit];
+                job.attend(unit, task.spans.clone(), partials, &mut scratch);
             }
         });
     let row = shape.heads * cache.head_width();
@@ -123,6 +125,17 @@ struct Task {
     spans: Range<usize>,
 }
 
+/// Memory that is used again from unit to unit.
+#[derive(Default)]
+struct Scratch<'a> {
+    partials: Vec<f32>,
+    pages: Vec<(&'a [u16], &'a [u16])>,
+    queries: Vec<SeeingQuery>,
+}
+
+/// A query of a unit, by its number, and which positions of a span it sees.
+type SeeingQuery = (usize, (usize, usize));
+
 struct Plan<'a> {
     units: Vec<Unit<'a>>,
     tasks: Vec<Task>,
@@ -134,7 +147,7 @@ struct Plan<'a> {
     scores: usize,
 }
 
-impl Job<'_> {
+impl<'c> Job<'c> {
     fn plan<'a>(&self, chunks: &'a [Chunk<'a>], threads: usize) -> Plan<'a> {
         let mut plan = Plan {
             units: Vec::new(),
@@ -196,29 +209,38 @@ impl Job<'_> {
 
     /// Writes a partial result for each of the unit's rows and query heads that sees one of the
     /// spans.
-    fn attend(&self, unit: &Unit<'_>, spans: Range<usize>, partials: &mut [f32]) {
+    fn attend(
+        &self,
+        unit: &Unit<'_>,
+        spans: Range<usize>,
+        partials: &mut [f32],
+        scratch: &mut Scratch<'c>,
+    ) {
         let length = partial_length(self.stride);
-        let mut fresh = vec![0.0; QUERIES * length];
+        let Scratch {
+            partials: fresh,
+            pages,
+            queries,
+        } = scratch;
+        fresh.resize(QUERIES * length, 0.0);
         for span in spans.clone() {
             let start = span * SPAN;
             let seen = unit.chunk.pages.len().min((start + SPAN) / PAGE);
-            let pages: Vec<_> = unit.chunk.pages[start / PAGE..seen]
-                .iter()
-                .map(|page| self.cache.page(self.layer, unit.key_head, *page as usize))
-                .collect();
+            let page = |page: &u32| self.cache.page(self.layer, unit.key_head, *page as usize);
+            pages.clear();
+            pages.extend(unit.chunk.pages[start / PAGE..seen].iter().map(page));
             // Rows from here on see something of the span, because windows move with rows.
-            let queries: Vec<_> = (0..unit.rows.len() * self.group)
-                .filter_map(|number| {
-                    let sees = self.sees(unit.chunk, unit.rows.start + number / self.group);
-                    let sees = (
-                        sees.start.saturating_sub(start),
-                        sees.end.saturating_sub(start).min(SPAN),
-                    );
-                    (sees.0 < sees.1).then_some((number, sees))
-                })
-                .collect();
+            queries.clear();
+            queries.extend((0..unit.rows.len() * self.group).filter_map(|number| {
+                let sees = self.sees(unit.chunk, unit.rows.start + number / self.group);
+                let sees = (
+                    sees.start.saturating_sub(start),
+                    sees.end.saturating_sub(start).min(SPAN),
+                );
+                (sees.0 < sees.1).then_some((number, sees))
+            }));
             for queries in queries.chunks(QUERIES) {
-                self.attend_some(unit, &pages, queries, &mut fresh);
+                self.attend_some(unit, pages, queries, fresh);
                 for (at, (number, _)) in queries.iter().enumerate() {
                     let fresh = &fresh[at * length..][..length];
                     let total = &mut partials[number * length..][..length];
@@ -239,7 +261,7 @@ impl Job<'_> {
         &self,
         unit: &Unit<'_>,
         pages: &[(&[u16], &[u16])],
-        queries: &[(usize, (usize, usize))],
+        queries: &[SeeingQuery],
         partials: &mut [f32],
     ) {
         let width = self.cache.head_width();

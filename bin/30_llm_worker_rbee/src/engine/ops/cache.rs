@@ -74,12 +74,17 @@ impl KeyValueCache {
         let by_head = pages * numbers_in_page(width);
         let piece = if keys.len() < WORTH_SHARING { heads } else { 1 };
         cpu.pool.for_pieces(layer, piece * by_head, |number, data| {
+            // Whole vectors, of which the end stays zero.
+            let mut padded = vec![0.0; value_stride(width)];
+            let mut halves = vec![0; value_stride(width)];
             for (head, data) in data.chunks_exact_mut(by_head).enumerate() {
-                let head = Head {
+                let mut head = Head {
                     cpu,
                     first: (number * piece + head) * width,
                     stride: heads * width,
                     width,
+                    padded: &mut padded,
+                    halves: &mut halves,
                 };
                 for chunk in chunks {
                     head.store(data, chunk, keys, values);
@@ -116,15 +121,16 @@ struct Head<'a> {
     first: usize,
     stride: usize,
     width: usize,
+    /// Memory for one row.
+    padded: &'a mut [f32],
+    halves: &'a mut [u16],
 }
 
 impl Head<'_> {
     /// Writes a chunk's rows to the pages of this head.
-    fn store(&self, pages: &mut [u16], chunk: &Chunk<'_>, keys: &[f32], values: &[f32]) {
+    fn store(&mut self, pages: &mut [u16], chunk: &Chunk<'_>, keys: &[f32], values: &[f32]) {
         let (width, stride) = (self.width, value_stride(self.width));
-        // Whole vectors, of which the end stays zero.
-        let mut padded = vec![0.0; stride];
-        let mut halves = vec![0; stride];
+        let Self { padded, halves, .. } = self;
         for (step, row) in chunk.rows.clone().enumerate() {
             let position = chunk.start + step;
             let page = chunk.pages[position / PAGE] as usize * numbers_in_page(width);
@@ -132,14 +138,14 @@ impl Head<'_> {
             let (kept_keys, kept_values) = page.split_at_mut(PAGE * width);
             let (at, from) = (position % PAGE, row * self.stride + self.first);
             padded[..width].copy_from_slice(&keys[from..][..width]);
-            self.cpu.kernels.to_halves(&padded, &mut halves);
-            for (kept, half) in kept_keys.chunks_exact_mut(PAGE).zip(&halves) {
+            self.cpu.kernels.to_halves(padded, halves);
+            for (kept, half) in kept_keys.chunks_exact_mut(PAGE).zip(halves.iter()) {
                 kept[at] = *half;
             }
             padded[..width].copy_from_slice(&values[from..][..width]);
             self.cpu
                 .kernels
-                .to_halves(&padded, &mut kept_values[at * stride..][..stride]);
+                .to_halves(padded, &mut kept_values[at * stride..][..stride]);
         }
     }
 }

@@ -30,7 +30,7 @@ pub const AFTERWARDS: &[Check] = &[
     Check::isolation(NO_SURVIVORS, leaves_nobody)
         .promise("leaves no process behind and no port occupied when it ends")
         .quote("The last heartbeat says `Draining`. Exit status 0.")
-        .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed.")
+        .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed. On Linux nothing escapes: what loses its parent becomes the run's child. On macOS what left its group is known by a variable of its environment, and what dropped that, too, isn't seen; on Windows nothing can leave its job.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
         .needs(&[Need::Promised(Promise::OwnProcess)])
         .at(Phase::End),

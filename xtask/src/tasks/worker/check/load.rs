@@ -12,7 +12,7 @@ use crate::tasks::worker::load::generator::{LoadGenerator, Next, Turn};
 use crate::tasks::worker::load::polling::{Poll, Question};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request};
 use crate::tasks::worker::process::lock::lock;
-use crate::tasks::worker::process::stop::TimedOut;
+use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
@@ -132,7 +132,7 @@ impl LoadObservation {
             |request: Request| Poll::start(&client, request, QUESTION_INTERVAL, QUESTION_LIMIT);
         let health = poll(dialect.health_request())?;
         let ready = poll(dialect.ready_request())?;
-        wait(subject, window)?;
+        subject.worker.let_pass(window)?;
         load.end();
         let (health, ready) = (health.end(stop)?, ready.end(stop)?);
         load.settle(limit * 2, stop, || Ok(()))?;
@@ -184,16 +184,6 @@ fn work_once(
     Next::Stop
 }
 
-/// Lets the window pass. Ends early when the worker or the run does.
-fn wait(subject: &Subject, window: Duration) -> Result<()> {
-    let began = Instant::now();
-    let name = "the end of the load";
-    subject.context.stop.wait_for(name, window * 2, || {
-        subject.worker.ensure_alive()?;
-        Ok((began.elapsed() >= window).then_some(()))
-    })
-}
-
 /// Waits for the next beat that brings no new state, or for `limit`: a worker that doesn't beat is
 /// judged elsewhere.
 fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
@@ -208,10 +198,8 @@ fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
         last >= seen.max(1) && state(last) == state(last - 1)
     };
     let stop = subject.context.stop;
-    match stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(()))) {
-        Ok(()) => Ok(()),
-        Err(error) => error.downcast::<TimedOut>().map(drop),
-    }
+    let waited = stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(())));
+    in_time(waited).map(drop)
 }
 
 fn answers(subject: &Subject) -> Result<Evidence> {

@@ -1,6 +1,6 @@
 //! Options of a request: what they do, and what counts where they are left out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -8,6 +8,7 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::load::generator::at_once;
 use crate::tasks::worker::net::client::Client;
+use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
@@ -227,16 +228,17 @@ fn insist(
     limit: Duration,
 ) -> Result<Completion> {
     let request = dialect.inference_request(request, false);
-    let began = Instant::now();
-    loop {
-        let left = limit.saturating_sub(began.elapsed());
-        let response = client.send(&request, left)?;
-        if dialect.is_busy(&response) && !left.is_zero() {
-            std::thread::sleep(RETRY_INTERVAL);
-            continue;
+    let mut response = client.send(&request, limit);
+    wait_until(limit, RETRY_INTERVAL, || {
+        let is_busy = response
+            .as_ref()
+            .is_ok_and(|answer| dialect.is_busy(answer));
+        if is_busy {
+            response = client.send(&request, limit);
         }
-        return Ok(dialect.read_completion(&response)?);
-    }
+        !is_busy
+    });
+    Ok(dialect.read_completion(&response?)?)
 }
 
 /// Lengths to which the reference answer can be cut.

@@ -191,8 +191,7 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
 
 /// A connection on which the rest of a request never comes.
 fn half_a_body(subject: &Subject) -> Result<RawConnection> {
-    let port = subject.worker.launch().port;
-    let mut connection = RawConnection::open(port, REFUSAL_LIMIT, subject.context.stop)?;
+    let mut connection = subject.worker.connect()?;
     connection.send(&subject.dialect().half_a_request(), REFUSAL_LIMIT)?;
     Ok(connection)
 }

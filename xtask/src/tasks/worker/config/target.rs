@@ -24,6 +24,8 @@ pub struct TargetConfig {
     pub api_key_env: Option<String>,
     /// Whether it sends no heartbeats, although its dialect promises them.
     pub no_heartbeat: bool,
+    /// What it gets of our environment besides what every program needs, or with other values.
+    pub env: Vec<WorkerVariable>,
 }
 
 /// Where the worker comes from.
@@ -98,6 +100,34 @@ pub enum ProfileName {
     LlamaServer,
 }
 
+/// A variable for the worker: `NAME`, whose value is ours, or `NAME=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value; ours where it is `None`.
+    pub value: Option<String>,
+}
+
+impl std::str::FromStr for WorkerVariable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        match name {
+            "" => Err(String::from("no name before `=`")),
+            name if name.contains('\0') => Err(String::from("a name can't hold a zero byte")),
+            name => Ok(WorkerVariable {
+                name: name.to_owned(),
+                value,
+            }),
+        }
+    }
+}
+
 impl TargetConfig {
     /// Refuses what can't work, in the words of the command line.
     pub fn validate(&self) -> Result<()> {
@@ -157,6 +187,8 @@ impl TargetConfig {
             "model-name": self.model_name,
             "api-key-env": self.api_key_env,
             "no-heartbeat": self.no_heartbeat,
+            // Their values may be secrets.
+            "worker-env": self.env.iter().map(|variable| &variable.name).collect::<Vec<_>>(),
         });
         serde_json::from_value(options).unwrap_or_default()
     }
@@ -222,5 +254,16 @@ mod tests {
             c.no_heartbeat = true;
         };
         assert_eq!(refused(without), "");
+    }
+
+    #[test]
+    fn variables_are_names_with_or_without_values() {
+        let read = |text: &str| text.parse::<WorkerVariable>().map(|v| (v.name, v.value));
+        assert_eq!(read("A"), Ok((String::from("A"), None)));
+        assert_eq!(
+            read("A=b=c"),
+            Ok((String::from("A"), Some(String::from("b=c"))))
+        );
+        assert!(read("=b").is_err() && read("").is_err());
     }
 }

@@ -17,6 +17,7 @@ use crate::tasks::worker::net::recording::record;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::bench::{Load, RequestOutcome};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::random::Random;
@@ -103,12 +104,11 @@ pub struct SustainedLoad {
 }
 
 struct Shared {
-    addressee: Addressee,
     exercise: Exercise,
-    requests: Vec<Vec<u8>>,
     /// How often the worker went; odd while it is gone.
     absences: AtomicU64,
-    client: Mutex<Client>,
+    /// How the worker is reached in this life of it: for streams, and for health.
+    reached: Mutex<(Addressee, Client)>,
     tally: Mutex<Tally>,
     health: Mutex<HealthTally>,
 }
@@ -121,14 +121,11 @@ impl SustainedLoad {
         exercise: Exercise,
         streams: u32,
     ) -> Result<Self> {
-        let requests = exercise.requests.iter();
         let port = addressee.port;
         let shared = Arc::new(Shared {
-            requests: requests.map(|(_, r)| r.to_closing_bytes(port)).collect(),
-            addressee,
             exercise,
             absences: AtomicU64::new(0),
-            client: Mutex::new(client),
+            reached: Mutex::new((addressee, client)),
             tally: Mutex::default(),
             health: Mutex::default(),
         });
@@ -153,9 +150,9 @@ impl SustainedLoad {
         }
     }
 
-    /// It is there again.
-    pub fn mark_back(&self, client: Client) {
-        *lock(&self.shared.client) = client;
+    /// It is there again, and reached like this.
+    pub fn mark_back(&self, addressee: Addressee, client: Client) {
+        *lock(&self.shared.reached) = (addressee, client);
         if self.is_gone() {
             self.shared.absences.fetch_add(1, Ordering::SeqCst);
         }
@@ -197,25 +194,29 @@ impl Shared {
         if is_gone(before) {
             return Next::After(BACK_INTERVAL);
         }
-        let number = random.index(self.requests.len());
-        let (exercise, addressee) = (&self.exercise, &self.addressee);
-        let (port, stop) = (addressee.port, &addressee.stop);
-        let recording = record(port, &self.requests[number], exercise.limit, stop);
+        let exercise = &self.exercise;
+        let Addressee {
+            port,
+            spelling,
+            stop,
+        } = lock(&self.reached).0.clone();
+        let number = random.index(exercise.requests.len());
+        let (name, request) = &exercise.requests[number];
+        let bytes = request.to_closing_bytes(port);
+        let recording = record(port, &bytes, exercise.limit, &stop);
         if recording.status() == Some(QUEUE_FULL) {
             lock(&self.tally).refused += 1;
             return Next::After(RETRY_INTERVAL);
         }
-        let name = &exercise.requests[number].0;
-        let sample = RequestSample::of(&recording, turn, name, addressee.spelling);
+        let sample = RequestSample::of(&recording, turn, name, spelling);
         let is_whole = sample.outcome == RequestOutcome::Valid;
         let kept = match &sample.outcome {
             RequestOutcome::Valid => (exercise.judge_text)(number, &sample.text),
             RequestOutcome::Invalid { reason } | RequestOutcome::Failed { reason } => {
-                std::thread::sleep(SECOND_THOUGHT);
                 Err(Mismatch::new(name, "an answer by the rules", reason))
             }
         };
-        let was_there = self.absences.load(Ordering::SeqCst) == before;
+        let was_there = is_whole || self.stays(before);
         let mut tally = lock(&self.tally);
         if is_whole {
             tally.tokens += sample.tokens();
@@ -236,10 +237,17 @@ impl Shared {
         Next::Again
     }
 
+    /// Whether the worker has been there all the while since there were so many `absences`, now that
+    /// an answer is missing.
+    fn stays(&self, absences: u64) -> bool {
+        let has_gone = || self.absences.load(Ordering::SeqCst) != absences;
+        !wait_until(SECOND_THOUGHT, BACK_INTERVAL, has_gone)
+    }
+
     fn ask_for_health(&self) -> Next {
         let before = self.absences.load(Ordering::SeqCst);
         if !is_gone(before) {
-            let client = lock(&self.client).clone();
+            let (Addressee { stop, .. }, client) = lock(&self.reached).clone();
             let question = ask(&client, &self.exercise.health, HEALTH_PATIENCE);
             let kept = match &question.response {
                 Ok(response) => (self.exercise.judge_health)(response),
@@ -248,11 +256,8 @@ impl Shared {
                     Err(Mismatch::new(name, "an answer", cause))
                 }
             };
-            if kept.is_err() {
-                std::thread::sleep(SECOND_THOUGHT);
-            }
-            let was_there = self.absences.load(Ordering::SeqCst) == before;
-            if was_there && self.addressee.stop.check().is_ok() {
+            let was_there = kept.is_ok() || self.stays(before);
+            if was_there && stop.check().is_ok() {
                 let took = question.answered - question.asked;
                 let mut health = lock(&self.health);
                 health.note(question.asked, took, kept, self.exercise.health_limit);

@@ -181,8 +181,7 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     });
     let waited = if subject.context.config.port == 0 {
         let announce = |lost: &PortLost, launch: &Launch| {
-            let message = format!("{lost}\n  so the worker is started once more, on another port");
-            journal.emit(EventKind::Noted { message });
+            journal.emit(lost.restarting("the worker"));
             journal.emit(starting(launch));
         };
         let (worker, start_up) = (&mut subject.worker, &mut subject.start_up);

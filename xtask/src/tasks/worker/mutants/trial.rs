@@ -25,6 +25,9 @@ const ARTIFACTS: &str = "target/worker-mutants";
 /// The tool of a driver that isn't there, from the workspace root.
 const FAKE_GPU: &str = "xtask/tests/fake_gpu";
 
+/// Names the folder in which the faulty worker and that tool meet.
+const FAKE_GPU_STATE: &str = "FAKE_GPU_DIR";
+
 /// The model that the faulty worker is given: it looks at the file, and answers with canned text.
 const MODEL: &str = "tiny";
 
@@ -151,7 +154,7 @@ impl<'run> Laboratory<'run> {
         let tools = self.root.join(FAKE_GPU);
         command.args(["--backend", "cuda"]);
         command.env("PATH", self.search_path(Some(tools))?);
-        command.env("FAKE_GPU_DIR", state);
+        command.env(FAKE_GPU_STATE, state);
         Ok(())
     }
 
@@ -184,6 +187,10 @@ impl<'run> Laboratory<'run> {
             self.program.display().to_string(),
         ]);
         arguments.extend([String::from("--python"), self.python.to_string()]);
+        let knobs = PACE.map(|(name, _)| name);
+        for variable in knobs.iter().chain(&["WORKER_FAULT", FAKE_GPU_STATE]) {
+            arguments.extend(["--worker-env", variable].map(str::to_owned));
+        }
         let quick = self.config.quick;
         let runs = |suite: Suite, id: &str| match suite {
             Suite::Isolation if !(quick && id == OF_ANOTHER_WORKER) => true,

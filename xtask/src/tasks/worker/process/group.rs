@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use super::lock::lock;
 use super::platform;
 use super::platform::{Leash, Process};
-use super::registry;
+use super::{inheritance, registry};
 
-pub use super::identity::{GroupId, Role, wait_until};
+pub use super::identity::{GroupId, Role};
 pub use super::platform::{GroupSignal, describe_exit};
+use super::wait::wait_until;
 
 /// How often we look whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(3);
@@ -64,12 +65,15 @@ impl ProcessGroup {
     ///
     /// `grace` is how long it may take to stop when it is asked to.
     pub fn spawn(mut command: Command, role: Role, grace: Duration) -> io::Result<Self> {
-        if let Some((name, value)) = registry::mark()
-            && role != Role::Tool
-        {
-            command.env(name, value);
+        if role == Role::Worker {
+            command.envs(inheritance::given());
+        }
+        if role != Role::Tool {
+            inheritance::restrict(&mut command);
+            command.envs(registry::mark());
         }
         platform::prepare_leader(&mut command);
+        let _census = registry::take_census();
         let mut child = spawn_on_lasting_thread(command)?;
         let leash = Leash::tie(&child).inspect_err(|_| {
             let _ = child.kill();
@@ -190,6 +194,7 @@ impl ProcessGroup {
         // What can't be killed stays registered, so that it is told and the reaper tries again.
         if self.has_ended() && self.members().is_empty() {
             // Its number can be a stranger's as soon as it is reaped, so nobody may know it by then.
+            let _census = registry::take_census();
             registry::release(self.inner.id);
             let _ = lock(&self.inner.child).wait();
         }

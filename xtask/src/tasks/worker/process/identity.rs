@@ -1,7 +1,5 @@
 //! Who a process group is, and whose.
 
-use std::time::{Duration, Instant};
-
 use super::platform::Process;
 
 /// What a group is there for.
@@ -53,19 +51,5 @@ impl GroupId {
                 && process.started >= self.started
         };
         table.iter().filter(ours).collect()
-    }
-}
-
-/// Whether `holds` became true within `limit`.
-pub fn wait_until(limit: Duration, interval: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let began = Instant::now();
-    loop {
-        if holds() {
-            return true;
-        }
-        if began.elapsed() >= limit {
-            return false;
-        }
-        std::thread::sleep(interval);
     }
 }

@@ -159,14 +159,15 @@ impl State {
 
 /// A file that takes so many bytes; then a note of how many were cut, and the end.
 #[derive(Debug)]
-struct CappedFile<W> {
+pub struct CappedFile<W> {
     file: W,
     room_bytes: u64,
     cut_bytes: u64,
 }
 
 impl<W: Write> CappedFile<W> {
-    fn new(file: W, limit_bytes: u64) -> Self {
+    /// A file that takes so many bytes.
+    pub fn new(file: W, limit_bytes: u64) -> Self {
         Self {
             file,
             room_bytes: limit_bytes,
@@ -174,7 +175,8 @@ impl<W: Write> CappedFile<W> {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    /// Writes as much of these as there is room for.
+    pub fn write(&mut self, bytes: &[u8]) {
         let fits = self.room_bytes.min(bytes.len() as u64) as usize;
         self.room_bytes -= fits as u64;
         self.cut_bytes += (bytes.len() - fits) as u64;
@@ -184,8 +186,8 @@ impl<W: Write> CappedFile<W> {
         }
     }
 
-    /// `tail` is the end of all that there was to write.
-    fn finish(&mut self, tail: &[u8]) {
+    /// Says what was cut. `tail` is the end of all that there was to write.
+    pub fn finish(&mut self, tail: &[u8]) {
         if self.cut_bytes == 0 {
             return;
         }

@@ -16,26 +16,28 @@ mod windows;
 pub use self::kinds::{GroupSignal, Listeners, Process};
 #[cfg(target_os = "linux")]
 pub use self::linux::{
-    GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
-    own_executable, processes, usage,
+    ADOPTS_ORPHANS, GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, adopt_orphans, identify,
+    listeners, machine, marks, own_executable, processes, reap, usage, zombies,
 };
 #[cfg(all(unix, not(target_os = "linux")))]
 pub use self::macos::{
-    GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, identify, listeners, machine, marks,
-    own_executable, processes, usage,
+    ADOPTS_ORPHANS, GPU_LISTS, GPU_NODES, HAS_METAL, SHOWS_GPUS, adopt_orphans, identify,
+    listeners, machine, marks, own_executable, processes, reap, usage, zombies,
 };
 #[cfg(unix)]
 pub use self::unix::{
-    Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, become_reaper, describe_exit,
-    detach, exit_now, is_member, kill_group, kill_process, on_stop_signal, peek_exit, point_to,
-    prepare_leader, tell_group, write_launcher,
+    Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, await_exit, become_reaper,
+    describe_exit, detach, exit_code, exit_now, is_member, kill_group, kill_process,
+    on_stop_signal, pass_on, peek_exit, point_to, prepare_leader, prepare_supervised, tell_group,
+    write_launcher,
 };
 #[cfg(windows)]
 pub use self::windows::{
-    GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS, allow_open_files,
-    ask_process_to_stop, become_reaper, describe_exit, detach, exit_now, identify, is_member,
-    kill_group, kill_process, listeners, machine, marks, on_stop_signal, own_executable, peek_exit,
-    point_to, prepare_leader, processes, tell_group, usage, write_launcher,
+    ADOPTS_ORPHANS, GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS,
+    adopt_orphans, allow_open_files, ask_process_to_stop, await_exit, become_reaper, describe_exit,
+    detach, exit_code, exit_now, identify, is_member, kill_group, kill_process, listeners, machine,
+    marks, on_stop_signal, own_executable, pass_on, peek_exit, point_to, prepare_leader,
+    prepare_supervised, processes, reap, tell_group, usage, write_launcher, zombies,
 };
 
 /// How Python is installed here.

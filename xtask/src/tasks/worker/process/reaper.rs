@@ -8,9 +8,11 @@ use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::identity::{GroupId, wait_until};
+use super::identity::GroupId;
+use super::platform;
 use super::platform::GroupSignal;
-use super::{platform, strays};
+use super::strays::{STRAY_GRACE, end, marked};
+use super::wait::wait_until;
 
 /// The hidden task of the command line that runs the reaper.
 pub const TASK: &str = "worker:reaper";
@@ -57,6 +59,11 @@ impl Reaper {
         Ok(Self { child, pipe })
     }
 
+    /// The reaper's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A group was started.
     pub fn hold(&mut self, id: GroupId, grace: Duration) -> io::Result<()> {
         let gone = |error| io::Error::other(format!("the reaper has ended: {error}"));
@@ -96,7 +103,7 @@ pub fn run(run_id: &str) -> ExitCode {
     let held = listen(io::stdin().lock());
     if let Some(held) = held {
         end_groups(&held);
-        strays::end_strays(run_id);
+        end(STRAY_GRACE, || marked(run_id));
     }
     ExitCode::SUCCESS
 }

@@ -4,22 +4,31 @@
 //! have to agree on it, whatever thread they are on.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::identity::{GroupId, Role, wait_until};
+use super::identity::{GroupId, Role};
 use super::lock::lock;
 use super::platform;
 use super::platform::{Listeners, Process};
 use super::reaper::Reaper;
-use super::strays::{MARK, STRAY_GRACE, TABLE_INTERVAL, end, strays};
+use super::strays::{MARK, STRAY_GRACE, TABLE_INTERVAL, adopted, end, marked};
+use super::supervisor;
+use super::wait::wait_until;
 
 /// How long a port may be held after the end of whoever listened on it.
 const PORT_LIMIT: Duration = Duration::from_secs(2);
 
 static REGISTRY: Mutex<ProcessRegistry> = Mutex::new(ProcessRegistry::new());
+
+/// Held while a child of ours isn't in the registry yet, or isn't any more and wasn't let go of: who
+/// looks for orphans would take it for one.
+static CENSUS: Mutex<()> = Mutex::new(());
+
+/// How often what we have adopted is let go of when it has ended.
+const ADOPTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything that has to be gone in the end.
 #[derive(Debug)]
@@ -65,7 +74,59 @@ pub fn open(run_id: &str) -> Result<()> {
         reaper,
         ..ProcessRegistry::new()
     };
+    if supervisor::secret().is_some() {
+        platform::adopt_orphans().context("cannot become the parent of orphans")?;
+        std::thread::spawn(|| {
+            loop {
+                let census = take_census();
+                let zombies = platform::zombies().into_iter();
+                let registry = lock(&REGISTRY);
+                if registry.run_id.is_none() {
+                    return;
+                }
+                let started = started_by_us(&registry);
+                drop(registry);
+                zombies
+                    .filter(|pid| !started.contains(pid))
+                    .for_each(platform::reap);
+                drop(census);
+                std::thread::sleep(ADOPTION_INTERVAL);
+            }
+        });
+    }
     Ok(())
+}
+
+/// As long as it is held, every child of ours is in the registry or an orphan that we have adopted.
+pub fn take_census() -> MutexGuard<'static, ()> {
+    lock(&CENSUS)
+}
+
+/// Our own children.
+fn started_by_us(registry: &ProcessRegistry) -> Vec<u32> {
+    let groups = registry.groups.iter().map(|(group, _)| group.number);
+    groups
+        .chain(registry.reaper.as_ref().map(Reaper::pid))
+        .collect()
+}
+
+/// Living processes that carry the run's mark, or that lost their parent and so became ours.
+fn strays() -> Vec<Process> {
+    let _census = take_census();
+    let (run_id, started) = {
+        let registry = lock(&REGISTRY);
+        let Some(run_id) = registry.run_id.clone() else {
+            return Vec::new();
+        };
+        (run_id, started_by_us(&registry))
+    };
+    let mut strays = marked(&run_id);
+    // Without a supervisor there is nobody who adopts.
+    let adopted = supervisor::secret().map(|secret| adopted(&secret, &started));
+    let adopted = adopted.into_iter().flatten();
+    let new: Vec<Process> = adopted.filter(|stray| !strays.contains(stray)).collect();
+    strays.extend(new);
+    strays
 }
 
 /// The variable that marks what this run starts; none outside a run.
@@ -120,14 +181,13 @@ pub fn unwatch_port(port: u16) {
 
 /// Kills everything at once, without asking.
 pub fn kill_everybody() {
-    let (groups, run_id) = {
-        let registry = lock(&REGISTRY);
-        (registry.groups.clone(), registry.run_id.clone())
-    };
+    // Before their parents go: what becomes ours later is the reaper's.
+    let strays = strays();
+    let groups = lock(&REGISTRY).groups.clone();
     for (group, _) in groups {
         platform::kill_group(None, group.number);
     }
-    for stray in run_id.iter().flat_map(|run_id| strays(run_id)) {
+    for stray in strays {
         platform::kill_process(stray.pid);
     }
 }
@@ -137,23 +197,19 @@ pub fn kill_everybody() {
 /// Looks also for processes that left their group, and ends them. To be asked when the groups of
 /// interest have ended; what belongs to others is left alone.
 pub fn left_behind() -> Vec<String> {
-    let (run_id, groups) = {
-        let registry = lock(&REGISTRY);
-        (registry.run_id.clone(), registry.groups.clone())
+    let groups = lock(&REGISTRY).groups.clone();
+    let astray = || -> Vec<Process> {
+        let all = strays().into_iter();
+        all.filter(|stray| !groups.iter().any(|(group, _)| group.number == stray.group))
+            .collect()
     };
-    let mut told = Vec::new();
-    if let Some(run_id) = run_id {
-        let astray = || -> Vec<Process> {
-            let all = strays(&run_id).into_iter();
-            all.filter(|stray| !groups.iter().any(|(group, _)| group.number == stray.group))
-                .collect()
-        };
-        let found = astray();
-        let names = found.iter();
-        told.extend(names.map(|stray| format!("{stray}, which left the group that it was in")));
-        if !found.is_empty() {
-            end(STRAY_GRACE, astray);
-        }
+    let found = astray();
+    let names = found.iter();
+    let mut told: Vec<String> = names
+        .map(|stray| format!("{stray}, which left the group that it was in"))
+        .collect();
+    if !found.is_empty() {
+        end(STRAY_GRACE, astray);
     }
     told.extend(std::mem::take(&mut lock(&REGISTRY).left_behind));
     told
@@ -171,8 +227,9 @@ pub fn close() -> Audit {
             .iter()
             .filter_map(|(port, whose)| held_port(*port, whose)),
     );
+    let strays = strays();
     let registry = std::mem::replace(&mut *lock(&REGISTRY), ProcessRegistry::new());
-    if let Some(run_id) = &registry.run_id {
+    if registry.run_id.is_some() {
         let table = platform::processes();
         // A question to the system that is still being answered is nobody's fault.
         let groups = registry
@@ -181,7 +238,7 @@ pub fn close() -> Audit {
             .filter(|(_, role)| *role != Role::Tool);
         let members = groups.flat_map(|(group, _)| group.members(&table));
         survivors.extend(members.map(ToString::to_string));
-        survivors.extend(strays(run_id).iter().map(ToString::to_string));
+        survivors.extend(strays.iter().map(ToString::to_string));
     }
     // Where something is left the reaper finds its pipe closed and tries once more.
     if let Some(reaper) = registry.reaper.filter(|_| survivors.is_empty()) {

@@ -1,7 +1,9 @@
 //! The stop flag: a signal sets it, every wait looks at it, so that guards unwind and clean up.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::wait::wait_until;
 
 /// How often a wait looks at what it waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(3);
@@ -59,20 +61,27 @@ impl StopFlag {
         &self,
         name: &str,
         limit: Duration,
+        poll: impl FnMut() -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
+        self.wait_every(POLL_INTERVAL, name, limit, poll)
+    }
+
+    /// The same, with an interval of its own.
+    pub fn wait_every<T>(
+        &self,
+        interval: Duration,
+        name: &str,
+        limit: Duration,
         mut poll: impl FnMut() -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
-        let began = Instant::now();
-        loop {
-            self.check()?;
-            if let Some(answer) = poll()? {
-                return Ok(answer);
-            }
-            if began.elapsed() >= limit {
-                let name = name.to_owned();
-                return Err(TimedOut { name, limit }.into());
-            }
-            std::thread::sleep(POLL_INTERVAL);
-        }
+        let mut answer = None;
+        wait_until(limit, interval, || {
+            let looked = self.check().map_err(Into::into).and_then(|()| poll());
+            answer = looked.transpose();
+            answer.is_some()
+        });
+        let name = name.to_owned();
+        answer.unwrap_or_else(|| Err(TimedOut { name, limit }.into()))
     }
 }
 

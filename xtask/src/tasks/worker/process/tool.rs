@@ -5,7 +5,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::group::ProcessGroup;
-use super::identity::{Role, wait_until};
+use super::identity::Role;
+use super::wait::wait_until;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -1,59 +1,133 @@
 //! Secrets and how they are taken out of everything that is written down. Pure.
 
+mod base64;
+mod scan;
+
 use std::borrow::Cow;
 
 use serde_json::Value;
 
+use self::scan::{HEADERS, Scanner, Span};
+
+pub use self::scan::ends_word;
+
 /// What stands for a secret.
-const MASK: &str = "[redacted]";
+pub const MASK: &str = "[redacted]";
 
 /// Environment variables whose values are secrets.
-pub const SECRET_VARIABLES: &[&str] = &[
-    "WORKER_API_TOKEN",
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "GITHUB_TOKEN",
+const SECRET_VARIABLES: &[&str] = &["AWS_SESSION_TOKEN", "GITHUB_ENV", "HUGGING_FACE_HUB_TOKEN"];
+
+/// How names end whose values are secrets, and how long those are at least: a short one is as likely
+/// to be a setting.
+const SECRET_ENDINGS: &[&str] = &[
+    "_TOKEN",
+    "_SECRET",
+    "_PASSWORD",
+    "_PASSPHRASE",
+    "_API_KEY",
+    "_ACCESS_KEY",
+    "_SECRET_KEY",
+    "_PRIVATE_KEY",
+    "_CREDENTIALS",
 ];
-
-/// Words after which a secret follows: a scheme of HTTP authentication.
-const SCHEMES: &[&str] = &["bearer ", "basic ", "token "];
-
-/// The name of the header that carries credentials.
-const HEADER: &str = "authorization";
 
 /// A shorter value is no secret, and taking it out would garble the rest.
 const SHORTEST_SECRET_BYTES: usize = 6;
 
+/// How much of a text without an end is held back, beside the longest secret: as much as stands
+/// between a header's name and its value.
+const ANNOUNCEMENT_BYTES: usize = 64;
+
+/// Whether what a variable of this name holds is a secret.
+pub fn names_secret(variable: &str) -> bool {
+    let name = variable.to_ascii_uppercase();
+    SECRET_VARIABLES.contains(&name.as_str())
+        || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
 /// Takes secrets out of text.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Redactor {
-    secrets: Vec<String>,
+    scanner: Scanner,
+    /// Whether a secret looks different inside JSON.
+    is_escaped: bool,
+}
+
+/// As much of a text as can be told while more of it is to come.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The begin of the text, without secrets.
+    pub cleaned: Vec<u8>,
+    /// How much of the text that was.
+    pub taken: usize,
+    /// Whether it ends within a secret, whose rest is to come.
+    pub within_secret: bool,
+}
+
+impl Default for Redactor {
+    fn default() -> Self {
+        Self::new([])
+    }
 }
 
 impl Redactor {
-    /// Takes out these values, wherever they stand, and credentials by their look.
+    /// Takes out these values, wherever they stand, also in base64, and credentials by their look.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut secrets: Vec<_> = secrets
+        let secrets: Vec<String> = secrets
             .into_iter()
             .filter(|secret| secret.len() >= SHORTEST_SECRET_BYTES)
             .collect();
-        // A secret that contains another goes first, else its rest would stay.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self { secrets }
+        let escaped = |c: char| matches!(c, '"' | '\\' | '\0'..' ');
+        let patterns = secrets.iter().flat_map(|secret| {
+            let plain = [secret.clone().into_bytes()];
+            plain.into_iter().chain(base64::forms(secret.as_bytes()))
+        });
+        Self {
+            scanner: Scanner::new(&patterns.collect::<Vec<_>>()),
+            is_escaped: secrets.iter().any(|secret| secret.contains(escaped)),
+        }
     }
 
     /// The text without secrets.
     pub fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut cleaned = Cow::Borrowed(text);
-        for secret in &self.secrets {
-            if cleaned.contains(secret.as_str()) {
-                cleaned = Cow::Owned(cleaned.replace(secret.as_str(), MASK));
+        match self.clean_bytes(text.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            // What is taken out begins and ends with whole characters.
+            Cow::Owned(cleaned) => Cow::Owned(String::from_utf8_lossy(&cleaned).into_owned()),
+        }
+    }
+
+    /// The same for what may be no text.
+    pub fn clean_bytes<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+        let mut spans = self.scanner.spans(text);
+        spans.retain(|span| span.start < span.end);
+        match spans.is_empty() {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(masked(text, &spans)),
+        }
+    }
+
+    /// The begin of a text whose rest is to come: what may be the begin of a secret is left for later.
+    pub fn clean_part(&self, text: &[u8]) -> Part {
+        let mut spans = self.scanner.spans(text);
+        let held_back = (self.scanner.longest() + ANNOUNCEMENT_BYTES).min(text.len() / 2);
+        let mut taken = text.len() - held_back;
+        let mut within_secret = false;
+        for span in spans.iter().rev() {
+            if span.announced < taken && span.end > taken {
+                taken = span.announced;
             }
         }
-        if mentions_credentials(&cleaned) {
-            cleaned = Cow::Owned(mask_credentials(&cleaned));
+        if taken == 0 {
+            taken = text.len();
+            within_secret = spans.last().is_some_and(|last| last.end == taken);
         }
-        cleaned
+        spans.retain(|span| span.start < span.end && span.end <= taken);
+        Part {
+            cleaned: masked(&text[..taken], &spans),
+            taken,
+            within_secret,
+        }
     }
 
     /// The same for every string in a JSON value, names included.
@@ -67,7 +141,7 @@ impl Redactor {
             Value::Array(items) => self.clean_items(items),
             Value::Object(fields) => {
                 for (name, value) in fields.iter_mut() {
-                    if name.eq_ignore_ascii_case(HEADER) {
+                    if is_header(name) {
                         *value = Value::String(MASK.to_owned());
                     } else {
                         self.clean_value(value);
@@ -81,7 +155,7 @@ impl Redactor {
     /// A header is a pair of name and value: the name tells that the value is a secret.
     fn clean_items(&self, items: &mut [Value]) {
         if let [Value::String(name), value] = items
-            && name.eq_ignore_ascii_case(HEADER)
+            && is_header(name)
         {
             *value = Value::String(MASK.to_owned());
             return;
@@ -91,110 +165,28 @@ impl Redactor {
 
     /// Whether JSON text may hold a secret: false is certain, and cheap to learn.
     pub fn suspects(&self, json: &str) -> bool {
-        // A secret with a quote or a backslash looks different inside JSON.
-        let plain = |secret: &String| secret.chars().all(|c| !matches!(c, '"' | '\\' | '\0'..' '));
-        self.secrets
-            .iter()
-            .any(|secret| !plain(secret) || json.contains(secret.as_str()))
-            || mentions_credentials(json)
+        self.is_escaped || self.scanner.finds_any(json.as_bytes())
     }
 }
 
-/// Masks the word after a scheme, and what follows the header's name on its line.
-fn mask_credentials(text: &str) -> String {
-    let mut cleaned = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((start, end)) = next_credential(rest) {
-        cleaned.push_str(&rest[..start]);
-        cleaned.push_str(MASK);
-        rest = &rest[end..];
+fn is_header(name: &str) -> bool {
+    HEADERS
+        .iter()
+        .any(|header| name.eq_ignore_ascii_case(header))
+}
+
+/// The text with a mask for each span.
+fn masked(text: &[u8], spans: &[Span]) -> Vec<u8> {
+    let mut cleaned = Vec::with_capacity(text.len());
+    let mut at = 0;
+    for span in spans {
+        cleaned.extend_from_slice(&text[at..span.start]);
+        cleaned.extend_from_slice(MASK.as_bytes());
+        at = span.end;
     }
-    cleaned + rest
-}
-
-/// Where the next credential begins and ends.
-fn next_credential(text: &str) -> Option<(usize, usize)> {
-    let lower = text.to_ascii_lowercase();
-    let after_header = lower.find(HEADER).and_then(|at| {
-        let after = at + HEADER.len();
-        let gap = lower[after..].find(|c: char| !matches!(c, ' ' | ':' | '=' | '"' | '\''))?;
-        let mut start = after + gap;
-        if gap == 0 {
-            return None;
-        }
-        for scheme in SCHEMES {
-            if lower[start..].starts_with(scheme) {
-                start += scheme.len();
-            }
-        }
-        Some(start)
-    });
-    let after_scheme = lower.find("bearer ").map(|at| at + "bearer ".len());
-    let start = [after_header, after_scheme].into_iter().flatten().min()?;
-    let word = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '\\');
-    let length = text[start..].find(word).unwrap_or(text.len() - start);
-    Some((start, start + length))
-}
-
-/// Whether it is worth looking closer. Searches for whole strings, as the standard library does fast:
-/// this sees every byte that a worker logs.
-fn mentions_credentials(text: &str) -> bool {
-    const TRACES: [&str; 4] = ["uthorization", "UTHORIZATION", "earer ", "EARER "];
-    TRACES.iter().any(|trace| text.contains(trace))
+    cleaned.extend_from_slice(&text[at..]);
+    cleaned
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn known_secrets_and_credentials_are_taken_out() {
-        let redactor = Redactor::new([String::from("hf_abcdef"), String::from("x")]);
-        for (text, expected) in [
-            ("token hf_abcdef!", "token [redacted]!"),
-            ("x stays", "x stays"),
-            (
-                "-H 'Authorization: Bearer s3cret' -d x",
-                "-H 'Authorization: Bearer [redacted]' -d x",
-            ),
-            (
-                "authorization=Basic dXNlcjpw\nnext",
-                "authorization=Basic [redacted]\nnext",
-            ),
-            (
-                "BEARER abc.def, bearer ghi",
-                "BEARER [redacted], bearer [redacted]",
-            ),
-            ("the bearer of news", "the bearer [redacted] news"),
-            ("no authorization", "no authorization"),
-        ] {
-            assert_eq!(redactor.clean(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn headers_and_fields_are_known_by_their_names() {
-        let mut value = json!({
-            "headers": [["authorization", "Custom abc"], ["accept", "x"]],
-            "Authorization": "zzz",
-            "log": ["Bearer abc"],
-        });
-        Redactor::default().clean_value(&mut value);
-        let expected = json!({
-            "headers": [["authorization", "[redacted]"], ["accept", "x"]],
-            "Authorization": "[redacted]",
-            "log": ["Bearer [redacted]"],
-        });
-        assert_eq!(value, expected);
-    }
-
-    #[test]
-    fn a_secret_that_json_escapes_is_suspected() {
-        let redactor = Redactor::new([String::from("pass\"word")]);
-        assert!(redactor.suspects(r#""pass\"word""#));
-        let redactor = Redactor::new([String::from("password")]);
-        assert!(redactor.suspects(r#""password""#));
-        assert!(!redactor.suspects(r#""harmless""#));
-    }
-}
+mod tests;

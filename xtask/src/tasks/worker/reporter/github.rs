@@ -73,6 +73,55 @@ impl<W: Write + Send> Reporter for Annotations<W> {
     }
 }
 
+/// Shows a run between two commands that keep GitHub from reading commands in it; the annotations,
+/// which are commands, come behind it.
+#[derive(Debug)]
+pub struct Fenced<R, W> {
+    inner: R,
+    annotations: Annotations<W>,
+    /// What the first command names and the last one is: nobody else knows it.
+    word: String,
+    is_open: bool,
+}
+
+impl<R: Reporter, W: Write> Fenced<R, W> {
+    /// Puts `inner`, which writes to `out` as well, between the two. `word` is a secret.
+    pub fn new(inner: R, out: W, word: String) -> Self {
+        Self {
+            inner,
+            annotations: Annotations::new(out),
+            word,
+            is_open: false,
+        }
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_open) {
+            writeln!(self.annotations.out, "::{}::", self.word)?;
+        }
+        self.annotations.out.flush()
+    }
+}
+
+impl<R: Reporter, W: Write + Send> Reporter for Fenced<R, W> {
+    fn report(&mut self, event: &Event, report: &RunReport) -> io::Result<()> {
+        if !std::mem::replace(&mut self.is_open, true) {
+            writeln!(self.annotations.out, "::stop-commands::{}", self.word)?;
+            self.annotations.out.flush()?;
+        }
+        self.inner.report(event, report)?;
+        if event.kind.stage() == Stage::Over {
+            self.close()?;
+        }
+        self.annotations.report(event, report)
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        self.inner.give_up(error);
+        let _ = self.close();
+    }
+}
+
 /// Appends a page to a job's summary, as far as there is room.
 pub fn append(path: &Path, page: &str) -> io::Result<()> {
     let already = fs::metadata(path).map_or(0, |found| found.len());
@@ -175,12 +224,58 @@ fn annotation(command: &str, id: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::worker::record::event::EventKind;
 
     #[test]
     fn a_message_cannot_become_a_command_of_its_own() {
         let line = annotation("error", "a.b:c,d", "100 %\r\n::stop-commands::x");
         let expected = "::error title=a.b%3Ac%2Cd::a.b:c,d: 100 %25%0A%0A::stop-commands::x\n";
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_run_stands_between_commands_that_stop_all_others() {
+        use std::sync::{Arc, Mutex};
+
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        struct Foreign(Shared);
+        impl Reporter for Foreign {
+            fn report(&mut self, _: &Event, _: &RunReport) -> io::Result<()> {
+                self.0.write_all(b"::error::foreign\n")
+            }
+            fn give_up(&mut self, _: &io::Error) {}
+        }
+        let out = Shared::default();
+        let mut fenced = Fenced::new(Foreign(out.clone()), out.clone(), String::from("word"));
+        let mut report = RunReport::default();
+        for kind in [
+            EventKind::Troubled {
+                message: String::from("x"),
+            },
+            EventKind::RunFinished { duration_ms: 1 },
+        ] {
+            let event = Event {
+                elapsed_ms: 1,
+                kind,
+            };
+            report.apply(&event);
+            fenced.report(&event, &report).unwrap();
+        }
+        let shown = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let foreign = "::error::foreign\n".repeat(2);
+        let expected = format!(
+            "::stop-commands::word\n{foreign}::word::\n::error title=worker%3Atest::worker:test: x\n"
+        );
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
 
-use super::render;
-use super::{document, render_matrix};
+use super::{document, human, render, render_matrix};
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
 use crate::tasks::worker::record::output::ReportKind;
@@ -87,6 +86,47 @@ fn spoilt(recording: &str, changes: &[(Index, Change)]) -> String {
         *line = event.to_string();
     }
     lines.join("\n")
+}
+
+/// What a worker can have its say in.
+const FOREIGN: [(&str, &[&str]); 7] = [
+    ("heartbeat_received", &["/body/worker_id", "/body/state"]),
+    (
+        "check_finished",
+        &["/got", "/expected", "/place", "/reason", "/detail"],
+    ),
+    ("token_received", &["/text"]),
+    ("log_tail", &["/lines/0"]),
+    ("noted", &["/message"]),
+    ("troubled", &["/message"]),
+    ("answered", &["/body"]),
+];
+
+#[test]
+fn foreign_text_holds_no_command_and_begins_no_line() {
+    let forged = "x\n::error::forged\n  ::warning::forged\n##[add-mask]y\r\n\u{2705} forged";
+    for recording in RECORDINGS {
+        let lines = recording.lines().map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            for (name, fields) in FOREIGN {
+                let of_it = fields.iter().filter(|_| event["event"] == name);
+                let of_it: Vec<&str> = of_it.copied().collect();
+                for field in of_it {
+                    if let Some(leaf) = event.pointer_mut(field) {
+                        *leaf = Value::from(forged);
+                    }
+                }
+            }
+            event.to_string()
+        });
+        let told = human::told(&lines.collect::<Vec<_>>().join("\n"));
+        assert!(told.contains("forged"), "{told}");
+        for line in told.lines() {
+            let is_command = line.trim_start().starts_with("::") || line.contains("##[");
+            assert!(!is_command, "{line}");
+            assert!(!line.starts_with("\u{2705} forged"), "{told}");
+        }
+    }
 }
 
 proptest! {

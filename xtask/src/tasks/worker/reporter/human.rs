@@ -108,7 +108,7 @@ impl<W: Write> Human<W> {
     /// A line that is told even where little is wanted.
     fn always(&mut self, text: &str) -> io::Result<()> {
         let ends_text = std::mem::take(&mut self.in_text);
-        let text = self.style.show(&words::harmless(text));
+        let text = self.style.show(&words::printed(text));
         let (live, out) = (&self.live, &mut self.out);
         live.above(|| {
             if ends_text {
@@ -133,7 +133,7 @@ impl<W: Write> Human<W> {
         });
         self.line(&format!("   > {}{whom}", question.request))?;
         for (name, value) in &question.headers {
-            self.line(&format!("   > {name}: {value}"))?;
+            self.line(&format!("   > {name}: {}", words::one_line(value)))?;
         }
         match &question.body {
             Some(body) => self.line(&format!("   > {}", body.replace('\n', "\n   > "))),
@@ -150,7 +150,7 @@ impl<W: Write> Human<W> {
         self.line(&format!("   < {} in {took}", answer.status))?;
         let headers = answer.meta.iter().flat_map(|meta| &meta.headers);
         for (name, value) in headers {
-            self.line(&format!("   < {name}: {value}"))?;
+            self.line(&format!("   < {name}: {}", words::one_line(value)))?;
         }
         self.line(&format!("   < {}", answer.body))
     }
@@ -206,15 +206,15 @@ impl<W: Write> Human<W> {
         }
         let text = self
             .style
-            .show(&words::harmless(text))
+            .show(&words::printed(text))
             .replace('\n', "\n   ");
         write!(self.out, "{text}")
     }
 
     fn check_finished(&mut self, check: &CheckSummary) -> io::Result<()> {
         let id = &check.id;
-        let why = check.evidence().unwrap_or_default();
-        let detail = check.detail.as_deref().unwrap_or_default();
+        let why = words::indented(&check.evidence().unwrap_or_default());
+        let detail = words::one_line(check.detail.as_deref().unwrap_or_default());
         let aside = if detail.is_empty() {
             String::new()
         } else {
@@ -265,7 +265,7 @@ impl<W: Write> Human<W> {
             if (FIRST_BEATS..FIRST_BEATS + left_out).contains(&index) {
                 continue;
             }
-            let text = |name: &str| beat.body[name].as_str().unwrap_or("?").to_owned();
+            let text = |name: &str| words::one_line(beat.body[name].as_str().unwrap_or("?"));
             let from = text("worker_id");
             self.line(&format!(
                 "   [{}] ✅ Heartbeat #{} from worker: {from}",
@@ -279,7 +279,7 @@ impl<W: Write> Human<W> {
     fn worker_log(&mut self, lines: &[String], path: &str) -> io::Result<()> {
         self.line(&format!("\n📋 Worker logs (last {} lines):", lines.len()))?;
         for line in lines {
-            self.line(&format!("   {line}"))?;
+            self.line(&format!("   {}", words::one_line(line)))?;
         }
         self.line(&format!("   (all of it: {path})"))
     }
@@ -394,8 +394,12 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.hive_log(&report.heartbeats)?;
                 self.worker_log(lines, path)?;
             }
-            EventKind::Noted { message } => self.line(&format!("  {message}"))?,
-            EventKind::Troubled { message } => self.always(&format!("\nerror: {message}"))?,
+            EventKind::Noted { message } => {
+                self.line(&format!("  {}", words::indented(message)))?
+            }
+            EventKind::Troubled { message } => {
+                self.always(&format!("\nerror: {}", words::indented(message)))?;
+            }
             EventKind::Interrupted { signal } => {
                 let name = words::signal_name(*signal);
                 self.always(&format!(
@@ -472,7 +476,7 @@ pub fn print(lines: &[String]) -> io::Result<()> {
     let style = Style::of_stdout();
     let mut out = io::stdout().lock();
     for line in lines {
-        writeln!(out, "{}", style.show(&words::harmless(line)))?;
+        writeln!(out, "{}", style.show(&words::printed(line)))?;
     }
     out.flush()
 }

@@ -5,6 +5,18 @@ use std::fmt::Write;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::RequestSpan;
 
+/// How long a request may take; a worker that hangs must not keep its reader.
+const LIMIT_S: u32 = 600;
+
+/// Waits for the worker, as long as it lives and not for ever.
+const AWAIT: &str = r#"left=600
+until curl --noproxy '*' -fs -m 5 URL; do
+  kill -0 "$worker" 2>/dev/null || { wait "$worker"; echo "the worker ended with $?" >&2; exit 1; }
+  left=$((left - 1))
+  [ "$left" -gt 0 ] || { echo 'the worker did not answer in a minute' >&2; exit 1; }
+  sleep 0.1
+done"#;
+
 /// The whole script.
 pub fn render(report: &RunReport) -> String {
     let mut script = String::from(
@@ -40,7 +52,7 @@ pub fn render(report: &RunReport) -> String {
                 .find(|r| r.status == Some(200) && r.body.is_none() && r.companion.is_none());
             if let Some(request) = answered {
                 let url = quoted(&request.url);
-                let _ = writeln!(script, "until curl -fs {url}; do sleep 0.1; done");
+                let _ = writeln!(script, "{}", AWAIT.replace("URL", &url));
             }
         }
         None => script.push_str("\n# The run ended before a worker was started.\n"),
@@ -75,7 +87,7 @@ fn curl(request: &RequestSpan) -> String {
         return format!("# {request} to another worker, {companion}: {came}");
     }
     let mut line = format!(
-        "curl -sS -i -N -X {} {}",
+        "curl --noproxy '*' -sS -i -N -m {LIMIT_S} -X {} {}",
         quoted(method),
         quoted(&request.url)
     );

@@ -78,6 +78,55 @@ pub fn markup(raw: &str) -> String {
     safe
 }
 
+/// What CI systems take for a command anywhere in a line: GitHub, Azure, TeamCity.
+const COMMANDS: [&str; 3] = ["##[", "##vso[", "##teamcity["];
+
+/// The text without what a terminal or a CI system that reads our output would obey.
+pub fn printed(text: &str) -> String {
+    let mut shown = harmless(text);
+    if shown.contains("::") {
+        let lines = shown.split('\n').map(|line| {
+            let is_command = line.trim_start().starts_with("::");
+            if is_command {
+                line.replacen("::", ": :", 1)
+            } else {
+                line.to_owned()
+            }
+        });
+        shown = lines.collect::<Vec<_>>().join("\n");
+    }
+    if shown.contains("##") {
+        for command in COMMANDS {
+            shown = shown.replace(command, &command.replacen('#', "# ", 1));
+        }
+    }
+    shown
+}
+
+/// A field that is one line, whatever is in it: what would begin another line is spelt out.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => line.push('\u{fffd}'),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// What may be several lines, none of which but the first begins where ours do.
+pub fn indented(text: &str) -> String {
+    let mut lines = text.split('\n');
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| {
+        let margin = if line.starts_with(' ') { "" } else { "   " };
+        text + "\n" + margin + line
+    })
+}
+
 /// The text without what a terminal, a page or a parser would obey.
 pub fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -152,5 +201,29 @@ mod tests {
     fn long_text_is_cut_between_characters() {
         assert_eq!(shortened("äöü"), "äöü");
         assert_eq!(shortened(&"ä".repeat(400)), "ä".repeat(300) + "…");
+    }
+
+    #[test]
+    fn no_ci_system_finds_a_command() {
+        for (text, shown) in [
+            ("::add-mask::x", ": :add-mask::x"),
+            ("   ::error::x", "   : :error::x"),
+            ("a\n\t::error::x\n::b", "a\n\t: :error::x\n: :b"),
+            ("std::io::Error", "std::io::Error"),
+            ("a ##[add-mask]b ###[c]", "a # #[add-mask]b ## #[c]"),
+            ("##vso[task.x]", "# #vso[task.x]"),
+            ("##teamcity[x]", "# #teamcity[x]"),
+            ("\x1b[0m::error::x", ": :error::x"),
+            ("#\x1b[0m#[error]", "# #[error]"),
+            ("## heading", "## heading"),
+        ] {
+            assert_eq!(printed(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_stays_a_line() {
+        assert_eq!(one_line("a\nb\r\u{2028}c"), "a\\nb\\r\u{fffd}c");
+        assert_eq!(indented("a\nb\n  c"), "a\n   b\n  c");
     }
 }

@@ -7,6 +7,7 @@ the tests of the guards run it. Standard library only, Python 3.8 or newer. Knob
 
     STUBBORN_FLOOD_MB   how much it writes to its log, as fast as it can (100)
     STUBBORN_STRAY      1: another child, in a session of its own
+    STUBBORN_ORPHAN     so many seconds lives a child that has a session of its own, no parent and no environment
     STUBBORN_UNMARKED   1: its children don't inherit WORKER_TEST_RUN, so that only their group tells of them
     STUBBORN_INFERENCE  what an inference does: hang, or die by a segmentation fault (hang)
     STUBBORN_NOTE       a file that it writes when the first inference has come
@@ -56,6 +57,12 @@ def start_child(own_session=False):
     )
     child.stdout.readline()
     return child
+
+
+def start_orphan(seconds):
+    """Comes back when its parent is gone."""
+    naked = "env -i setsid sleep '%s' < /dev/null > /dev/null 2>&1 &" % seconds
+    subprocess.run(["sh", "-c", naked], check=True)
 
 
 def flood():
@@ -108,6 +115,8 @@ def main():
     start_child()
     if os.environ.get("STUBBORN_STRAY") == "1":
         start_child(own_session=True)
+    if os.environ.get("STUBBORN_ORPHAN"):
+        start_orphan(os.environ["STUBBORN_ORPHAN"])
     threading.Thread(target=flood, daemon=True).start()
     http.server.ThreadingHTTPServer.daemon_threads = True
     server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), Handler)

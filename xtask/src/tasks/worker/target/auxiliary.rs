@@ -12,7 +12,7 @@ use super::worker::{Exit, Launch, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
-use crate::tasks::worker::record::event::{EventKind, Heartbeat};
+use crate::tasks::worker::record::event::Heartbeat;
 
 /// A second worker with a hive of its own.
 ///
@@ -98,9 +98,7 @@ impl AuxiliaryWorker {
         let mut start_up = StartUp::default();
         let (name, journal) = (&self.name, &self.journal);
         let announce = |lost: &PortLost, _: &Launch| {
-            let message =
-                format!("{lost}\n  so the worker {name} is started once more, on another port");
-            journal.emit(EventKind::Noted { message });
+            journal.emit(lost.restarting(&format!("the worker {name}")));
         };
         self.worker
             .become_ready(self.ready_limit, &mut start_up, announce)

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit, longest_end};
 use crate::tasks::worker::process::lock::lock;
+use crate::tasks::worker::process::log::CappedFile;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::registry;
 use crate::tasks::worker::process::secrets::redactor;
@@ -25,6 +26,14 @@ const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a command may take to become effective.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is kept of the sink's own words on disk, but for the end.
+const LOG_LIMIT_BYTES: u64 = 8 << 20;
+
+/// How many requests are recorded, and their bodies' bytes together: more than a day of a run that
+/// works, and less than somebody who floods the hive would like.
+const MOST_RECORDED: usize = 100_000;
+const MOST_BODY_BYTES: usize = 32 << 20;
 
 /// How often the sink is asked for its clock at the start.
 const CLOCK_SAMPLES: usize = 3;
@@ -60,6 +69,10 @@ struct Received {
     heartbeats: Vec<Heartbeat>,
     /// How many came before those, and are kept no longer.
     forgotten: usize,
+    /// How long their bodies were together.
+    body_bytes: usize,
+    /// Whether there were too many of them.
+    overflows: bool,
     /// Where the sink listens.
     port: Option<u16>,
     /// What has to be added to the sink's clock for the run's axis: the least that any line showed,
@@ -227,26 +240,46 @@ impl MockHiveServer {
     }
 
     fn listen_to(&self, stdout: ChildStdout, folder: &Path, journal: &Journal) -> Result<()> {
-        let mut log = std::fs::File::create(folder.join("hive.log"))?;
+        let log = std::fs::File::create(folder.join("hive.log"))?;
+        let mut log = CappedFile::new(log, LOG_LIMIT_BYTES);
         let (received, journal) = (Arc::clone(&self.received), journal.clone());
         let redactor = redactor();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let now = Instant::now();
-                let _ = writeln!(log, "{}", redactor.clean(&line));
+                log.write(format!("{}\n", redactor.clean(&line)).as_bytes());
                 let heard = lock(&received).take(&line, journal.elapsed_ms(now));
-                if let Some(heartbeat) = heard {
-                    journal.emit(EventKind::HeartbeatReceived(heartbeat));
+                match heard {
+                    Heard::Nothing => {}
+                    Heard::Request(heartbeat) => {
+                        journal.emit(EventKind::HeartbeatReceived(heartbeat));
+                    }
+                    Heard::TooMuch => journal.emit(EventKind::Noted {
+                        message: format!(
+                            "the hive was sent more than {MOST_RECORDED} requests or {} MiB: what comes from here on is left out",
+                            MOST_BODY_BYTES >> 20
+                        ),
+                    }),
                 }
             }
+            log.finish(b"");
         });
         Ok(())
     }
 }
 
+/// What a line of the sink told.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Nothing,
+    Request(Heartbeat),
+    /// Requests are left out from here on.
+    TooMuch,
+}
+
 impl Received {
-    /// Takes in one line of the sink; gives the request that it tells of.
-    fn take(&mut self, line: &str, now_ms: f64) -> Option<Heartbeat> {
+    /// Takes in one line of the sink.
+    fn take(&mut self, line: &str, now_ms: f64) -> Heard {
         let said: Value = serde_json::from_str(line).unwrap_or_default();
         let text = |name: &str| said[name].as_str().map(str::to_owned);
         let offset_ms = said["at"]
@@ -257,8 +290,21 @@ impl Received {
                 self.port = Some(said["port"].as_u64().unwrap_or_default() as u16);
             }
             Some("request") => {
-                let at_ms = said["at"].as_f64()? * 1e3;
-                let body = text("body").unwrap_or_default();
+                let at_ms = said["at"].as_f64().unwrap_or_default() * 1e3;
+                let mut body = text("body").unwrap_or_default();
+                if let Some(cut) = said["cut_bytes"].as_u64().filter(|cut| *cut > 0) {
+                    body += &format!("... and {cut} more bytes");
+                }
+                self.body_bytes += body.len();
+                let recorded = self.forgotten + self.heartbeats.len();
+                if recorded >= MOST_RECORDED || self.body_bytes > MOST_BODY_BYTES {
+                    let first = !std::mem::replace(&mut self.overflows, true);
+                    return if first {
+                        Heard::TooMuch
+                    } else {
+                        Heard::Nothing
+                    };
+                }
                 let heartbeat = Heartbeat {
                     number: (self.forgotten + self.heartbeats.len()) as u32 + 1,
                     arrived_ms: at_ms + offset_ms,
@@ -270,7 +316,7 @@ impl Received {
                     answered: said["answered"].as_u64().map(|status| status as u16),
                 };
                 self.heartbeats.push(heartbeat.clone());
-                return Some(heartbeat);
+                return Heard::Request(heartbeat);
             }
             Some("done") => self.commands_done += 1,
             Some("deaf") => {}
@@ -278,7 +324,7 @@ impl Received {
                 .errors
                 .push(text("message").unwrap_or_else(|| format!("says `{line}`"))),
         }
-        None
+        Heard::Nothing
     }
 
     /// Takes in what a line shows of the two clocks; gives what joins them. What has arrived before is
@@ -304,13 +350,38 @@ mod tests {
         let mut received = Received::default();
         let request = |at_s: f64| format!(r#"{{"event":"request","at":{at_s}}}"#);
         received.take(r#"{"event":"listening","port":1,"at":100.0}"#, 800.0);
-        let first = received.take(&request(101.0), 1400.0).unwrap();
+        let taken = |received: &mut Received, line: &str, now_ms| match received.take(line, now_ms)
+        {
+            Heard::Request(heartbeat) => heartbeat,
+            other => panic!("{other:?}"),
+        };
+        let first = taken(&mut received, &request(101.0), 1400.0);
         assert_eq!((received.port, first.arrived_ms), (Some(1), 1400.0));
-        let second = received.take(&request(102.0), 2300.0).unwrap();
+        let second = taken(&mut received, &request(102.0), 2300.0);
         assert_eq!(second.arrived_ms, 2300.0);
-        let third = received.take(&request(103.0), 3900.0).unwrap();
+        let third = taken(&mut received, &request(103.0), 3900.0);
         assert_eq!(third.arrived_ms, 3300.0);
         let arrived: Vec<f64> = received.heartbeats.iter().map(|h| h.arrived_ms).collect();
         assert_eq!(arrived, [1300.0, 2300.0, 3300.0]);
+    }
+
+    #[test]
+    fn a_body_that_was_cut_says_so_and_is_no_heartbeat() {
+        let mut received = Received::default();
+        let line = r#"{"event":"request","at":1.0,"body":"{\"a\":","cut_bytes":7}"#;
+        received.take(line, 0.0);
+        assert_eq!(received.heartbeats[0].body, "{\"a\":... and 7 more bytes");
+    }
+
+    #[test]
+    fn a_flood_is_told_once_and_left_out() {
+        let mut received = Received::default();
+        let body = "x".repeat(MOST_BODY_BYTES / 4);
+        let line = format!(r#"{{"event":"request","at":1.0,"body":"{body}"}}"#);
+        let heard: Vec<Heard> = (0..7).map(|_| received.take(&line, 0.0)).collect();
+        let requests = |heard: &&Heard| matches!(heard, Heard::Request(_));
+        assert_eq!(heard.iter().filter(requests).count(), 4);
+        assert_eq!(heard[4..], [Heard::TooMuch, Heard::Nothing, Heard::Nothing]);
+        assert_eq!(received.heartbeats.len(), 4);
     }
 }

@@ -15,7 +15,7 @@ Events:
   {"event": "listening", "port": 19200, "at": 12.5}
   {"event": "deaf", "at": 13.5}
   {"event": "request", "at": 14.5, "clock": "10:54:23", "method": "POST", "path": "...",
-   "content_type": "...", "body": "...", "answered": 200}
+   "content_type": "...", "body": "...", "cut_bytes": 0, "answered": 200}
   {"event": "done", "do": "hang", "at": 15.0}     a command took effect
   {"event": "error", "message": "..."}
 
@@ -31,7 +31,13 @@ import sys
 import threading
 import time
 
-BODY_LIMIT_BYTES = 1 << 20
+# What is kept of a body: a heartbeat has some hundred bytes. The rest is counted.
+KEPT_BYTES = 16 << 10
+# Whoever sends more than this is hung up on.
+BODY_LIMIT_BYTES = 64 << 20
+PIECE_BYTES = 64 << 10
+# What is kept of a path and of a header.
+FIELD_CHARS = 1000
 # Longer than any heartbeat interval: a worker may keep its connection from one beat to the next.
 IDLE_LIMIT_S = 2 * 24 * 60 * 60
 
@@ -58,19 +64,35 @@ class Behaviour:
         self.delay_s = delay_s
 
 
+class Body:
+    """The begin of a body, and how long it was."""
+
+    def __init__(self):
+        self.kept = b""
+        self.length = 0
+
+    def take(self, source, length):
+        """Reads so many bytes. Returns whether they came, and were not too many."""
+        while length > 0 and self.length < BODY_LIMIT_BYTES:
+            piece = source.read(min(length, PIECE_BYTES))
+            if not piece:
+                return False
+            self.kept += piece[: KEPT_BYTES - len(self.kept)]
+            self.length += len(piece)
+            length -= len(piece)
+        return length <= 0
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE_LIMIT_S
 
     def handle_any(self):
-        try:
-            length = int(self.headers.get("Content-Length") or 0)
-        except ValueError:
-            length = 0
+        body = Body()
         if "chunked" in (self.headers.get("Transfer-Encoding") or "").lower():
-            body = self.read_chunked()
+            is_whole = self.read_chunks(body)
         else:
-            body = self.rfile.read(max(0, min(length, BODY_LIMIT_BYTES)))
+            is_whole = body.take(self.rfile, self.content_length())
         arrived = time.monotonic()
         clock = time.strftime("%H:%M:%S")
         behaviour = self.server.behaviour
@@ -80,11 +102,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             at=arrived,
             clock=clock,
             method=self.command,
-            path=self.path,
-            content_type=self.headers.get("Content-Type"),
-            body=body.decode("utf-8", "replace"),
+            path=self.path[:FIELD_CHARS],
+            content_type=(self.headers.get("Content-Type") or "")[:FIELD_CHARS] or None,
+            body=body.kept.decode("utf-8", "replace"),
+            cut_bytes=body.length - len(body.kept),
             answered=behaviour.status if answers else None,
         )
+        if not is_whole:
+            # What follows is no request.
+            self.close_connection = True
+            return
         if behaviour.delay_s:
             time.sleep(behaviour.delay_s)
         if behaviour.mode == "hang":
@@ -106,15 +133,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = handle_any
 
-    def read_chunked(self):
-        body = b""
-        while len(body) < BODY_LIMIT_BYTES:
-            size = int(self.rfile.readline().split(b";")[0].strip() or b"0", 16)
-            body += self.rfile.read(size)
-            self.rfile.readline()
+    def content_length(self):
+        try:
+            return int(self.headers.get("Content-Length") or 0)
+        except ValueError:
+            return 0
+
+    def read_chunks(self, body):
+        while True:
+            line = self.rfile.readline(FIELD_CHARS)
+            try:
+                size = int(line.split(b";")[0].strip() or b"0", 16)
+            except ValueError:
+                return False
+            if not body.take(self.rfile, size):
+                return False
+            self.rfile.readline(FIELD_CHARS)
             if size == 0:
-                break
-        return body
+                return True
 
     def client_is_there(self):
         self.connection.settimeout(0.001)
@@ -141,6 +177,7 @@ class Server(http.server.ThreadingHTTPServer):
         """Binds without asking name servers what this machine is called, which may take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
+
     behaviour = Behaviour()
 
     def handle_error(self, _request, _address):

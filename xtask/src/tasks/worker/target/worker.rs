@@ -22,7 +22,7 @@ use crate::tasks::worker::process::group::{
 };
 use crate::tasks::worker::process::log::Log;
 use crate::tasks::worker::process::secrets::{Redacted, redactor};
-use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::process::{platform, registry};
 use crate::tasks::worker::record::event::Mismatch;
 
@@ -110,7 +110,6 @@ impl WorkerHandle {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .env_remove(TOKEN_VARIABLE)
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr);
@@ -252,6 +251,15 @@ impl WorkerHandle {
     pub fn waited_for_processor(&self) -> Duration {
         let pid = self.pid();
         pid.map_or(Duration::ZERO, platform::usage::waited_for_processor)
+    }
+
+    /// Lets time go by. Fails as soon as it has ended.
+    pub fn let_pass(&self, time: Duration) -> Result<()> {
+        let waited = self.stop.wait_for("time to pass", time, || {
+            self.ensure_alive()?;
+            Ok(None::<()>)
+        });
+        in_time(waited).map(drop)
     }
 
     /// Asks it to stop as an orchestrator would, and waits for its end.

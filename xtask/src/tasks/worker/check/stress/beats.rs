@@ -34,7 +34,8 @@ pub struct Book {
 #[derive(Debug, Default)]
 pub struct Page {
     worker_id: String,
-    port: u16,
+    /// Where it listens, and did in its first life.
+    ports: Vec<u16>,
     /// How many came.
     pub count: u64,
     /// How many of them were late.
@@ -48,7 +49,7 @@ pub struct Page {
     ahead: BTreeSet<u64>,
     trouble: Option<Mismatch>,
     /// While it is gone its beats are kept: they may be of its second life.
-    held: Option<Vec<Heartbeat>>,
+    held: Option<Vec<(Heartbeat, HeartbeatPayload)>>,
     /// Where its second life begins, until its first beat is seen.
     reborn_ms: Option<f64>,
     /// Beats of its second life.
@@ -66,7 +67,7 @@ impl Book {
     ) -> Self {
         let page = |(worker_id, port)| Page {
             worker_id,
-            port,
+            ports: vec![port],
             expected: 1,
             ..Page::default()
         };
@@ -105,12 +106,20 @@ impl Book {
         self.pages[worker].held.get_or_insert_default();
     }
 
-    /// It was started again at this moment.
-    pub fn reborn(&mut self, worker: usize, at_ms: f64, lag_ms: impl Fn(f64, f64) -> f64) {
-        let held = self.pages[worker].held.take().unwrap_or_default();
-        self.pages[worker].reborn_ms = Some(at_ms);
-        for beat in held {
-            self.file(worker, &beat, &lag_ms);
+    /// It was started again on this port, at this moment.
+    pub fn reborn(
+        &mut self,
+        worker: usize,
+        port: u16,
+        at_ms: f64,
+        lag_ms: impl Fn(f64, f64) -> f64,
+    ) {
+        let page = &mut self.pages[worker];
+        let held = page.held.take().unwrap_or_default();
+        page.reborn_ms = Some(at_ms);
+        page.ports.push(port);
+        for (beat, payload) in held {
+            self.file(worker, &beat, &payload, &lag_ms);
         }
     }
 
@@ -119,12 +128,12 @@ impl Book {
     pub fn take_in(&mut self, beats: &[Heartbeat], lag_ms: impl Fn(f64, f64) -> f64) {
         for beat in beats {
             self.seen += 1;
-            let sender = self.dialect.read_heartbeat(beat);
-            let page = sender.and_then(|payload| self.page_of(beat, &payload));
-            match page {
-                Ok(worker) => match &mut self.pages[worker].held {
-                    Some(held) => held.push(beat.clone()),
-                    None => self.file(worker, beat, &lag_ms),
+            let read = self.dialect.read_heartbeat(beat);
+            let sent = read.and_then(|payload| Ok((self.sender(beat, &payload)?, payload)));
+            match sent {
+                Ok((worker, payload)) => match &mut self.pages[worker].held {
+                    Some(held) => held.push((beat.clone(), payload)),
+                    None => self.file(worker, beat, &payload, &lag_ms),
                 },
                 Err(mismatch) => {
                     self.stranger.get_or_insert(mismatch);
@@ -133,29 +142,28 @@ impl Book {
         }
     }
 
-    fn page_of(&self, beat: &Heartbeat, payload: &HeartbeatPayload) -> Result<usize, Mismatch> {
+    fn sender(&self, beat: &Heartbeat, payload: &HeartbeatPayload) -> Result<usize, Mismatch> {
         let is_its = |page: &Page| page.worker_id == payload.worker_id;
-        let place = format!("heartbeat #{}", beat.number);
-        let Some(worker) = self.pages.iter().position(is_its) else {
+        self.pages.iter().position(is_its).ok_or_else(|| {
             let expected = "the name of one of the workers that were started";
-            let place = format!("{place}, `worker_id`");
-            return Err(Mismatch::new(place, expected, &payload.worker_id));
-        };
-        let port = self.pages[worker].port;
-        if payload.port != u64::from(port) {
-            let place = format!("{place}, `port`");
-            let expected = format!("{port}, which is that of {}", payload.worker_id);
-            return Err(Mismatch::new(place, expected, payload.port.to_string()));
-        }
-        Ok(worker)
+            let place = format!("heartbeat #{}, `worker_id`", beat.number);
+            Mismatch::new(place, expected, &payload.worker_id)
+        })
     }
 
-    fn file(&mut self, worker: usize, beat: &Heartbeat, lag_ms: impl Fn(f64, f64) -> f64) {
+    fn file(
+        &mut self,
+        worker: usize,
+        beat: &Heartbeat,
+        payload: &HeartbeatPayload,
+        lag_ms: impl Fn(f64, f64) -> f64,
+    ) {
         let (interval_ms, from_ms) = (self.interval_ms, self.from_ms);
         let page = &mut self.pages[worker];
-        let Ok(payload) = self.dialect.read_heartbeat(beat) else {
+        if let Err(mismatch) = page.expect_port(beat, payload) {
+            self.stranger.get_or_insert(mismatch);
             return;
-        };
+        }
         page.count += 1;
         page.look_for_second_life(beat, payload.sequence);
         page.take_sequence(beat, payload.sequence);
@@ -191,6 +199,17 @@ impl Book {
 }
 
 impl Page {
+    fn expect_port(&self, beat: &Heartbeat, payload: &HeartbeatPayload) -> Result<(), Mismatch> {
+        let is_its = |port: &u16| u64::from(*port) == payload.port;
+        if self.ports.iter().any(is_its) {
+            return Ok(());
+        }
+        let place = format!("heartbeat #{}, `port`", beat.number);
+        let port = self.ports.last().map_or(0, |port| *port);
+        let expected = format!("{port}, which is that of {}", payload.worker_id);
+        Err(Mismatch::new(place, expected, payload.port.to_string()))
+    }
+
     /// A beat that the first life had sent may come when the second one has begun.
     fn look_for_second_life(&mut self, beat: &Heartbeat, sequence: u64) {
         let Some(reborn_ms) = self.reborn_ms.filter(|at| beat.arrived_ms >= *at) else {
@@ -374,12 +393,31 @@ mod tests {
             beat(7, 2500.0, "b", 2),
         ];
         book.take_in(&second, no_lag);
-        book.reborn(1, 1490.0, no_lag);
+        book.reborn(1, 2, 1490.0, no_lag);
         let page = book.page(1);
         assert_eq!((page.second_life, page.resumed_after_ms), (2, Some(30.0)));
         book.take_in(&[beat(8, 2000.0, "a", 3)], no_lag);
         book.judge(2600.0, no_lag).unwrap();
         book.take_in(&[beat(9, 2600.0, "b", 2)], no_lag);
         assert!(book.judge(2600.0, no_lag).is_err());
+    }
+
+    #[test]
+    fn a_second_life_may_be_on_another_port_and_nobody_else_s_beats_are() {
+        let on_port = |number, arrived_ms, sequence, port| {
+            let mut beat = beat(number, arrived_ms, "b", sequence);
+            beat.body["port"] = json!(port);
+            beat
+        };
+        let mut book = book();
+        book.take_in(&[on_port(1, 0.0, 1, 2)], no_lag);
+        book.gone(1);
+        book.take_in(&[on_port(2, 1500.0, 1, 3)], no_lag);
+        book.reborn(1, 3, 1490.0, no_lag);
+        book.take_in(&[beat(3, 1500.0, "a", 1)], no_lag);
+        book.judge(1600.0, no_lag).unwrap();
+        book.take_in(&[on_port(4, 2500.0, 2, 4)], no_lag);
+        let stranger = book.judge(2500.0, no_lag).unwrap_err();
+        assert_eq!(stranger.expected, "3, which is that of b");
     }
 }

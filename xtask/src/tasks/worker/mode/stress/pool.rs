@@ -1,7 +1,7 @@
 //! The workers of a stress run: the one under test and others like it, on ports of their own, with its
 //! hive.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -34,9 +34,7 @@ pub struct WorkerPool<'run> {
 pub struct Revival {
     /// The new process.
     pub worker: WorkerHandle,
-    /// When it was started.
-    pub started: Instant,
-    /// From there until it was ready, or the promise that it broke.
+    /// From its start until it was ready, or the promise that it broke.
     pub ready: Result<Duration, Mismatch>,
     /// Whether its first answer was the right one.
     pub answered: Result<(), Mismatch>,
@@ -101,9 +99,7 @@ impl<'run> WorkerPool<'run> {
             let mut start_up = StartUp::default();
             let left = limit.saturating_sub(worker.started().elapsed());
             let announce = |lost: &PortLost, launch: &Launch| {
-                let id = &launch.worker_id;
-                let message = format!("{lost}\n  so {id} is started once more, on another port");
-                journal.emit(EventKind::Noted { message });
+                journal.emit(lost.restarting(&launch.worker_id));
                 known.port = launch.port;
             };
             worker
@@ -122,6 +118,9 @@ impl<'run> WorkerPool<'run> {
 
     /// Puts it back.
     pub fn welcome(&mut self, worker: WorkerHandle) {
+        if let Some(known) = self.launches.last_mut() {
+            known.port = worker.launch().port;
+        }
         self.others.push(worker);
     }
 }
@@ -140,12 +139,14 @@ pub fn kill_and_revive(
     stop.wait_for("the end of a killed worker", KILL_LIMIT, || victim.exited())?;
     let (launch, line) = (victim.launch().clone(), victim.line().clone());
     drop(victim);
-    let started = Instant::now();
-    let worker = start(context, launch, "-again", line)?;
+    let mut worker = start(context, launch, "-again", line)?;
     tell(context, &worker, PoolEvent::Restarted);
     let mut start_up = StartUp::default();
     let ready_limit = Duration::from_secs(context.config.timeout_secs);
-    let ready = worker.wait_until_ready(ready_limit, &mut start_up);
+    let announce = |lost: &PortLost, launch: &Launch| {
+        context.journal.emit(lost.restarting(&launch.worker_id));
+    };
+    let ready = worker.become_ready(ready_limit, &mut start_up, announce);
     let ready = match ready.map_err(anyhow::Error::downcast::<Mismatch>) {
         Ok(()) => Ok(start_up.ready.unwrap_or_default()),
         Err(Ok(mismatch)) => Err(mismatch),
@@ -160,7 +161,6 @@ pub fn kill_and_revive(
     }
     Ok(Revival {
         worker,
-        started,
         ready,
         answered,
     })

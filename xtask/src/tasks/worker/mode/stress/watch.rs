@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::exercise::{addressee, exercise};
 use super::pool;
 use super::pool::{Revival, WorkerPool};
+use crate::tasks::worker::check::rhythm::lag_ms;
 use crate::tasks::worker::check::stress::beats::Book;
 use crate::tasks::worker::check::stress::observed::{Member, Revived, UnderLoad};
 use crate::tasks::worker::config::stress::StressConfig;
@@ -121,8 +122,10 @@ impl<'run> Watch<'run, '_, '_> {
         let context: RunContext<'run> = self.subject.context;
         let mut revival: Option<ScopedJoinHandle<'scope, Result<Revival>>> = None;
         let mut has_killed = !self.config.kill_one;
-        loop {
-            context.stop.check()?;
+        // Each request, and each step of the revival, has a limit of its own.
+        let limit = Duration::MAX;
+        let name = "the end of the load";
+        context.stop.wait_every(usage::FASTEST, name, limit, || {
             self.look()?;
             if !has_killed && self.began.elapsed() >= self.config.duration / 2 {
                 has_killed = true;
@@ -135,11 +138,9 @@ impl<'run> Watch<'run, '_, '_> {
                 let revived = done.join();
                 self.welcome(revived.map_err(|_| anyhow!("the thread that kills broke down"))??);
             }
-            if has_killed && revival.is_none() && self.is_over() {
-                break;
-            }
-            std::thread::sleep(usage::FASTEST);
-        }
+            let is_over = has_killed && revival.is_none() && self.is_over();
+            Ok(is_over.then_some(()))
+        })?;
         self.finish()
     }
 
@@ -277,7 +278,7 @@ impl<'run> Watch<'run, '_, '_> {
         let number = self.pool.len() - 1;
         let journal = self.subject.context.journal;
         let subject = self.subject;
-        let started_ms = journal.elapsed_ms(revival.started);
+        let started_ms = journal.elapsed_ms(revival.worker.started());
         let jitter = |from, to| lag_ms(subject, from, to);
         self.take_in_beats(0.0);
         let member = &mut self.seen.members[number];
@@ -285,8 +286,13 @@ impl<'run> Watch<'run, '_, '_> {
         member.pid = revival.worker.pid().unwrap_or_default();
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
-            self.seen.book.reborn(number, started_ms, jitter);
-            member.load.mark_back(revival.worker.quiet_client().clone());
+            let again = addressee(&revival.worker, subject.context.stop);
+            self.seen
+                .book
+                .reborn(number, again.port, started_ms, jitter);
+            member
+                .load
+                .mark_back(again, revival.worker.quiet_client().clone());
         }
         let interval_s = self.subject.context.config.heartbeat_interval_secs;
         let beats = Duration::from_secs(interval_s) * 5 / 2;
@@ -320,7 +326,8 @@ impl<'run> Watch<'run, '_, '_> {
         let ended_ms = journal.elapsed_ms(self.seen.span.1);
         let subject = self.subject;
         // What came by the end is under way to us for a moment.
-        std::thread::sleep(Duration::from_secs_f64(SETTLED_MS / 1e3));
+        let settled = Duration::from_secs_f64(SETTLED_MS / 1e3);
+        self.subject.context.stop.let_pass(settled)?;
         self.take_in_beats(0.0);
         let jitter = |from, to| lag_ms(subject, from, to);
         self.seen.beats = self.seen.book.judge(ended_ms, jitter);
@@ -333,11 +340,4 @@ impl<'run> Watch<'run, '_, '_> {
         }
         Ok(self.seen)
     }
-}
-
-/// How late we were ourselves between two moments of the run's axis.
-fn lag_ms(subject: &Subject<'_>, from_ms: f64, to_ms: f64) -> f64 {
-    let journal = subject.context.journal;
-    let (from, to) = (journal.instant(from_ms), journal.instant(to_ms));
-    subject.jitter.between(from, to).as_secs_f64() * 1e3
 }

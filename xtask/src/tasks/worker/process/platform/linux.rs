@@ -7,7 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
+
 use super::kinds::{Listeners, Process};
+
+/// Whether a process that loses its parent can be made ours.
+pub const ADOPTS_ORPHANS: bool = true;
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = false;
@@ -42,6 +47,41 @@ pub fn processes() -> Vec<Process> {
 /// One process, even where it has ended and nobody has reaped it yet.
 pub fn identify(pid: u32) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|(process, _)| process)
+}
+
+/// From now on whoever descends from us and loses its parent becomes our child, whatever it did to
+/// its group, its session and its environment.
+pub fn adopt_orphans() -> std::io::Result<()> {
+    Ok(set_child_subreaper(Some(getpid()))?)
+}
+
+/// Lets go of a child of ours, if it has ended.
+pub fn reap(pid: u32) {
+    if let Some(pid) = Pid::from_raw(pid as i32) {
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
+/// Our children that have ended and that nobody has let go of yet.
+pub fn zombies() -> Vec<u32> {
+    let us = std::process::id();
+    let is_ours = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        parse_stat(&stat).is_some_and(|(process, lives)| process.parent == us && !lives)
+    };
+    children(us).into_iter().filter(is_ours).collect()
+}
+
+/// The children of all threads of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = threads.into_iter().flatten().flatten();
+    let lists = lists.map(|thread| fs::read_to_string(thread.path().join("children")));
+    let numbers = |list: String| -> Vec<u32> {
+        let words = list.split_ascii_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    lists.flatten().flat_map(numbers).collect()
 }
 
 /// The processes that were started with this variable in their environment, and its values.

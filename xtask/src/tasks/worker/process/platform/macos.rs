@@ -21,6 +21,22 @@ pub const GPU_LISTS: &[&str] = &[];
 /// Whether a device that can be used is always shown in one of these places, or by the driver's tool.
 pub const SHOWS_GPUS: bool = true;
 
+/// Whether a process that loses its parent can be made ours.
+pub const ADOPTS_ORPHANS: bool = false;
+
+/// There is no way to adopt anybody here.
+pub fn adopt_orphans() -> std::io::Result<()> {
+    Ok(())
+}
+
+/// There is nobody whom we have adopted.
+pub fn reap(_pid: u32) {}
+
+/// There is nobody whom we have adopted.
+pub fn zombies() -> Vec<u32> {
+    Vec::new()
+}
+
 /// The binary that runs.
 pub fn own_executable() -> std::io::Result<PathBuf> {
     std::env::current_exe()

@@ -56,18 +56,36 @@ pub fn prepare_leader(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
         let parent = getpid();
-        in_child(command, move || {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            // Who died before the line above can't send the signal any more.
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::NotFound.into())
-            }
-        });
+        in_child(command, move || die_with(parent, Signal::KILL));
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (getpid, getppid);
+}
+
+/// Makes the child a run that we supervise. It is asked to stop when we end, and a terminal's keys
+/// reach it through us alone: as the leader of a group of its own it gets each of them once.
+pub fn prepare_supervised(command: &mut Command) {
+    command.process_group(0);
+    if let Some(name) = std::env::args_os().next() {
+        command.arg0(name);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let parent = getpid();
+        in_child(command, move || die_with(parent, Signal::TERM));
+    }
+}
+
+/// Has the kernel send this signal to a fresh child when its parent ends.
+#[cfg(target_os = "linux")]
+fn die_with(parent: Pid, signal: Signal) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(signal))?;
+    // Who died before the line above can't send the signal any more.
+    if getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Makes the child the leader of a session of its own: no terminal and no group signal reaches it.
@@ -153,11 +171,21 @@ pub fn exit_now(code: i32) -> ! {
 
 /// How the child ended, if it did. It stays a zombie, so that nobody else gets its number.
 pub fn peek_exit(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    look_at_exit(child, WaitIdOptions::NOHANG)
+}
+
+/// Waits for the child's end. It stays a zombie, so that nobody else gets its number.
+pub fn await_exit(child: &mut Child) -> io::Result<()> {
+    look_at_exit(child, WaitIdOptions::empty()).map(drop)
+}
+
+fn look_at_exit(child: &Child, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
     let Some(pid) = Pid::from_raw(child.id() as i32) else {
         return Ok(None);
     };
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let Some(status) = waitid(WaitId::Pid(pid), options)? else {
+    let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let waited = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), options));
+    let Some(status) = waited? else {
         return Ok(None);
     };
     // As wait(2) packs them.
@@ -243,6 +271,19 @@ fn signal_group(group: u32, signal: Signal) {
     if let Some(group) = Pid::from_raw(group as i32).filter(|_| group > 1) {
         let _ = kill_process_group(group, signal);
     }
+}
+
+/// Hands a signal on.
+pub fn pass_on(pid: u32, signal: i32) {
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        signal_process(pid, signal);
+    }
+}
+
+/// The exit code that a shell gives for such an end.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let killed = status.signal().map(|signal| 128 + signal);
+    status.code().or(killed).unwrap_or(1) as u8
 }
 
 fn signal_process(pid: u32, signal: Signal) {

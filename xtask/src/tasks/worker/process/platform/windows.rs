@@ -38,6 +38,22 @@ pub const GPU_LISTS: &[&str] = &[];
 /// Whether a device that can be used is always shown in one of these places, or by the driver's tool.
 pub const SHOWS_GPUS: bool = false;
 
+/// Whether a process that loses its parent can be made ours.
+pub const ADOPTS_ORPHANS: bool = false;
+
+/// There is no way to adopt anybody here.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// There is nobody whom we have adopted.
+pub fn reap(_pid: u32) {}
+
+/// There is nobody whom we have adopted.
+pub fn zombies() -> Vec<u32> {
+    Vec::new()
+}
+
 /// The kernel closes our handles when we end, and with them the jobs.
 pub const NEEDS_REAPER: bool = false;
 
@@ -89,6 +105,22 @@ impl Leash {
 /// Makes the child the leader of a group that Ctrl-Break can be sent to.
 pub fn prepare_leader(command: &mut Command) {
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+}
+
+/// There is no supervisor here.
+pub fn prepare_supervised(_command: &mut Command) {}
+
+/// There is no supervisor here.
+pub fn pass_on(_pid: u32, _signal: i32) {}
+
+/// Waits for the child's end.
+pub fn await_exit(child: &mut Child) -> io::Result<()> {
+    child.wait().map(drop)
+}
+
+/// The exit code of such an end.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    status.code().unwrap_or(1) as u8
 }
 
 /// There is no reaper that would have to be detached.

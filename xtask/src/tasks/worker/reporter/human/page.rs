@@ -2,6 +2,7 @@
 
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, Level};
 use crate::tasks::worker::reporter::page::{Block, CheckRow, Column, ReportPage, Table, Tone};
+use crate::tasks::worker::reporter::words;
 
 /// What underlines a heading.
 const RULE: &str = "==================================";
@@ -25,7 +26,8 @@ pub fn lines(page: &ReportPage) -> Vec<String> {
                 Block::Checks => lines.extend(by_area(page)),
                 Block::Table(table) => lines.extend(with_bars(table)),
                 Block::Remarks(remarks) => {
-                    lines.extend(remarks.iter().map(|remark| format!("   {remark}")));
+                    let remarks = remarks.iter();
+                    lines.extend(remarks.map(|remark| format!("   {}", words::indented(remark))));
                 }
                 // A terminal shows what has to be seen; the rest is in the other reports.
                 Block::Facts { .. } | Block::Quote { .. } | Block::Log(_) | Block::Drawing(_) => {}
@@ -37,7 +39,11 @@ pub fn lines(page: &ReportPage) -> Vec<String> {
         lines.push(String::new());
         lines.extend(page.alerts.iter().map(|alert| {
             let symbol = alert.kind.tone().symbol();
-            format!("{symbol} {}: {}", page.label(alert), alert.text)
+            format!(
+                "{symbol} {}: {}",
+                page.label(alert),
+                words::indented(&alert.text)
+            )
         }));
     }
     let artifacts = page.artifacts.iter();
@@ -129,8 +135,8 @@ fn area_line(area: &str, checks: &[&CheckSummary]) -> String {
 
 fn in_full(check: &CheckSummary) -> Option<String> {
     let id = &check.id;
-    let reason = check.reason.as_deref().unwrap_or_default();
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let reason = words::indented(check.reason.as_deref().unwrap_or_default());
+    let part = |part: &Option<String>| words::one_line(part.as_deref().unwrap_or_default());
     match check.outcome {
         CheckStatus::Passed | CheckStatus::NotRun => None,
         CheckStatus::Failed | CheckStatus::Warning => {
@@ -188,7 +194,11 @@ fn side_by_side(page: &ReportPage) -> Vec<String> {
             CheckStatus::Failed | CheckStatus::Warning | CheckStatus::Invalid => {
                 let symbol = Tone::of(check.outcome).symbol();
                 let why = check.evidence().unwrap_or_default();
-                Some(format!("{symbol} {name} {}: {why}", check.id))
+                Some(format!(
+                    "{symbol} {name} {}: {}",
+                    check.id,
+                    words::indented(&why)
+                ))
             }
             CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => None,
         }));

@@ -7,7 +7,7 @@ use crate::tasks::worker::config::command::{CommandTemplate, Placeholder};
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::target::dialect::{Dialect, Promise};
 
-/// The variable that holds a worker's secret. What is in our own environment isn't meant for it.
+/// The variable that holds a worker's secret.
 pub const TOKEN_VARIABLE: &str = "WORKER_API_TOKEN";
 
 /// Where a worker listens whose command line has a place for that.

@@ -9,7 +9,7 @@ use super::launch::Launch;
 use crate::tasks::worker::process::platform::{self, Listeners, Process};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::process::{port, registry};
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{EventKind, Mismatch};
 use crate::tasks::worker::target::dialect::Readiness;
 
 /// How long one question of the readiness poll may take.
@@ -189,6 +189,14 @@ impl WorkerHandle {
             }
         }
         Ok(None)
+    }
+}
+
+impl PortLost {
+    /// What is said when `who` is started once more because of it.
+    pub fn restarting(&self, who: &str) -> EventKind {
+        let message = format!("{self}\n  so {who} is started once more, on another port");
+        EventKind::Noted { message }
     }
 }
 
