@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::tasks::worker::config::command::CommandTemplate;
 use crate::tasks::worker::config::target::{
-    DialectName, ProfileName, TargetConfig, WorkerSource, WorkerVariable,
+    Attachment, DialectName, ProfileName, TargetConfig, WorkerSource, WorkerVariable,
 };
 
 /// Which worker is tested, and how it is talked to.
@@ -22,6 +22,13 @@ pub struct TargetArgs {
     /// {heartbeat_interval} are filled in; {{ is a brace
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "worker_bin")]
     worker_cmd: Option<CommandTemplate>,
+    /// A server that runs already on this machine, by its address: it is neither started nor stopped
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with_all = ["worker_bin", "worker_cmd", "all_backends", "stress", "soak"]
+    )]
+    attach: Option<Attachment>,
     /// A variable of the environment that the worker gets besides PATH, HOME, languages, and what
     /// devices and libraries that compute are set up with: its value here, where it has one, or this
     /// one; may be repeated
@@ -49,8 +56,9 @@ impl TargetArgs {
     pub fn into_config(self) -> TargetConfig {
         let binary = self.worker_bin.map(WorkerSource::Binary);
         let command = self.worker_cmd.map(WorkerSource::Command);
+        let attached = self.attach.map(WorkerSource::Attached);
         TargetConfig {
-            source: binary.or(command).unwrap_or_default(),
+            source: binary.or(command).or(attached).unwrap_or_default(),
             dialect: self.dialect,
             profile: self.profile,
             model_name: self.model_name,

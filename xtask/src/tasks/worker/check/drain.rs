@@ -41,7 +41,7 @@ pub const CHECKS: &[Check] = &[
         .quote(STOPPING)
         .explanation("Sends SIGTERM after the first token; fails if the stream is incomplete, the exit status isn't 0, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.refuses", refuses)
         .promise("reports that it is draining, and accepts nothing new, while it finishes what is running")
         .quote(STOPPING)
@@ -59,13 +59,13 @@ pub const CHECKS: &[Check] = &[
         .quote("A second signal ends the worker at once.")
         .explanation("Sends SIGTERM twice during long streams; fails if the process lives on.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.interrupt", interrupt)
         .promise("stops in the same orderly way on Ctrl-C")
         .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
         .explanation("Sends SIGINT to an idle worker; fails if the exit status isn't 0 or the last heartbeat isn't Draining.")
         .by_hand(|by| by.ready("-i"))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.while_loading", while_loading)
         .promise("stops in the same orderly way while it is loading its model")
         .quote(STOPPING)
@@ -180,7 +180,7 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!(
-        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} were told that they were interrupted, {refused} refused"
+        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} ended with an error event, {refused} refused"
     ))
 }
 

@@ -10,6 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::dialect::Promise;
 
 /// How many intervals the worker stands still: enough that making up for all of them would show.
 const STANDSTILL: u32 = 4;
@@ -26,7 +27,7 @@ pub const CHECKS: &[Check] = &[Check::resilience("freeze.recovers", recovers)
         .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
         .explanation("Freezes a worker with a running stream for four intervals; fails if the process ends, the stream breaks, a later answer differs, or more than two heartbeats arrive at once.")
         .by_hand(|by| by.health("-i"))
-        .needs(&[Need::Ready, Need::Signals])];
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)])];
 
 /// Sees to it that nothing is left standing still, whatever happens.
 struct Frozen<'c>(&'c AuxiliaryWorker);

@@ -68,7 +68,7 @@ pub const CHECKS: &[Check] = &[
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
         .explanation("Sends eight different requests one by one, then all at once; fails if a text differs or a request fails.")
         .by_hand(|by| by.infer_beside(&InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::SameText)]),
     Check::contract("options.max_tokens", max_tokens)
         .promise("generates exactly as many tokens as requested")
         .quote("`max_tokens`: integer from 1: 128.")

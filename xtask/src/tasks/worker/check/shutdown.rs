@@ -10,7 +10,7 @@ use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::BeatState;
+use crate::tasks::worker::target::dialect::{BeatState, Promise};
 
 /// The stop.
 pub const CHECKS: &[Check] = &[
@@ -19,7 +19,7 @@ pub const CHECKS: &[Check] = &[
         .quote("The last heartbeat says `Draining`. Exit status 0.")
         .explanation("Fails if the exit status isn't 0, the process outlives the drain time, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; echo $?")
-        .needs(&[Need::Ready])
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)])
         .at(Phase::End),
 ];
 

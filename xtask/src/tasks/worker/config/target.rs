@@ -38,6 +38,46 @@ pub enum WorkerSource {
     Binary(PathBuf),
     /// Another program, with a command line of its own.
     Command(CommandTemplate),
+    /// A server that runs already.
+    Attached(Attachment),
+}
+
+/// Where a server runs that is neither started nor stopped: on this machine, as all of its traffic is
+/// measured on loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Attachment {
+    type Err = String;
+
+    /// Reads `http://127.0.0.1:8080`, with `localhost` and a `/v1` as OpenAI's clients have it.
+    fn from_str(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("http://");
+        let rest = rest.ok_or("it has to begin with http://")?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if !["", "v1", "v1/"].contains(&path) {
+            return Err(format!("/{path}: a server is attached to as a whole"));
+        }
+        let (host, port) = authority.rsplit_once(':').ok_or("it has no port")?;
+        if !["127.0.0.1", "localhost"].contains(&host) {
+            return Err(format!(
+                "{host} is not this machine's 127.0.0.1\n  try: ssh -L 8080:127.0.0.1:PORT {host}, then http://127.0.0.1:8080"
+            ));
+        }
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Self { port }),
+            _ => Err(format!("{port} is no port")),
+        }
+    }
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://127.0.0.1:{}", self.port)
+    }
 }
 
 /// The protocols that are spoken.
@@ -119,19 +159,29 @@ impl TargetConfig {
         Ok(())
     }
 
+    /// The server that runs already, where one is meant.
+    pub fn attached(&self) -> Option<Attachment> {
+        match self.source {
+            WorkerSource::Attached(server) => Some(server),
+            WorkerSource::Workspace | WorkerSource::Binary(_) | WorkerSource::Command(_) => None,
+        }
+    }
+
     /// Each option by its name on the command line.
     pub fn options(&self) -> BTreeMap<String, Value> {
         let dialect = self.dialect.to_possible_value();
         let profile = self.profile.and_then(|profile| profile.to_possible_value());
-        let (mut binary, mut command) = (None, None);
+        let (mut binary, mut command, mut attached) = (None, None, None);
         match &self.source {
             WorkerSource::Workspace => {}
             WorkerSource::Binary(path) => binary = Some(path),
             WorkerSource::Command(template) => command = Some(template.as_str()),
+            WorkerSource::Attached(server) => attached = Some(server.to_string()),
         }
         let options = json!({
             "worker-bin": binary.map(|path| Path::to_string_lossy(path)),
             "worker-cmd": command,
+            "attach": attached,
             "dialect": dialect.map(|value| value.get_name().to_owned()),
             "profile": profile.map(|value| value.get_name().to_owned()),
             "model-name": self.model_name,
@@ -166,6 +216,28 @@ mod tests {
             c.model_name = Some(String::from("m"));
         };
         assert_eq!(refused(openai), "");
+    }
+
+    #[test]
+    fn a_server_is_attached_to_by_its_address_on_this_machine() {
+        for good in [
+            "http://127.0.0.1:8080",
+            "http://localhost:8080/",
+            "http://127.0.0.1:8080/v1",
+        ] {
+            assert_eq!(good.parse(), Ok(Attachment { port: 8080 }), "{good}");
+        }
+        for (bad, part) in [
+            ("127.0.0.1:8080", "http://"),
+            ("https://127.0.0.1:8080", "http://"),
+            ("http://127.0.0.1", "no port"),
+            ("http://127.0.0.1:0", "0 is no port"),
+            ("http://127.0.0.1:8080/v1/models", "as a whole"),
+            ("http://gpu-box:8080", "ssh -L"),
+        ] {
+            let error = bad.parse::<Attachment>().unwrap_err();
+            assert!(error.contains(part), "{bad}: {error}");
+        }
     }
 
     #[test]

@@ -71,7 +71,11 @@ impl AuxiliaryWorker {
         };
         let mut launch = Launch {
             worker_id: format!("{}-{name}", subject.worker.launch().worker_id),
-            port: port::pick_free()?,
+            port: match subject.worker.pid() {
+                Some(_) => port::pick_free()?,
+                // Another one can't be started: it is the same again.
+                None => subject.worker.launch().port,
+            },
             hive_url: hive.url(),
             ..subject.worker.launch().clone()
         };

@@ -22,11 +22,23 @@ pub use self::protocol::{
     Readiness, Reason, Refusal,
 };
 use crate::tasks::worker::config::target::ProfileName;
+use crate::tasks::worker::net::client::{Request, Response};
 pub use crate::tasks::worker::net::stream::{Completion, FinishReason};
+use crate::tasks::worker::record::event::Mismatch;
 
 /// The contract of this repository's worker: CONTRACT.md.
 pub fn native() -> &'static dyn Dialect {
     &native::Native
+}
+
+/// Asks such a server for its models.
+pub fn openai_models(api_key: Option<&str>) -> Request {
+    openai::OpenAi::new(ProfileName::Openai, "", api_key).models_request()
+}
+
+/// The name of the first of them.
+pub fn read_first_model(response: &Response) -> Result<String, Mismatch> {
+    openai::read_models(response)
 }
 
 /// OpenAI's protocol, to servers of this kind that know the model by this name and want this key.

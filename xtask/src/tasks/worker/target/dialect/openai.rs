@@ -6,6 +6,7 @@
 
 mod answer;
 mod bad;
+mod paths;
 mod profile;
 mod refusal;
 mod stream;
@@ -16,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 
+pub use self::answer::read_models;
+use self::paths::{CHAT, COMPLETIONS, HEALTH, MODELS};
 pub use self::profile::{Difference, Profile};
 use super::bodies;
 use super::generation::InferenceRequest;
@@ -29,11 +32,6 @@ use crate::tasks::worker::net::client::{Request, Response};
 use crate::tasks::worker::net::stream::{Completion, StreamDecoder, StreamSpelling};
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::record::facts::Phases;
-
-const HEALTH: &str = "/health";
-const MODELS: &str = "/v1/models";
-const COMPLETIONS: &str = "/v1/completions";
-const CHAT: &str = "/v1/chat/completions";
 
 /// Speaks as OpenAI's clients do.
 #[derive(Debug)]
@@ -55,6 +53,11 @@ impl OpenAi {
             profile: Profile::of(profile),
             lacks_health: AtomicBool::new(false),
         }
+    }
+
+    /// Asks which models there are.
+    pub fn models_request(&self) -> Request {
+        self.get(MODELS)
     }
 
     fn get(&self, path: &str) -> Request {
@@ -111,7 +114,8 @@ impl OpenAi {
 impl Dialect for OpenAi {
     fn promises(&self, promise: Promise) -> bool {
         match promise {
-            Promise::Chat | Promise::Loopback => true,
+            Promise::Chat | Promise::Loopback | Promise::OwnProcess => true,
+            Promise::SameText => !self.profile.has(Difference::TextVaries),
             Promise::StreamUsage => !self.profile.has(Difference::NoUsageInStreams),
             Promise::Refusal(kind) => !self.bad_requests(kind).is_empty(),
             Promise::CommandLine

@@ -75,6 +75,10 @@ pub enum Promise {
     Defaults,
     /// Tokens can be drawn from the likeliest few.
     TopK,
+    /// A request's text depends on nothing but the request: not on what is beside it or came before.
+    SameText,
+    /// The worker's process is the run's to start, to watch and to stop.
+    OwnProcess,
     /// A user's words can be asked for an answer, as a model's template has them.
     Chat,
     /// Every token is an event of its own, and they are numbered.
@@ -104,6 +108,8 @@ impl Promise {
             Promise::EarlyPort => "promise of a port that answers at once",
             Promise::Defaults => "defaults in common",
             Promise::TopK => "top_k",
+            Promise::SameText => "promise that texts stay the same beside other requests",
+            Promise::OwnProcess => "process of its own",
             Promise::Chat => "chat",
             Promise::StreamUsage => "counts of tokens in streams",
             Promise::Refusal(_) => "refusal of such requests",
@@ -119,7 +125,7 @@ impl Promise {
 /// What the health answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// `loading`, `healthy` or `draining`.
+    /// `loading`, `healthy`, `draining` or `failed`.
     pub status: String,
     /// Whether the model is in memory.
     pub model_loaded: bool,
@@ -171,6 +177,8 @@ pub enum BeatState {
     Busy,
     /// It is stopping.
     Draining,
+    /// It can't serve: its last word.
+    Failed,
 }
 
 /// A heartbeat's payload.

@@ -54,6 +54,8 @@ pub enum Program {
     Contract(PathBuf),
     /// Another program, with a command line of its own.
     Template(CommandTemplate),
+    /// Nothing: it runs already.
+    Attached,
 }
 
 impl Launch {
@@ -68,6 +70,18 @@ impl Launch {
     /// Why a worker that is started like this doesn't make the promise; `None` where it does.
     pub fn lacks(&self, promise: Promise) -> Option<String> {
         match (promise, &self.program) {
+            (
+                Promise::CommandLine
+                | Promise::OwnProcess
+                | Promise::EarlyPort
+                | Promise::Loopback
+                | Promise::Logs
+                | Promise::Stages
+                | Promise::Heartbeats,
+                Program::Attached,
+            ) => Some(String::from(
+                "--attach: the server's process is not the run's to start, watch or stop",
+            )),
             (Promise::CommandLine, Program::Contract(_)) => None,
             (Promise::CommandLine, Program::Template(_)) => Some(String::from(
                 "the command line of --worker-cmd has no place for the contract's options",
@@ -98,6 +112,7 @@ impl Launch {
                 words
             }
             Program::Template(template) => template.fill(|placeholder| self.value(placeholder)),
+            Program::Attached => Vec::new(),
         }
     }
 

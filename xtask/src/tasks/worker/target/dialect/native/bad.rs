@@ -4,19 +4,11 @@ mod bodies;
 mod fields;
 mod http;
 mod order;
+mod post;
 
-use super::inference::PATH;
-use crate::tasks::worker::target::dialect::post::Post;
+pub use self::bodies::hosts;
+pub use self::post::POST;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
-
-/// The largest body that a worker takes.
-const BODY_LIMIT_BYTES: usize = 1 << 20;
-
-/// How such requests begin.
-pub const POST: Post = Post {
-    path: PATH,
-    authorization: None,
-};
 
 /// Requests that have to be refused.
 pub fn requests(kind: BadInput) -> Vec<BadRequest> {

@@ -1,5 +1,6 @@
 //! Whole answers, and what they have in common with the chunks of a stream.
 
+use super::paths::CHAT;
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::net::stream::{Completion, FinishReason};
 use crate::tasks::worker::record::event::Mismatch;
@@ -10,7 +11,7 @@ use crate::tasks::worker::target::dialect::protocol::expect_status;
 pub fn read(response: &Response) -> Result<Completion, Mismatch> {
     expect_status(response, &[200])?;
     let fields = Fields::of(response)?;
-    let is_chat = response.request.ends_with(super::CHAT);
+    let is_chat = response.request.ends_with(CHAT);
     let object = match is_chat {
         true => "chat.completion",
         false => "text_completion",
@@ -35,15 +36,16 @@ pub fn read(response: &Response) -> Result<Completion, Mismatch> {
     }
 }
 
-/// Reads the list of models, which has to have one.
-pub fn read_models(response: &Response) -> Result<(), Mismatch> {
+/// Reads the list of models, which has to have one; gives the name of the first.
+pub fn read_models(response: &Response) -> Result<String, Mismatch> {
+    expect_status(response, &[200])?;
     let fields = Fields::of(response)?;
     read_object(&fields, &["list"])?;
     let models = fields.objects("data")?;
     let Some(first) = models.first() else {
         return Err(fields.wrong("data", "at least one model", "none"));
     };
-    first.text("id").map(drop)
+    first.text("id")
 }
 
 /// Tokens of the prompt and of the answer.

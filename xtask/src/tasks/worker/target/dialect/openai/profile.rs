@@ -11,6 +11,8 @@ pub enum Difference {
     TakesOtherValues,
     /// An answer ends where the context is full; nothing is refused that begins within it.
     CutsToContext,
+    /// The same request may get another text beside other requests, or after them.
+    TextVaries,
     /// A stream doesn't say what it took, whatever `stream_options` asks for.
     NoUsageInStreams,
 }
@@ -36,15 +38,19 @@ const LLAMA_SERVER: Profile = Profile {
     differences: &[
         (
             Difference::IgnoresUnknownFields,
-            "its README documents options of its own beside OpenAI's, and no refusal of others",
+            "README, /v1/completions: no strong claims of compatibility with OpenAI's specification, and options of its own",
         ),
         (
             Difference::TakesOtherValues,
-            "its README gives -1 and 0 meanings: n_predict -1 is infinity and 0 evaluates the prompt, temperature and seed have no bounds",
+            "README: n_predict -1 is infinity, and neither temperature nor top_p has bounds",
         ),
         (
             Difference::CutsToContext,
-            "its README: generation stops when the context is full, `truncated` says so",
+            "README: `truncated` says that the context size was exceeded during generation",
+        ),
+        (
+            Difference::TextVaries,
+            "README, cache_prompt: logits are not guaranteed to be bit-for-bit identical for different batch sizes",
         ),
     ],
 };
@@ -80,6 +86,7 @@ impl Difference {
             Difference::IgnoresUnknownFields => "unknown fields may be ignored",
             Difference::TakesOtherValues => "values beyond OpenAI's bounds may be taken",
             Difference::CutsToContext => "max_tokens beyond the context may be cut",
+            Difference::TextVaries => "texts may differ beside other requests, and aren't compared",
             Difference::NoUsageInStreams => "streams need not say how many tokens they have",
         }
     }

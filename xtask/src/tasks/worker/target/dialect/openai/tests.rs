@@ -157,10 +157,10 @@ fn a_stream_that_breaks_a_rule_is_told_with_the_rule() {
             "text_completion or chat.completion.chunk",
         ),
         (
-            with(
-                1,
+            vec![
+                text("a"),
                 String::from("data: {\"error\":{\"message\":\"full\",\"type\":\"t\"}}\n\n"),
-            ),
+            ],
             "got error full",
         ),
     ] {

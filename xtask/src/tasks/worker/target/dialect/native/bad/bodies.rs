@@ -1,6 +1,6 @@
 //! Bodies that aren't JSON, are too large or absurd, and how the contract refuses them.
 
-use super::{BODY_LIMIT_BYTES, POST};
+use super::post::{BODY_LIMIT_BYTES, POST};
 use crate::tasks::worker::target::dialect::bodies::{self, GOOD};
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
@@ -78,6 +78,10 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
             "content type application/json; charset=utf-8",
             POST.typed(Some("application/json; charset=utf-8"), GOOD),
         ),
+        (
+            "content type application/json; charset=utf8",
+            POST.typed(Some("application/json; charset=utf8"), GOOD),
+        ),
     ];
     bodies
         .map(|(name, bytes)| (name.to_owned(), bytes))
@@ -96,6 +100,23 @@ pub fn absurd() -> Vec<BadRequest> {
         ..BadRequest::new(name, POST.body(body.as_bytes()), 400, "malformed_json")
     };
     bodies::absurd().into_iter().map(bad).collect()
+}
+
+/// A good request that names no host, or more than one.
+pub fn hosts() -> Vec<(&'static str, Vec<u8>)> {
+    let with = |hosts: &str| {
+        let request = String::from_utf8_lossy(&POST.body(GOOD)).into_owned();
+        let request = request.replacen("Host: 127.0.0.1\r\n", hosts, 1);
+        request.into_bytes()
+    };
+    vec![
+        ("no Host", with("")),
+        ("two Hosts", with("Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n")),
+        (
+            "two different Hosts",
+            with("Host: 127.0.0.1\r\nHost: localhost\r\n"),
+        ),
+    ]
 }
 
 /// The good request, made longer by spaces.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::POST;
+use super::post::POST;
 use crate::tasks::worker::target::dialect::bad::words_for;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 

@@ -1,6 +1,6 @@
 //! Paths that aren't there, and methods that a path lacks.
 
-use super::POST;
+use super::post::POST;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// Each path with the method that it has.

@@ -1,6 +1,6 @@
 //! Two things wrong at once: the contract checks from the outside in, and names the first.
 
-use super::{BODY_LIMIT_BYTES, POST};
+use super::post::{BODY_LIMIT_BYTES, POST};
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// The rows of the error table that one request alone can break, in their order.
