@@ -12,6 +12,7 @@ use crate::tasks::worker::process::{gpu, platform};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 
 /// While the worker lives.
 pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
@@ -19,7 +20,7 @@ pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
         .quote("With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.")
         .explanation("Fails unless nvidia-smi lists the worker's process (in a container: unless used memory has risen since its start) and the log names the device; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
-        .needs(&[Need::Ready, Need::Device])];
+        .needs(&[Need::Ready, Need::Device, Need::Promised(Promise::OwnProcess)])];
 
 /// After its end.
 pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
@@ -27,7 +28,7 @@ pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
         .quote("When it has ended, that memory is free.")
         .explanation("Fails if nvidia-smi still lists the process after its end, or if its memory is not free again; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
-        .needs(&[Need::Device])
+        .needs(&[Need::Device, Need::Promised(Promise::OwnProcess)])
         .at(Phase::End)];
 
 /// How long a driver may take to clean up after a process.

@@ -54,6 +54,8 @@ pub enum Need {
     KnownModel,
     /// The worker's protocol promises this.
     Promised(Promise),
+    /// The server chats with this model: one without a template may be refused.
+    Chat,
 }
 
 impl Check {
@@ -178,6 +180,7 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
+            Need::Chat => subject.chat_refusal(),
             Need::KnownModel => match subject.context.known_model {
                 Some(_) => None,
                 None => Some(String::from(

@@ -31,6 +31,13 @@ pub fn render(report: &RunReport) -> String {
         );
     }
     match &report.worker {
+        Some(worker) if worker.command.is_empty() => {
+            let _ = writeln!(
+                script,
+                "\n# The server ran already, on port {}.",
+                worker.port
+            );
+        }
         Some(worker) => {
             let words: Vec<_> = worker.command.iter().map(|word| quoted(word)).collect();
             let _ = writeln!(

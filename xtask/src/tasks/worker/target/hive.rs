@@ -44,14 +44,23 @@ const GRACE_PERIOD: Duration = Duration::from_millis(500);
 /// How long its end may take at most.
 pub const END_LIMIT: Duration = longest_end(GRACE_PERIOD);
 
-/// A running sink. Dropping it stops it.
+/// Where nobody listens, for workers that have no hive.
+const NO_PORT: u16 = 9;
+
+/// A running sink, or none. Dropping it stops it.
 #[derive(Debug)]
 pub struct MockHiveServer {
-    group: ProcessGroup,
+    sink: Option<Sink>,
     port: u16,
-    commands: Mutex<ChildStdin>,
     received: Arc<Mutex<Received>>,
     stop: StopFlag,
+}
+
+/// The sink's process.
+#[derive(Debug)]
+struct Sink {
+    group: ProcessGroup,
+    commands: Mutex<ChildStdin>,
 }
 
 /// What the sink has said so far.
@@ -101,10 +110,14 @@ impl MockHiveServer {
         let group = ProcessGroup::spawn(command, Role::Hive, GRACE_PERIOD)
             .with_context(|| format!("cannot start the mock hive with {python}"))?;
         let (stdin, stdout) = group.take_pipes();
+        let pid = group.pid();
+        let commands = stdin.context("the mock hive has no standard input")?;
         let mut hive = Self {
-            group,
+            sink: Some(Sink {
+                group,
+                commands: Mutex::new(commands),
+            }),
             port,
-            commands: Mutex::new(stdin.context("the mock hive has no standard input")?),
             received: Arc::default(),
             stop: stop.clone(),
         };
@@ -130,10 +143,20 @@ impl MockHiveServer {
             hive.behave()?;
         }
         journal.emit(EventKind::HiveStarted {
-            pid: hive.group.pid(),
+            pid,
             port: hive.port,
         });
         Ok(hive)
+    }
+
+    /// No sink, for workers that send no heartbeats.
+    pub fn absent(stop: &StopFlag) -> Self {
+        Self {
+            sink: None,
+            port: NO_PORT,
+            received: Arc::default(),
+            stop: stop.clone(),
+        }
     }
 
     /// Where workers send their heartbeats: the worker's `--hive-url`.
@@ -190,7 +213,10 @@ impl MockHiveServer {
 
     /// Fails if the sink has ended: then nothing can be said about heartbeats.
     pub fn ensure_alive(&self) -> Result<()> {
-        if let Some(status) = self.group.try_wait()? {
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
+        if let Some(status) = sink.group.try_wait()? {
             bail!(
                 "the mock hive exited unexpectedly: {}",
                 describe_exit(status)
@@ -201,8 +227,9 @@ impl MockHiveServer {
 
     /// Gives the sink a command (see `mock_hive.py`) and waits until it is in force.
     fn obey(&self, command: &Value) -> Result<()> {
+        let sink = self.sink.as_ref().context("there is no mock hive")?;
         let before = lock(&self.received).commands_done;
-        writeln!(lock(&self.commands), "{command}")
+        writeln!(lock(&sink.commands), "{command}")
             .with_context(|| format!("the mock hive does not take the command {command}"))?;
         self.stop
             .wait_for("the mock hive to obey", COMMAND_LIMIT, || {

@@ -196,7 +196,7 @@ fn tell(context: RunContext<'_>, worker: &WorkerHandle, what: PoolEvent) {
     let launch = worker.launch();
     context.journal.emit(EventKind::PoolChanged(PoolChange {
         worker_id: launch.worker_id.clone(),
-        pid: worker.pid(),
+        pid: worker.pid().unwrap_or_default(),
         port: launch.port,
         what,
     }));

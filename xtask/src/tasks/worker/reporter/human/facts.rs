@@ -83,6 +83,10 @@ impl<W: Write> Human<W> {
     }
 
     pub(super) fn worker_starting(&mut self, worker: &WorkerInfo) -> io::Result<()> {
+        if worker.command.is_empty() {
+            let port = worker.port;
+            return self.line(&format!("\n🔗 Attached to the server on port {port}"));
+        }
         self.line("\n🚀 Starting worker...")?;
         self.line(&format!("   Worker ID: {}", worker.worker_id))?;
         self.line(&format!("   Model: {}", worker.model))?;

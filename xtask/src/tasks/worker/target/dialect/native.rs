@@ -10,6 +10,7 @@ mod tests;
 
 use serde_json::Value;
 
+use super::bodies;
 use super::fields::Fields;
 use super::generation::InferenceRequest;
 use super::protocol::{
@@ -26,9 +27,9 @@ use crate::tasks::worker::record::facts::Phases;
 pub struct Native;
 
 impl Dialect for Native {
-    /// Everything that anybody promises.
-    fn promises(&self, _: Promise) -> bool {
-        true
+    /// Everything but chat.
+    fn promises(&self, promise: Promise) -> bool {
+        promise != Promise::Chat
     }
 
     fn health_request(&self) -> Request {
@@ -80,11 +81,13 @@ impl Dialect for Native {
     }
 
     fn broken_framing(&self) -> Vec<(&'static str, Vec<u8>)> {
-        bad::framing()
+        let mut all = bad::hosts();
+        all.extend(bodies::framing(&bad::POST));
+        all
     }
 
     fn half_a_request(&self) -> Vec<u8> {
-        bad::half_a_request()
+        bodies::half_a_request(&bad::POST)
     }
 }
 
@@ -155,6 +158,7 @@ fn get(path: &str) -> Request {
     Request {
         method: "GET",
         path: path.to_owned(),
+        authorization: None,
         body: None,
     }
 }

@@ -5,8 +5,8 @@ mod fields;
 mod http;
 mod post;
 
-pub use self::bodies::{framing, half_a_request};
-
+pub use self::post::POST;
+pub use self::bodies::hosts;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
 
 /// Requests that have to be refused.

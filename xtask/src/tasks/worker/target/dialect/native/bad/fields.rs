@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::post::post;
+use super::post::POST;
 use crate::tasks::worker::target::dialect::bad::words_for;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
@@ -77,7 +77,7 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
     ];
     let named = values.map(|(field, value)| {
         let name = format!("{field} {value}");
-        (name, post(with(field, value).to_string().as_bytes()))
+        (name, POST.body(with(field, value).to_string().as_bytes()))
     });
     named.to_vec()
 }
@@ -88,7 +88,7 @@ pub fn beyond_context() -> Vec<BadRequest> {
         .map(|max_tokens| {
             let body = with("max_tokens", json!(max_tokens)).to_string();
             let name = format!("max_tokens {max_tokens}");
-            let bytes = post(body.as_bytes());
+            let bytes = POST.body(body.as_bytes());
             BadRequest {
                 got: vec![max_tokens.to_string(), String::from("token")],
                 allowed: &["context", "up to", "at most", "allowed", "limit"],
@@ -188,7 +188,7 @@ fn wrong(field: &'static str, value: Value) -> BadRequest {
         allowed: allowed.map_or(&[], |(_, words)| *words),
         ..BadRequest::new(
             format!("{field} {}", shown(&value)),
-            post(body.as_bytes()),
+            POST.body(body.as_bytes()),
             422,
             "invalid_field",
         )
@@ -203,7 +203,7 @@ fn unknown(field: &'static str) -> BadRequest {
         allowed: &["max_tokens", "allowed", "known", "expected"],
         ..BadRequest::new(
             format!("an unknown field `{field}`"),
-            post(body.as_bytes()),
+            POST.body(body.as_bytes()),
             422,
             "invalid_field",
         )
@@ -226,7 +226,7 @@ fn missing_prompt(name: &str, body: Value) -> BadRequest {
         allowed: &["prompt"],
         ..BadRequest::new(
             name,
-            post(body.to_string().as_bytes()),
+            POST.body(body.to_string().as_bytes()),
             422,
             "invalid_field",
         )
