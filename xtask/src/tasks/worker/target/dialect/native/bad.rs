@@ -5,8 +5,8 @@ mod fields;
 mod http;
 mod post;
 
-pub use self::post::POST;
 pub use self::bodies::hosts;
+pub use self::post::POST;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
 
 /// Requests that have to be refused.
