@@ -125,7 +125,8 @@ impl<'run> WorkerPool<'run> {
     }
 }
 
-/// Kills a worker as the system does when memory is short, and starts it again where it was.
+/// Kills a worker as the system does when memory is short, and starts it again: on its port, unless
+/// another process has taken that.
 ///
 /// Fails where that can't be done, or when the run is interrupted.
 pub fn kill_and_revive(
