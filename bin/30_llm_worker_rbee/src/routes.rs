@@ -91,6 +91,8 @@ pub fn app(desk: Desk, token: Option<ApiToken>) -> Router {
         .route("/metrics", ours(Method::GET, any(info::metrics)))
         .route("/v1/info", only(Method::GET, any(info::info)))
         .route("/v1/cancel", only(Method::POST, any(correlation::cancel)))
+        // Where servers of OpenAI's protocol are asked whether they are ready.
+        .route("/health", ours(Method::GET, any(health::ready)))
         .route("/v1/models", ours(Method::GET, any(openai::models)))
         .route("/v1/models/{*name}", ours(Method::GET, any(openai::model)))
         .route(
