@@ -208,7 +208,7 @@ fn a_program_that_was_copied_away_tests_workers_and_says_that_it_cannot_build_on
 /// The list says what is wrong with this version, and nothing else may be.
 #[test]
 fn llama_server_keeps_every_promise_but_the_known_ones() {
-    if !is_asked_for(Needs::PackageIndex, "llama-server") {
+    if !is_asked_for(Needs::PackageIndex) {
         return;
     }
     let scratch = Scratch::new("llama-server");

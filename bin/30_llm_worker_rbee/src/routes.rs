@@ -88,20 +88,21 @@ pub fn app(desk: Desk, token: Option<ApiToken>) -> Router {
             "/v1/inference",
             only(Method::POST, any(inference::inference)),
         )
-        .route("/metrics", ours(Method::GET, any(info::metrics)))
+        .route("/metrics", only(Method::GET, any(info::metrics)))
+        .route("/openapi.yaml", only(Method::GET, any(info::description)))
         .route("/v1/info", only(Method::GET, any(info::info)))
         .route("/v1/cancel", only(Method::POST, any(correlation::cancel)))
         // Where servers of OpenAI's protocol are asked whether they are ready.
-        .route("/health", ours(Method::GET, any(health::ready)))
-        .route("/v1/models", ours(Method::GET, any(openai::models)))
-        .route("/v1/models/{*name}", ours(Method::GET, any(openai::model)))
+        .route("/health", only(Method::GET, any(health::ready)))
+        .route("/v1/models", only(Method::GET, any(openai::models)))
+        .route("/v1/models/{*name}", only(Method::GET, any(openai::model)))
         .route(
             "/v1/completions",
-            ours(Method::POST, any(openai::completions)),
+            only(Method::POST, any(openai::completions)),
         )
         .route(
             "/v1/chat/completions",
-            ours(Method::POST, any(openai::chat)),
+            only(Method::POST, any(openai::chat)),
         )
         .fallback(not_found)
         .with_state(desk);
@@ -139,22 +140,6 @@ async fn require_method(
         request.method().as_str(),
         allow,
     ))
-}
-
-/// Answers one method of a path that the contract doesn't have; with any other there is no such path.
-fn ours(method: Method, route: MethodRouter<Desk>) -> MethodRouter<Desk> {
-    route.layer(middleware::from_fn_with_state(method, require_path))
-}
-
-async fn require_path(
-    State(method): State<Method>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    match request.method() == method {
-        true => Ok(next.run(request).await),
-        false => Err(not_found(request).await),
-    }
 }
 
 async fn not_found(request: Request) -> ApiError {

@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 /// How far half of the log-probabilities may be from the reference's, in nats. The references are
 /// computed with 32-bit floats; this engine rounds activations to 8 bits, as other fast ones do.
-const MIDDLE_NATS: f32 = 0.1;
+const MIDDLE_NATS: f32 = 0.08;
 /// How far 95 of 100 may be, and every one. A wrong constant or a part left out moves most by more.
-const MOST_NATS: f32 = 0.3;
-const ALL_NATS: f32 = 1.0;
+const MOST_NATS: f32 = 0.25;
+const ALL_NATS: f32 = 0.8;
 /// The likeliest token must be the reference's where that is ahead by more than this.
-const CLEAR_MARGIN_NATS: f32 = 0.5;
+const CLEAR_MARGIN_NATS: f32 = 0.35;
 /// Among so many candidates is every token that the references ask about.
 const CANDIDATES: usize = 4000;
 const SEEDS: u64 = 1000;

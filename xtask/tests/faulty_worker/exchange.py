@@ -130,6 +130,8 @@ class Exchange:
     def _options(self):
         kind = self.head.headers.get("content-type")
         allowed = kind is not None and kind.partition(";")[0].strip().lower() == "application/json"
+        if active("error.utf8_refused") and kind is not None and kind.lower().endswith("charset=utf8"):
+            allowed = False
         allowed = allowed or active("error.media_type_ignored")
         if not allowed and not (kind is None and active("error.no_media_type_taken")):
             message = "the content type is %.80s; allowed: application/json" % (kind or "missing")

@@ -55,6 +55,7 @@ pub struct Kernels {
     /// With one query, with two, and so on.
     spans: [unsafe fn(&Span<'_>, *mut f32); QUERIES],
     merge_spans: unsafe fn(*mut f32, *const f32, usize),
+    expect_keys: unsafe fn(*const u16, usize),
     to_halves: unsafe fn(*const f32, *mut u16, usize),
 }
 
@@ -125,6 +126,12 @@ impl Kernels {
         assert!(value_stride.is_multiple_of(LANES));
         // SAFETY: lengths are as asked for, and see `Kernels`.
         unsafe { (self.merge_spans)(total.as_mut_ptr(), partial.as_ptr(), value_stride) }
+    }
+
+    /// Asks for the memory of one position's keys in a page, which will be written soon.
+    pub fn expect_keys(&self, page: &[u16], position: usize, width: usize) {
+        // SAFETY: nothing is read or written; see `Kernels`.
+        unsafe { (self.expect_keys)(page[position..].as_ptr(), width) }
     }
 
     /// Rounds to half precision; what is too large becomes the largest.
@@ -217,6 +224,10 @@ macro_rules! compile {
                 unsafe { attend::merge_spans::<S>(total, partial, value_stride) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn expect_keys(keys: *const u16, width: usize) {
+                unsafe { attend::expect_keys::<S>(keys, width) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn to_halves(from: *const f32, to: *mut u16, length: usize) {
                 unsafe { attend::to_halves::<S>(from, to, length) }
             }
@@ -248,6 +259,7 @@ macro_rules! compile {
                 gate_gelu: gate::<true>,
                 spans: [span::<1>, span::<2>, span::<3>, span::<4>],
                 merge_spans,
+                expect_keys,
                 to_halves,
             };
         }

@@ -1,4 +1,5 @@
-//! `GET /v1/info` and `GET /metrics`: what this worker is, and how it has been doing.
+//! `GET /v1/info`, `GET /metrics` and `GET /openapi.yaml`: what this worker is, how it has been doing,
+//! and what may be asked of it.
 
 use axum::Json;
 use axum::extract::State;
@@ -27,4 +28,10 @@ pub(super) async fn metrics(State(desk): State<Desk>) -> impl IntoResponse {
     let stats = engine.map(|engine| engine.stats()).unwrap_or_default();
     let text = desk.metrics.render(stats);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
+}
+
+/// The description of all paths, as it is in the repository.
+pub(super) async fn description() -> impl IntoResponse {
+    const DESCRIPTION: &str = include_str!("../../../../openapi.yaml");
+    ([(header::CONTENT_TYPE, "application/yaml")], DESCRIPTION)
 }

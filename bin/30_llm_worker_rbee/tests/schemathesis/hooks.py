@@ -1,8 +1,9 @@
-"""What openapi.yaml can't say: how long the tested model's context is.
+"""What openapi.yaml can't say: the tested model's context and vocabulary, its chat template, and that
+two names of one number must agree.
 
-A request that is valid by the schema may still be too long for the model, and is then refused
-with 422 context_length_exceeded, as it must be. Such requests are left out where acceptance is
-expected; everything else is sent as it was generated.
+A request that is valid by the schema may still ask for what this model doesn't have, and is then
+refused, as it must be. Such requests are left out where acceptance is expected; everything else is
+sent as it was generated.
 """
 
 import schemathesis
@@ -10,6 +11,7 @@ from schemathesis import GenerationMode
 
 LONGEST_PROMPT_CHARS = 100
 MOST_TOKENS = 32
+VOCABULARY = 1024
 
 
 @schemathesis.hook
@@ -19,8 +21,16 @@ def filter_case(context, case):
     body = case.body
     if not isinstance(body, dict):
         return True
-    prompt = body.get("prompt", "")
-    if isinstance(prompt, str) and len(prompt) > LONGEST_PROMPT_CHARS:
+    counts = {body.get(name) for name in ("max_tokens", "max_completion_tokens")} - {None}
+    if len(counts) > 1 or any(count > MOST_TOKENS for count in counts):
         return False
-    max_tokens = body.get("max_tokens", 1)
-    return not isinstance(max_tokens, (int, float)) or max_tokens <= MOST_TOKENS
+    return len(str(body.get("messages", ""))) <= LONGEST_PROMPT_CHARS and is_short(
+        body.get("prompt", ""))
+
+
+def is_short(prompt):
+    if isinstance(prompt, int):
+        return prompt < VOCABULARY
+    if isinstance(prompt, list):
+        return len(prompt) <= MOST_TOKENS and all(map(is_short, prompt))
+    return len(prompt) <= LONGEST_PROMPT_CHARS

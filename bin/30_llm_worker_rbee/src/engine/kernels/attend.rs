@@ -261,6 +261,18 @@ pub unsafe fn merge_spans<S: Simd>(total: *mut f32, partial: *const f32, value_s
     }
 }
 
+/// Asks for the memory of one position's keys, of which each number has a line of its own.
+///
+/// # Safety
+///
+/// See [`Simd`].
+#[inline(always)]
+pub unsafe fn expect_keys<S: Simd>(keys: *const u16, width: usize) {
+    for number in 0..width {
+        unsafe { S::prefetch_to_write(keys.wrapping_add(number * PAGE).cast()) };
+    }
+}
+
 /// Rounds numbers to half precision, as keys and values are kept. What is too large becomes the
 /// largest number, so that a weight of zero makes it zero.
 ///

@@ -50,6 +50,17 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_to_write(address: *const u8) {
+        // The compiler's own makes it a plain prefetch, which a write then has to ask again after.
+        unsafe {
+            asm!(
+                "prefetchw [{}]",
+                in(reg) address,
+                options(readonly, nostack, preserves_flags)
+            )
+        }
+    }
+    #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {
         let from = from.cast::<__m256i>();
         unsafe { [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))] }

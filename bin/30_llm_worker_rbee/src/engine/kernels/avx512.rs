@@ -1,5 +1,6 @@
 //! Sixteen lanes in one register of 512 bits: AVX-512 with VNNI.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::simd::Simd;
@@ -29,6 +30,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_to_write(address: *const u8) {
+        // The compiler's own makes it a plain prefetch, which a write then has to ask again after.
+        unsafe {
+            asm!(
+                "prefetchw [{}]",
+                in(reg) address,
+                options(readonly, nostack, preserves_flags)
+            )
+        }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {

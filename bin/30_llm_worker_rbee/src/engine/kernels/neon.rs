@@ -115,6 +115,16 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn prefetch_to_write(address: *const u8) {
+        unsafe {
+            asm!(
+                "prfm pstl1keep, [{0}]",
+                in(reg) address,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
+    }
+    #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {
         unsafe { four!(at, vld1q_u8(from.add(16 * at))) }
     }

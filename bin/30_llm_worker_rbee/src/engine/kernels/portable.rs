@@ -47,6 +47,8 @@ impl<const OFFSET: bool> Simd for Portable<OFFSET> {
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
     #[inline(always)]
+    unsafe fn prefetch_to_write(_: *const u8) {}
+    #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {
         unsafe { from.cast::<Self::Bytes>().read_unaligned() }
     }

@@ -36,6 +36,8 @@ pub trait Simd: Copy {
 
     /// Asks for the cache line at `address`, which will be read soon. Any address will do.
     unsafe fn prefetch(address: *const u8);
+    /// As `prefetch`, for a line that will be written.
+    unsafe fn prefetch_to_write(address: *const u8);
     /// Reads 64 bytes.
     unsafe fn bytes(from: *const u8) -> Self::Bytes;
     /// Each byte shifted right, then `mask`ed.

@@ -12,7 +12,7 @@ use crate::engine::kernels::{LANES, PAGE};
 pub const PAGE_POSITIONS: usize = PAGE;
 
 /// Numbers that are worth waking another thread for.
-const WORTH_SHARING: usize = 4 * 1024;
+const WORTH_SHARING: usize = 1024;
 
 /// The pages' memory. The system gives it as pages are first written.
 pub struct KeyValueCache {
@@ -87,6 +87,11 @@ impl KeyValueCache {
                     halves: &mut halves,
                 };
                 for chunk in chunks {
+                    let keys = head.place(chunk, chunk.start);
+                    let page = &data[keys..][..PAGE * width];
+                    cpu.kernels.expect_keys(page, chunk.start % PAGE, width);
+                }
+                for chunk in chunks {
                     head.store(data, chunk, keys, values);
                 }
             }
@@ -127,13 +132,18 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
+    /// Where the page with this position of the chunk's sequence starts.
+    fn place(&self, chunk: &Chunk<'_>, position: usize) -> usize {
+        chunk.pages[position / PAGE] as usize * numbers_in_page(self.width)
+    }
+
     /// Writes a chunk's rows to the pages of this head.
     fn store(&mut self, pages: &mut [u16], chunk: &Chunk<'_>, keys: &[f32], values: &[f32]) {
         let (width, stride) = (self.width, value_stride(self.width));
-        let Self { padded, halves, .. } = self;
         for (step, row) in chunk.rows.clone().enumerate() {
             let position = chunk.start + step;
-            let page = chunk.pages[position / PAGE] as usize * numbers_in_page(width);
+            let page = self.place(chunk, position);
+            let Self { padded, halves, .. } = self;
             let page = &mut pages[page..][..numbers_in_page(width)];
             let (kept_keys, kept_values) = page.split_at_mut(PAGE * width);
             let (at, from) = (position % PAGE, row * self.stride + self.first);

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -11,10 +11,9 @@ use crate::error::{ApiError, ErrorCode};
 
 /// Words the refusals of OpenAI's paths as its clients expect them, wherever they came from.
 pub async fn in_their_words(request: Request, next: Next) -> Response {
-    let is_theirs = match (request.method(), request.uri().path()) {
-        (_, "/v1/completions" | "/v1/chat/completions") => true,
-        (&Method::GET, path) => path == "/v1/models" || path.starts_with("/v1/models/"),
-        _ => false,
+    let is_theirs = match request.uri().path() {
+        "/v1/completions" | "/v1/chat/completions" | "/v1/models" => true,
+        path => path.starts_with("/v1/models/"),
     };
     let mut response = next.run(request).await;
     let error = response.extensions_mut().remove::<ApiError>();

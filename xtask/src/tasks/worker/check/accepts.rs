@@ -17,7 +17,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.infer("-i", &InferenceRequest { temperature: Some(2.0), ..InferenceRequest::new("Hello", 1) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("accepts.bodies", bodies)
-        .promise("accepts a body of exactly 1 MiB, chunked bodies, and a content type with a charset")
+        .promise("accepts a body of exactly 1 MiB, chunked bodies, and a content type with a charset, utf-8 or utf8")
         .quote("The body may be chunked, and at most 1 MiB (1048576 bytes) long.")
         .explanation("Fails on a refusal, or if the text depends on how the body was sent.")
         .by_hand(|by| by.infer("-i -H 'Transfer-Encoding: chunked'", &InferenceRequest::new("Hello", 1)))

@@ -40,7 +40,7 @@ const LEAST_RISE_MIB: u64 = 32;
 fn used(subject: &Subject) -> Result<Evidence> {
     let observation = observe(subject)?;
     let evidence = match &observation.seen {
-        Use::Listed(process) => format!("pid {} has {}", process.pid, told(process.used_mib)),
+        Use::Listed(process) => format!("pid {} has {}", process.pid, amount(process.used_mib)),
         Use::Risen(risen_mib) => format!("{risen_mib} MiB more than before the start"),
         Use::None { listed, risen_mib } => {
             let expected = "the worker's process, with memory on a device";
@@ -174,7 +174,7 @@ impl DeviceObservation {
         // Why it has ended is another check's matter.
         ensure!(
             subject.worker.exited()?.is_none(),
-            "the worker had ended before anybody looked for it on a device"
+            "the worker exited before its device could be checked"
         );
         let before = &subject.seen.of(DevicesBefore::look)?.0;
         let pids = subject.worker.pids();
@@ -197,7 +197,7 @@ impl DeviceObservation {
                 Some(format!(
                     "pid {} still has {}",
                     left.pid,
-                    told(left.used_mib)
+                    amount(left.used_mib)
                 ))
             }
             Use::Risen(risen_mib) => {
@@ -210,8 +210,8 @@ impl DeviceObservation {
     }
 }
 
-/// "512 MiB", or that nobody tells.
-fn told(used_mib: Option<u64>) -> String {
+/// "512 MiB", or that the driver doesn't say.
+fn amount(used_mib: Option<u64>) -> String {
     match used_mib {
         Some(used_mib) => format!("{used_mib} MiB"),
         None => String::from("memory that the driver doesn't count"),

@@ -180,7 +180,7 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!(
-        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} were told that they were interrupted, {refused} refused"
+        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} ended with an error event, {refused} refused"
     ))
 }
 

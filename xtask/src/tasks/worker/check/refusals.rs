@@ -80,9 +80,9 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.bad(BadInput::Absurd, "max_tokens 1e400"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Absurd))]),
     Check::contract("refusals.framing", framing)
-        .promise("survives bodies without a length or with a wrong one, and what isn't HTTP")
-        .quote("After any refused request the same process answers the next good one.")
-        .explanation("Sends missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
+        .promise("refuses requests without a host or with two, and bodies without a length or with a wrong one, and survives what isn't HTTP")
+        .quote("A request names exactly one host. After any refused request the same process answers the next good one.")
+        .explanation("Sends no Host and two of them, missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.framing("a negative Content-Length"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.unfinished_body", unfinished_body)

@@ -99,15 +99,7 @@ impl Check {
 
     const fn row(id: &'static str, suite: Suite, phase: Phase, trial: Trial) -> Self {
         Self {
-            info: CheckInfo {
-                id,
-                suite,
-                level: Level::Must,
-                phase,
-                promise: "",
-                contract: "",
-                explanation: "",
-            },
+            info: CheckInfo::row(id, suite, phase),
             by_hand: |_| String::new(),
             needs: &[],
             trial,

@@ -195,7 +195,8 @@ fn chunk_size(line: &[u8]) -> Option<usize> {
     usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()
 }
 
-fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+/// Where these bytes first stand.
+pub fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes
         .windows(pattern.len())
         .position(|window| window == pattern)

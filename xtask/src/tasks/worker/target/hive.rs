@@ -217,7 +217,10 @@ impl MockHiveServer {
             return Ok(());
         };
         if let Some(status) = sink.group.try_wait()? {
-            bail!("the mock hive ended by itself: {}", describe_exit(status));
+            bail!(
+                "the mock hive exited unexpectedly: {}",
+                describe_exit(status)
+            );
         }
         Ok(())
     }
@@ -293,7 +296,8 @@ impl Received {
                 let at_ms = said["at"].as_f64().unwrap_or_default() * 1e3;
                 let mut body = text("body").unwrap_or_default();
                 if let Some(cut) = said["cut_bytes"].as_u64().filter(|cut| *cut > 0) {
-                    body += &format!("... and {cut} more bytes");
+                    let bytes = body.len() as u64 + cut;
+                    body = format!("{bytes} bytes, cut: {body}");
                 }
                 self.body_bytes += body.len();
                 let recorded = self.forgotten + self.heartbeats.len();
@@ -370,7 +374,7 @@ mod tests {
         let mut received = Received::default();
         let line = r#"{"event":"request","at":1.0,"body":"{\"a\":","cut_bytes":7}"#;
         received.take(line, 0.0);
-        assert_eq!(received.heartbeats[0].body, "{\"a\":... and 7 more bytes");
+        assert_eq!(received.heartbeats[0].body, "12 bytes, cut: {\"a\":");
     }
 
     #[test]

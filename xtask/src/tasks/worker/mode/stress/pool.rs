@@ -193,7 +193,7 @@ fn start(context: RunContext<'_>, launch: Launch, again: &str, line: Line) -> Re
 
 fn tell(context: RunContext<'_>, worker: &WorkerHandle, what: PoolEvent) {
     let launch = worker.launch();
-    context.journal.emit(EventKind::CrewChanged(PoolChange {
+    context.journal.emit(EventKind::PoolChanged(PoolChange {
         worker_id: launch.worker_id.clone(),
         pid: worker.pid().unwrap_or_default(),
         port: launch.port,

@@ -81,7 +81,7 @@ impl Dialect for Native {
     }
 
     fn broken_framing(&self) -> Vec<(&'static str, Vec<u8>)> {
-        bodies::framing(&bad::POST)
+        bad::framing()
     }
 
     fn half_a_request(&self) -> Vec<u8> {
@@ -105,11 +105,18 @@ impl StreamSpelling for Native {
 
 /// Reads the answer to [`health_request`].
 fn read_health(response: &Response) -> Result<Health, Mismatch> {
-    expect_status(response, &[200])?;
+    expect_status(response, &[200, 503])?;
     let fields = Fields::of(response)?;
     let status = fields.text("status")?;
-    if !["loading", "healthy", "draining"].contains(&status.as_str()) {
-        return Err(fields.wrong("status", "loading, healthy or draining", &status));
+    let (allowed, named): (&[&str], _) = match response.status {
+        200 => (
+            &["loading", "healthy", "draining"],
+            "loading, healthy or draining",
+        ),
+        _ => (&["failed"], "failed with status 503"),
+    };
+    if !allowed.contains(&status.as_str()) {
+        return Err(fields.wrong("status", named, &status));
     }
     Ok(Health {
         status,
@@ -127,8 +134,8 @@ fn read_ready(response: &Response) -> Result<Readiness, Mismatch> {
         (200, true) => Ok(Readiness::Ready),
         (503, false) => {
             let reason = fields.text("reason")?;
-            if !["loading", "draining"].contains(&reason.as_str()) {
-                return Err(fields.wrong("reason", "loading or draining", &reason));
+            if !["loading", "draining", "failed"].contains(&reason.as_str()) {
+                return Err(fields.wrong("reason", "loading, draining or failed", &reason));
             }
             expect_retry_after(response)?;
             Ok(Readiness::NotReady(reason))

@@ -122,7 +122,7 @@ impl Promise {
 /// What the health answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// `loading`, `healthy` or `draining`.
+    /// `loading`, `healthy`, `draining` or `failed`.
     pub status: String,
     /// Whether the model is in memory.
     pub model_loaded: bool,
@@ -174,6 +174,8 @@ pub enum BeatState {
     Busy,
     /// It is stopping.
     Draining,
+    /// It can't serve: its last word.
+    Failed,
 }
 
 /// A heartbeat's payload.

@@ -5,6 +5,7 @@ mod fields;
 mod http;
 mod post;
 
+pub use self::bodies::framing;
 pub use self::post::POST;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
 

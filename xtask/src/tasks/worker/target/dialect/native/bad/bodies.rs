@@ -78,6 +78,10 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
             "content type application/json; charset=utf-8",
             POST.typed(Some("application/json; charset=utf-8"), GOOD),
         ),
+        (
+            "content type application/json; charset=utf8",
+            POST.typed(Some("application/json; charset=utf8"), GOOD),
+        ),
     ];
     bodies
         .map(|(name, bytes)| (name.to_owned(), bytes))
@@ -96,6 +100,31 @@ pub fn absurd() -> Vec<BadRequest> {
         ..BadRequest::new(name, POST.body(body.as_bytes()), 400, "malformed_json")
     };
     bodies::absurd().into_iter().map(bad).collect()
+}
+
+/// Framing that the contract refuses as every server of HTTP does, and hosts that name none or several.
+pub fn framing() -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = vec![
+        ("no Host", with_hosts("")),
+        (
+            "two Hosts",
+            with_hosts("Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n"),
+        ),
+        (
+            "two different Hosts",
+            with_hosts("Host: 127.0.0.1\r\nHost: localhost\r\n"),
+        ),
+    ];
+    all.extend(bodies::framing(&POST));
+    all
+}
+
+/// A good request whose head names these hosts.
+fn with_hosts(hosts: &str) -> Vec<u8> {
+    let request = String::from_utf8_lossy(&POST.body(GOOD)).into_owned();
+    request
+        .replacen("Host: 127.0.0.1\r\n", hosts, 1)
+        .into_bytes()
 }
 
 /// The good request, made longer by spaces.
