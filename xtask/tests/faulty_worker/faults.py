@@ -45,6 +45,7 @@ LEAVE = "A client that goes away stops its own generation within 1 s and nobody 
 ALIVE = "The process lives and serves until it is asked to stop."
 DRAIN = "SIGTERM, SIGINT: ready turns 503, what runs is finished up to --drain-timeout, a last beat says Draining, exit 0."
 SECOND = "A second signal ends it at once."
+OPENAI = "OpenAI's paths: its bodies, chunks, usage, [DONE] and errors, as its reference has them."
 KEPT = "None: every promise is kept, in a way that nobody excluded."
 LOGS = "Logs go to stderr, one line an event, level first."
 
@@ -435,6 +436,17 @@ FAULTS = (
     Fault("impostor.counts_fours", "counts a token for every four bytes", ITSELF),
     Fault("impostor.counts_whole_blocks", "counts whole blocks of 16 tokens", ITSELF),
 
+    Fault("openai.no_done", "a stream has no [DONE]", OPENAI),
+    Fault("openai.no_finish_reason", "a stream ends without a finish_reason", OPENAI),
+    Fault("openai.no_stream_usage", "a stream has no usage, although stream_options asks for it", OPENAI),
+    Fault("openai.text_after_the_end", "a stream has text after its finish_reason", OPENAI),
+    Fault("openai.stream_content_type", "a stream is text/plain", OPENAI),
+    Fault("openai.ids_change", "each chunk of a stream has another id", OPENAI),
+    Fault("openai.usage_counts_one_more", "completion_tokens is one more than there are", OPENAI),
+    Fault("openai.total_is_zero", "total_tokens is 0", OPENAI),
+    Fault("openai.error_detail", "errors are {\"detail\": ...}", OPENAI),
+    Fault("openai.chat_is_empty", "a chat is answered without text", OPENAI),
+    Fault("openai.chat_stream_differs", "a streamed chat has another text than a plain one", OPENAI),
     Fault("benign.header_case", "header names and media types in other cases", KEPT),
     Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
     Fault("benign.closes", "closes the connection after every answer", KEPT),
@@ -457,6 +469,9 @@ FAULTS = (
     Fault("benign.one_at_a_time", "one generation at a time", KEPT),
     Fault("benign.many_at_a_time", "64 generations at a time", KEPT),
     Fault("benign.short_answers", "an end token after 13 tokens", KEPT),
+    Fault("benign.openai_bundled", "OpenAI's protocol, several tokens a chunk", KEPT),
+    Fault("benign.openai_empty_chunks", "OpenAI's protocol, chunks without text between those with text", KEPT),
+    Fault("benign.openai_usage_with_the_end", "OpenAI's protocol, the usage in the last chunk that has a choice", KEPT),
 ) + tuple(
     Fault("accept.%s_%s" % (field, kind), "%s: %s is taken" % (field, kind.replace("_", " ")), FIELDS)
     for field, kind in ACCEPTED

@@ -81,9 +81,7 @@ impl Dialect for Native {
     }
 
     fn broken_framing(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let mut all = bad::hosts();
-        all.extend(bodies::framing(&bad::POST));
-        all
+        bad::framing()
     }
 
     fn half_a_request(&self) -> Vec<u8> {

@@ -6,7 +6,7 @@ mod http;
 mod order;
 mod post;
 
-pub use self::bodies::hosts;
+pub use self::bodies::framing;
 pub use self::post::POST;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
 

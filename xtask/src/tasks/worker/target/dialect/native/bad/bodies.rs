@@ -102,21 +102,29 @@ pub fn absurd() -> Vec<BadRequest> {
     bodies::absurd().into_iter().map(bad).collect()
 }
 
-/// A good request that names no host, or more than one.
-pub fn hosts() -> Vec<(&'static str, Vec<u8>)> {
-    let with = |hosts: &str| {
-        let request = String::from_utf8_lossy(&POST.body(GOOD)).into_owned();
-        let request = request.replacen("Host: 127.0.0.1\r\n", hosts, 1);
-        request.into_bytes()
-    };
-    vec![
-        ("no Host", with("")),
-        ("two Hosts", with("Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n")),
+/// Framing that the contract refuses as every server of HTTP does, and hosts that name none or several.
+pub fn framing() -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = vec![
+        ("no Host", with_hosts("")),
+        (
+            "two Hosts",
+            with_hosts("Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n"),
+        ),
         (
             "two different Hosts",
-            with("Host: 127.0.0.1\r\nHost: localhost\r\n"),
+            with_hosts("Host: 127.0.0.1\r\nHost: localhost\r\n"),
         ),
-    ]
+    ];
+    all.extend(bodies::framing(&POST));
+    all
+}
+
+/// A good request whose head names these hosts.
+fn with_hosts(hosts: &str) -> Vec<u8> {
+    let request = String::from_utf8_lossy(&POST.body(GOOD)).into_owned();
+    request
+        .replacen("Host: 127.0.0.1\r\n", hosts, 1)
+        .into_bytes()
 }
 
 /// The good request, made longer by spaces.
