@@ -10,12 +10,12 @@ use anyhow::{Result, bail, ensure};
 
 use self::observed::{Member, PoolObservation};
 use super::judge::Evidence;
-use super::row::Check;
+use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::record::stress::{Resource, Trend, trends};
-use crate::tasks::worker::target::dialect::{ByHand, InferenceRequest};
+use crate::tasks::worker::target::dialect::{ByHand, InferenceRequest, Promise};
 use crate::tasks::worker::target::worker::WorkerHandle;
 
 /// How long answers about health may take.
@@ -73,7 +73,8 @@ pub const CHECKS: &[Check] = &[
         .promise("sends heartbeats on time, under its own name and sequence, while all are under load")
         .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
         .explanation("Fails on a heartbeat of an unknown worker, a sequence that doesn't rise by one, or repeatedly late heartbeats.")
-        .by_hand(STREAM),
+        .by_hand(STREAM)
+        .needs(&[Need::Promised(Promise::Heartbeats)]),
     Check::of_pool("stress.fair", fair)
         .promise("generates at least half as many tokens/s as the fastest worker")
         .explanation("Counts tokens while all workers are up; fails on less than half of the fastest worker's.")
@@ -238,7 +239,27 @@ fn killed(pool: &PoolObservation<'_>) -> Result<Evidence> {
         .answered
         .clone()
         .map_err(|mismatch| mismatch.of(worker_id))?;
+    let beats = match pool.launches[number].lacks(Promise::Heartbeats) {
+        Some(_) => String::new(),
+        None => format!("{} heartbeats since, ", beats_again(pool, number, ready)?),
+    };
+    // Whether the others minded is seen in their answers: a request that failed fails this, too.
+    for (other, member) in pool.members().take(number) {
+        if let Some(mismatch) = member.load.tally().trouble {
+            return Err(mismatch.of(other).into());
+        }
+    }
+    Ok(format!(
+        "ready again after {} ms, {beats}{} requests interrupted",
+        ready.as_millis(),
+        pool.together.members[number].load.tally().cut
+    ))
+}
+
+/// How many heartbeats a worker has sent since it was ready again.
+fn beats_again(pool: &PoolObservation<'_>, number: usize, ready: Duration) -> Result<u64> {
     let page = pool.together.book.page(number);
+    let worker_id = &pool.launches[number].worker_id;
     let place = format!("heartbeats of {worker_id} after its second start");
     match page.resumed_after_ms {
         Some(after_ms) if after_ms - ready.as_secs_f64() * 1e3 <= RESUME_LIMIT_MS => {}
@@ -251,18 +272,7 @@ fn killed(pool: &PoolObservation<'_>) -> Result<Evidence> {
     if page.second_life < 2 {
         return Err(Mismatch::new(place, "one every interval", "a single one").into());
     }
-    // Whether the others minded is seen in their answers: a request that failed fails this, too.
-    for (other, member) in pool.members().take(number) {
-        if let Some(mismatch) = member.load.tally().trouble {
-            return Err(mismatch.of(other).into());
-        }
-    }
-    Ok(format!(
-        "ready again after {} ms, {} heartbeats since, {} requests interrupted",
-        ready.as_millis(),
-        page.second_life,
-        pool.together.members[number].load.tally().cut
-    ))
+    Ok(page.second_life)
 }
 
 fn leaks(pool: &PoolObservation<'_>) -> Result<Evidence> {

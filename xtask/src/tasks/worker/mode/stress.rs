@@ -127,8 +127,16 @@ fn stress(
         journal.emit(EventKind::StressFinished(Box::new(worker)));
     }
     for row in wanted(config) {
-        if let Some(Trial::OfPool(judge)) = table::find(row.id).map(|check| check.trial) {
-            teller.tell(row.id, || judge(&observed))?;
+        let Some(check) = table::find(row.id) else {
+            continue;
+        };
+        if let Trial::OfPool(judge) = check.trial {
+            match check.needs.iter().find_map(|need| need.unmet(subject)) {
+                Some(reason) => teller.skip(&reason, |id| id == row.id),
+                None => {
+                    teller.tell(row.id, || judge(&observed))?;
+                }
+            }
         }
     }
     Ok(())
@@ -210,7 +218,7 @@ impl<'run> Teller<'run> {
     }
 
     /// Says why those that are meant, and haven't been told yet, aren't tried.
-    fn skip(&self, reason: &str, is_meant: fn(&str) -> bool) {
+    fn skip(&self, reason: &str, is_meant: impl Fn(&str) -> bool) {
         let told = self.told.borrow().clone();
         for id in &self.wanted {
             if is_meant(id) && !told.contains(id) {
