@@ -249,9 +249,7 @@ fn a_stop_string_ends_and_its_tokens_are_counted() {
         (end.completion_tokens, end.finish_reason),
         (4, FinishReason::Stop)
     );
-    wait_for(&stage, |stats| {
-        stats.finished == 1 && stats.pages_used == 0
-    });
+    wait_for(&stage, |stats| stats.finished == 1 && stats.pages_used == 0);
 }
 
 #[test]
