@@ -172,7 +172,8 @@ pub struct WorkerTestArgs {
     /// report: for --all-backends, which compares them
     #[arg(long, value_name = "REPORT.json", num_args = 0..=1, require_equals = true, hide = true)]
     greedy: Option<Option<PathBuf>>,
-    /// Where runs keep their folders [default: target/worker-test in the workspace]
+    /// Where runs keep their folders [default: worker-test in the workspace's target folder, or in
+    /// the one that CARGO_TARGET_DIR names]
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
     /// Show only the summary

@@ -47,8 +47,8 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
     }
     let all_backends = args.all_backends();
     let asked = args.into_config().and_then(|config| {
-        let known = tasks::worker::known_failures(&config)?;
-        Ok((config, known))
+        let inputs = tasks::worker::inputs(&config)?;
+        Ok((config, inputs))
     });
     if asked.is_ok()
         && let Some(code) = tasks::worker::supervise()?
@@ -56,8 +56,8 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
         return Ok(code);
     }
     match asked {
-        Ok((config, known)) => match all_backends {
-            None => tasks::worker::test(&config, &known),
+        Ok((config, inputs)) => match all_backends {
+            None => tasks::worker::test(&config, &inputs),
             Some(required) => match evidence::ensure_matrix_reports(&config.reports) {
                 Ok(()) => {
                     let arguments = std::env::args_os().skip(1);

@@ -14,6 +14,7 @@ Knobs of the environment, for good and faulty alike:
     FAULTY_ANSWER_TOKENS  where the end token comes; 0 goes on until max_tokens (0)
     FAULTY_LEAK_BYTES     memory that is kept for each inference (0)
     FAULTY_LEAK_FILES     files that stay open for each inference (0)
+    FAULTY_MISHAP         WHAT@STAGE: what befalls it, at which stage of its life; see `mishap.py`
     WORKER_API_TOKEN      where set, every request needs it
 
 A prompt has one token for every four bytes; the context has --ctx-size (2048) of them. Greedy text is

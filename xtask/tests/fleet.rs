@@ -87,6 +87,18 @@ fn script_of_the_manifest() -> String {
     lines.map(|line| line.trim().to_owned() + "\n").collect()
 }
 
+/// Ends with the test, and all that is in its namespace.
+#[cfg(target_os = "linux")]
+struct Job(std::process::Child);
+
+#[cfg(target_os = "linux")]
+impl Drop for Job {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Kubernetes asks the first process of a container to stop, and a shell that is one ignores that
 /// unless it was told otherwise.
 #[test]
@@ -131,7 +143,8 @@ fn a_job_that_is_asked_to_stop_leaves_its_report_and_its_code() {
         shell = Command::new("/bin/sh");
         shell.args(["-c", &script]);
     }
-    let mut child = shell.env("PATH", format!("{out}:{path}")).spawn().unwrap();
+    let job = shell.env("PATH", format!("{out}:{path}")).spawn();
+    let mut job = Job(job.unwrap());
     let began = Instant::now();
     let wait_for = |name: &str, is_so: &mut dyn FnMut() -> bool| {
         while !is_so() {
@@ -141,11 +154,11 @@ fn a_job_that_is_asked_to_stop_leaves_its_report_and_its_code() {
     };
     wait_for("request", &mut || folder.join("asked").exists());
     // The shell is what `unshare` has started, or what we have.
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let children = format!("/proc/{0}/task/{0}/children", job.0.id());
     let inner = fs::read_to_string(children).unwrap_or_default();
     let shell = match shell.get_program().to_str() {
         Some("unshare") => inner.trim().to_owned(),
-        _ => child.id().to_string(),
+        _ => job.0.id().to_string(),
     };
     assert!(
         Command::new("kill")
@@ -154,7 +167,7 @@ fn a_job_that_is_asked_to_stop_leaves_its_report_and_its_code() {
             .unwrap()
             .success()
     );
-    wait_for("end", &mut || child.try_wait().unwrap().is_some());
+    wait_for("end", &mut || job.0.try_wait().unwrap().is_some());
     assert_eq!(fs::read_to_string(folder.join("code")).unwrap(), "143\n");
     let report = fs::read_to_string(folder.join("report.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();

@@ -104,6 +104,157 @@ fn the_real_worker_passes_and_the_output_keeps_its_shape() {
     assert!(!shown.contains('\x1b'), "colour on a pipe:\n{shown}");
 }
 
+#[test]
+#[cfg(unix)]
+fn a_worker_gets_no_secret_unasked_and_what_it_tells_of_one_is_masked() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("env-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let worker = folder.join("worker");
+    let script = format!(
+        "#!/bin/sh\nenv >&2\nprintf 'me:%s' \"$HF_TOKEN\" | base64 >&2\nexec '{FAULTY_WORKER}' \"$@\"\n"
+    );
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let artifacts = folder.join("runs");
+    let options = ["--check", "health.answers", "--log-lines", "100"];
+    let output = worker_test(&options)
+        .arg("--worker-bin")
+        .arg(&worker)
+        .arg("--artifacts")
+        .arg(&artifacts)
+        .args([
+            "--worker-env",
+            "HF_TOKEN",
+            "--worker-env",
+            "MY_OWN=value of mine",
+        ])
+        .env("HF_TOKEN", "hf_do_not_tell")
+        .env("AWS_SECRET_ACCESS_KEY", "aws_do_not_tell")
+        .env("GITHUB_ENV", "/a/file/of/the/job")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let files = std::fs::read_dir(artifacts.join("latest")).unwrap();
+    let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    let told: Vec<u8> = files.flatten().chain(output.stdout).collect();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(
+        told.contains("HF_TOKEN=[redacted]") && told.contains("MY_OWN=value of mine"),
+        "{shown}"
+    );
+    // The last is the token in base64, behind three other characters.
+    for absent in [
+        "do_not_tell",
+        "AWS_SECRET",
+        "GITHUB_ENV",
+        "aGZfZG9fbm90X3RlbG",
+    ] {
+        assert!(!told.contains(absent), "{absent}: {shown}");
+    }
+}
+
+#[test]
+fn runs_are_kept_where_the_user_wants_builds_to_go() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("target-{}", std::process::id()));
+    let options = ["--worker-bin", FAULTY_WORKER, "--check", "health.answers"];
+    let output = worker_test(&options)
+        .env("CARGO_TARGET_DIR", &folder)
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let runs = std::fs::read_dir(folder.join("worker-test")).expect(&shown);
+    let named = |name: &std::ffi::OsStr| shown.contains(name.to_str().unwrap());
+    let kept = runs.filter(|run| named(&run.as_ref().unwrap().file_name()));
+    assert!(kept.count() >= 1, "{shown}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Git hooks run with variables that point to their own repository.
+#[test]
+fn what_a_hook_has_set_changes_no_revision() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let asked = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["rev-parse", "HEAD"])
+        .output();
+    let Some(asked) = asked.ok().filter(|asked| asked.status.success()) else {
+        println!("this isn't in a repository, or there is no git");
+        return;
+    };
+    let options = [
+        "--worker-bin",
+        FAULTY_WORKER,
+        "--check",
+        "health.answers",
+        "--format",
+        "json",
+    ];
+    let output = worker_test(&options)
+        .env("GIT_DIR", root.join("no-repository"))
+        .env("GIT_WORK_TREE", root)
+        .env("GIT_INDEX_FILE", root.join("no-index"))
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    let found = shown
+        .lines()
+        .find(|line| line.contains("\"environment_found\""))
+        .expect(&shown);
+    let found: Value = serde_json::from_str(found).unwrap();
+    assert_eq!(found["git_revision"], text(&asked.stdout).trim());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_path_with_spaces_quotes_and_a_line_end_is_a_path() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let name = format!("a 'b' \"c\"\nd $e-{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (worker, model) = (folder.join("my worker"), folder.join("my model.gguf"));
+    let script = format!("#!/bin/sh\nexec '{FAULTY_WORKER}' \"$@\"\n");
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.test-models/tiny/tiny.gguf");
+    std::fs::copy(tiny, &model).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let report = folder.join("my report.json");
+    let output = command
+        .args(["worker:test", "--port", "0", "--hive-port", "0", "--model"])
+        .arg(&model)
+        .arg("--worker-bin")
+        .arg(&worker)
+        .args([
+            "--check",
+            "health.answers",
+            "--check",
+            "inference.answers",
+            "--artifacts",
+        ])
+        .arg(folder.join("my runs"))
+        .arg("--report")
+        .arg(format!("json={}", report.display()))
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_STEP_SUMMARY")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(report.is_file(), "{shown}");
+    let repro = folder.join("my runs/latest/repro.sh");
+    let checked = Command::new("sh").arg("-n").arg(&repro).output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Forty beats of a megabyte were more than eighty megabytes once: in the recording, the hive's log and
 /// each report.
 #[test]
@@ -130,7 +281,7 @@ fn huge_heartbeats_are_cut_and_it_is_said() {
         .sum();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(beats >= 2 && log.contains("\"cut_bytes\": 10"), "{beats}");
-    assert!(shown.contains("more bytes"), "{shown}");
+    assert!(shown.contains("bytes, cut: "), "{shown}");
     assert!(
         bytes < 500_000 + beats * 100_000,
         "{bytes} bytes for {beats} beats"

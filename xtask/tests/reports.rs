@@ -93,6 +93,31 @@ fn rendered(scratch: &Scratch, recording: &[u8], kind: &str) -> PathBuf {
     path
 }
 
+/// The worker of the recording isn't where the script is run, and a proxy that leads nowhere is set.
+#[test]
+#[cfg(unix)]
+fn what_reproduces_a_run_ends_with_its_worker_and_asks_no_proxy() {
+    let scratch = Scratch::new("repro");
+    let script = rendered(&scratch, RECORDING.as_bytes(), "repro");
+    let output = Command::new("sh")
+        .arg(&script)
+        .current_dir(&scratch.0)
+        .env("http_proxy", "http://192.0.2.1:9")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("the worker ended with "),
+        "{}",
+        said(&output)
+    );
+    let text = fs::read_to_string(&script).unwrap();
+    let asks = text.lines().filter(|line| line.contains("curl "));
+    for line in asks {
+        assert!(line.contains("--noproxy '*'"), "{line}");
+    }
+}
+
 #[test]
 fn a_recording_that_was_cut_off_is_rendered_and_not_green() {
     let scratch = Scratch::new("cut-off");

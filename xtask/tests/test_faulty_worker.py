@@ -458,7 +458,7 @@ class Crowd(Case):
         self.start()
         idle = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(200)]
         for client in idle[:20]:
-            client.sendall(b"POST /v1/inference HTTP/1.1\r\nContent-Length: 500\r\n\r\nhalf")
+            client.sendall(b"POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nhalf")
         self.assertEqual(infer(self.port, timeout=2, **GREEDY).status, 200)
         self.assertEqual(ask(self.port, "GET", "/v1/health", timeout=0.25).status, 200)
         for client in idle:

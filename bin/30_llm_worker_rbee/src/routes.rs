@@ -92,6 +92,8 @@ pub fn app(desk: Desk, token: Option<ApiToken>) -> Router {
         .route("/openapi.yaml", only(Method::GET, any(info::description)))
         .route("/v1/info", only(Method::GET, any(info::info)))
         .route("/v1/cancel", only(Method::POST, any(correlation::cancel)))
+        // Where servers of OpenAI's protocol are asked whether they are ready.
+        .route("/health", only(Method::GET, any(health::ready)))
         .route("/v1/models", only(Method::GET, any(openai::models)))
         .route("/v1/models/{*name}", only(Method::GET, any(openai::model)))
         .route(

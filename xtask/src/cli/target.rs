@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::tasks::worker::config::command::CommandTemplate;
 use crate::tasks::worker::config::target::{
-    DialectName, TargetConfig, WorkerSource, WorkerVariable,
+    Attachment, DialectName, ProfileName, TargetConfig, WorkerSource, WorkerVariable,
 };
 
 /// Which worker is tested, and how it is talked to.
@@ -22,6 +22,13 @@ pub struct TargetArgs {
     /// {heartbeat_interval} are filled in; {{ is a brace
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "worker_bin")]
     worker_cmd: Option<CommandTemplate>,
+    /// A server that runs already on this machine, by its address: it is neither started nor stopped
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with_all = ["worker_bin", "worker_cmd", "all_backends", "stress", "soak"]
+    )]
+    attach: Option<Attachment>,
     /// A variable of the environment that the worker gets besides PATH, HOME, languages, and what
     /// devices and libraries that compute are set up with: its value here, where it has one, or this
     /// one; may be repeated
@@ -30,6 +37,15 @@ pub struct TargetArgs {
     /// How the worker is talked to
     #[arg(long, value_enum, default_value = "rbee")]
     dialect: DialectName,
+    /// How servers of this kind differ from OpenAI's reference by their own documentation
+    #[arg(long, value_enum)]
+    profile: Option<ProfileName>,
+    /// What requests call the model [default: what --model-ref says]
+    #[arg(long, value_name = "NAME")]
+    model_name: Option<String>,
+    /// The environment variable that holds the key for the server's clients
+    #[arg(long, value_name = "NAME")]
+    api_key_env: Option<String>,
     /// The worker sends no heartbeats: their checks are skipped
     #[arg(long)]
     no_heartbeat: bool,
@@ -40,11 +56,13 @@ impl TargetArgs {
     pub fn into_config(self) -> TargetConfig {
         let binary = self.worker_bin.map(WorkerSource::Binary);
         let command = self.worker_cmd.map(WorkerSource::Command);
+        let attached = self.attach.map(WorkerSource::Attached);
         TargetConfig {
-            source: binary.or(command).unwrap_or_default(),
+            source: binary.or(command).or(attached).unwrap_or_default(),
             dialect: self.dialect,
-            model_name: None,
-            api_key_env: None,
+            profile: self.profile,
+            model_name: self.model_name,
+            api_key_env: self.api_key_env,
             no_heartbeat: self.no_heartbeat,
             env: self.worker_env,
         }

@@ -21,24 +21,27 @@ pub mod record;
 pub mod reporter;
 mod self_test;
 mod target;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io::{Write, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use self::artifacts::RunFolder;
 use self::config::known_failures::KnownFailures;
-use self::config::target::WorkerSource;
+use self::config::target::{DialectName, WorkerSource};
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, Refused};
 use self::mutants::config::MutantsConfig;
+use self::net::client::Client;
+use self::process::group::Watch;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
 use self::process::{gpu, inheritance, port, reaper, registry, secrets};
@@ -48,16 +51,22 @@ use self::record::event::{
 };
 use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
+use self::target::dialect::{Dialect, Promise};
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
 use self::target::worker::{Launch, Program};
 use self::target::{RunContext, RunSettings};
 
+use self::workspace::Home;
+
 pub use self::process::reaper::TASK as REAPER_TASK;
 
 /// Where runs keep their files, from the target folder.
 const ARTIFACTS: &str = "worker-test";
+
+/// How long a server may take to list its models.
+const MODELS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How far a run came that had a worker.
 enum Ended {
@@ -67,23 +76,43 @@ enum Ended {
     Early,
 }
 
-/// Reads the list of checks that are known to fail, where there is one.
-pub fn known_failures(config: &WorkerTestConfig) -> Result<KnownFailures> {
-    let Some(path) = &config.known_failures else {
-        return Ok(KnownFailures::default());
-    };
-    let text = std::fs::read_to_string(path);
-    text.map_err(Into::into)
-        .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
-        .with_context(|| format!("--known-failures {}", path.display()))
+/// What the command line points to.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// Checks that are known to fail.
+    known: KnownFailures,
+    /// The key for the server's clients.
+    api_key: Option<String>,
+}
+
+/// Reads what the command line points to, before anything is started.
+pub fn inputs(config: &WorkerTestConfig) -> Result<Inputs> {
+    let mut inputs = Inputs::default();
+    if let Some(path) = &config.known_failures {
+        let text = std::fs::read_to_string(path).map_err(Into::into);
+        inputs.known = text
+            .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
+            .with_context(|| format!("--known-failures {}", path.display()))?;
+    }
+    if let Some(name) = &config.target.api_key_env {
+        let key = std::env::var(name).unwrap_or_default();
+        let is_sendable = !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic());
+        anyhow::ensure!(
+            is_sendable,
+            "--api-key-env {name}: the variable holds no key that a header can carry"
+        );
+        inputs.api_key = Some(key);
+    }
+    Ok(inputs)
 }
 
 /// Runs the test and gives the exit code that the README documents.
-pub fn test(config: &WorkerTestConfig, known: &KnownFailures) -> Result<ExitCode> {
+pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     let began = Instant::now();
-    let root = workspace_root();
+    let home = Home::find();
+    let root = home.root.as_path();
     let run_id = new_run_id();
-    let folder = RunFolder::create(&artifacts(config, &root), &run_id)?;
+    let folder = RunFolder::create(&artifacts(config, root), &run_id)?;
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
     process::panics::raise_on_panic(&stop);
@@ -105,13 +134,13 @@ pub fn test(config: &WorkerTestConfig, known: &KnownFailures) -> Result<ExitCode
     journal.emit(EventKind::Configured {
         options: config.options(),
     });
-    let mut gathering = Gathering::begin(&root, &journal);
+    let mut gathering = Gathering::begin(root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let folder = folder.path();
         run(
             config,
-            known,
-            &root,
+            inputs,
+            &home,
             folder,
             &journal,
             &stop,
@@ -156,9 +185,10 @@ pub fn test_all_backends(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ExitCode> {
     let began = Instant::now();
-    let root = workspace_root();
+    let home = Home::find();
+    let root = home.root.as_path();
     let run_id = new_run_id() + artifacts::MATRIX_SUFFIX;
-    let folder = RunFolder::create(&artifacts(config, &root), &run_id)?;
+    let folder = RunFolder::create(&artifacts(config, root), &run_id)?;
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
     process::panics::raise_on_panic(&stop);
@@ -230,7 +260,7 @@ pub fn reap(run_id: &str) -> ExitCode {
 pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
-    let Err(error) = model::download::run(config, &workspace_root(), &stop) else {
+    let Err(error) = model::download::run(config, &Home::find().root, &stop) else {
         return Ok(ExitCode::SUCCESS);
     };
     let code = match error.downcast_ref::<Interrupted>() {
@@ -247,7 +277,7 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
 pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
-    match mutants::run(config, &workspace_root(), &stop) {
+    match mutants::run(config, &Home::find().root, &stop) {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
         Err(error) => match error.downcast_ref::<Interrupted>() {
@@ -263,36 +293,58 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
 /// clean-up, and why it ended before both.
 fn run(
     config: &WorkerTestConfig,
-    known: &KnownFailures,
-    root: &Path,
+    inputs: &Inputs,
+    home: &Home,
     folder: &Path,
     journal: &Journal,
     stop: &StopFlag,
     gathering: &mut Gathering,
 ) -> Result<Ended> {
-    let builds = config.target.source == WorkerSource::Workspace;
-    if let Some(lacks) = gpu::missing(config.backend, config.device, builds) {
-        anyhow::bail!(
-            "this machine can't test --backend {}\n{lacks}",
-            config.backend.as_str()
-        );
-    }
+    let root = home.root.as_path();
+    ensure_testable(config, home)?;
     let plan = plan::plan(&check::table::rows(), &config.selection)?;
     let mut checks = match &config.mode {
         Mode::Suite => mode::suite::planned_checks(&plan).collect(),
         Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
         Mode::Stress(stress) => mode::stress::planned(&plan, stress),
     };
-    known.mark(&mut checks);
+    inputs.known.mark(&mut checks);
     journal.emit(EventKind::Planned { checks });
     journal.emit(EventKind::ModelChecking);
-    let model = model::find(config, root)?;
-    journal.emit(EventKind::ModelFound(model.info.clone()));
-    gathering.hash_model(&model.path, journal);
-    port::ensure_free(config.port, "the worker", "--port")?;
-    port::ensure_free(config.hive_port, "the mock hive", "--hive-port")?;
-    let python = Python::find(config.python.as_deref())?;
-    let hive = MockHiveServer::start(&python, config.hive_port, folder, journal, stop)?;
+    let model = match config.knows_model() {
+        true => Some(model::find(config, root)?),
+        false => None,
+    };
+    if let Some(model) = &model {
+        journal.emit(EventKind::ModelFound(model.info.clone()));
+        gathering.hash_model(&model.path, journal);
+    }
+    let attached = config.target.attached();
+    if attached.is_none() {
+        port::ensure_free(config.port, "the worker", "--port")?;
+    }
+    let (model_path, model_ref, reference) = match model {
+        Some(model) => (model.path, model.info.model_ref, model.reference),
+        None => (PathBuf::new(), config.model_ref.clone(), None),
+    };
+    let dialect = dialect(config, inputs, &model_ref, stop)?;
+    for message in dialect.differences() {
+        journal.emit(EventKind::Noted { message });
+    }
+    // Where no heartbeats come, nobody has to receive them.
+    let has_heartbeat =
+        dialect.promises(Promise::Heartbeats) && !config.target.no_heartbeat && attached.is_none();
+    let python = match has_heartbeat {
+        true => {
+            port::ensure_free(config.hive_port, "the mock hive", "--hive-port")?;
+            Some(Python::find(config.python.as_deref())?)
+        }
+        false => None,
+    };
+    let hive = match &python {
+        Some(python) => MockHiveServer::start(python, config.hive_port, folder, journal, stop)?,
+        None => MockHiveServer::absent(stop),
+    };
     let other = match &config.mode {
         Mode::Benchmark(benchmark) => benchmark
             .against
@@ -305,6 +357,7 @@ fn run(
         // A bare name is a file here, not something in the search path.
         WorkerSource::Binary(binary) => Program::Contract(std::path::absolute(binary)?),
         WorkerSource::Command(template) => Program::Template(template.clone()),
+        WorkerSource::Attached(_) => Program::Attached,
         WorkerSource::Workspace => Program::Contract(build::build_worker(
             root,
             None,
@@ -313,21 +366,21 @@ fn run(
             stop,
         )?),
     };
-    let worker_port = match config.port {
-        0 => port::pick_free()?,
-        port => port,
+    let worker_port = match (attached, config.port) {
+        (Some(server), _) => server.port,
+        (None, 0) => port::pick_free()?,
+        (None, port) => port,
     };
-    let model_name = model.info.model_ref.clone();
     let launch = Launch {
-        dialect: target::dialect::native(),
+        dialect,
         program,
-        has_heartbeat: !config.target.no_heartbeat,
+        has_heartbeat,
         worker_id: match config.mode {
             Mode::Stress(_) => format!("{}-1", config.worker_id),
             Mode::Suite | Mode::Benchmark(_) => config.worker_id.clone(),
         },
-        model: model.path,
-        model_ref: model.info.model_ref,
+        model: model_path,
+        model_ref: model_ref.clone(),
         backend: config.backend,
         device: config.device,
         port: worker_port,
@@ -339,7 +392,7 @@ fn run(
     let settings = RunSettings {
         prompt: config.prompt.clone(),
         max_tokens: config.max_tokens,
-        port: config.port,
+        port: attached.map_or(config.port, |server| server.port),
         timeout_secs: config.timeout_secs,
         heartbeat_interval_secs: config.heartbeat_interval_secs,
         heartbeat_window_secs: config.heartbeat_window_secs,
@@ -347,9 +400,9 @@ fn run(
     };
     let context = RunContext {
         config: &settings,
-        python: &python,
+        python: python.as_ref(),
         folder,
-        known_model: model.reference.as_ref(),
+        known_model: reference.as_ref(),
         journal,
         stop,
     };
@@ -370,7 +423,7 @@ fn run(
         None => Ok(()),
     });
     let compared = compared.and_then(|()| match &config.save_reference {
-        Some(path) => mode::reference::save(&subject, &model_name, path),
+        Some(path) => mode::reference::save(&subject, &model_ref, path),
         None => Ok(()),
     });
     let ended = match compared {
@@ -383,6 +436,54 @@ fn run(
     mode::suite::show_log(&subject);
     journal.emit(cleanup_started());
     Ok(ended)
+}
+
+/// Fails where this machine, or this place, can't do what is asked for.
+fn ensure_testable(config: &WorkerTestConfig, home: &Home) -> Result<()> {
+    let builds = config.target.source == WorkerSource::Workspace;
+    anyhow::ensure!(
+        !builds || home.is_workspace,
+        "this program is not in its workspace, so it cannot build the worker\n  try: --worker-bin PATH, --worker-cmd 'TEMPLATE' or --attach URL"
+    );
+    if config.target.attached().is_some() {
+        return Ok(());
+    }
+    if let Some(lacks) = gpu::missing(config.backend, config.device, builds) {
+        anyhow::bail!(
+            "this machine can't test --backend {}\n{lacks}",
+            config.backend.as_str()
+        );
+    }
+    Ok(())
+}
+
+/// How the worker is talked to. A server that runs already says itself what its model is called.
+fn dialect(
+    config: &WorkerTestConfig,
+    inputs: &Inputs,
+    model_ref: &str,
+    stop: &StopFlag,
+) -> Result<&'static dyn Dialect> {
+    let target = &config.target;
+    if target.dialect == DialectName::Rbee {
+        return Ok(target::dialect::native());
+    }
+    let api_key = inputs.api_key.as_deref();
+    let name = match (&target.model_name, target.attached()) {
+        (Some(name), _) => name.clone(),
+        (None, None) => model_ref.to_owned(),
+        (None, Some(server)) => {
+            let request = target::dialect::openai_models(api_key);
+            let client = Client::new(server.port, Watch::nobody(), stop);
+            let answer = client.send(&request, MODELS_LIMIT);
+            let named = answer.and_then(|answer| Ok(target::dialect::read_first_model(&answer)?));
+            named.with_context(|| {
+                format!("--attach {server}: the server does not say which model it has\n  try: --model-name NAME")
+            })?
+        }
+    };
+    let profile = target.profile.unwrap_or_default();
+    Ok(target::dialect::openai(profile, &name, api_key))
 }
 
 /// The clean-up, with the longest that it may take, as an event.
@@ -445,10 +546,4 @@ fn run_info(run_id: String, folder: &Path, purpose: Purpose) -> RunInfo {
         artifacts: folder.display().to_string(),
         purpose,
     }
-}
-
-/// The folder that holds the workspace's manifest.
-fn workspace_root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_owned()
 }

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 
+from . import mishap
 from .faults import active
 
 SENTENCES = [
@@ -49,6 +50,7 @@ class Generation:
     def __iter__(self):
         """Yields `(index, text, piece)`, each when it is due."""
         started = time.monotonic()
+        mishap.at("prefill")
         self.pause(self.config.prefill_ms / 1000 + self.prompt_tokens / 16000, prefill=True)
         prefilled = time.monotonic()
         self.prefill_ms = (prefilled - started) * 1000
@@ -64,6 +66,8 @@ class Generation:
             if detokenizer.stopped or (last and ends_at < limit):
                 self.finish_reason = "stop"
             yield index, text, piece
+            if index == 1:
+                mishap.at("decode")
             if last or detokenizer.stopped:
                 return
             due += self.config.token_ms / 1000

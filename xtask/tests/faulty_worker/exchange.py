@@ -23,16 +23,23 @@ class Exchange:
         self.config = server.worker.config
         self.connection = connection
         self.head = head
+        # Where a fault reads the body before its time.
+        self.body_read = None
 
     def run(self):
         """Answers, or raises the refusal."""
         self._check_token()
         methods = self.ROUTES.get(self.head.path)
+        if methods is None and active("error.method_before_path") and self.head.method not in ("GET", "POST"):
+            raise ApiError(405, "method_not_allowed", "no path has that method", headers={"Allow": "GET"})
         if methods is None:
             allowed = ", ".join(self.ROUTES)
             raise ApiError(404, "not_found", "no path %.80s; there are: %s" % (self.head.path, allowed))
         if self.head.method not in methods:
             if active("error.get_inference_taken") and self.head.method == "GET":
+                self._answer(200, {})
+                return
+            if active("error.head_taken") and self.head.method == "HEAD":
                 self._answer(200, {})
                 return
             if active("error.options_taken") and self.head.method == "OPTIONS":
@@ -46,7 +53,9 @@ class Exchange:
     def _check_token(self):
         token = self.config.token
         open_path = active("auth.health_open") and self.head.path == "/v1/health"
-        if not token or active("auth.token_not_asked") or open_path:
+        open_path = open_path or (active("auth.open_beside_paths") and self.head.path not in self.ROUTES)
+        open_here = active("auth.open_on_loopback") and self.config.host in ("127.0.0.1", "localhost")
+        if not token or active("auth.token_not_asked") or open_path or open_here:
             return
         kind, _, given = self.head.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
@@ -128,18 +137,33 @@ class Exchange:
             self._after_inference()
 
     def _options(self):
+        if active("error.json_before_type"):
+            body = self.connection.read_body(self.head, self._body_limit())
+            parse_json(body or b"{}")
+            self.body_read = body
+        if active("error.size_before_type"):
+            self.body_read = self.connection.read_body(self.head, self._body_limit())
         kind = self.head.headers.get("content-type")
         allowed = kind is not None and kind.partition(";")[0].strip().lower() == "application/json"
+        if active("error.utf8_refused") and kind is not None and kind.lower().endswith("charset=utf8"):
+            allowed = False
         allowed = allowed or active("error.media_type_ignored")
         if not allowed and not (kind is None and active("error.no_media_type_taken")):
             message = "the content type is %.80s; allowed: application/json" % (kind or "missing")
             raise ApiError(415, "unsupported_media_type", message)
         if self.head.is_chunked() and active("error.chunked_refused"):
             raise bad_request("chunked bodies are not supported")
-        body = self.connection.read_body(self.head, self._body_limit())
+        body = self.body_read
+        if body is None:
+            body = self.connection.read_body(self.head, self._body_limit())
         if not body.strip():
             raise malformed("the body is empty; allowed: a JSON object")
-        return Options(parse_json(body))
+        value = parse_json(body)
+        if active("error.context_before_field") and isinstance(value, dict):
+            most = value.get("max_tokens")
+            if isinstance(most, int) and most > self.config.ctx_size:
+                raise ApiError(422, "context_length_exceeded", "max_tokens is %d; allowed: less" % most, "max_tokens")
+        return Options(value)
 
     def _body_limit(self):
         if active("error.oversize_taken") or (active("error.chunked_oversize_taken") and self.head.is_chunked()):
@@ -161,6 +185,8 @@ class Exchange:
         if active("error.context_border_refused"):
             most -= 1
         if prompt_tokens + options.max_tokens <= most:
+            return
+        if active("error.prompt_truncated") and options.max_tokens <= most:
             return
         if active("error.context_truncated"):
             options.max_tokens = max(1, most - prompt_tokens)

@@ -45,6 +45,7 @@ LEAVE = "A client that goes away stops its own generation within 1 s and nobody 
 ALIVE = "The process lives and serves until it is asked to stop."
 DRAIN = "SIGTERM, SIGINT: ready turns 503, what runs is finished up to --drain-timeout, a last beat says Draining, exit 0."
 SECOND = "A second signal ends it at once."
+OPENAI = "OpenAI's paths: its bodies, chunks, usage, [DONE] and errors, as its reference has them."
 KEPT = "None: every promise is kept, in a way that nobody excluded."
 LOGS = "Logs go to stderr, one line an event, level first."
 
@@ -59,6 +60,22 @@ class Fault:
         self.promise = promise
         self.load_ms = load_ms
 
+
+# The bad values that each field may wrongly take, by their kind.
+ACCEPTED = tuple(
+    (field, kind)
+    for field, kinds in (
+        ("prompt", "null boolean number array object empty"),
+        ("max_tokens", "null boolean string array object zero negative fraction"),
+        ("temperature", "null boolean string array object negative above"),
+        ("top_p", "null boolean string array object zero negative above"),
+        ("top_k", "null boolean string array object zero negative fraction"),
+        ("seed", "null boolean string array object negative fraction above"),
+        ("stop", "null boolean number object empty empty_item number_item null_item seventeen"),
+        ("stream", "null number string array object"),
+    )
+    for kind in kinds.split()
+)
 
 # How long a fault of the loading phase keeps that phase up, so that it can be seen.
 SEEN_MS = 1500
@@ -115,6 +132,8 @@ FAULTS = (
     Fault("refuse.open_host_without_token", "listens on every interface without a token", TOKEN),
 
     Fault("auth.token_not_asked", "answers requests without the token", TOKEN),
+    Fault("auth.open_on_loopback", "on loopback the token is not asked for", TOKEN),
+    Fault("auth.open_beside_paths", "paths that don't exist are answered without the token", TOKEN),
     Fault("auth.wrong_token_taken", "any token will do", TOKEN),
     Fault("auth.prefix_taken", "a prefix of the token will do", TOKEN),
     Fault("auth.health_open", "health answers without the token", TOKEN),
@@ -122,6 +141,7 @@ FAULTS = (
     Fault("auth.token_logged", "the token is in the log", TOKEN),
 
     Fault("beat.wrong_id", "beats name another worker", BEAT),
+    Fault("beat.no_last_word", "tells the hive that it loads, and not that it can't", BEAT),
     Fault("beat.huge", "each beat has a field of 1 MiB", BEAT),
     Fault("beat.wrong_interval", "interval_s is not the one asked for", BEAT),
     Fault("beat.wrong_port", "port is not the one that it listens on", BEAT),
@@ -250,6 +270,8 @@ FAULTS = (
     Fault("error.malformed_json_code", "bad_request for what is not JSON", ERRORS),
     Fault("error.media_type_status", "400 for a wrong content type", ERRORS),
     Fault("error.media_type_code", "bad_request for a wrong content type", ERRORS),
+    Fault("error.utf8_refused", "charset=utf8 is refused", ERRORS),
+    Fault("error.host_ignored", "requests without a host, or with two, are served", ERRORS),
     Fault("error.media_type_ignored", "any content type is taken", ERRORS),
     Fault("error.no_media_type_taken", "a body without a content type is taken", ERRORS),
     Fault("error.invalid_field_status", "400 for an invalid field", ERRORS),
@@ -261,6 +283,7 @@ FAULTS = (
     Fault("error.method_code", "bad_request for a method that the path lacks", ERRORS),
     Fault("error.method_no_allow", "405 without Allow", ERRORS),
     Fault("error.options_taken", "OPTIONS is answered with 200", ERRORS),
+    Fault("error.head_taken", "HEAD is answered with 200", ERRORS),
     Fault("error.get_inference_taken", "GET /v1/inference is answered with 200", ERRORS),
     Fault("error.plain_text", "errors are plain text", ERRORS),
     Fault("error.html", "errors are HTML", ERRORS),
@@ -272,18 +295,15 @@ FAULTS = (
     Fault("error.no_field", "the field is not named", FIELDS),
     Fault("error.wrong_field", "another field is named", FIELDS),
     Fault("error.unknown_field_taken", "an unknown field is ignored", FIELDS),
-    Fault("error.type_coerced", "\"5\" is taken for 5, and 5.0 too", FIELDS),
+    Fault("error.type_coerced", "\"5\" is taken for 5, and 5.7 too", FIELDS),
     Fault("error.boolean_coerced", "true is taken for 1", FIELDS),
-    Fault("error.zero_max_tokens_taken", "max_tokens 0 is taken", FIELDS),
-    Fault("error.negative_max_tokens_taken", "max_tokens -1 is taken", FIELDS),
-    Fault("error.hot_temperature_taken", "temperature 3 is taken", FIELDS),
-    Fault("error.negative_temperature_taken", "temperature -1 is taken", FIELDS),
-    Fault("error.top_p_taken", "top_p 1.5 is taken", FIELDS),
-    Fault("error.empty_prompt_taken", "an empty prompt is taken", FIELDS),
     Fault("error.missing_prompt_taken", "a missing prompt is taken for an empty one", FIELDS),
     Fault("error.null_prompt_500", "500 for a prompt that is null", FIELDS),
-    Fault("error.many_stops_taken", "17 stop strings are taken", FIELDS),
     Fault("error.sixteen_stops_refused", "16 stop strings are refused", FIELDS),
+    Fault("error.huge_integer_rounded", "seeds are read as floats", FIELDS),
+    Fault("error.seed_zero_drawn", "seed 0 is taken for none", SAME),
+    Fault("error.whole_float_refused", "5.0 and 5e0 are refused as integers", FIELDS),
+    Fault("error.exponent_cut", "1e1 is read as 1", FIELDS),
     Fault("error.duplicate_keys_taken", "the last of two equal keys wins", FIELDS),
     Fault("error.invalid_utf8_taken", "invalid UTF-8 is replaced and taken", ERRORS),
     Fault("error.nan_taken", "NaN and Infinity are taken", ERRORS),
@@ -309,6 +329,11 @@ FAULTS = (
     Fault("error.context_status", "500 when the context is exceeded", CONTEXT),
     Fault("error.context_code", "invalid_field when the context is exceeded", CONTEXT),
     Fault("error.context_border_refused", "what fits exactly into the context is refused", CONTEXT),
+    Fault("error.prompt_truncated", "a prompt that is too long is silently cut", CONTEXT),
+    Fault("error.method_before_path", "a wrong method is named before a wrong path", ERRORS),
+    Fault("error.json_before_type", "bad JSON is named before a wrong content type", ERRORS),
+    Fault("error.size_before_type", "a body's size is named before a wrong content type", ERRORS),
+    Fault("error.context_before_field", "too many tokens are named before an invalid field", ERRORS),
     Fault("error.context_truncated", "max_tokens is silently cut to the context", CONTEXT),
     Fault("error.queue_unbounded", "the queue has no end", QUEUE),
     Fault("error.queue_status", "503 for a full queue", QUEUE),
@@ -340,6 +365,7 @@ FAULTS = (
     Fault("robust.single_threaded", "one connection at a time", ALIVE),
     Fault("robust.slow_sender_blocks", "nobody is answered while a request is half sent", ALIVE),
     Fault("robust.slow_reader_blocks", "generation stands still for all while one client doesn't read", LEAVE),
+    Fault("robust.no_beats_in_a_crowd", "no beats while 100 connections are open", ALIVE),
     Fault("robust.idle_limit_100", "takes no connection while 100 are open", ALIVE),
     Fault("robust.dies_at_150_connections", "exits when 150 connections are open", ALIVE),
     Fault("robust.half_request_kills", "exits when a client hangs up within its request", ALIVE),
@@ -410,6 +436,17 @@ FAULTS = (
     Fault("impostor.counts_fours", "counts a token for every four bytes", ITSELF),
     Fault("impostor.counts_whole_blocks", "counts whole blocks of 16 tokens", ITSELF),
 
+    Fault("openai.no_done", "a stream has no [DONE]", OPENAI),
+    Fault("openai.no_finish_reason", "a stream ends without a finish_reason", OPENAI),
+    Fault("openai.no_stream_usage", "a stream has no usage, although stream_options asks for it", OPENAI),
+    Fault("openai.text_after_the_end", "a stream has text after its finish_reason", OPENAI),
+    Fault("openai.stream_content_type", "a stream is text/plain", OPENAI),
+    Fault("openai.ids_change", "each chunk of a stream has another id", OPENAI),
+    Fault("openai.usage_counts_one_more", "completion_tokens is one more than there are", OPENAI),
+    Fault("openai.total_is_zero", "total_tokens is 0", OPENAI),
+    Fault("openai.error_detail", "errors are {\"detail\": ...}", OPENAI),
+    Fault("openai.chat_is_empty", "a chat is answered without text", OPENAI),
+    Fault("openai.chat_stream_differs", "a streamed chat has another text than a plain one", OPENAI),
     Fault("benign.header_case", "header names and media types in other cases", KEPT),
     Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
     Fault("benign.closes", "closes the connection after every answer", KEPT),
@@ -424,6 +461,7 @@ FAULTS = (
     Fault("benign.other_timestamps", "times with microseconds and +00:00", KEPT),
     Fault("benign.chunked_beats", "beats in chunks, with other header names", KEPT),
     Fault("benign.counts_from_change", "the next periodic beat is due an interval after the last beat of any kind", KEPT),
+    Fault("benign.says_failed", "tells the hive that it loads and then that it failed", KEPT),
     Fault("benign.slow_start", "300 ms until the port is open", KEPT),
     Fault("benign.slow_load", "loads for three seconds", KEPT),
     Fault("benign.slow_model", "30 ms for a token, 250 ms for a prompt", KEPT),
@@ -431,6 +469,12 @@ FAULTS = (
     Fault("benign.one_at_a_time", "one generation at a time", KEPT),
     Fault("benign.many_at_a_time", "64 generations at a time", KEPT),
     Fault("benign.short_answers", "an end token after 13 tokens", KEPT),
+    Fault("benign.openai_bundled", "OpenAI's protocol, several tokens a chunk", KEPT),
+    Fault("benign.openai_empty_chunks", "OpenAI's protocol, chunks without text between those with text", KEPT),
+    Fault("benign.openai_usage_with_the_end", "OpenAI's protocol, the usage in the last chunk that has a choice", KEPT),
+) + tuple(
+    Fault("accept.%s_%s" % (field, kind), "%s: %s is taken" % (field, kind.replace("_", " ")), FIELDS)
+    for field, kind in ACCEPTED
 )
 
 BY_ID = {fault.id: fault for fault in FAULTS}

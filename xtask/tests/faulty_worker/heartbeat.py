@@ -36,6 +36,7 @@ class Heartbeat:
         self.port = port
         self.get_state = get_state
         self.is_busy = is_busy
+        self.connections = ()
         self.interval_s = config.heartbeat_interval
         if active("beat.option_ignored"):
             self.interval_s = 30
@@ -110,6 +111,8 @@ class Heartbeat:
                 number = int((time.monotonic() - started) / self.interval_s)
                 continue
             if active("beat.silent_under_load") and self.is_busy():
+                continue
+            if active("robust.no_beats_in_a_crowd") and len(self.connections) >= 100:
                 continue
             if active("beat.late_under_load") and self.is_busy():
                 time.sleep(max(0.3, self.interval_s * 0.5))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+from .accepts import without_accepted
 from .faults import active
 
 
@@ -111,13 +112,14 @@ class Options:
     def __init__(self, body):
         if not isinstance(body, dict):
             raise invalid("prompt", body, "a JSON object with a prompt in it")
+        body = without_accepted(body)
         self._refuse_unknown(body)
         self.prompt = self._prompt(body)
         self.max_tokens = self._max_tokens(body)
         usual = 0 if active("infer.default_is_greedy") else 0.7
         self.temperature = self._number(body, "temperature", usual, self._temperature_ok, "a number from 0 to 2")
         self.top_p = self._number(
-            body, "top_p", 1.0, lambda value: 0 < value <= 1 or active("error.top_p_taken"), "a number above 0, up to 1"
+            body, "top_p", 1.0, lambda value: 0 < value <= 1, "a number above 0, up to 1"
         )
         self.top_k = self._integer(body, "top_k", None, 1, 2**32 - 1)
         self.seed = self._integer(body, "seed", None, 0, 2**64 - 1)
@@ -135,7 +137,7 @@ class Options:
 
     def random_seed(self):
         """What the sampled text depends on; `None` where the client named no seed."""
-        if self.seed is None:
+        if self.seed is None or (self.seed == 0 and active("error.seed_zero_drawn")):
             return None
         return "%r %r %r %r %r" % (self.seed, self.prompt, self.temperature, self.top_p, self.top_k)
 
@@ -159,22 +161,17 @@ class Options:
             if not active("error.type_coerced") or prompt is None:
                 raise invalid("prompt", prompt, "a string that is not empty")
             prompt = str(prompt)
-        if not prompt and not active("error.empty_prompt_taken"):
+        if not prompt:
             raise invalid("prompt", prompt, "a string that is not empty")
         return prompt
 
     def _max_tokens(self, body):
         default = 16 if active("infer.default_is_16") else 128
-        lowest = 0 if active("error.zero_max_tokens_taken") else 1
-        if active("error.negative_max_tokens_taken"):
-            lowest = -1 if body.get("max_tokens") else 1
-        return self._integer(body, "max_tokens", default, lowest, 2**32 - 1)
+        return self._integer(body, "max_tokens", default, 1, 2**32 - 1)
 
     @staticmethod
     def _temperature_ok(value):
-        hot = active("error.hot_temperature_taken") and value > 2
-        cold = active("error.negative_temperature_taken") and value < 0
-        return 0 <= value <= 2 or hot or cold
+        return 0 <= value <= 2
 
     @staticmethod
     def _number(body, name, default, is_allowed, allowed):
@@ -187,7 +184,7 @@ class Options:
     def _integer(body, name, default, lowest, highest):
         if name not in body:
             return default
-        value = _coerced(body[name], int)
+        value = _whole(_coerced(body[name], int))
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
             raise invalid(name, value, "an integer from %d to %d" % (lowest, highest))
         return value
@@ -196,13 +193,25 @@ class Options:
     def _stop(body):
         stop = body.get("stop", [])
         stops = [stop] if isinstance(stop, str) else stop
-        most = 99 if active("error.many_stops_taken") else 15 if active("error.sixteen_stops_refused") else 16
+        most = 15 if active("error.sixteen_stops_refused") else 16
         allowed = "a string or up to 16 of them, none empty"
         if not isinstance(stops, list) or len(stops) > most:
             raise invalid("stop", stop, allowed)
         if not all(isinstance(each, str) and each for each in stops):
             raise invalid("stop", stop, allowed)
         return stops
+
+
+def _whole(value):
+    """An integer, however it was spelled: as in JSON Schema, 5.0 and 5e0 are 5."""
+    if active("error.huge_integer_rounded") and isinstance(value, int) and value > 2**53:
+        return min(int(float(value)), 2**64 - 1)
+    is_whole = isinstance(value, float) and value.is_integer()
+    if not is_whole or active("error.whole_float_refused"):
+        return value
+    if active("error.exponent_cut"):
+        return int(str(int(value)).rstrip("0") or "0")
+    return int(value)
 
 
 def _coerced(value, kind):

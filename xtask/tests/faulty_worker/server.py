@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 
-from . import distort, log, variants
+from . import distort, log, openai, variants
 from .exchange import Exchange
 from .faults import active
 from .options import ApiError
@@ -79,7 +79,8 @@ class Server:
             log.info("%s %s from a client" % (head.method, head.path))
         try:
             self._hold_up(connection)
-            Exchange(self, connection, head).run()
+            exchange = openai.OpenAiExchange if openai.is_spoken() else Exchange
+            exchange(self, connection, head).run()
         except ApiError as refusal:
             self._note(refusal, connection)
             self._refuse(connection, refusal, self.may_go_on(connection, head))
@@ -95,7 +96,8 @@ class Server:
 
     @staticmethod
     def _refuse(connection, refusal, keep_alive):
-        status, headers, kind, body = distort.error(refusal)
+        worded = openai.error if openai.is_spoken() else distort.error
+        status, headers, kind, body = worded(refusal)
         connection.answer(status, headers, kind, body, keep_alive)
 
     def _hold_up(self, connection):

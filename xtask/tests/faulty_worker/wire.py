@@ -51,9 +51,13 @@ class Head:
             name = name.lower()
             if not colon or not name or name != name.strip():
                 raise bad_request("a header line is not NAME: VALUE")
+            if name == "host" and name in self.headers and not active("error.host_ignored"):
+                raise bad_request("two hosts")
             if name == "content-length" and self.headers.get(name, value.strip()) != value.strip():
                 raise bad_request("two values of Content-Length")
             self.headers[name] = value.strip()
+        if self.version == "HTTP/1.1" and "host" not in self.headers and not active("error.host_ignored"):
+            raise bad_request("no host")
 
     def is_chunked(self):
         """Whether the body comes in chunks."""

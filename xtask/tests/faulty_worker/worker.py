@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from . import gpu, log, startup
+from . import gpu, log, mishap, startup
 from .engine import Places
 from .faults import ACTIVE, BY_ID, active, print_table
 from .heartbeat import Heartbeat
@@ -66,6 +66,7 @@ def main(argv):
     if argv == ["--list-faults"]:
         print_table()
         return
+    config = None
     try:
         if ACTIVE and ACTIVE not in BY_ID:
             raise startup.CannotServe("WORKER_FAULT %s" % ACTIVE, "no such fault, see --list-faults", exit_code=2)
@@ -79,12 +80,16 @@ def main(argv):
             time.sleep(0.3)
         listener = startup.listen(config)
     except startup.CannotServe as error:
+        if config and (active("beat.no_last_word") or active("benign.says_failed")):
+            tell_of_failure(config)
         startup.refuse(error)
     worker = Worker(config)
     port = listener.getsockname()[1]
     worker.heartbeat = Heartbeat(config, port, worker.state, worker.places.running)
     worker.heartbeat.start()
-    Server(listener, worker).start()
+    server = Server(listener, worker)
+    worker.heartbeat.connections = server.connections
+    server.start()
     announce(config, port)
     load(worker, signals)
     misbehave()
@@ -143,6 +148,7 @@ def announce(config, port):
 def load(worker, signals):
     """The loading phase; a signal within it ends the process."""
     load_s = worker.config.load_ms / 1000
+    mishap.at("loading")
     if ACTIVE:
         load_s = max(load_s, BY_ID[ACTIVE].load_ms / 1000)
     if active("start.never_ready"):
@@ -163,6 +169,15 @@ def load(worker, signals):
     log.info("Worker ready, starting HTTP server")
 
 
+def tell_of_failure(config):
+    """The beats of a worker that finds out only when it has told the hive that it is there."""
+    heartbeat = Heartbeat(config, config.port, lambda: "Loading", lambda: False)
+    heartbeat.start()
+    if active("benign.says_failed"):
+        heartbeat.due("Failed")
+    heartbeat.drain(LAST_BEAT_S)
+
+
 def misbehave():
     """Faults that begin of themselves once the worker is ready."""
     if active("stop.grandchild_left"):
@@ -174,6 +189,9 @@ def misbehave():
         quiet = "< /dev/null > /dev/null 2>&1"
         command = "%s %s -c 'import os, time; os.setsid(); time.sleep(60)' %s &"
         subprocess.run(["sh", "-c", command % (naked, sys.executable, quiet)], check=True)
+    if mishap.STAGE == "idle":
+        time.sleep(0.3)
+        mishap.at("idle")
     ends = {"crash.segv_after_ready": "SIGSEGV", "crash.abort_after_ready": "SIGABRT", "crash.freezes": "SIGSTOP"}
     if ACTIVE in ends:
         time.sleep(0.3)
@@ -186,6 +204,7 @@ def stop(worker, listener):
     log.info("Stopping: finishing what runs, for up to %g s" % worker.config.drain_timeout)
     worker.draining = True
     worker.refresh_state()
+    mishap.at("draining")
     if active("stop.cuts_stream"):
         worker.heartbeat.drain(LAST_BEAT_S)
         os._exit(0)

@@ -6,6 +6,7 @@ mod against;
 mod answers;
 mod apart;
 mod bench;
+mod chat;
 mod clients;
 mod corrupt_models;
 pub mod device;

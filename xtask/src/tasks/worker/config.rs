@@ -212,6 +212,11 @@ impl Default for WorkerTestConfig {
 }
 
 impl WorkerTestConfig {
+    /// Whether the run knows which model is tested: a server that runs already has one of its own.
+    pub fn knows_model(&self) -> bool {
+        self.target.attached().is_none() || self.model_is_explicit
+    }
+
     /// Refuses what can't work, in the words of the command line.
     pub fn validate(self) -> Result<Self> {
         ensure!(

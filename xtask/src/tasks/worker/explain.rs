@@ -73,16 +73,12 @@ fn about(row: &CheckInfo, by_hand: &str) -> String {
 mod tests {
     use super::*;
     use crate::tasks::worker::record::check::Phase;
-    use crate::tasks::worker::record::event::{Level, Suite};
+    use crate::tasks::worker::record::event::Suite;
 
     const ROW: &CheckInfo = &CheckInfo {
-        id: "bench.sweep_*",
-        suite: Suite::Benchmark,
-        level: Level::Must,
-        phase: Phase::Benchmark,
         promise: "answers * streams",
-        contract: "",
         explanation: "A stream without an end fails it.",
+        ..CheckInfo::row("bench.sweep_*", Suite::Benchmark, Phase::Benchmark)
     };
 
     #[test]

@@ -110,7 +110,7 @@ impl Journal {
         let (sender, answer) = channel();
         let _ = self.sender.send(Message::Asked(sender));
         let report = answer.recv_timeout(FOLD_LIMIT);
-        report.context("nobody takes this run's output, so that its figures can't be looked at")
+        report.context("nothing reads this run's output, so its figures can't be collected")
     }
 
     /// The moment at this place of the run's axis.
@@ -176,7 +176,7 @@ fn without_secrets(event: Event, redactor: &Redactor) -> Event {
     clean().unwrap_or_else(|| Event {
         elapsed_ms: event.elapsed_ms,
         kind: EventKind::Noted {
-            message: String::from("a fact was left out: it can't be told without a secret"),
+            message: String::from("an event was dropped: its secret could not be redacted"),
         },
     })
 }

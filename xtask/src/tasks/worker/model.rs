@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod download;
+mod embedded;
 mod gguf;
 pub mod reference;
 
@@ -39,6 +40,7 @@ struct Choice {
 /// Finds the model's file and refuses what isn't a whole GGUF.
 pub fn find(config: &WorkerTestConfig, root: &Path) -> Result<Model> {
     let catalog = Catalog::load(root)?;
+    embedded::provide(&catalog, root)?;
     let choice = if config.model_is_explicit {
         find_asked_for(&config.model_path, &catalog, root)?
     } else {

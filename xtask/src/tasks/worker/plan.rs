@@ -163,26 +163,13 @@ fn near(rows: &[&'static CheckInfo], pattern: &str) -> String {
 mod tests {
     use super::*;
     use crate::tasks::worker::record::check::Phase;
-    use crate::tasks::worker::record::event::Level;
-
-    const fn row(id: &'static str, suite: Suite, phase: Phase) -> CheckInfo {
-        CheckInfo {
-            id,
-            suite,
-            level: Level::Must,
-            phase,
-            promise: "",
-            contract: "",
-            explanation: "",
-        }
-    }
 
     const ROWS: &[&CheckInfo] = &[
-        &row("health.answers", Suite::Isolation, Phase::Serving),
-        &row("heartbeat.first", Suite::Isolation, Phase::Serving),
-        &row("heartbeat.payload", Suite::Contract, Phase::Serving),
-        &row("hive.hangs", Suite::Resilience, Phase::Serving),
-        &row("bench.sweep_*", Suite::Benchmark, Phase::Benchmark),
+        &CheckInfo::row("health.answers", Suite::Isolation, Phase::Serving),
+        &CheckInfo::row("heartbeat.first", Suite::Isolation, Phase::Serving),
+        &CheckInfo::row("heartbeat.payload", Suite::Contract, Phase::Serving),
+        &CheckInfo::row("hive.hangs", Suite::Resilience, Phase::Serving),
+        &CheckInfo::row("bench.sweep_*", Suite::Benchmark, Phase::Benchmark),
     ];
 
     fn ids(selection: &Selection) -> Vec<&'static str> {

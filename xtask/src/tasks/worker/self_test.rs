@@ -102,7 +102,7 @@ pub fn run(python: Option<&Path>, stop: &StopFlag) -> Result<ExitCode> {
         say(&format!("  still held: port {port}"));
     }
     if !(left.is_empty() && held.is_empty()) {
-        say("FAILED: somebody was left behind");
+        say("FAILED: processes or ports were left behind");
         return Ok(ExitCode::FAILURE);
     }
     say(&format!(
@@ -150,10 +150,7 @@ impl InnerRun {
                 }
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "the run ended by itself: {}",
-                    platform::describe_exit(status)
-                );
+                bail!("the run exited early: {}", platform::describe_exit(status));
             }
             Ok(None)
         })?;
@@ -229,7 +226,7 @@ fn wait_until_gone<'a>(
 ) -> Result<Vec<&'a Process>> {
     let mut left = Vec::new();
     let limit = GONE_LIMIT.saturating_sub(killed.elapsed());
-    let gone = stop.wait_for("everybody to be gone", limit, || {
+    let gone = stop.wait_for("all processes to end", limit, || {
         let table = platform::processes();
         let lives = |process: &&&Process| {
             let same =

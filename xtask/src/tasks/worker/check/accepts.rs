@@ -6,7 +6,10 @@ use super::judge::{Evidence, ensure_kept};
 use super::refusals::REFUSAL_LIMIT;
 use super::row::{Check, Need};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{GoodInput, InferenceRequest};
+use crate::tasks::worker::target::dialect::{GoodInput, InferenceRequest, Promise};
+
+/// The most tokens that such a request asks for.
+const SPELLED_TOKENS: u32 = 10;
 
 /// Odd and right.
 pub const CHECKS: &[Check] = &[
@@ -17,11 +20,17 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.infer("-i", &InferenceRequest { temperature: Some(2.0), ..InferenceRequest::new("Hello", 1) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("accepts.bodies", bodies)
-        .promise("accepts a body of exactly 1 MiB, chunked bodies, and a content type with a charset")
+        .promise("accepts a body of exactly 1 MiB, chunked bodies, and a content type with a charset, utf-8 or utf8")
         .quote("The body may be chunked, and at most 1 MiB (1048576 bytes) long.")
         .explanation("Fails on a refusal, or if the text depends on how the body was sent.")
         .by_hand(|by| by.infer("-i -H 'Transfer-Encoding: chunked'", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("accepts.spellings", spellings)
+        .promise("reads an integer alike however it is spelled")
+        .quote("As in JSON Schema, a number without a fraction is an integer however it is written: `5`, `5.0` and `5e0` are equal.")
+        .explanation("Sends one request with its integers as 10, 10.0, 1e1 and the like; fails on a refusal, or if the answer depends on the spelling.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(10), ..InferenceRequest::new("Hello", 10) }))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),
 ];
 
 fn edges(subject: &Subject) -> Result<Evidence> {
@@ -35,9 +44,18 @@ fn edges(subject: &Subject) -> Result<Evidence> {
 }
 
 fn bodies(subject: &Subject) -> Result<Evidence> {
-    let limit = subject.reference()?.limit_of(1, 0) + REFUSAL_LIMIT;
+    answered_alike(subject, GoodInput::Body)
+}
+
+fn spellings(subject: &Subject) -> Result<Evidence> {
+    answered_alike(subject, GoodInput::Spelling)
+}
+
+/// The same request, sent in different ways.
+fn answered_alike(subject: &Subject, kind: GoodInput) -> Result<Evidence> {
+    let limit = subject.reference()?.limit_of(SPELLED_TOKENS, 0) + REFUSAL_LIMIT;
     let mut text: Option<String> = None;
-    let bodies = subject.dialect().good_requests(GoodInput::Body);
+    let bodies = subject.dialect().good_requests(kind);
     for (name, bytes) in &bodies {
         let response = subject.worker.ask_raw(name, bytes, limit)?;
         let got = subject.dialect().read_completion(&response)?;

@@ -60,7 +60,7 @@ pub const CHECKS: &[Check] = &[
         .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
         .explanation("Fails unless `tokens`, `completion_tokens` and the number of events agree, and `prompt_tokens` is equal for equal prompts and larger for a longer one.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::StreamUsage)]),
     Check::contract("answers.timings", timings)
         .promise("reports no more time than the request took")
         .quote(r#"`{"text":"...","tokens":18,"finish_reason":"length", "usage":{"prompt_tokens":6,"completion_tokens":18}, "timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#)
@@ -87,7 +87,7 @@ fn again(subject: &Subject) -> Result<Evidence> {
             format!("`{text}`"),
         )?;
     }
-    Ok(format!("{} tokens", reference.pieces.len()))
+    Ok(format!("{} tokens", reference.tokens))
 }
 
 fn stop(subject: &Subject) -> Result<Evidence> {
@@ -158,7 +158,7 @@ fn finish_reason(subject: &Subject) -> Result<Evidence> {
         let request = InferenceRequest::greedy(&reference.request.prompt, cut);
         let place = format!(
             "an answer of {} tokens that max_tokens cuts to {cut}",
-            reference.pieces.len()
+            reference.tokens
         );
         cases.push((place, request, FinishReason::Length));
     }
@@ -203,14 +203,9 @@ fn counts(subject: &Subject) -> Result<Evidence> {
         let got = answer.completion_tokens.unwrap_or(tokens);
         ensure_kept(got == tokens, &place, expected, got.to_string())?;
         let place = format!("inference, {way}, `tokens`");
-        let events = reference.pieces.len();
-        let expected = format!("{events}, as in the stream before");
-        ensure_kept(
-            tokens == events as u64,
-            &place,
-            expected,
-            tokens.to_string(),
-        )?;
+        let before = reference.tokens;
+        let expected = format!("{before}, as in the stream before");
+        ensure_kept(tokens == before, &place, expected, tokens.to_string())?;
         let place = format!("inference, {way}, `prompt_tokens`");
         let expected = reference.completion.prompt_tokens()?;
         let got = answer.prompt_tokens()?;

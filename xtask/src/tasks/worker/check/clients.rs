@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::apart::{LATENESS, answers_as_ever, ready_auxiliary};
+use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 
 /// How many connections do nothing.
 const IDLE_CONNECTIONS: usize = 200;
@@ -40,9 +40,9 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.infer("--limit-rate 20", &InferenceRequest::new("Hello", 5)))
         .needs(&[Need::Ready]),
     Check::resilience("clients.idle_connections", idle_connections)
-        .promise("keeps serving while 200 idle connections are open")
-        .quote(CONTRACT_HEALTH)
-        .explanation("Opens 200 connections and sends nothing; fails if a connection is refused, the process ends or an answer is late.")
+        .promise("keeps serving and keeps sending heartbeats while 200 idle connections are open")
+        .quote("However many connections are open, health is answered and heartbeats go out.")
+        .explanation("Opens 200 connections and sends nothing; fails if a connection is refused, the process ends, an answer is late or no heartbeat comes.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready]),
     Check::resilience("clients.half_requests", half_requests)
@@ -146,6 +146,20 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
     auxiliary.let_pass(LATENESS / 4)?;
     auxiliary.worker.health()?;
     answers_as_ever(&auxiliary, known, "beside idle connections")?;
+    if auxiliary.worker.dialect().promises(Promise::Heartbeats) {
+        // The answers have made beats of their own.
+        auxiliary.let_pass(LATENESS / 4)?;
+        let seen = auxiliary.hive.heartbeats().len();
+        let limit = INTERVAL + LATENESS;
+        let beat = auxiliary.beat_after(seen, limit)?;
+        let expected = format!("a heartbeat within {limit:?}");
+        ensure_kept(
+            beat.is_some(),
+            "heartbeats beside idle connections",
+            expected,
+            "none",
+        )?;
+    }
     drop(idle);
     answers_as_ever(&auxiliary, known, "after idle connections")?;
     Ok(format!(

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::tasks::worker::net::framing::find;
+
 /// No model's metadata and tensor table are longer. Weights that nobody reads need not be copied.
 const HEADER_LIMIT_BYTES: u64 = 32 << 20;
 
@@ -104,12 +106,6 @@ fn tensor_type(header: &mut [u8]) -> Option<&mut [u8]> {
     (dimensions <= 4).then_some(())?;
     let at = at + 4 + dimensions * 8;
     header.get_mut(at..at + 4)
-}
-
-fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
-    bytes
-        .windows(pattern.len())
-        .position(|window| window == pattern)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::tasks::worker::process::{gpu, platform};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 
 /// While the worker lives.
 pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
@@ -19,7 +20,7 @@ pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
         .quote("With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.")
         .explanation("Fails unless nvidia-smi lists the worker's process (in a container: unless used memory has risen since its start) and the log names the device; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
-        .needs(&[Need::Ready, Need::Device])];
+        .needs(&[Need::Ready, Need::Device, Need::Promised(Promise::OwnProcess)])];
 
 /// After its end.
 pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
@@ -27,7 +28,7 @@ pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
         .quote("When it has ended, that memory is free.")
         .explanation("Fails if nvidia-smi still lists the process after its end, or if its memory is not free again; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
-        .needs(&[Need::Device])
+        .needs(&[Need::Device, Need::Promised(Promise::OwnProcess)])
         .at(Phase::End)];
 
 /// How long a driver may take to clean up after a process.
@@ -39,7 +40,7 @@ const LEAST_RISE_MIB: u64 = 32;
 fn used(subject: &Subject) -> Result<Evidence> {
     let observation = observe(subject)?;
     let evidence = match &observation.seen {
-        Use::Listed(process) => format!("pid {} has {}", process.pid, told(process.used_mib)),
+        Use::Listed(process) => format!("pid {} has {}", process.pid, amount(process.used_mib)),
         Use::Risen(risen_mib) => format!("{risen_mib} MiB more than before the start"),
         Use::None { listed, risen_mib } => {
             let expected = "the worker's process, with memory on a device";
@@ -173,7 +174,7 @@ impl DeviceObservation {
         // Why it has ended is another check's matter.
         ensure!(
             subject.worker.exited()?.is_none(),
-            "the worker had ended before anybody looked for it on a device"
+            "the worker exited before its device could be checked"
         );
         let before = &subject.seen.of(DevicesBefore::look)?.0;
         let pids = subject.worker.pids();
@@ -196,7 +197,7 @@ impl DeviceObservation {
                 Some(format!(
                     "pid {} still has {}",
                     left.pid,
-                    told(left.used_mib)
+                    amount(left.used_mib)
                 ))
             }
             Use::Risen(risen_mib) => {
@@ -209,8 +210,8 @@ impl DeviceObservation {
     }
 }
 
-/// "512 MiB", or that nobody tells.
-fn told(used_mib: Option<u64>) -> String {
+/// "512 MiB", or that the driver doesn't say.
+fn amount(used_mib: Option<u64>) -> String {
     match used_mib {
         Some(used_mib) => format!("{used_mib} MiB"),
         None => String::from("memory that the driver doesn't count"),

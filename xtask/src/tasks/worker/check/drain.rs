@@ -41,7 +41,7 @@ pub const CHECKS: &[Check] = &[
         .quote(STOPPING)
         .explanation("Sends SIGTERM after the first token; fails if the stream is incomplete, the exit status isn't 0, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.refuses", refuses)
         .promise("reports that it is draining, and accepts nothing new, while it finishes what is running")
         .quote(STOPPING)
@@ -53,19 +53,19 @@ pub const CHECKS: &[Check] = &[
         .quote(STOPPING)
         .explanation("Stops a worker with --drain-timeout 1 during long streams; fails if the process lives on, its exit status isn't 0, or a stream has no last event.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::CommandLine)]),
     Check::resilience("drain.second_signal", second_signal)
         .promise("ends at once when it is asked to stop a second time")
         .quote("A second signal ends the worker at once.")
         .explanation("Sends SIGTERM twice during long streams; fails if the process lives on.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.interrupt", interrupt)
         .promise("stops in the same orderly way on Ctrl-C")
         .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
         .explanation("Sends SIGINT to an idle worker; fails if the exit status isn't 0 or the last heartbeat isn't Draining.")
         .by_hand(|by| by.ready("-i"))
-        .needs(&[Need::Ready, Need::Signals]),
+        .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.while_loading", while_loading)
         .promise("stops in the same orderly way while it is loading its model")
         .quote(STOPPING)
@@ -180,7 +180,7 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!(
-        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} were told that they were interrupted, {refused} refused"
+        "exit after {after_s:.1} s; of 4 streams {ended} ended, {cut} ended with an error event, {refused} refused"
     ))
 }
 
@@ -247,6 +247,9 @@ fn running_stream(auxiliary: &AuxiliaryWorker, known: &References) -> Result<Ope
 /// It ends in time with 0, and its last heartbeat said `Draining`.
 fn exits_orderly(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence> {
     let evidence = exit_within(auxiliary, limit)?;
+    if !auxiliary.worker.launch().has_heartbeat {
+        return Ok(evidence);
+    }
     let last = auxiliary.stop.wait_for("the last heartbeat", LATENESS, || {
         let state = auxiliary.last_state()?;
         Ok((state == Some(BeatState::Draining)).then_some(()))

@@ -27,7 +27,8 @@ fn answers(subject: &Subject) -> Result<Evidence> {
         &health.status,
     )?;
     ensure_kept(health.model_loaded, place, "model_loaded true", "false")?;
-    let named = health.worker_id.unwrap_or_default();
-    ensure_kept(&named == worker_id, place, worker_id, &named)?;
+    if let Some(named) = &health.worker_id {
+        ensure_kept(named == worker_id, place, worker_id, named)?;
+    }
     Ok(Evidence::new())
 }

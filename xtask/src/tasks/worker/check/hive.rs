@@ -30,43 +30,36 @@ const ELSEWHERE: &str = "/elsewhere";
 
 /// What a hive may do to its workers.
 pub const CHECKS: &[Check] = &[
-    Check::resilience("hive.absent_at_start", absent_at_start)
+    row("hive.absent_at_start", absent_at_start)
         .promise("becomes ready and serves without a hive, and sends heartbeats once there is one")
-        .quote(NEVER_HELD_UP)
         .explanation("Starts the worker while its hive refuses connections; fails if it isn't ready, an answer differs, or no heartbeat arrives within an interval of the hive's start.")
-        .by_hand(|by| by.ready("-i"))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
-    Check::resilience("hive.answers_errors", answers_500)
+        .by_hand(|by| by.ready("-i")),
+    row("hive.answers_errors", answers_500)
         .promise("keeps serving and sending heartbeats while its hive answers 500")
-        .quote(NEVER_HELD_UP)
-        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop.")
-        .by_hand(|by| by.health("-i"))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
-    Check::resilience("hive.hangs", hangs)
+        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
+    row("hive.hangs", hangs)
         .promise("answers as quickly as before while its hive accepts heartbeats and never answers")
-        .quote(NEVER_HELD_UP)
         .explanation("Never answers a heartbeat; fails if an inference waits for the hive, or if the next heartbeat takes more than 5 s longer.")
-        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 5)))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
-    Check::resilience("hive.hangs_up", hangs_up)
+        .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 5))),
+    row("hive.hangs_up", hangs_up)
         .promise("keeps serving and sending heartbeats while its hive hangs up on it")
-        .quote(NEVER_HELD_UP)
-        .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop.")
-        .by_hand(|by| by.health("-i"))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
-    Check::resilience("hive.redirects", redirects)
+        .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
+    row("hive.redirects", redirects)
         .promise("doesn't follow redirects of its hive")
         .quote("Redirects are not followed.")
-        .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop.")
-        .by_hand(|by| by.health("-i"))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
-    Check::resilience("hive.returns", returns)
+        .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop."),
+    row("hive.returns", returns)
         .promise("resumes heartbeats within an interval of its hive's return, without a burst")
-        .quote(NEVER_HELD_UP)
-        .explanation("Refuses connections for five intervals; fails if no heartbeat arrives within an interval of the return, more than two arrive at once, or the sequence doesn't rise.")
-        .by_hand(|by| by.health("-i"))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+        .explanation("Refuses connections for five intervals; fails if no heartbeat arrives within an interval of the return, more than two arrive at once, or the sequence doesn't rise."),
 ];
+
+/// A row whose promise is that hives hold nobody up.
+const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
+    Check::resilience(id, run)
+        .quote(NEVER_HELD_UP)
+        .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])
+}
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
     let mut auxiliary = subject.auxiliary_after("hive-absent", |launch, hive| {
@@ -121,16 +114,11 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
     super::apart::wait_until_idle(&auxiliary)?;
     auxiliary.hive.hang()?;
     let limit = known.short.took * 3 + LATENESS;
+    let patience = BEAT_LIMIT + interval;
     let mut quickest = Duration::MAX;
     // The best of three: what waits for the hive does so each time, what is merely busy doesn't.
     for _ in 0..3 {
-        let seen = auxiliary.hive.heartbeats().len();
-        await_beat(
-            &auxiliary,
-            seen,
-            BEAT_LIMIT + interval,
-            "while the hive hangs",
-        )?;
+        next_beat(&auxiliary, patience, "while the hive hangs")?;
         let took = answers_as_ever(&auxiliary, known, "while the hive hangs")?;
         quickest = quickest.min(took);
         if quickest <= limit {
@@ -144,13 +132,7 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
         format!("an answer within {:.0} ms", limit.as_secs_f64() * 1e3),
         format!("{took_ms:.0} ms"),
     )?;
-    let seen = auxiliary.hive.heartbeats().len();
-    await_beat(
-        &auxiliary,
-        seen,
-        BEAT_LIMIT + interval,
-        "while the hive hangs",
-    )?;
+    next_beat(&auxiliary, patience, "while the hive hangs")?;
     resumes(&auxiliary, interval)?;
     Ok(format!("an answer in {took_ms:.0} ms"))
 }
@@ -173,12 +155,10 @@ fn goes_on(
 ) -> Result<Evidence> {
     trouble(&auxiliary.hive)?;
     for _ in 0..2 {
-        let seen = auxiliary.hive.heartbeats().len();
-        await_beat(auxiliary, seen, INTERVAL, when)?;
+        next_beat(auxiliary, INTERVAL, when)?;
     }
     answers_as_ever(auxiliary, known, when)?;
-    let seen = auxiliary.hive.heartbeats().len();
-    await_beat(auxiliary, seen, INTERVAL, when)?;
+    next_beat(auxiliary, INTERVAL, when)?;
     resumes(auxiliary, INTERVAL)
 }
 
@@ -209,6 +189,11 @@ fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> 
     }
     auxiliary.worker.ensure_alive()?;
     Ok(format!("a beat {after_s:.1} s after the hive came back"))
+}
+
+fn next_beat(auxiliary: &AuxiliaryWorker, limit: Duration, when: &str) -> Result<()> {
+    let seen = auxiliary.hive.heartbeats().len();
+    await_beat(auxiliary, seen, limit, when)
 }
 
 fn await_beat(auxiliary: &AuxiliaryWorker, seen: usize, limit: Duration, when: &str) -> Result<()> {

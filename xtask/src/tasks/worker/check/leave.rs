@@ -10,7 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest};
+use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest, Promise};
 use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
 use crate::tasks::worker::target::reference::References;
 
@@ -51,37 +51,37 @@ pub const CHECKS: &[Check] = &[
         .quote(CONTRACT)
         .explanation("Closes a crowd of streams after the first token; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.rst", |subject| leave_in_decode(subject, "leave-rst", Departure::Reset))
         .promise("stops generating within a second when clients reset their connections")
         .quote(CONTRACT)
         .explanation("Resets a crowd of streams after the first token; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
         .promise("stops generating within a second when clients that sent extra bytes leave")
         .quote("A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's; also if it had sent more than its request, such as a line break or the next request.")
         .explanation("Sends a line break after the body of each of a crowd of plain requests, as some clients do, and closes them; fails if the worker is still Busy, still uses the processor or answers late 2 s afterwards.")
         .by_hand(|by| by.infer("-m 1", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.prefill", leave_in_prefill)
         .promise("stops working within a second when clients leave before their first token")
         .quote(CONTRACT)
         .explanation("Sends a crowd of long prompts and leaves at once, half by FIN, half by RST; fails if the worker is still busy 2 s afterwards.")
         .by_hand(|by| by.stream("-m 0.05", &InferenceRequest::new("(a long one)", 100)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.plain", leave_plain)
         .promise("stops working within a second when clients that wait for a whole answer leave")
         .quote(CONTRACT)
         .explanation("Leaves a crowd of requests without streaming while they run; fails if the worker is still busy 2 s afterwards.")
         .by_hand(|by| by.infer("-m 0.5", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.queued", leave_queued)
         .promise("generates nothing for clients that left while they were queued")
         .quote(CONTRACT)
         .explanation("In a crowd, those without a token leave and the others read to the end; fails if the worker is still busy 2 s after that.")
         .by_hand(|by| by.infer("-m 0.2", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.others", leave_beside_others)
         .promise("keeps serving everybody else when a client leaves")
         .quote(CONTRACT)
@@ -279,12 +279,13 @@ fn settle(
     let idle = idle.unwrap_or_default();
     let share = busy.map_or(0.0, |busy| (busy - idle) * QUIET_SHARE);
     let quiet = idle + share.max(QUIET_CORES);
+    let has_heartbeat = auxiliary.worker.launch().has_heartbeat;
     loop {
         let used = cores_used(auxiliary)?;
         let is_quiet = used.is_none_or(|used| used <= quiet);
         let state = auxiliary.last_state()?;
         let after_s = left.elapsed().as_secs_f64();
-        if is_quiet && state == Some(BeatState::Ready) {
+        if is_quiet && (!has_heartbeat || state == Some(BeatState::Ready)) {
             answers_as_ever(auxiliary, known, "after the clients left")?;
             return Ok(format!("at rest after {after_s:.1} s"));
         }

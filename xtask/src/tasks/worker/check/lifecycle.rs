@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
-use super::row::Check;
+use super::row::{Check, Need};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::NO_SURVIVORS;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 
 /// The check that a worker fails which ends unasked, whatever else it was asked.
 pub const LIVES: &str = "lifecycle.lives";
@@ -21,6 +22,7 @@ pub const TO_THE_END: &[Check] = &[Check::isolation(LIVES, lives)
         "After all other checks, fails if the process has ended unasked or doesn't answer health.",
     )
     .by_hand(|by| by.health("-i"))
+    .needs(&[Need::Promised(Promise::OwnProcess)])
     .at(Phase::End)];
 
 /// Last of all.
@@ -30,6 +32,7 @@ pub const AFTERWARDS: &[Check] = &[
         .quote("The last heartbeat says `Draining`. Exit status 0.")
         .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed. On Linux nothing escapes: what loses its parent becomes the run's child. On macOS what left its group is known by a variable of its environment, and what dropped that, too, isn't seen; on Windows nothing can leave its job.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
+        .needs(&[Need::Promised(Promise::OwnProcess)])
         .at(Phase::End),
 ];
 

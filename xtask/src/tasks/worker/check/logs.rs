@@ -24,6 +24,7 @@ pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
     .quote("Standard error, one line an event, level first.")
     .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
     .by_hand(|by| by.worker(&[]))
+    .needs(&[Need::Promised(Promise::Logs)])
     .at(Phase::End)];
 
 /// Where logs go, and in which form.

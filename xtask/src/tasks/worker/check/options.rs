@@ -11,7 +11,9 @@ use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{Completion, Dialect, FinishReason, InferenceRequest};
+use crate::tasks::worker::target::dialect::{
+    Completion, Dialect, FinishReason, InferenceRequest, Promise,
+};
 use crate::tasks::worker::target::reference::Reference;
 
 /// Tokens of an answer that is sampled.
@@ -43,6 +45,12 @@ pub const CHECKS: &[Check] = &[
         .explanation("Sends a sampled request with a seed twice, with other requests in between; fails if the texts differ.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("options.exact_seeds", exact_seeds)
+        .promise("tells large seeds apart, and takes 0 for a seed")
+        .quote("Integers are read exactly, large seeds too.")
+        .explanation("Samples with seed 0 twice; fails if the texts differ, or if none of three pairs of neighbouring seeds beyond 2^53 gives two texts although far seeds do.")
+        .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some((1 << 53) + 1), ..InferenceRequest::new("Hello", 12) }))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),
     Check::contract("options.seeds_differ", seeds_differ).should()
         .promise("gives different texts for different seeds at a high temperature")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
@@ -60,7 +68,7 @@ pub const CHECKS: &[Check] = &[
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
         .explanation("Sends eight different requests one by one, then all at once; fails if a text differs or a request fails.")
         .by_hand(|by| by.infer_beside(&InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::SameText)]),
     Check::contract("options.max_tokens", max_tokens)
         .promise("generates exactly as many tokens as requested")
         .quote("`max_tokens`: integer from 1: 128.")
@@ -72,13 +80,13 @@ pub const CHECKS: &[Check] = &[
         .quote("`max_tokens`: integer from 1: 128.")
         .explanation("Fails unless the answers without max_tokens and with 128 are the same.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { prompt: String::from("Hello"), temperature: Some(0.0), ..InferenceRequest::default() }))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Defaults)]),
     Check::contract("options.default_temperature", default_temperature)
         .promise("samples at temperature 0.7 by default")
         .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
         .explanation("Fails unless, with the same seed, the answers without temperature and with 0.7 are the same.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(3), ..InferenceRequest::new("Hello", 12) }))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Defaults)]),
 ];
 
 /// A request whose tokens are drawn by chance.
@@ -99,10 +107,11 @@ pub(super) fn ensure_same(
     let show = |answer: &Completion| {
         let text = answer.text.as_deref().unwrap_or_default();
         let reason = answer.finish_reason;
-        format!(
-            "`{text}`, {} tokens, {reason:?}",
-            answer.tokens.unwrap_or_default()
-        )
+        // Where one of the two doesn't say, there is nothing to compare.
+        match expected.tokens.and(got.tokens).and(answer.tokens) {
+            Some(tokens) => format!("`{text}`, {tokens} tokens, {reason:?}"),
+            None => format!("`{text}`, {reason:?}"),
+        }
     };
     ensure_kept(
         show(expected) == show(got),
@@ -146,6 +155,36 @@ fn seed(subject: &Subject) -> Result<Evidence> {
     Ok(Evidence::new())
 }
 
+/// Neighbours that are one number for whoever reads them as floats.
+const NEIGHBOURS: [[u64; 2]; 3] = [
+    [1 << 53, (1 << 53) + 1],
+    [(1 << 60) + 1, (1 << 60) + 2],
+    [u64::MAX - 1, u64::MAX],
+];
+
+fn exact_seeds(subject: &Subject) -> Result<Evidence> {
+    let prompt = subject.reference()?.request.prompt.as_str();
+    let ask = |seed| subject.worker.infer(&sampled(prompt, seed, 2.0));
+    let zero = ask(0)?;
+    ensure_same("inference with seed 0, again", &zero, &ask(0)?)?;
+    let mut texts = std::collections::BTreeSet::new();
+    for [seed, next] in NEIGHBOURS {
+        let [one, other] = [ask(seed)?.text, ask(next)?.text];
+        if one != other {
+            return Ok(format!("{seed} and {next} differ"));
+        }
+        texts.insert(one);
+    }
+    anyhow::ensure!(texts.len() > 1, "the model gives one text for all seeds");
+    let place = "inference with neighbouring seeds beyond 2^53 at temperature 2";
+    Err(Mismatch::new(
+        place,
+        "two texts for two seeds",
+        "always one, as if they were rounded",
+    )
+    .into())
+}
+
 fn seeds_differ(subject: &Subject) -> Result<Evidence> {
     let reference = subject.reference()?;
     let mut texts = std::collections::BTreeSet::new();
@@ -168,22 +207,20 @@ fn likeliest(subject: &Subject) -> Result<Evidence> {
         .worker
         .infer(&InferenceRequest::greedy(prompt, SAMPLED_TOKENS))?;
     let hot = sampled(prompt, 1, 1.0);
-    let narrowed = [
-        (
-            "top_k 1",
-            InferenceRequest {
-                top_k: Some(1),
-                ..hot.clone()
-            },
-        ),
-        (
-            "top_p 0.000001",
-            InferenceRequest {
-                top_p: Some(1e-6),
-                ..hot
-            },
-        ),
-    ];
+    let mut narrowed = vec![(
+        "top_p 0.000001",
+        InferenceRequest {
+            top_p: Some(1e-6),
+            ..hot.clone()
+        },
+    )];
+    if subject.dialect().promises(Promise::TopK) {
+        let top_k = InferenceRequest {
+            top_k: Some(1),
+            ..hot
+        };
+        narrowed.push(("top_k 1", top_k));
+    }
     for (name, request) in narrowed {
         let place = format!("inference at temperature 1 with {name}");
         ensure_same(&place, &greedy, &subject.worker.infer(&request)?)?;
@@ -242,7 +279,7 @@ fn insist(
 
 /// Lengths to which the reference answer can be cut.
 pub(super) fn cuts(reference: &Reference) -> Vec<u32> {
-    let length = reference.pieces.len() as u32;
+    let length = reference.tokens as u32;
     let mut cuts = vec![1, 2, 3, 5, length / 2, length.saturating_sub(1)];
     cuts.retain(|cut| (1..length).contains(cut));
     cuts.sort_unstable();
@@ -261,10 +298,7 @@ fn max_tokens(subject: &Subject) -> Result<Evidence> {
         ensure_kept(
             tokens == u64::from(cut),
             &place,
-            format!(
-                "{cut} tokens, where {} are possible",
-                reference.pieces.len()
-            ),
+            format!("{cut} tokens, where {} are possible", reference.tokens),
             format!("{tokens} tokens"),
         )?;
         // A character whose last bytes were cut off may be shown as what it isn't.

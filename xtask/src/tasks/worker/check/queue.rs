@@ -10,7 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
+use crate::tasks::worker::target::dialect::{InferenceRequest, Promise, Reason};
 use crate::tasks::worker::target::open_stream::read_whole;
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
 use crate::tasks::worker::target::reference::References;
@@ -34,7 +34,7 @@ pub const CHECKS: &[Check] = &[
         .quote("queue full, or too many connections or bytes of bodies (*ours*): 429, with `Retry-After` `queue_full`.")
         .explanation("Sends more and more requests to a worker with --max-queue 1; fails if none is refused, or one is refused in another way.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
-        .needs(&[Need::Ready]),
+        .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::resilience("queue.recovers", recovers)
         .promise("finishes what it accepted when its queue was full, and then accepts requests again")
         .quote("After any refused request the same process answers the next good one.")

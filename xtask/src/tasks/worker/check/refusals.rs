@@ -30,25 +30,25 @@ pub const CHECKS: &[Check] = &[
         .quote("not JSON, or not whole: 400 `malformed_json`.")
         .explanation("Sends empty, cut and garbled bodies, NaN, invalid UTF-8, trailing text and more; fails on another status or code, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.bad(BadInput::Malformed, "a comma too many"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Malformed))]),
     Check::contract("refusals.media_type", |subject| refuse(subject, BadInput::MediaType))
         .promise("refuses a wrong or missing content type")
         .quote("wrong or no content type: 415 `unsupported_media_type`.")
         .explanation("Sends a valid body as text, form, bytes and without a type; fails on another status or code.")
         .by_hand(|by| by.bad(BadInput::MediaType, "content type text/plain"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::MediaType))]),
     Check::contract("refusals.invalid_field", |subject| refuse(subject, BadInput::Field))
         .promise("refuses fields that are missing, unknown, of the wrong type or out of range, and names them")
         .quote("a field missing, unknown, given twice, of the wrong type or out of range: 422 `invalid_field`. A field that is not in the table is refused by name: a misspelt option must not be ignored.")
         .explanation("Sends every field with every wrong type and beyond both bounds; fails if one is accepted, or on another status, code or `field`.")
         .by_hand(|by| by.bad(BadInput::Field, "an unknown field `temprature`"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Field))]),
     Check::contract("refusals.context_length", |subject| refuse(subject, BadInput::BeyondContext))
         .promise("refuses what doesn't fit its context instead of cutting it")
         .quote("prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.")
         .explanation("Sends max_tokens beyond every context; fails on an answer, or on another status or code.")
         .by_hand(|by| by.bad(BadInput::BeyondContext, "max_tokens 100000000"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::BeyondContext))]),
     Check::contract("refusals.context_border", context_border)
         .promise("accepts what just fits its context, and refuses one token more")
         .quote("prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.")
@@ -60,29 +60,35 @@ pub const CHECKS: &[Check] = &[
         .quote("body over 1 MiB: 413 `body_too_large`.")
         .explanation("Sends 1 MiB and one byte, more, and the same in chunks; fails if it is accepted, on a hang-up, or on another status or code.")
         .by_hand(|by| by.bad(BadInput::TooLarge, "a body of 1 MiB and a byte"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::TooLarge))]),
     Check::contract("refusals.not_found", |subject| refuse(subject, BadInput::UnknownPath))
         .promise("answers 404 for unknown paths")
         .quote("no such path (a slash at its end makes another path): 404 `not_found`.")
         .explanation("Requests several unknown paths; fails on another status, code or form.")
         .by_hand(|by| by.bad(BadInput::UnknownPath, "GET /v1/nothing"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::UnknownPath))]),
     Check::contract("refusals.method", methods)
         .promise("refuses wrong methods, and names the right one")
         .quote("a method that the path lacks; HEAD and OPTIONS are lacking too: 405, with `Allow` `method_not_allowed`.")
         .explanation("Tries every path with every wrong method; fails on another status or code, or if `Allow` lacks the right method.")
         .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::WrongMethod))]),
+    Check::contract("refusals.order", |subject| refuse(subject, BadInput::Order))
+        .promise("names the first of two faults, from the outside in")
+        .quote("Checks run from the outside in, and the first that fails is the one that is named, in this order:")
+        .explanation("Breaks every row of the error table together with every later one; fails if the later one is named.")
+        .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Order))]),
     Check::contract("refusals.absurd", |subject| refuse(subject, BadInput::Absurd))
         .promise("survives absurd JSON: deep nesting, endless digits, duplicate keys, lone surrogates")
         .quote("After any refused request the same process answers the next good one.")
         .explanation("Fails on anything but an answer or a well-formed refusal, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.bad(BadInput::Absurd, "max_tokens 1e400"))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Absurd))]),
     Check::contract("refusals.framing", framing)
-        .promise("survives bodies without a length or with a wrong one, and what isn't HTTP")
-        .quote("After any refused request the same process answers the next good one.")
-        .explanation("Sends missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
+        .promise("refuses requests without a host or with two, and bodies without a length or with a wrong one, and survives what isn't HTTP")
+        .quote("A request names exactly one host. After any refused request the same process answers the next good one.")
+        .explanation("Sends no Host and two of them, missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.framing("a negative Content-Length"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.unfinished_body", unfinished_body)
@@ -271,8 +277,17 @@ fn context_border(subject: &Subject) -> Result<Evidence> {
     ensure_kept(room > 0, place, "room beside the prompt `Hello`", got)?;
     request.max_tokens = Some(room);
     auxiliary.worker.infer_within(&request, limit)?;
-    request.max_tokens = Some(room + 1);
+    let long = InferenceRequest::greedy(&"Hello ".repeat(CONTEXT as usize * 2), 1);
     let dialect = auxiliary.worker.dialect();
+    let response = auxiliary
+        .worker
+        .ask(&dialect.inference_request(&long, false), limit)?;
+    let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
+    refused.map_err(|mismatch| Mismatch {
+        place: format!("{place}, a prompt of {} words", CONTEXT * 2),
+        ..mismatch
+    })?;
+    request.max_tokens = Some(room + 1);
     let response = auxiliary
         .worker
         .ask(&dialect.inference_request(&request, false), limit)?;

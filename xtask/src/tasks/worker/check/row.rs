@@ -54,6 +54,8 @@ pub enum Need {
     KnownModel,
     /// The worker's protocol promises this.
     Promised(Promise),
+    /// The server chats with this model: one without a template may be refused.
+    Chat,
 }
 
 impl Check {
@@ -97,15 +99,7 @@ impl Check {
 
     const fn row(id: &'static str, suite: Suite, phase: Phase, trial: Trial) -> Self {
         Self {
-            info: CheckInfo {
-                id,
-                suite,
-                level: Level::Must,
-                phase,
-                promise: "",
-                contract: "",
-                explanation: "",
-            },
+            info: CheckInfo::row(id, suite, phase),
             by_hand: |_| String::new(),
             needs: &[],
             trial,
@@ -186,6 +180,7 @@ impl Need {
                     "Metal does not report how much device memory a process uses",
                 )),
             },
+            Need::Chat => subject.chat_refusal(),
             Need::KnownModel => match subject.context.known_model {
                 Some(_) => None,
                 None => Some(String::from(

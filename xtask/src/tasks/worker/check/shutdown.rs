@@ -10,7 +10,7 @@ use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::BeatState;
+use crate::tasks::worker::target::dialect::{BeatState, Promise};
 
 /// The stop.
 pub const CHECKS: &[Check] = &[
@@ -19,7 +19,7 @@ pub const CHECKS: &[Check] = &[
         .quote("The last heartbeat says `Draining`. Exit status 0.")
         .explanation("Fails if the exit status isn't 0, the process outlives the drain time, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; echo $?")
-        .needs(&[Need::Ready])
+        .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)])
         .at(Phase::End),
 ];
 
@@ -42,6 +42,15 @@ fn stops_orderly(subject: &Subject) -> Result<Evidence> {
         "exit status 0",
         exit.describe(),
     )?;
+    if subject.worker.launch().has_heartbeat {
+        beats_to_the_end(subject)?;
+    }
+    Ok(String::from("exit status 0"))
+}
+
+/// The last beat says that the worker is stopping.
+fn beats_to_the_end(subject: &Subject) -> Result<()> {
+    let place = "stop of the worker";
     subject.hive.ensure_alive()?;
     // Beats that follow each other closely may overtake each other on their way: the last one is the
     // one that arrived last, or the one that was sent last.
@@ -68,8 +77,7 @@ fn stops_orderly(subject: &Subject) -> Result<Evidence> {
             .map_or(String::from("no heartbeat"), |state| format!("{state:?}"));
         return Err(Mismatch::new(place, "a last heartbeat with state Draining", got).into());
     }
-    say_who_and_in_order(subject)?;
-    Ok(String::from("exit status 0"))
+    say_who_and_in_order(subject)
 }
 
 /// The beats of the stop, too, say whose they are, and that they come after all others.

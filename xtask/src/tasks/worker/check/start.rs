@@ -12,6 +12,7 @@ use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::dialect::Promise;
 
 /// The start: first of all.
 pub const CHECKS: &[Check] = &[
@@ -20,6 +21,7 @@ pub const CHECKS: &[Check] = &[
         .quote("The port answers within 1 s of the start, while the model is still loading.")
         .explanation("Polls health every few milliseconds from the start; fails if the first answer takes more than a second.")
         .by_hand(|by| by.health("-i"))
+        .needs(&[Need::Promised(Promise::EarlyPort)])
         .at(Phase::Start),
     Check::isolation("start.ready", becomes_ready)
         .promise("becomes ready in time, with correct answers on the way")
@@ -32,7 +34,7 @@ pub const CHECKS: &[Check] = &[
         .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
         .explanation("Requests health at this machine's other addresses from a worker without --host; fails if it answers there.")
         .by_hand(|by| by.health("-i -m 1 --connect-to 127.0.0.1:18081:127.0.0.2:18081"))
-        .needs(&[Need::Ready])
+        .needs(&[Need::Ready, Need::Promised(Promise::Loopback)])
         .at(Phase::Start),
 ];
 
@@ -97,7 +99,8 @@ fn loopback_only(subject: &Subject) -> Result<Evidence> {
         let is_ours = answer
             .and_then(|answer| Ok(subject.dialect().read_health(&answer)?))
             .is_ok_and(|health| {
-                health.worker_id.as_ref() == Some(&subject.worker.launch().worker_id)
+                let named = health.worker_id.as_ref();
+                named.is_none_or(|id| *id == subject.worker.launch().worker_id)
             });
         ensure_kept(
             !is_ours,

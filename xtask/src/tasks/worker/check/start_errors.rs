@@ -1,14 +1,18 @@
 //! Starts that can't work: one clear line, a status that isn't 0, and no worker that serves anyway.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
+use super::corrupt_models;
 use super::judge::{Evidence, ensure_kept};
 use super::launch_failures::{BareRun, EXIT_LIMIT, StartErrors};
 use super::logs::has_level;
 use super::row::{Check, Need};
+use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::Promise;
+use crate::tasks::worker::target::dialect::{BeatState, Promise};
 
 const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
 
@@ -70,7 +74,54 @@ pub const CHECKS: &[Check] = &[
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.last_word", last_word)
+        .promise("tells the hive that it failed, where it has told it anything")
+        .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated), `Draining`, or `Failed` when the worker can't serve, which is its last word.")
+        .explanation("Starts a worker with half a model and a hive of its own; fails if it sends heartbeats and the last one says anything but Failed.")
+        .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
+        .needs(&[Need::Promised(Promise::CommandLine), Need::Promised(Promise::Heartbeats)]),
 ];
+
+/// How long the end of a worker that can't serve is awaited, which others judge.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long its last heartbeat may be under way in the hive.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(1);
+
+fn last_word(subject: &Subject) -> Result<Evidence> {
+    let folder = subject.context.folder.join("last-word-model");
+    std::fs::create_dir_all(&folder)?;
+    let model = corrupt_models::half(&subject.worker.launch().model, &folder)?;
+    let auxiliary = subject.auxiliary("last-word", |launch| launch.model = model)?;
+    let ended = auxiliary.wait_for_exit(END_LIMIT)?;
+    std::fs::remove_dir_all(&folder)?;
+    if ended.is_none() {
+        return Ok(String::from("it didn't end, which other checks judge"));
+    }
+    let said = || -> Result<Vec<BeatState>> {
+        let beats = auxiliary.beats()?.into_iter();
+        Ok(beats.map(|(_, beat)| beat.state).collect())
+    };
+    let waited = auxiliary
+        .stop
+        .wait_for("the last heartbeat", ARRIVAL_LIMIT, || {
+            Ok((said()?.last() == Some(&BeatState::Failed)).then_some(()))
+        });
+    in_time(waited)?;
+    let said = said()?;
+    let place = "heartbeats of a worker that couldn't serve";
+    let kept = said.last().is_none_or(|last| *last == BeatState::Failed);
+    ensure_kept(
+        kept,
+        place,
+        "state Failed as the last one",
+        format!("{said:?}"),
+    )?;
+    Ok(match said.len() {
+        0 => String::from("it ended before it said anything"),
+        count => format!("the last of {count}"),
+    })
+}
 
 fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {
     let errors = subject.seen.of(|| StartErrors::make(subject))?;

@@ -30,12 +30,16 @@ fn streams(subject: &Subject) -> Result<Evidence> {
         format!("the text of the same request without streaming, `{plain}`"),
         format!("`{text}`"),
     )?;
-    let first_token_ms = (streamed.pieces[0].at - streamed.sent).as_secs_f64() * 1e3;
+    let first = streamed
+        .pieces
+        .first()
+        .map_or(streamed.ended, |piece| piece.at);
+    let first_token_ms = (first - streamed.sent).as_secs_f64() * 1e3;
     let rate = match streamed.decode_tokens_per_s() {
         Some(rate) => format!(", {rate:.1} tokens/s"),
         None => String::new(),
     };
-    let count = streamed.pieces.len();
+    let count = streamed.tokens();
     Ok(format!(
         "{count} tokens{rate}, first after {first_token_ms:.1} ms"
     ))

@@ -10,7 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{Completion, InferenceRequest};
+use crate::tasks::worker::target::dialect::{Completion, InferenceRequest, Promise};
 
 /// Prompts that make many models answer beyond ASCII.
 const ASCII_PROMPTS: [&str; 3] = [
@@ -75,7 +75,7 @@ pub const CHECKS: &[Check] = &[
         .quote("Each token is one event, written when it is sampled.")
         .explanation("Compares arrivals with the worker's decode_ms and the measured time; fails if tokens repeatedly arrive all at once or in batches.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::new("Hello", 64)))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::EventPerToken)]),
 ];
 
 fn equal_plain(subject: &Subject) -> Result<Evidence> {

@@ -3,9 +3,9 @@
 
 use super::row::Check;
 use super::{
-    accepts, against, answers, bench, clients, device, drain, freeze, greedy, health, heartbeat,
-    hive, inference, leave, lifecycle, load, loading, logs, matrix, model, options, queue, ready,
-    refusals, shutdown, start, start_errors, streaming, streams, stress, token,
+    accepts, against, answers, bench, chat, clients, device, drain, freeze, greedy, health,
+    heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, model, options,
+    queue, ready, refusals, shutdown, start, start_errors, streaming, streams, stress, token,
 };
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::record::check::CheckInfo;
@@ -18,6 +18,7 @@ const AREAS: &[&[Check]] = &[
     ready::CHECKS,
     inference::CHECKS,
     streaming::CHECKS,
+    chat::CHECKS,
     device::CHECKS,
     heartbeat::CHECKS,
     answers::FIRST,

@@ -9,7 +9,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::net::client::{Client, Request, Response};
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Promise, Reason};
+use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Reason};
 
 /// A worker with a token.
 pub const CHECKS: &[Check] = &[
@@ -105,11 +105,7 @@ impl TokenObservation {
             auxiliary.worker.client().clone().with_header(authorization)
         };
         let dialect = auxiliary.worker.dialect();
-        let requests = [
-            dialect.health_request(),
-            dialect.ready_request(),
-            dialect.inference_request(&InferenceRequest::greedy("Hello", 1), false),
-        ];
+        let requests = requests(dialect);
         let send = |client: &Client, request: &Request| {
             let sent = client.send(request, LIMIT);
             sent.map_err(|error| auxiliary.worker.blame(error))
@@ -124,7 +120,14 @@ impl TokenObservation {
                 without_token.push((how, send(&wrong, request)?));
             }
         }
+        // What isn't there isn't told to strangers either.
+        let unknown = Request {
+            path: String::from("/v1/nothing"),
+            ..dialect.health_request()
+        };
+        without_token.push(("no token", send(&client(None), &unknown)?));
         let with_token_again = send(&right, &requests[2])?;
+        without_token.extend(Self::on_loopback(subject)?);
         let lines = auxiliary.worker.log().tail(usize::MAX);
         Ok(TokenObservation {
             with_token: with_token.into_iter().chain([with_token_again]).collect(),
@@ -137,6 +140,32 @@ impl TokenObservation {
                 .collect(),
         })
     }
+
+    /// A worker that listens on loopback alone: whoever has an account on the machine is a stranger.
+    fn on_loopback(subject: &Subject) -> Result<Vec<(&'static str, Response)>> {
+        let mut auxiliary = subject.auxiliary("token-loopback", |launch| {
+            launch.token = Some(TOKEN.to_owned());
+        })?;
+        auxiliary.wait_until_ready()?;
+        let stranger = auxiliary.worker.client().clone().with_header(None);
+        let send = |request: &Request| {
+            let sent = stranger.send(request, LIMIT);
+            let response = sent.map_err(|error| auxiliary.worker.blame(error))?;
+            Ok(("no token, on loopback", response))
+        };
+        requests(auxiliary.worker.dialect())
+            .iter()
+            .map(send)
+            .collect()
+    }
+}
+
+fn requests(dialect: &dyn Dialect) -> [Request; 3] {
+    [
+        dialect.health_request(),
+        dialect.ready_request(),
+        dialect.inference_request(&InferenceRequest::greedy("Hello", 1), false),
+    ]
 }
 
 /// Ways to come without the right token.

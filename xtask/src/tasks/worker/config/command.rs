@@ -68,6 +68,12 @@ impl CommandTemplate {
         self.words.iter().map(word).collect()
     }
 
+    /// Whether it has a place for this.
+    pub fn has(&self, placeholder: Placeholder) -> bool {
+        let mut parts = self.words.iter().flatten();
+        parts.any(|part| *part == Part::Value(placeholder))
+    }
+
     /// As it was given.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -55,17 +55,9 @@ impl KnownFailures {
 mod tests {
     use super::*;
     use crate::tasks::worker::record::check::Phase;
-    use crate::tasks::worker::record::event::{Level, Suite};
+    use crate::tasks::worker::record::event::Suite;
 
-    const ROW: &CheckInfo = &CheckInfo {
-        id: "bench.sweep_*",
-        suite: Suite::Benchmark,
-        level: Level::Must,
-        phase: Phase::Benchmark,
-        promise: "",
-        contract: "",
-        explanation: "",
-    };
+    const ROW: &CheckInfo = &CheckInfo::row("bench.sweep_*", Suite::Benchmark, Phase::Benchmark);
 
     #[test]
     fn a_line_is_a_check_and_a_reason() {

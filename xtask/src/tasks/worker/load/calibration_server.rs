@@ -87,6 +87,7 @@ impl CalibrationServer {
         Request {
             method: "POST",
             path: String::from("/"),
+            authorization: None,
             body: Some(("text/plain", number.to_string().into_bytes())),
         }
     }

@@ -18,6 +18,8 @@ pub struct RequestSample {
     pub sent: Instant,
     /// Each read that brought tokens: its time since t0, and how many tokens.
     pub chunks: Vec<(Duration, u32)>,
+    /// Whether that is known of each, and not only of all together.
+    pub knows_chunks: bool,
     /// From t0 to the terminal event, or to the failure.
     pub took: Duration,
     /// The text of all tokens.
@@ -42,6 +44,7 @@ impl RequestSample {
             scheduled: turn.scheduled,
             sent: recording.sent,
             chunks: chunks(reader.pieces(), recording.sent),
+            knows_chunks: true,
             took: recording.over - recording.sent,
             text: String::new(),
             prompt_tokens: 0,
@@ -52,10 +55,12 @@ impl RequestSample {
                 sample.took = answer.ended - answer.sent;
                 sample.text = answer.text();
                 sample.prompt_tokens = answer.completion.prompt_tokens.unwrap_or_default();
-                // Where events don't say how many tokens they carry, only their sum is known.
-                let more = answer.tokens().saturating_sub(sample.tokens());
-                if let Some((_, last)) = sample.chunks.last_mut() {
-                    *last += more as u32;
+                sample.knows_chunks = answer.has_piece_per_token();
+                if !sample.knows_chunks {
+                    spread(
+                        &mut sample.chunks,
+                        answer.completion.tokens.unwrap_or_default(),
+                    );
                 }
             }
             Err(error) => sample.outcome = outcome(error),
@@ -70,15 +75,27 @@ impl RequestSample {
     }
 }
 
-/// Each read that brought tokens.
+/// Gives so many tokens to chunks, to each as its number of pieces has it.
+fn spread(chunks: &mut [(Duration, u32)], tokens: u64) {
+    let pieces: u64 = chunks.iter().map(|(_, pieces)| u64::from(*pieces)).sum();
+    let (mut seen, mut given) = (0, 0);
+    for (_, count) in chunks {
+        seen += u64::from(*count);
+        let due = tokens * seen / pieces.max(1);
+        *count = (due - given) as u32;
+        given = due;
+    }
+}
+
+/// Each read that brought text, with the number of its pieces.
 fn chunks(pieces: &[Piece], sent: Instant) -> Vec<(Duration, u32)> {
     let mut chunks: Vec<(Duration, u32)> = Vec::new();
     for piece in pieces {
-        let (since, tokens) = (piece.at - sent, piece.tokens as u32);
+        let since = piece.at - sent;
         match chunks.last_mut() {
             // One read brought both.
-            Some((last, count)) if *last == since => *count += tokens,
-            _ => chunks.push((since, tokens)),
+            Some((last, count)) if *last == since => *count += 1,
+            _ => chunks.push((since, 1)),
         }
     }
     chunks

@@ -59,7 +59,7 @@ pub fn run(
     suite::run_checks(subject, before)?;
     let RunContext { journal, stop, .. } = subject.context;
     if subject.not_ready.is_none() {
-        journal.emit(EventKind::Tared(calibrate::measure(stop)?));
+        journal.emit(EventKind::Calibrated(calibrate::measure(stop)?));
         match other {
             Some(other) => against::measure(subject, config, other)?,
             None => measure(subject, config)?,

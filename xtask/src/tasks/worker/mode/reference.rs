@@ -115,7 +115,7 @@ fn counted(worker: &WorkerHandle, texts: Vec<String>) -> Result<Vec<(String, u64
         .map(|text| InferenceRequest::greedy(text, 1))
         .collect();
     let answers = worker.infer_all(&requests)?;
-    let counts = answers.iter().map(|answer| Ok(answer.prompt_tokens()?));
+    let counts = answers.iter().map(|answer| answer.prompt_tokens());
     Ok(texts
         .into_iter()
         .zip(counts.collect::<Result<Vec<_>>>()?)

@@ -160,7 +160,7 @@ fn observe<'run>(
         alone,
         together,
         launches: pool.launches().to_vec(),
-        pids: pool.iter().map(|worker| worker.pid()).collect(),
+        pids: pool.iter().filter_map(|worker| worker.pid()).collect(),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
 use crate::tasks::worker::check::row::{Need, Trial};
 use crate::tasks::worker::check::table;
+use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::vitals::Sampler;
@@ -47,8 +48,9 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
 }
 
 /// Waits until the worker is ready, or isn't in time, while its needs are sampled.
-pub fn begin(subject: &mut Subject<'_>) -> Result<Sampler> {
-    let sampler = Sampler::start(subject.worker.pid(), subject.context.journal);
+pub fn begin(subject: &mut Subject<'_>) -> Result<Option<Sampler>> {
+    let start = |pid| Sampler::start(pid, subject.context.journal);
+    let sampler = subject.worker.pid().map(start);
     wait_until_ready(subject)?;
     Ok(sampler)
 }
@@ -145,8 +147,14 @@ fn start_worker(context: RunContext<'_>, launch: Launch, line: Line) -> Result<W
     } = context;
     journal.emit(starting(&launch));
     let worker = WorkerHandle::start(launch, &folder.join("worker.log"), line, stop)?;
-    journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
+    started(journal, &worker);
     Ok(worker)
+}
+
+fn started(journal: &Journal, worker: &WorkerHandle) {
+    if let Some(pid) = worker.pid() {
+        journal.emit(EventKind::WorkerStarted { pid });
+    }
 }
 
 fn starting(launch: &Launch) -> EventKind {
@@ -180,7 +188,7 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
         let first = worker.pid();
         let waited = worker.become_ready(timeout, start_up, announce);
         if worker.pid() != first {
-            journal.emit(EventKind::WorkerStarted { pid: worker.pid() });
+            started(journal, worker);
         }
         waited
     } else {

@@ -6,6 +6,9 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+/// The repository's own, for places without it.
+pub const CATALOG: &str = include_str!("../../../../../.test-models/catalog.toml");
+
 /// The folder of catalog and models, from the workspace root.
 pub const MODELS_FOLDER: &str = ".test-models";
 
@@ -86,9 +89,12 @@ pub struct WheelMember {
 }
 
 impl Catalog {
-    /// Reads the catalog of the workspace at `root`.
+    /// Reads the catalog at `root`, or else the one that this program carries.
     pub fn load(root: &Path) -> Result<Catalog> {
         let path = root.join(MODELS_FOLDER).join("catalog.toml");
+        if !path.exists() {
+            return Catalog::parse(CATALOG);
+        }
         std::fs::read_to_string(&path)
             .map_err(anyhow::Error::from)
             .and_then(|text| Catalog::parse(&text))
@@ -260,11 +266,11 @@ mod tests {
     use super::*;
 
     fn committed() -> Catalog {
-        Catalog::parse(include_str!("../../../../../.test-models/catalog.toml")).unwrap()
+        Catalog::parse(CATALOG).unwrap()
     }
 
     fn with(change: impl Fn(&str) -> String) -> String {
-        let text = include_str!("../../../../../.test-models/catalog.toml");
+        let text = CATALOG;
         format!("{:#}", Catalog::parse(&change(text)).unwrap_err())
     }
 

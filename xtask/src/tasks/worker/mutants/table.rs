@@ -33,6 +33,8 @@ pub struct Expectation {
     pub also: Vec<String>,
     /// Whether the worker is asked to compute on a GPU, which is a pretended one.
     pub on_gpu: bool,
+    /// Whether it is talked to in OpenAI's protocol.
+    pub openai: bool,
 }
 
 /// What came of one fault.
@@ -73,6 +75,8 @@ struct Entry {
     also: Vec<String>,
     #[serde(default)]
     on_gpu: bool,
+    #[serde(default)]
+    openai: bool,
 }
 
 impl FaultTable {
@@ -91,6 +95,7 @@ impl FaultTable {
             with: Vec::new(),
             also: Vec::new(),
             on_gpu: false,
+            openai: false,
         };
         let mut rows = vec![good];
         for (fault, entry) in file.faults {
@@ -99,6 +104,7 @@ impl FaultTable {
                 with,
                 also,
                 on_gpu,
+                openai,
             } = entry;
             for id in with.iter().chain(&by) {
                 plan::find(&table::rows(), id).with_context(|| format!("fault {fault}"))?;
@@ -113,6 +119,7 @@ impl FaultTable {
                 with,
                 also,
                 on_gpu,
+                openai,
             });
         }
         Ok(Self { rows })
@@ -267,6 +274,7 @@ mod tests {
             with: Vec::new(),
             also: vec![String::from("c.*")],
             on_gpu: false,
+            openai: false,
         };
         let judge = |outcomes: &[(&str, Outcome)]| expectation.judge(&trial(outcomes));
         let reason = String::from("why");

@@ -191,6 +191,9 @@ impl<'run> Laboratory<'run> {
         for variable in knobs.iter().chain(&["WORKER_FAULT", FAKE_GPU_STATE]) {
             arguments.extend(["--worker-env", variable].map(str::to_owned));
         }
+        if expectation.openai {
+            arguments.extend(["--dialect", "openai"].map(str::to_owned));
+        }
         let quick = self.config.quick;
         let runs = |suite: Suite, id: &str| match suite {
             Suite::Isolation if !(quick && id == OF_ANOTHER_WORKER) => true,

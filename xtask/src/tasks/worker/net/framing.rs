@@ -21,6 +21,8 @@ pub struct AnswerParser {
     /// Bytes of interim answers before the head.
     interim: usize,
     head: Option<Head>,
+    /// Whether the answer ends with its head, whatever that says of a body.
+    is_bodiless: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,14 @@ enum State {
 }
 
 impl AnswerParser {
+    /// For the answer to a HEAD request, which has no body (RFC 9110, 9.3.2).
+    pub fn without_body() -> Self {
+        Self {
+            is_bodiless: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes more bytes and hands those of the body to `body`; gives how many belong to the answer.
     pub fn push(&mut self, bytes: &[u8], mut body: impl FnMut(&[u8])) -> usize {
         let mut at = 0;
@@ -109,7 +119,10 @@ impl AnswerParser {
             None => State::Broken,
             Some(head) if (100..200).contains(&head.status) => State::Head,
             Some(head) => {
-                let state = framing(&head);
+                let state = match self.is_bodiless {
+                    true => State::Whole,
+                    false => framing(&head),
+                };
                 self.head = Some(head);
                 self.interim = 0;
                 state
@@ -195,7 +208,8 @@ fn chunk_size(line: &[u8]) -> Option<usize> {
     usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()
 }
 
-fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+/// Where these bytes first stand.
+pub fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes
         .windows(pattern.len())
         .position(|window| window == pattern)

@@ -115,6 +115,7 @@ fn get() -> Request {
     Request {
         method: "GET",
         path: String::from("/x"),
+        authorization: None,
         body: None,
     }
 }
@@ -407,6 +408,7 @@ fn what_is_said_to_be_sent_is_what_is_sent_and_t0_is_when() {
     let request = Request {
         method: "POST",
         path: String::from("/x"),
+        authorization: None,
         body: Some(("application/json", b"{\"a\": 1}".to_vec())),
     };
     let before = Instant::now();

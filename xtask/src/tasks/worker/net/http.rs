@@ -15,6 +15,8 @@ pub struct Request {
     pub method: &'static str,
     /// The path, with its leading slash.
     pub path: String,
+    /// Its `Authorization`, where the protocol wants one.
+    pub authorization: Option<String>,
     /// The content type and the body, where there is one.
     pub body: Option<(&'static str, Vec<u8>)>,
 }
@@ -58,6 +60,9 @@ impl Request {
             (String::from("user-agent"), USER_AGENT.to_owned()),
             (String::from("accept"), String::from("*/*")),
         ];
+        if let Some(authorization) = &self.authorization {
+            headers.push((String::from("authorization"), authorization.clone()));
+        }
         if let Some((content_type, body)) = &self.body {
             headers.push((String::from("content-type"), (*content_type).to_owned()));
             headers.push((String::from("content-length"), body.len().to_string()));
@@ -119,13 +124,14 @@ mod tests {
         let request = Request {
             method: "POST",
             path: String::from("/x"),
+            authorization: Some(String::from("Bearer k")),
             body: Some(("text/plain", b"hello".to_vec())),
         };
         let bytes = String::from_utf8(request.to_closing_bytes(7)).unwrap();
         assert_eq!(
             bytes,
             "POST /x HTTP/1.1\r\nhost: 127.0.0.1:7\r\nuser-agent: cargo-xtask-worker-test\r\n\
-             accept: */*\r\ncontent-type: text/plain\r\ncontent-length: 5\r\nconnection: close\r\n\
+             accept: */*\r\nauthorization: Bearer k\r\ncontent-type: text/plain\r\ncontent-length: 5\r\nconnection: close\r\n\
              \r\nhello"
         );
     }

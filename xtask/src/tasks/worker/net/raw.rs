@@ -137,8 +137,12 @@ impl RawConnection {
     ///
     /// Fails with [`NoAnswer`]. What follows the answer stays for the next one.
     pub fn read_answer(&mut self, name: &str, limit: Duration) -> Result<Response> {
+        self.read(AnswerParser::default(), name, limit)
+    }
+
+    fn read(&mut self, mut parser: AnswerParser, name: &str, limit: Duration) -> Result<Response> {
         let deadline = Instant::now() + limit;
-        let (mut parser, mut body, mut taken) = (AnswerParser::default(), Vec::new(), 0);
+        let (mut body, mut taken) = (Vec::new(), 0);
         let mut cause = None;
         loop {
             taken += parser.push(&self.received[taken..], |bytes| {
@@ -226,7 +230,11 @@ pub fn exchange(
     // Who refuses early need not take the rest: the answer is what counts.
     let sent = connection.send(bytes, limit);
     stop.check()?;
-    match connection.read_answer(name, limit) {
+    let parser = match bytes.starts_with(b"HEAD ") {
+        true => AnswerParser::without_body(),
+        false => AnswerParser::default(),
+    };
+    match connection.read(parser, name, limit) {
         Ok(answer) => Ok(answer),
         Err(error) => Err(sent.err().unwrap_or(error)),
     }
@@ -296,5 +304,27 @@ mod tests {
         stop.raise(15);
         assert!(client.receive(1, LIMIT).is_err());
         assert!(client.send(b"x", LIMIT).is_err());
+    }
+
+    #[test]
+    fn the_answer_to_head_ends_with_its_head() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut accepted, _) = listener.accept().unwrap();
+                let mut buffer = [0; 1024];
+                let _ = accepted.read(&mut buffer).unwrap();
+                let head = b"HTTP/1.1 405 No\r\nContent-Length: 20\r\nAllow: GET\r\n\r\n";
+                accepted.write_all(head).unwrap();
+                // The connection stays open: nothing but the head says that the answer is over.
+                let _ = accepted.read(&mut buffer);
+            });
+            let stop = StopFlag::default();
+            let request = b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n";
+            let answer = exchange(port, "HEAD /x", request, LIMIT, &stop).unwrap();
+            assert_eq!((answer.status, answer.body.len()), (405, 0));
+            assert_eq!(answer.header("allow"), Some("GET"));
+        });
     }
 }

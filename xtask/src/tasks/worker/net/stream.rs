@@ -87,8 +87,8 @@ pub struct Piece {
     pub at: Instant,
     /// The text.
     pub text: String,
-    /// How many tokens it is; 1 where the event doesn't say.
-    pub tokens: u64,
+    /// How many tokens it is, where the event says so.
+    pub tokens: Option<u64>,
 }
 
 /// A streamed answer that kept the rules.
@@ -224,7 +224,6 @@ impl<'s> StreamReader<'s> {
                 tokens,
             } => {
                 let expected = self.pieces.len() as u64;
-                let tokens = tokens.unwrap_or(1);
                 self.pieces.push(Piece { at, text, tokens });
                 if let Some(index) = index.filter(|index| *index != expected) {
                     let (expected, got) = (expected.to_string(), index.to_string());
@@ -279,11 +278,10 @@ impl<'s> StreamReader<'s> {
             let mismatch = Mismatch::new(&self.name, "exactly one end", got);
             return Err(StreamError::Invalid(mismatch));
         };
-        let received: u64 = self.pieces.iter().map(|piece| piece.tokens).sum();
+        let received = self.pieces.len() as u64;
+        let said = completion.tokens.unwrap_or_default();
         let is_exact = self.spelling.has_event_per_token();
-        let said = completion.tokens.filter(|_| is_exact);
-        if received == 0 || said.is_some_and(|tokens| tokens != received) {
-            let said = completion.tokens.unwrap_or_default();
+        if is_exact && (received == 0 || said != received) {
             return Err(StreamError::Invalid(Mismatch::new(
                 "stream, its end",
                 "at least one token, and as many as there were token events",
@@ -381,18 +379,25 @@ impl StreamedAnswer {
         texts.collect()
     }
 
-    /// Tokens generated: as many as the end says, or else as came.
+    /// Tokens generated: as many as the end says, or else as pieces came.
     pub fn tokens(&self) -> u64 {
-        let came = self.pieces.iter().map(|piece| piece.tokens).sum();
-        self.completion.tokens.unwrap_or(came)
+        self.completion.tokens.unwrap_or(self.pieces.len() as u64)
     }
 
-    /// Output tokens a second from the first piece to the last; `None` with fewer than two.
+    /// Whether each piece is known to be one token: where events don't say so, their number tells.
+    pub fn has_piece_per_token(&self) -> bool {
+        let says_so = self.pieces.iter().all(|piece| piece.tokens == Some(1));
+        says_so || self.completion.tokens == Some(self.pieces.len() as u64)
+    }
+
+    /// Output tokens a second from the first piece to the last; `None` with fewer than two, or where
+    /// nobody knows which piece has how many.
     pub fn decode_tokens_per_s(&self) -> Option<f64> {
         let (first, last) = (self.pieces.first()?, self.pieces.last()?);
-        let rest = self.tokens().saturating_sub(first.tokens);
+        let rest = self.pieces.len() - 1;
         let span = last.at - first.at;
-        (rest > 0 && !span.is_zero()).then(|| rest as f64 / span.as_secs_f64())
+        let is_known = self.has_piece_per_token() && rest > 0 && !span.is_zero();
+        is_known.then(|| rest as f64 / span.as_secs_f64())
     }
 }
 

@@ -43,7 +43,7 @@ pub struct ProcessGroup {
 /// Sees whether a group's leader lives, without keeping the group.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    inner: Weak<Inner>,
+    inner: Option<Weak<Inner>>,
 }
 
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl ProcessGroup {
     /// Sees whether the leader lives, without keeping the group.
     pub fn watch(&self) -> Watch {
         Watch {
-            inner: Arc::downgrade(&self.inner),
+            inner: Some(Arc::downgrade(&self.inner)),
         }
     }
 
@@ -235,10 +235,19 @@ impl Inner {
 }
 
 impl Watch {
+    /// Watches nobody, for what never ends as far as we know.
+    pub fn nobody() -> Self {
+        Self { inner: None }
+    }
+
     /// Whether the leader has ended, or the whole group was given up.
     pub fn has_ended(&self) -> bool {
-        let inner = self.inner.upgrade();
-        inner.is_none_or(|inner| !matches!(inner.end(), Ok(None)))
+        let Some(inner) = &self.inner else {
+            return false;
+        };
+        inner
+            .upgrade()
+            .is_none_or(|inner| !matches!(inner.end(), Ok(None)))
     }
 }
 

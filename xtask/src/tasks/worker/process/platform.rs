@@ -28,15 +28,15 @@ pub use self::macos::{
 pub use self::unix::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, await_exit, become_reaper,
     describe_exit, detach, exit_code, exit_now, is_member, kill_group, kill_process,
-    on_stop_signal, pass_on, peek_exit, point_to, prepare_leader, prepare_supervised, tell_group,
-    write_launcher,
+    on_stop_signal, parent_id, pass_on, peek_exit, point_to, prepare_leader, prepare_supervised,
+    tell_group, write_launcher,
 };
 #[cfg(windows)]
 pub use self::windows::{
     ADOPTS_ORPHANS, GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS,
     adopt_orphans, allow_open_files, ask_process_to_stop, await_exit, become_reaper, describe_exit,
     detach, exit_code, exit_now, identify, is_member, kill_group, kill_process, listeners, machine,
-    marks, on_stop_signal, own_executable, pass_on, peek_exit, point_to, prepare_leader,
+    marks, on_stop_signal, own_executable, parent_id, pass_on, peek_exit, point_to, prepare_leader,
     prepare_supervised, processes, reap, tell_group, usage, write_launcher, zombies,
 };
 

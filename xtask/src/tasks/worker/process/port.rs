@@ -74,6 +74,24 @@ mod tests {
     use crate::tasks::worker::process::stop::StopFlag;
 
     #[test]
+    fn a_port_whose_last_connection_is_not_forgotten_yet_is_free() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        // Who closes first waits.
+        drop(listener.accept().unwrap());
+        drop(listener);
+        drop(client);
+        let free = || ensure_free(address.port(), "the worker", "--port").is_ok();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        // A process that another test is starting holds a copy until it runs its own program.
+        while !free() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(free());
+    }
+
+    #[test]
     fn a_taken_port_is_refused_with_its_holder_and_the_way_out() {
         for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
             let listener = TcpListener::bind((address, 0)).unwrap();

@@ -258,7 +258,7 @@ pub fn held_port(port: u16, whose: &str) -> Option<String> {
     let freed = wait_until(PORT_LIMIT, TABLE_INTERVAL, || {
         holders = match platform::listeners(port) {
             Listeners::Nobody => return true,
-            Listeners::Unknown => String::from("somebody"),
+            Listeners::Unknown => String::from("an unknown process"),
             Listeners::Known(found) => {
                 let marks = platform::marks(MARK);
                 let other_run = |holder: &Process| {

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use super::platform;
 use super::platform::Process;
-use super::supervisor;
 use super::wait::wait_until;
 
 /// What is put into the environment of everything that a run starts, so that a process which left
 /// its group and its session is found too.
 pub const MARK: &str = "WORKER_TEST_RUN";
+
+/// Tells a run who its supervisor is, by a value that workers don't get: what carries it was started by
+/// us and for us.
+pub const SUPERVISOR: &str = "WORKER_TEST_SUPERVISOR";
 
 /// How long a process that left its group may take to stop.
 pub const STRAY_GRACE: Duration = Duration::from_millis(500);
@@ -53,7 +56,7 @@ pub fn adopted(secret: &str, started: &[u32]) -> Vec<Process> {
     let orphans: Vec<Process> = table.iter().filter(is_orphan).cloned().collect();
     let mut family = with_descendants(orphans, &table);
     if !family.is_empty() {
-        let trusted = platform::marks(supervisor::VARIABLE);
+        let trusted = platform::marks(SUPERVISOR);
         family.retain(|process| trusted.get(&process.pid).is_none_or(|told| told != secret));
     }
     family

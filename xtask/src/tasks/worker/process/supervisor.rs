@@ -12,12 +12,8 @@ use std::time::Duration;
 
 use super::lock::lock;
 use super::platform;
-use super::strays::{TABLE_INTERVAL, adopted};
+use super::strays::{SUPERVISOR, TABLE_INTERVAL, adopted};
 use super::wait::wait_until;
-
-/// Tells a run who its supervisor is, by a value that workers don't get: what carries it was started
-/// by us and for us.
-pub const VARIABLE: &str = "WORKER_TEST_SUPERVISOR";
 
 /// How long what is killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -29,16 +25,16 @@ struct Supervised {
     early: Vec<i32>,
 }
 
-/// The value of [`VARIABLE`]; none where there is no supervisor.
+/// What a run was told by its supervisor; none where there is none.
 pub fn secret() -> Option<String> {
-    std::env::var(VARIABLE).ok()
+    std::env::var(SUPERVISOR).ok()
 }
 
 /// Supervises this program's run, and gives its exit code; `None` where this process is the run itself.
 pub fn supervise() -> io::Result<Option<ExitCode>> {
     let is_parent = |secret: String| {
         let pid = secret.split(':').next().and_then(|pid| pid.parse().ok());
-        pid == platform::identify(std::process::id()).map(|us| us.parent)
+        pid == Some(platform::parent_id())
     };
     if !platform::ADOPTS_ORPHANS || secret().is_some_and(is_parent) {
         return Ok(None);
@@ -57,7 +53,7 @@ pub fn supervise() -> io::Result<Option<ExitCode>> {
     let mut command = Command::new(platform::own_executable()?);
     command
         .args(std::env::args_os().skip(1))
-        .env(VARIABLE, &secret);
+        .env(SUPERVISOR, &secret);
     platform::prepare_supervised(&mut command);
     let mut run = command.spawn()?;
     {

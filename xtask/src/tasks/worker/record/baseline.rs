@@ -105,11 +105,14 @@ fn fingerprint(report: &RunReport) -> BTreeMap<String, String> {
         }
     };
     if let Some(machine) = &report.environment {
-        add("machine", machine.host.clone());
+        // Not its name: each container of a CI system has a new one.
         add("system", Some(machine.os.clone()));
         add("architecture", Some(machine.architecture.clone()));
         add("processor", machine.cpu.clone());
         add("cores", machine.cores.map(|cores| cores.to_string()));
+        // Machines of one kind differ by what their firmware keeps.
+        let gibibytes = |bytes: u64| format!("{:.0} GiB", bytes as f64 / f64::from(1 << 30));
+        add("memory", machine.memory_bytes.map(gibibytes));
         let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.name.clone()).collect();
         add(
             "GPUs",
@@ -151,12 +154,15 @@ mod tests {
             environment: Some(Environment {
                 host: Some(String::from("here")),
                 cores: Some(2),
+                memory_bytes: Some(16 << 30),
                 ..Environment::default()
             }),
             model_sha256: Some(String::from("abc")),
             ..RunReport::default()
         };
         let baseline = Baseline::of(&report);
+        report.environment.as_mut().unwrap().host = Some(String::from("another container"));
+        report.environment.as_mut().unwrap().memory_bytes = Some((16 << 30) - 5_000_000);
         assert!(baseline.differences(&report).is_empty());
         report.environment.as_mut().unwrap().cores = Some(4);
         report.model_sha256 = None;

@@ -53,6 +53,19 @@ impl Phase {
 }
 
 impl CheckInfo {
+    /// A row that says nothing of itself yet.
+    pub const fn row(id: &'static str, suite: Suite, phase: Phase) -> Self {
+        Self {
+            id,
+            suite,
+            level: Level::Must,
+            phase,
+            promise: "",
+            contract: "",
+            explanation: "",
+        }
+    }
+
     /// Whether every run can try it, whatever the run is for.
     pub fn is_selectable(&self) -> bool {
         self.option().is_none()
@@ -103,13 +116,8 @@ mod tests {
     #[test]
     fn a_star_stands_for_what_a_run_fills_in() {
         let row = CheckInfo {
-            id: "bench.sweep_*",
-            suite: Suite::Benchmark,
-            level: Level::Must,
-            phase: Phase::Benchmark,
             promise: "answers * streams",
-            contract: "",
-            explanation: "",
+            ..CheckInfo::row("bench.sweep_*", Suite::Benchmark, Phase::Benchmark)
         };
         assert!(row.covers("bench.sweep_8") && row.covers(row.id));
         assert!(!row.covers("bench.sweep_") && !row.covers("bench.cold"));

@@ -147,7 +147,8 @@ pub enum EventKind {
     /// A check ended.
     CheckFinished(CheckRecord),
     /// The load generator's own error and limits are known.
-    Tared(Calibration),
+    #[serde(rename = "tared")]
+    Calibrated(Calibration),
     /// The worker is put under a load.
     ScenarioStarted {
         /// Which.
@@ -169,7 +170,8 @@ pub enum EventKind {
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),
     /// One of several workers came, went or came back.
-    CrewChanged(PoolChange),
+    #[serde(rename = "crew_changed")]
+    PoolChanged(PoolChange),
     /// Several workers are put under load at once.
     StressStarted(StressPlan),
     /// How that goes, every minute.
@@ -258,48 +260,7 @@ impl EventKind {
         match self {
             EventKind::WorkerStarting(_) => Stage::WorkerKnown,
             EventKind::RunFinished { .. } => Stage::Over,
-            EventKind::RunStarted(_)
-            | EventKind::Configured { .. }
-            | EventKind::EnvironmentFound(_)
-            | EventKind::ModelHashed { .. }
-            | EventKind::Planned { .. }
-            | EventKind::ModelChecking
-            | EventKind::ModelFound(_)
-            | EventKind::HiveStarting { .. }
-            | EventKind::HiveStarted { .. }
-            | EventKind::BuildStarted { .. }
-            | EventKind::BuildProgress { .. }
-            | EventKind::BuildFinished { .. }
-            | EventKind::WorkerStarted { .. }
-            | EventKind::ReadyWaiting { .. }
-            | EventKind::WorkerReady { .. }
-            | EventKind::CheckStarted { .. }
-            | EventKind::Asked(_)
-            | EventKind::Answered(_)
-            | EventKind::Unanswered { .. }
-            | EventKind::Sampled(_)
-            | EventKind::TokenReceived { .. }
-            | EventKind::CheckFinished(_)
-            | EventKind::Tared(_)
-            | EventKind::ScenarioStarted { .. }
-            | EventKind::RequestMeasured(_)
-            | EventKind::ScenarioFinished { .. }
-            | EventKind::Compared(_)
-            | EventKind::CrewChanged(_)
-            | EventKind::StressStarted(_)
-            | EventKind::StressGoesOn(_)
-            | EventKind::StressFinished(_)
-            | EventKind::HeartbeatReceived(_)
-            | EventKind::HeartbeatsWaiting { .. }
-            | EventKind::GreedyAnswered(_)
-            | EventKind::WorkerExited { .. }
-            | EventKind::LogRecorded { .. }
-            | EventKind::LogTail { .. }
-            | EventKind::Noted { .. }
-            | EventKind::Troubled { .. }
-            | EventKind::Interrupted { .. }
-            | EventKind::CleanupStarted { .. }
-            | EventKind::CleanupFinished { .. } => Stage::UnderWay,
+            _ => Stage::UnderWay,
         }
     }
 }

@@ -50,8 +50,8 @@ pub struct RequestSent {
     /// The check that asks.
     pub id: String,
     /// The name of the worker that is asked, where it isn't the one under test.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub companion: Option<String>,
+    #[serde(rename = "companion", default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<String>,
     /// "GET /v1/health".
     pub request: String,
     /// The whole address.

@@ -69,7 +69,7 @@ pub struct RunReport {
     pub requests: Vec<RequestRecord>,
     /// How exact the load generator is.
     #[serde(default)]
-    pub tare: Option<Calibration>,
+    pub calibration: Option<Calibration>,
     /// Figures beside those of another worker.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
@@ -150,7 +150,7 @@ impl RunReport {
             EventKind::CheckFinished(record) => self.check_finished(record),
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
-            EventKind::Tared(tare) => self.tare = Some(tare.clone()),
+            EventKind::Calibrated(found) => self.calibration = Some(found.clone()),
             EventKind::ScenarioStarted { .. } => self.requests.clear(),
             EventKind::RequestMeasured(request) => self.requests.push(request.clone()),
             EventKind::ScenarioFinished {
@@ -193,7 +193,7 @@ impl RunReport {
             | EventKind::Answered(_)
             | EventKind::Unanswered { .. }
             | EventKind::Sampled(_)
-            | EventKind::CrewChanged(_)
+            | EventKind::PoolChanged(_)
             | EventKind::StressStarted(_)
             | EventKind::StressGoesOn(_)
             | EventKind::LogRecorded { .. }

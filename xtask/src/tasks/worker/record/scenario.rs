@@ -147,6 +147,7 @@ mod tests {
             sent_ms,
             took_ms: chunks.last().map_or(1.0, |(at, _)| at + 1.0),
             chunks: chunks.to_vec(),
+            knows_chunks: true,
             prompt_tokens: 10,
             outcome: RequestOutcome::Valid,
         }

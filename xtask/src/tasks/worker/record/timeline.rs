@@ -77,8 +77,8 @@ pub struct RequestSpan {
     /// The check that asked.
     pub id: String,
     /// The name of the worker that was asked, where it isn't the one under test.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub companion: Option<String>,
+    #[serde(rename = "companion", default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<String>,
     /// "GET /v1/health".
     pub request: String,
     /// The whole address.
@@ -155,38 +155,8 @@ impl Timeline {
             }
             EventKind::TokenReceived { id, text } => self.token(id, text),
             EventKind::Sampled(vitals) => self.sampled(*vitals, now_ms),
-            EventKind::CheckStarted { .. }
-            | EventKind::RunStarted(_)
-            | EventKind::Configured { .. }
-            | EventKind::EnvironmentFound(_)
-            | EventKind::ModelHashed { .. }
-            | EventKind::Planned { .. }
-            | EventKind::ModelChecking
-            | EventKind::ModelFound(_)
-            | EventKind::HiveStarting { .. }
-            | EventKind::BuildProgress { .. }
-            | EventKind::WorkerStarting(_)
-            | EventKind::ReadyWaiting { .. }
-            | EventKind::Tared(_)
-            | EventKind::ScenarioStarted { .. }
-            | EventKind::RequestMeasured(_)
-            | EventKind::ScenarioFinished { .. }
-            | EventKind::Compared(_)
-            | EventKind::CrewChanged(_)
-            | EventKind::StressStarted(_)
-            | EventKind::StressGoesOn(_)
-            | EventKind::StressFinished(_)
-            | EventKind::HeartbeatReceived(_)
-            | EventKind::HeartbeatsWaiting { .. }
-            | EventKind::GreedyAnswered(_)
-            | EventKind::LogRecorded { .. }
-            | EventKind::LogTail { .. }
-            | EventKind::Noted { .. }
-            | EventKind::Troubled { .. }
-            | EventKind::Interrupted { .. }
-            | EventKind::CleanupStarted { .. }
-            | EventKind::CleanupFinished { .. }
-            | EventKind::RunFinished { .. } => {}
+            // Not drawn. The report around this names every event.
+            _ => {}
         }
     }
 
@@ -210,7 +180,7 @@ impl Timeline {
         self.requests.push(RequestSpan {
             number: question.number,
             id: question.id.clone(),
-            companion: question.companion.clone(),
+            auxiliary: question.auxiliary.clone(),
             request: question.request.clone(),
             url: question.url.clone(),
             content_type: headers
@@ -298,7 +268,7 @@ fn unseen_question(answer: &ResponseReceived, number: u64) -> RequestSent {
     RequestSent {
         number,
         id: answer.id.clone(),
-        companion: None,
+        auxiliary: None,
         request: answer.request.clone(),
         url: String::new(),
         headers: Vec::new(),
@@ -346,7 +316,7 @@ mod tests {
             let question = RequestSent {
                 number: number + 1,
                 id: String::from("a.b"),
-                companion: None,
+                auxiliary: None,
                 request: String::from("GET /"),
                 url: String::new(),
                 headers: Vec::new(),

@@ -102,6 +102,6 @@ fn stands_still() -> io::Error {
     let limit_s = OUTPUT_LIMIT.as_secs();
     io::Error::new(
         io::ErrorKind::TimedOut,
-        format!("nobody took it for {limit_s} s"),
+        format!("nothing read it for {limit_s} s"),
     )
 }

@@ -47,7 +47,8 @@ pub struct Document {
     /// What was measured under load.
     pub scenarios: Vec<ScenarioRecord>,
     /// How exact the load generator is.
-    pub tare: Option<Calibration>,
+    #[serde(rename = "tare")]
+    pub calibration: Option<Calibration>,
     /// Figures beside those of another worker.
     pub comparisons: Vec<Comparison>,
     /// What became of each of several workers under load.
@@ -126,7 +127,7 @@ pub fn document(report: &RunReport) -> Document {
         checks: report.check_summaries(),
         measures: report.measures(),
         scenarios: report.scenarios.clone(),
-        tare: report.tare.clone(),
+        calibration: report.calibration.clone(),
         comparisons: report.comparisons.clone(),
         stress: report.stress.clone(),
         heartbeats: beats(report),

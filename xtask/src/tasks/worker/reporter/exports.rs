@@ -98,6 +98,7 @@ mod tests {
             sent_ms: 0.0,
             took_ms: 70.0,
             chunks: vec![(50.0, 1), (60.0, 1)],
+            knows_chunks: true,
             prompt_tokens: 32,
             outcome: RequestOutcome::Valid,
         };

@@ -110,6 +110,38 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_write_to_one_path_leave_one_whole_report_and_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("shared-{}", uuid::Uuid::new_v4()));
+        let path = folder.join("report.txt");
+        let texts: Vec<String> = ["a", "b", "c", "d"]
+            .map(|letter| letter.repeat(1 << 20))
+            .into();
+        std::thread::scope(|scope| {
+            for text in &texts {
+                let path = &path;
+                scope.spawn(move || write_text(ReportKind::Json, path, text).unwrap());
+            }
+        });
+        assert!(texts.contains(&fs::read_to_string(&path).unwrap()));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_is_replaced_and_not_followed() {
+        let folder = std::env::temp_dir().join(format!("linked-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&folder).unwrap();
+        let (path, other) = (folder.join("report.txt"), folder.join("somebody's"));
+        fs::write(&other, "theirs").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        write_text(ReportKind::Json, &path, "ours").unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ours");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn a_report_replaces_an_older_one_and_makes_its_folder() {
         let folder = std::env::temp_dir().join(format!("reports-{}", uuid::Uuid::new_v4()));
         let path = folder.join("deep/report.json");

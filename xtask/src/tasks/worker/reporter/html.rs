@@ -311,7 +311,7 @@ fn request(html: &mut String, request: &RequestSpan) {
     );
     let mut pairs: Vec<Fact> = Vec::new();
     let mut pair = |name, value: Option<String>| pairs.extend(value.map(|value| (name, value)));
-    pair("sent to", request.companion.clone());
+    pair("sent to", request.auxiliary.clone());
     pair("sent at", Some(words::duration(request.sent_ms)));
     if let Some(phases) = request.phases {
         pair("queue", Some(words::duration(phases.queue_ms)));

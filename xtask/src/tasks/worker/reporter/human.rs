@@ -1,5 +1,6 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
+mod facts;
 mod live;
 mod page;
 mod stress;
@@ -7,16 +8,10 @@ mod style;
 
 use std::io::{self, Write};
 
-use serde_json::Value;
-
 use self::live::Live;
 use self::style::Style;
 use super::{Reporter, matrix, run, words};
-use crate::tasks::worker::record::event::{
-    CheckStatus, CheckSummary, Event, EventKind, Heartbeat, Level, LogSource, ResponseReceived,
-    Suite, WorkerInfo,
-};
-use crate::tasks::worker::record::facts::RequestSent;
+use crate::tasks::worker::record::event::{Event, EventKind, LogSource, ResponseReceived, Suite};
 use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
@@ -37,38 +32,6 @@ pub struct Human<W> {
     answer: Option<ResponseReceived>,
     summarised: bool,
 }
-
-/// A busy worker changes its state often: so many of the first heartbeats are shown,
-const FIRST_BEATS: usize = 10;
-
-/// and so many of the last.
-const LAST_BEATS: usize = 10;
-
-/// How the areas of the isolation suite introduce themselves: section, heading, success.
-const AREAS: &[(&str, &str, &str)] = &[
-    (
-        "health",
-        "🔍 Testing health endpoint...",
-        "Health endpoint responding",
-    ),
-    (
-        "ready",
-        "🔍 Testing ready endpoint...",
-        "Ready endpoint responding",
-    ),
-    (
-        "inference",
-        "🤔 Testing inference...",
-        "Inference endpoint responding",
-    ),
-    (
-        "streaming",
-        "🤔 Testing streamed inference...",
-        "Streaming endpoint responding",
-    ),
-    ("heartbeat", "🔍 Testing heartbeats...", ""),
-    ("shutdown", "🔍 Testing the orderly stop...", ""),
-];
 
 impl Human<io::Stdout> {
     /// Writes to standard output, as plainly as it asks for.
@@ -117,178 +80,6 @@ impl<W: Write> Human<W> {
             writeln!(out, "{text}")?;
             out.flush()
         })
-    }
-
-    fn question(&mut self, question: &RequestSent) -> io::Result<()> {
-        self.live.begin(
-            &format!("{}: {}", question.id, question.request),
-            Some(question.limit_ms),
-        );
-        if self.verbosity != Verbosity::Verbose {
-            return Ok(());
-        }
-        let whom = question.companion.as_ref();
-        let whom = whom.map_or(String::new(), |name| {
-            format!(" (to another worker, {name})")
-        });
-        self.line(&format!("   > {}{whom}", question.request))?;
-        for (name, value) in &question.headers {
-            self.line(&format!("   > {name}: {}", words::one_line(value)))?;
-        }
-        match &question.body {
-            Some(body) => self.line(&format!("   > {}", body.replace('\n', "\n   > "))),
-            None => Ok(()),
-        }
-    }
-
-    fn answer(&mut self, answer: &ResponseReceived) -> io::Result<()> {
-        self.answer = Some(answer.clone());
-        if self.verbosity != Verbosity::Verbose {
-            return Ok(());
-        }
-        let took = words::duration(answer.duration_ms);
-        self.line(&format!("   < {} in {took}", answer.status))?;
-        let headers = answer.meta.iter().flat_map(|meta| &meta.headers);
-        for (name, value) in headers {
-            self.line(&format!("   < {name}: {}", words::one_line(value)))?;
-        }
-        self.line(&format!("   < {}", answer.body))
-    }
-
-    fn worker_starting(&mut self, worker: &WorkerInfo) -> io::Result<()> {
-        self.line("\n🚀 Starting worker...")?;
-        self.line(&format!("   Worker ID: {}", worker.worker_id))?;
-        self.line(&format!("   Model: {}", worker.model))?;
-        self.line(&format!(
-            "   Backend: {} (device {})",
-            worker.backend, worker.device
-        ))?;
-        self.line(&format!("   Port: {}", worker.port))?;
-        self.line(&format!("   Hive URL: {}", worker.hive_url))
-    }
-
-    fn check_started(&mut self, id: &str, suite: Suite) -> io::Result<()> {
-        let area = id.split('.').next().unwrap_or(id);
-        self.answer = None;
-        if suite != self.suite {
-            self.suite = suite;
-            match suite {
-                Suite::Isolation => {}
-                Suite::Contract => self.line("\n🔍 Testing every sentence of the contract...")?,
-                Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
-                Suite::Benchmark => self.line("\n📈 Measuring...")?,
-                // The load introduces itself.
-                Suite::Stress | Suite::Matrix => {}
-            }
-        }
-        if area == self.area {
-            return Ok(());
-        }
-        area.clone_into(&mut self.area);
-        match AREAS.iter().find(|(name, ..)| *name == area) {
-            Some((_, heading, _)) => self.line(&format!("\n{heading}")),
-            None => Ok(()),
-        }
-    }
-
-    fn token(&mut self, text: &str) -> io::Result<()> {
-        if self.suite != Suite::Isolation || self.verbosity == Verbosity::Quiet {
-            return Ok(());
-        }
-        self.live.end();
-        if !self.in_text && !text.is_empty() {
-            write!(self.out, "   ")?;
-            self.in_text = true;
-        }
-        let text = self
-            .style
-            .show(&words::printed(text))
-            .replace('\n', "\n   ");
-        write!(self.out, "{text}")
-    }
-
-    fn check_finished(&mut self, check: &CheckSummary) -> io::Result<()> {
-        let id = &check.id;
-        let why = words::indented(&check.evidence().unwrap_or_default());
-        let detail = words::one_line(check.detail.as_deref().unwrap_or_default());
-        let aside = if detail.is_empty() {
-            String::new()
-        } else {
-            format!(" ({detail})")
-        };
-        match check.outcome {
-            CheckStatus::Passed => {
-                let area = AREAS.iter().find(|(name, ..)| *name == self.area);
-                match area {
-                    Some((_, _, success)) if !success.is_empty() => {
-                        self.line(&format!("✅ {success}{aside}"))?;
-                    }
-                    _ => self.line(&format!("✓ {id}{aside}"))?,
-                }
-                match self.answer.take() {
-                    Some(answer) if area.is_some_and(|(_, _, success)| !success.is_empty()) => {
-                        self.json(&answer.body)
-                    }
-                    _ => Ok(()),
-                }
-            }
-            CheckStatus::Failed => self.line(&format!("❌ {id}: {why}")),
-            CheckStatus::Warning if check.level == Level::Should => {
-                self.line(&format!("⚠️ should: {id}: {why}"))
-            }
-            CheckStatus::Warning | CheckStatus::Invalid => self.line(&format!("⚠️ {id}: {why}")),
-            CheckStatus::Skipped | CheckStatus::NotRun => {
-                self.line(&format!("➖ {id} skipped: {why}"))
-            }
-        }
-    }
-
-    fn json(&mut self, value: &Value) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        self.line(&text)
-    }
-
-    fn hive_log(&mut self, heartbeats: &[Heartbeat]) -> io::Result<()> {
-        self.line("\n📋 Hive server logs:")?;
-        if heartbeats.is_empty() {
-            return self.line("   (nothing reached the hive)");
-        }
-        let left_out = heartbeats.len().saturating_sub(FIRST_BEATS + LAST_BEATS);
-        for (index, beat) in heartbeats.iter().enumerate() {
-            if left_out > 0 && index == FIRST_BEATS {
-                self.line(&format!("   ... {left_out} more ..."))?;
-            }
-            if (FIRST_BEATS..FIRST_BEATS + left_out).contains(&index) {
-                continue;
-            }
-            let text = |name: &str| words::one_line(beat.body[name].as_str().unwrap_or("?"));
-            let from = text("worker_id");
-            self.line(&format!(
-                "   [{}] ✅ Heartbeat #{} from worker: {from}",
-                beat.clock, beat.number
-            ))?;
-            self.line(&format!("              State: {}", text("state")))?;
-        }
-        Ok(())
-    }
-
-    fn worker_log(&mut self, lines: &[String], path: &str) -> io::Result<()> {
-        self.line(&format!("\n📋 Worker logs (last {} lines):", lines.len()))?;
-        for line in lines {
-            self.line(&format!("   {}", words::one_line(line)))?;
-        }
-        self.line(&format!("   (all of it: {path})"))
-    }
-
-    /// The summary comes before the clean-up, and once.
-    fn summary(&mut self, report: &RunReport) -> io::Result<()> {
-        if std::mem::replace(&mut self.summarised, true) {
-            return Ok(());
-        }
-        for line in page::lines(&run::page(report)) {
-            self.always(&line)?;
-        }
-        Ok(())
     }
 }
 
@@ -369,7 +160,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::ScenarioStarted { plan, expected_ms } => {
                 self.live.begin(&plan.name, Some(*expected_ms));
             }
-            EventKind::CrewChanged(change) => self.line(&stress::change(change))?,
+            EventKind::PoolChanged(change) => self.line(&stress::change(change))?,
             EventKind::StressStarted(plan) => {
                 self.line(&stress::load(plan))?;
                 self.live.begin("the load", Some(plan.duration_ms));
@@ -428,7 +219,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::Unanswered { .. }
             | EventKind::Sampled(_)
             | EventKind::LogRecorded { .. }
-            | EventKind::Tared(_)
+            | EventKind::Calibrated(_)
             | EventKind::RequestMeasured(_)
             | EventKind::ScenarioFinished { .. }
             | EventKind::Compared(_)

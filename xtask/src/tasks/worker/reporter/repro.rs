@@ -31,6 +31,13 @@ pub fn render(report: &RunReport) -> String {
         );
     }
     match &report.worker {
+        Some(worker) if worker.command.is_empty() => {
+            let _ = writeln!(
+                script,
+                "\n# The server ran already, on port {}.",
+                worker.port
+            );
+        }
         Some(worker) => {
             let words: Vec<_> = worker.command.iter().map(|word| quoted(word)).collect();
             let _ = writeln!(
@@ -42,7 +49,7 @@ pub fn render(report: &RunReport) -> String {
             // Whatever was answered once tells when the worker is up.
             let mut requests = report.timeline.requests.iter();
             let answered = requests
-                .find(|r| r.status == Some(200) && r.body.is_none() && r.companion.is_none());
+                .find(|r| r.status == Some(200) && r.body.is_none() && r.auxiliary.is_none());
             if let Some(request) = answered {
                 let url = quoted(&request.url);
                 let _ = writeln!(script, "{}", AWAIT.replace("URL", &url));
@@ -75,9 +82,9 @@ fn curl(request: &RequestSpan) -> String {
     if request.url.is_empty() {
         return format!("# {} was answered with {came}", one_line(&request.request));
     }
-    if let Some(companion) = &request.companion {
-        let (request, companion) = (one_line(&request.request), one_line(companion));
-        return format!("# {request} to another worker, {companion}: {came}");
+    if let Some(auxiliary) = &request.auxiliary {
+        let (request, auxiliary) = (one_line(&request.request), one_line(auxiliary));
+        return format!("# {request} to another worker, {auxiliary}: {came}");
     }
     let mut line = format!(
         "curl --noproxy '*' -sS -i -N -m {LIMIT_S} -X {} {}",

@@ -65,11 +65,17 @@ impl AuxiliaryWorker {
         let stop = context.stop;
         let folder = context.folder.join(name);
         std::fs::create_dir_all(&folder)?;
-        let python = context.python;
-        let hive = MockHiveServer::start(python, 0, &folder, &Journal::discard(), stop)?;
+        let hive = match context.python {
+            Some(python) => MockHiveServer::start(python, 0, &folder, &Journal::discard(), stop)?,
+            None => MockHiveServer::absent(stop),
+        };
         let mut launch = Launch {
             worker_id: format!("{}-{name}", subject.worker.launch().worker_id),
-            port: port::pick_free()?,
+            port: match subject.worker.pid() {
+                Some(_) => port::pick_free()?,
+                // Another one can't be started: it is the same again.
+                None => subject.worker.launch().port,
+            },
             hive_url: hive.url(),
             ..subject.worker.launch().clone()
         };

@@ -6,10 +6,13 @@
 //! shared with the worker, so that a mistake on one side can't hide the same mistake on the other.
 
 mod bad;
+mod bodies;
 mod by_hand;
 mod fields;
 mod generation;
 mod native;
+mod openai;
+mod post;
 mod protocol;
 
 pub use self::by_hand::ByHand;
@@ -18,9 +21,29 @@ pub use self::protocol::{
     BadInput, BadRequest, BeatState, Dialect, GoodInput, Health, HeartbeatPayload, Promise,
     Readiness, Reason, Refusal,
 };
+use crate::tasks::worker::config::target::ProfileName;
+use crate::tasks::worker::net::client::{Request, Response};
 pub use crate::tasks::worker::net::stream::{Completion, FinishReason};
+use crate::tasks::worker::record::event::Mismatch;
 
 /// The contract of this repository's worker: CONTRACT.md.
 pub fn native() -> &'static dyn Dialect {
     &native::Native
+}
+
+/// Asks such a server for its models.
+pub fn openai_models(api_key: Option<&str>) -> Request {
+    openai::OpenAi::new(ProfileName::Openai, "", api_key).models_request()
+}
+
+/// The name of the first of them.
+pub fn read_first_model(response: &Response) -> Result<String, Mismatch> {
+    openai::read_models(response)
+}
+
+/// OpenAI's protocol, to servers of this kind that know the model by this name and want this key.
+///
+/// A run has one, which lives as long as the process.
+pub fn openai(profile: ProfileName, model: &str, api_key: Option<&str>) -> &'static dyn Dialect {
+    Box::leak(Box::new(openai::OpenAi::new(profile, model, api_key)))
 }

@@ -44,14 +44,23 @@ const GRACE_PERIOD: Duration = Duration::from_millis(500);
 /// How long its end may take at most.
 pub const END_LIMIT: Duration = longest_end(GRACE_PERIOD);
 
-/// A running sink. Dropping it stops it.
+/// Where nobody listens, for workers that have no hive.
+const NO_PORT: u16 = 9;
+
+/// A running sink, or none. Dropping it stops it.
 #[derive(Debug)]
 pub struct MockHiveServer {
-    group: ProcessGroup,
+    sink: Option<Sink>,
     port: u16,
-    commands: Mutex<ChildStdin>,
     received: Arc<Mutex<Received>>,
     stop: StopFlag,
+}
+
+/// The sink's process.
+#[derive(Debug)]
+struct Sink {
+    group: ProcessGroup,
+    commands: Mutex<ChildStdin>,
 }
 
 /// What the sink has said so far.
@@ -101,10 +110,14 @@ impl MockHiveServer {
         let group = ProcessGroup::spawn(command, Role::Hive, GRACE_PERIOD)
             .with_context(|| format!("cannot start the mock hive with {python}"))?;
         let (stdin, stdout) = group.take_pipes();
+        let pid = group.pid();
+        let commands = stdin.context("the mock hive has no standard input")?;
         let mut hive = Self {
-            group,
+            sink: Some(Sink {
+                group,
+                commands: Mutex::new(commands),
+            }),
             port,
-            commands: Mutex::new(stdin.context("the mock hive has no standard input")?),
             received: Arc::default(),
             stop: stop.clone(),
         };
@@ -130,10 +143,20 @@ impl MockHiveServer {
             hive.behave()?;
         }
         journal.emit(EventKind::HiveStarted {
-            pid: hive.group.pid(),
+            pid,
             port: hive.port,
         });
         Ok(hive)
+    }
+
+    /// No sink, for workers that send no heartbeats.
+    pub fn absent(stop: &StopFlag) -> Self {
+        Self {
+            sink: None,
+            port: NO_PORT,
+            received: Arc::default(),
+            stop: stop.clone(),
+        }
     }
 
     /// Where workers send their heartbeats: the worker's `--hive-url`.
@@ -190,16 +213,23 @@ impl MockHiveServer {
 
     /// Fails if the sink has ended: then nothing can be said about heartbeats.
     pub fn ensure_alive(&self) -> Result<()> {
-        if let Some(status) = self.group.try_wait()? {
-            bail!("the mock hive ended by itself: {}", describe_exit(status));
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
+        if let Some(status) = sink.group.try_wait()? {
+            bail!(
+                "the mock hive exited unexpectedly: {}",
+                describe_exit(status)
+            );
         }
         Ok(())
     }
 
     /// Gives the sink a command (see `mock_hive.py`) and waits until it is in force.
     fn obey(&self, command: &Value) -> Result<()> {
+        let sink = self.sink.as_ref().context("there is no mock hive")?;
         let before = lock(&self.received).commands_done;
-        writeln!(lock(&self.commands), "{command}")
+        writeln!(lock(&sink.commands), "{command}")
             .with_context(|| format!("the mock hive does not take the command {command}"))?;
         self.stop
             .wait_for("the mock hive to obey", COMMAND_LIMIT, || {
@@ -266,7 +296,8 @@ impl Received {
                 let at_ms = said["at"].as_f64().unwrap_or_default() * 1e3;
                 let mut body = text("body").unwrap_or_default();
                 if let Some(cut) = said["cut_bytes"].as_u64().filter(|cut| *cut > 0) {
-                    body += &format!("... and {cut} more bytes");
+                    let bytes = body.len() as u64 + cut;
+                    body = format!("{bytes} bytes, cut: {body}");
                 }
                 self.body_bytes += body.len();
                 let recorded = self.forgotten + self.heartbeats.len();
@@ -343,7 +374,7 @@ mod tests {
         let mut received = Received::default();
         let line = r#"{"event":"request","at":1.0,"body":"{\"a\":","cut_bytes":7}"#;
         received.take(line, 0.0);
-        assert_eq!(received.heartbeats[0].body, "{\"a\":... and 7 more bytes");
+        assert_eq!(received.heartbeats[0].body, "12 bytes, cut: {\"a\":");
     }
 
     #[test]

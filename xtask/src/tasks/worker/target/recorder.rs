@@ -96,47 +96,41 @@ impl Recorder {
     /// Records that `request` is about to be sent, for the check that the line belongs to.
     pub fn of(line: &Line, client: &Client, request: &Request, limit: Duration) -> Self {
         let body = request.body.as_ref().map(|(_, body)| body.as_slice());
-        Self::begin(
-            line,
-            RequestSent {
-                number: line.journal.next_number(),
-                id: line.asker.get().to_owned(),
-                companion: line.auxiliary.clone(),
-                request: request.name(),
-                url: client.url(request),
-                headers: client.headers(request),
-                body: body.map(|body| cut(&String::from_utf8_lossy(body), BODY_BYTES)),
-                body_bytes: body.map_or(0, |body| body.len() as u64),
-                limit_ms: limit.as_millis() as u64,
-            },
-        )
+        let addressed = (client.url(request), client.headers(request));
+        let body = body.map(|body| (body, BODY_BYTES));
+        Self::begin(line, request.name(), addressed, body, limit)
     }
 
     /// The same for bytes that no well-behaved client would send.
     pub fn of_bytes(line: &Line, name: &str, bytes: &[u8], limit: Duration) -> Self {
-        Self::begin(
-            line,
-            RequestSent {
-                number: line.journal.next_number(),
-                id: line.asker.get().to_owned(),
-                companion: line.auxiliary.clone(),
-                request: name.to_owned(),
-                url: String::new(),
-                headers: Vec::new(),
-                body: Some(cut(&String::from_utf8_lossy(bytes), RAW_BYTES)),
-                body_bytes: bytes.len() as u64,
-                limit_ms: limit.as_millis() as u64,
-            },
-        )
+        let addressed = (String::new(), Vec::new());
+        let body = Some((bytes, RAW_BYTES));
+        Self::begin(line, name.to_owned(), addressed, body, limit)
     }
 
-    fn begin(line: &Line, question: RequestSent) -> Self {
-        let number = question.number;
-        line.journal.emit(EventKind::Asked(question));
+    fn begin(
+        line: &Line,
+        request: String,
+        (url, headers): (String, Vec<(String, String)>),
+        body: Option<(&[u8], usize)>,
+        limit: Duration,
+    ) -> Self {
+        let (number, id) = (line.journal.next_number(), line.asker.get());
+        line.journal.emit(EventKind::Asked(RequestSent {
+            number,
+            id: id.to_owned(),
+            auxiliary: line.auxiliary.clone(),
+            request,
+            url,
+            headers,
+            body: body.map(|(body, kept)| cut(&String::from_utf8_lossy(body), kept)),
+            body_bytes: body.map_or(0, |(body, _)| body.len() as u64),
+            limit_ms: limit.as_millis() as u64,
+        }));
         Self {
             journal: line.journal.clone(),
             number,
-            id: line.asker.get(),
+            id,
             is_shown: line.auxiliary.is_none(),
             dialect: line.dialect,
             streamed: RefCell::default(),

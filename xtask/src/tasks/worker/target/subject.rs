@@ -2,10 +2,11 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, InferenceRequest};
 use super::hive::MockHiveServer;
 use super::observations::Observations;
 use super::recorder::{Asker, Line};
@@ -18,6 +19,9 @@ use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::record::event::Mismatch;
+
+/// How long a chat of one token may take.
+const CHAT_LIMIT: Duration = Duration::from_secs(120);
 
 /// What was asked of a run, as far as those who talk to workers have to know it.
 #[derive(Debug, Clone)]
@@ -43,8 +47,8 @@ pub struct RunSettings {
 pub struct RunContext<'run> {
     /// What was asked for.
     pub config: &'run RunSettings,
-    /// Runs the mock hive.
-    pub python: &'run Python,
+    /// Runs the mock hive; `None` where no worker sends heartbeats.
+    pub python: Option<&'run Python>,
     /// The folder that holds the run's files.
     pub folder: &'run Path,
     /// What the model says by another engine, where that is known.
@@ -80,6 +84,10 @@ pub struct Subject<'run> {
     pub degraded_by: RefCell<Option<String>>,
 }
 
+/// Why the worker doesn't chat, if it doesn't.
+#[derive(Debug)]
+struct ChatRefusal(Option<String>);
+
 impl RunContext<'_> {
     /// What the model says by another engine. Fails where that isn't known.
     pub fn known_model(&self) -> Result<&ModelReference> {
@@ -88,6 +96,25 @@ impl RunContext<'_> {
 }
 
 impl Subject<'_> {
+    /// Why the worker refuses to chat with its model, if it does so in the form of an error. Whatever
+    /// else it says is for a check to judge.
+    pub fn chat_refusal(&self) -> Option<String> {
+        let asked = self.seen.of(|| {
+            let request = InferenceRequest {
+                as_chat: true,
+                ..InferenceRequest::greedy("Hello", 1)
+            };
+            let request = self.dialect().inference_request(&request, false);
+            let response = self.worker.ask(&request, CHAT_LIMIT)?;
+            let is_refused = (400..500).contains(&response.status);
+            let refusal = self.dialect().read_error(&response);
+            let refusal = refusal.ok().filter(|_| is_refused);
+            Ok(ChatRefusal(refusal.map(|refusal| refusal.message)))
+        });
+        let message = asked.ok()?.0.as_ref()?;
+        Some(format!("the server refuses to chat: {message}"))
+    }
+
     /// How it is talked to.
     pub fn dialect(&self) -> &'static dyn Dialect {
         self.worker.dialect()

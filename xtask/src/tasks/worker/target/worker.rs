@@ -18,7 +18,7 @@ use super::dialect::Dialect;
 use super::recorder::Line;
 use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::process::group::{
-    GroupSignal, ProcessGroup, Role, describe_exit, longest_end,
+    GroupSignal, ProcessGroup, Role, Watch, describe_exit, longest_end,
 };
 use crate::tasks::worker::process::log::Log;
 use crate::tasks::worker::process::secrets::{Redacted, redactor};
@@ -36,10 +36,12 @@ pub const END_LIMIT: Duration = longest_end(GRACE_PERIOD);
 /// How long the rest of the log of a worker that has ended may take to be read.
 const LOG_LIMIT: Duration = Duration::from_millis(500);
 
-/// A running worker. Dropping it stops it, and all that it started.
+/// A running worker. Dropping it stops it, and all that it started; one that ran already runs on.
 #[derive(Debug)]
 pub struct WorkerHandle {
-    group: ProcessGroup,
+    /// `None` where it ran already.
+    group: Option<ProcessGroup>,
+    started: Instant,
     launch: Launch,
     log: Log,
     /// Its standard output, where that isn't in the log.
@@ -69,6 +71,9 @@ impl WorkerHandle {
     /// Starts a worker; its output goes to `log_path` from the first byte, and what it is asked to
     /// `line`.
     pub fn start(launch: Launch, log_path: &Path, line: Line, stop: &StopFlag) -> Result<Self> {
+        if matches!(launch.program, Program::Attached) {
+            return Self::attach(launch, log_path, line, stop);
+        }
         let (reader, writer) = pipe()?;
         let both = (Stdio::from(writer.try_clone()?), Stdio::from(writer));
         Self::spawn(launch, both, (reader, log_path), None, line, stop)
@@ -116,34 +121,52 @@ impl WorkerHandle {
             .with_context(|| format!("cannot start the worker {}", program.display()))?;
         registry::watch_port(launch.port, "the worker");
         let quiet = Client::new(launch.port, group.watch(), stop).with_header(authorization);
-        Ok(Self {
-            log: Log::follow(Redacted::new(reader, redactor()), log_path)?,
-            output,
+        let log = Log::follow(Redacted::new(reader, redactor()), log_path)?;
+        let mut handle = Self::of(launch, quiet, log, line, stop);
+        handle.started = group.started();
+        handle.group = Some(group);
+        handle.output = output;
+        Ok(handle)
+    }
+
+    /// Talks to a worker that runs already, and whose log isn't ours to see.
+    fn attach(launch: Launch, log_path: &Path, line: Line, stop: &StopFlag) -> Result<Self> {
+        let quiet = Client::new(launch.port, Watch::nobody(), stop);
+        let log = Log::follow(std::io::empty(), log_path)?;
+        Ok(Self::of(launch, quiet, log, line, stop))
+    }
+
+    fn of(launch: Launch, quiet: Client, log: Log, line: Line, stop: &StopFlag) -> Self {
+        Self {
+            group: None,
+            started: Instant::now(),
+            log,
+            output: None,
             client: quiet.witnessed(line.clone()),
             quiet,
             line,
             stop: stop.clone(),
             unanswered: Cell::new(false),
             slowest: Cell::new(None),
-            group,
             launch,
-        })
+        }
     }
 
-    /// When its process was started.
+    /// When its process was started, or when we came to it.
     pub fn started(&self) -> Instant {
-        self.group.started()
+        self.started
     }
 
     /// The process that was started.
-    pub fn pid(&self) -> u32 {
-        self.group.pid()
+    pub fn pid(&self) -> Option<u32> {
+        self.group.as_ref().map(ProcessGroup::pid)
     }
 
     /// Its process and those that it started, as far as they live.
     pub fn pids(&self) -> Vec<u32> {
         let table = platform::processes().into_iter();
-        let members = table.filter(|process| self.group.contains(process));
+        let group = self.group.as_ref();
+        let members = table.filter(|process| group.is_some_and(|group| group.contains(process)));
         members.map(|process| process.pid).collect()
     }
 
@@ -154,7 +177,7 @@ impl WorkerHandle {
 
     /// What it has written; all of it, where it has ended.
     pub fn log(&self) -> &Log {
-        if matches!(self.group.end(), Ok(Some(_))) {
+        if matches!(self.exited(), Ok(Some(_))) {
             self.log.settle(LOG_LIMIT);
         }
         &self.log
@@ -162,7 +185,7 @@ impl WorkerHandle {
 
     /// Its standard output, where that isn't in the log; all of it, where it has ended.
     pub fn output(&self) -> Option<&Log> {
-        if matches!(self.group.end(), Ok(Some(_))) {
+        if matches!(self.exited(), Ok(Some(_))) {
             self.output
                 .iter()
                 .for_each(|output| output.settle(LOG_LIMIT));
@@ -182,17 +205,19 @@ impl WorkerHandle {
 
     /// How it ended, if it did.
     pub fn exited(&self) -> Result<Option<Exit>> {
-        let end = self
-            .group
-            .end()
-            .context("cannot ask for the worker's process")?;
+        let Some(group) = &self.group else {
+            return Ok(None);
+        };
+        let end = group.end().context("cannot ask for the worker's process")?;
         Ok(end.map(|(status, lived)| Exit { status, lived }))
     }
 
     /// Ends it, where it hasn't ended yet, and all that it started. What outlived it is told at the end
     /// of the run.
     pub fn finish(&self) {
-        self.group.end_all();
+        if let Some(group) = &self.group {
+            group.end_all();
+        }
     }
 
     /// The same; tells at once what outlived it.
@@ -205,22 +230,27 @@ impl WorkerHandle {
 
     /// Sends it, and all that it started, a signal.
     pub fn tell(&self, signal: GroupSignal) {
-        self.group.tell(signal);
+        if let Some(group) = &self.group {
+            group.tell(signal);
+        }
     }
 
     /// Kills it, and all that it started, as the system does when memory is short.
     pub fn kill_now(&self) {
-        self.group.kill_now();
+        if let Some(group) = &self.group {
+            group.kill_now();
+        }
     }
 
     /// The processor time that it and all that it started have used; `None` where nobody can tell.
     pub fn processor_time(&self) -> Option<Duration> {
-        platform::usage::group_time(self.pid())
+        platform::usage::group_time(self.pid()?)
     }
 
     /// What a busy machine has taken from it so far.
     pub fn waited_for_processor(&self) -> Duration {
-        platform::usage::waited_for_processor(self.pid())
+        let pid = self.pid();
+        pid.map_or(Duration::ZERO, platform::usage::waited_for_processor)
     }
 
     /// Lets time go by. Fails as soon as it has ended.
@@ -234,7 +264,9 @@ impl WorkerHandle {
 
     /// Asks it to stop as an orchestrator would, and waits for its end.
     pub fn stop_orderly(&self, limit: Duration) -> Result<Exit> {
-        self.group.ask_to_stop();
+        if let Some(group) = &self.group {
+            group.ask_to_stop();
+        }
         self.stop
             .wait_for("the worker to stop", limit, || self.exited())
     }

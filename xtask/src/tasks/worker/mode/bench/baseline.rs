@@ -1,5 +1,6 @@
 //! Figures that are kept under a name, and later ones that are held against them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -132,10 +133,13 @@ fn save(path: &Path, report: &RunReport) -> Result<String> {
     }
     let text = serde_json::to_string_pretty(&Baseline::of(report))?;
     let folder = path.parent().unwrap_or(path);
-    let beside = path.with_extension("json.part");
+    // A new file of this run's own: no link is followed, and no other run writes to it.
+    let beside = path.with_extension(format!("{}.part", uuid::Uuid::new_v4().simple()));
     std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&beside, text + "\n"))
+        .and_then(|()| std::fs::File::create_new(&beside))
+        .and_then(|mut file| file.write_all((text + "\n").as_bytes()))
         .and_then(|()| std::fs::rename(&beside, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&beside)))
         .with_context(|| format!("cannot keep the baseline {}", path.display()))?;
     Ok(format!("kept as {}", path.display()))
 }

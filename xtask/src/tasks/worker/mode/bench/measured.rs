@@ -63,6 +63,7 @@ pub fn record_of(
             .iter()
             .map(|(at, tokens)| (ms(*at), *tokens))
             .collect(),
+        knows_chunks: sample.knows_chunks,
         prompt_tokens: sample.prompt_tokens,
         outcome: sample.outcome,
     };

@@ -263,7 +263,9 @@ fn find_room(subject: &Subject<'_>, prompts: &mut Prompts, wanted: u64) -> Resul
 fn read(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the prompts {}", path.display()))?;
-    parse(&text).with_context(|| format!("{} has no usable prompts", path.display()))
+    // Some editors begin each file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    parse(text).with_context(|| format!("{} has no usable prompts", path.display()))
 }
 
 fn parse(text: &str) -> Result<Vec<String>> {
@@ -301,6 +303,15 @@ mod tests {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_prompt() {
+        let path = std::env::temp_dir().join(format!("prompts-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, "\u{feff}\"a\"\r\n\"b\"\r\n").unwrap();
+        let prompts = read(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(prompts.unwrap(), ["a", "b"]);
     }
 
     #[test]

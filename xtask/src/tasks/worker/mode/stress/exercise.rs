@@ -57,8 +57,8 @@ fn judge_health(
     worker_id: &str,
 ) -> Result<(), Mismatch> {
     let health = dialect.read_health(response)?;
-    let named = health.worker_id.unwrap_or_default();
-    let got = (health.status.as_str(), named.as_str());
+    let named = health.worker_id.as_deref().unwrap_or(worker_id);
+    let got = (health.status.as_str(), named);
     if got == ("healthy", worker_id) {
         return Ok(());
     }

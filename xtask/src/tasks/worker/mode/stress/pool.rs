@@ -125,7 +125,8 @@ impl<'run> WorkerPool<'run> {
     }
 }
 
-/// Kills a worker as the system does when memory is short, and starts it again where it was.
+/// Kills a worker as the system does when memory is short, and starts it again: on its port, unless
+/// another process has taken that.
 ///
 /// Fails where that can't be done, or when the run is interrupted.
 pub fn kill_and_revive(
@@ -193,9 +194,9 @@ fn start(context: RunContext<'_>, launch: Launch, again: &str, line: Line) -> Re
 
 fn tell(context: RunContext<'_>, worker: &WorkerHandle, what: PoolEvent) {
     let launch = worker.launch();
-    context.journal.emit(EventKind::CrewChanged(PoolChange {
+    context.journal.emit(EventKind::PoolChanged(PoolChange {
         worker_id: launch.worker_id.clone(),
-        pid: worker.pid(),
+        pid: worker.pid().unwrap_or_default(),
         port: launch.port,
         what,
     }));

@@ -84,7 +84,7 @@ pub fn watch<'run>(
             samples: Vec::new(),
             tokens_together: 0,
             death: None,
-            pid: worker.pid(),
+            pid: worker.pid().unwrap_or_default(),
         })
     };
     let seen = UnderLoad {
@@ -283,7 +283,7 @@ impl<'run> Watch<'run, '_, '_> {
         self.take_in_beats(0.0);
         let member = &mut self.seen.members[number];
         member.samples.clear();
-        member.pid = revival.worker.pid();
+        member.pid = revival.worker.pid().unwrap_or_default();
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
             let again = addressee(&revival.worker, subject.context.stop);

@@ -273,6 +273,11 @@ fn signal_group(group: u32, signal: Signal) {
     }
 }
 
+/// Whose child we are.
+pub fn parent_id() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
 /// Hands a signal on.
 pub fn pass_on(pid: u32, signal: i32) {
     if let Some(signal) = Signal::from_named_raw(signal) {

@@ -111,6 +111,11 @@ pub fn prepare_leader(command: &mut Command) {
 pub fn prepare_supervised(_command: &mut Command) {}
 
 /// There is no supervisor here.
+pub fn parent_id() -> u32 {
+    0
+}
+
+/// There is no supervisor here.
 pub fn pass_on(_pid: u32, _signal: i32) {}
 
 /// Waits for the child's end.

@@ -20,6 +20,9 @@ pub struct RequestRecord {
     pub took_ms: f64,
     /// Each chunk that carried tokens: its arrival since t0, and how many tokens.
     pub chunks: Vec<(f64, u32)>,
+    /// Whether that is known of each, and not only of all together.
+    #[serde(default = "is_known", skip_serializing_if = "is_so")]
+    pub knows_chunks: bool,
     /// Tokens in the prompt, as the worker counts them.
     pub prompt_tokens: u64,
     /// What became of it.
@@ -62,6 +65,15 @@ pub struct LoadSpan {
     pub is_valid: bool,
 }
 
+/// What recordings mean that don't say it.
+fn is_known() -> bool {
+    true
+}
+
+fn is_so(known: &bool) -> bool {
+    *known
+}
+
 impl RequestRecord {
     /// N: the tokens that came.
     pub fn tokens(&self) -> u64 {
@@ -76,16 +88,18 @@ impl RequestRecord {
         self.chunks.first().map(|(at, _)| *at)
     }
 
-    /// (c_last - c_1) / (N - n_1); `None` where everything came in one chunk.
+    /// (c_last - c_1) / (N - n_1); `None` where everything came in one chunk, or n_1 isn't known.
     pub fn tpot_ms(&self) -> Option<f64> {
+        self.knows_chunks.then_some(())?;
         let ((first, in_first), (last, _)) = (self.chunks.first()?, self.chunks.last()?);
         let rest = self.tokens() - u64::from(*in_first);
         (rest > 0).then(|| (last - first) / rest as f64)
     }
 
-    /// (c_k - c_(k-1)) / n_k, once for each of the n_k tokens.
+    /// (c_k - c_(k-1)) / n_k, once for each of the n_k tokens; nothing where n_k isn't known.
     pub fn itl_ms(&self) -> impl Iterator<Item = f64> {
-        self.chunks.windows(2).flat_map(|pair| {
+        let pairs = self.chunks.windows(2).filter(|_| self.knows_chunks);
+        pairs.flat_map(|pair| {
             let ((before, _), (at, tokens)) = (pair[0], pair[1]);
             let samples = tokens.min(CHUNK_TOKENS) as usize;
             std::iter::repeat_n((at - before) / f64::from(tokens), samples)

@@ -193,7 +193,7 @@ impl Canvas {
             .map(|status| status.to_string())
             .or_else(|| request.cause.clone())
             .unwrap_or_else(|| String::from("no answer"));
-        let whom = request.companion.as_ref();
+        let whom = request.auxiliary.as_ref();
         let whom = whom.map_or(String::new(), |name| format!(" to another worker, {name},"));
         let name = format!(
             "{}{whom} for {}: {came}, {took}",

@@ -109,7 +109,7 @@ fn remarks(report: &RunReport) -> Vec<String> {
             ));
         }
     }
-    remarks.extend(report.tare.as_ref().map(load_error));
+    remarks.extend(report.calibration.as_ref().map(load_error));
     remarks
 }
 

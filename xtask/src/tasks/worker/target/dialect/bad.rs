@@ -19,6 +19,7 @@ impl BadRequest {
             bytes,
             right: vec![(status, code)],
             may_be_taken: false,
+            has_any_body: false,
             allow: None,
             field: None,
             got: Vec::new(),
@@ -28,7 +29,7 @@ impl BadRequest {
 
     /// Reads the answer; fails unless it is one of those that are right.
     ///
-    /// `None` where the worker took the request and may.
+    /// `None` where the worker took the request and may, or where its answer's body is its own matter.
     pub fn judge(
         &self,
         dialect: &dyn Dialect,
@@ -42,7 +43,7 @@ impl BadRequest {
             let right: Vec<String> = self
                 .right
                 .iter()
-                .map(|(status, code)| format!("{status} {code}"))
+                .map(|(status, code)| format!("{status} {code}").trim_end().to_owned())
                 .collect();
             right.join(" or ")
         };
@@ -55,11 +56,13 @@ impl BadRequest {
             let got = format!("{} with {body}", response.status);
             return Err(Mismatch::new(place, expected(), got));
         }
+        if self.has_any_body {
+            return Ok(None);
+        }
         let error = dialect.read_error(response)?;
-        let is_right = self
-            .right
-            .iter()
-            .any(|(status, code)| *status == response.status && *code == error.code);
+        let is_right = self.right.iter().any(|(status, code)| {
+            *status == response.status && (code.is_empty() || *code == error.code)
+        });
         if !is_right {
             let got = format!("{} {}", response.status, error.code);
             return Err(Mismatch::new(place, expected(), got));

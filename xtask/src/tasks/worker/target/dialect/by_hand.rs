@@ -2,7 +2,9 @@
 //! the worker's own command line.
 
 use super::generation::InferenceRequest;
+use super::openai::OpenAi;
 use super::protocol::{BadInput, Dialect};
+use crate::tasks::worker::config::target::ProfileName;
 use crate::tasks::worker::net::client::Request;
 
 /// A longer body isn't shown; what it is filled up with are spaces.
@@ -44,6 +46,16 @@ impl ByHand {
     /// Asks for a whole answer.
     pub fn infer(&self, options: &str, request: &InferenceRequest) -> String {
         self.curl(options, "", &self.dialect.inference_request(request, false))
+    }
+
+    /// Says something in a chat, which only OpenAI's protocol has.
+    pub fn chat(&self, options: &str, words: &str, stream: bool) -> String {
+        let request = InferenceRequest {
+            as_chat: true,
+            ..InferenceRequest::greedy(words, 20)
+        };
+        let dialect = OpenAi::new(ProfileName::Openai, "m", None);
+        self.curl(options, "", &dialect.inference_request(&request, stream))
     }
 
     /// Asks for a streamed answer.

@@ -102,6 +102,24 @@ impl Fields {
         })
     }
 
+    /// An object, where there is one; null is none.
+    pub fn optional_object(&self, name: &str) -> Result<Option<Fields>, Mismatch> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.object(name).map(Some),
+        }
+    }
+
+    /// An array of objects.
+    pub fn objects(&self, name: &str) -> Result<Vec<Fields>, Mismatch> {
+        let items = self.get(name, "an array of objects", Value::as_array)?;
+        let place = |at: usize| format!("{}, `{name}[{at}]`", self.place);
+        let items = items.iter().enumerate();
+        items
+            .map(|(at, item)| Fields::from_value(place(at), item))
+            .collect()
+    }
+
     /// The mismatch for a field with the right type and the wrong value.
     pub fn wrong(&self, name: &str, expected: &str, got: &str) -> Mismatch {
         let place = format!("{}, `{name}`", self.place);

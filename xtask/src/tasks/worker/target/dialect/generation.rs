@@ -17,6 +17,8 @@ pub struct InferenceRequest {
     pub top_k: Option<u32>,
     /// The part of all probability that is drawn from.
     pub top_p: Option<f64>,
+    /// Whether the prompt is what a user says in a chat, not a text to continue.
+    pub as_chat: bool,
 }
 
 impl InferenceRequest {

@@ -10,6 +10,7 @@ mod tests;
 
 use serde_json::Value;
 
+use super::bodies;
 use super::fields::Fields;
 use super::generation::InferenceRequest;
 use super::protocol::{
@@ -26,9 +27,9 @@ use crate::tasks::worker::record::facts::Phases;
 pub struct Native;
 
 impl Dialect for Native {
-    /// Everything that anybody promises.
-    fn promises(&self, _: Promise) -> bool {
-        true
+    /// Everything but chat.
+    fn promises(&self, promise: Promise) -> bool {
+        promise != Promise::Chat
     }
 
     fn health_request(&self) -> Request {
@@ -84,7 +85,7 @@ impl Dialect for Native {
     }
 
     fn half_a_request(&self) -> Vec<u8> {
-        bad::half_a_request()
+        bodies::half_a_request(&bad::POST)
     }
 }
 
@@ -104,11 +105,18 @@ impl StreamSpelling for Native {
 
 /// Reads the answer to [`health_request`].
 fn read_health(response: &Response) -> Result<Health, Mismatch> {
-    expect_status(response, &[200])?;
+    expect_status(response, &[200, 503])?;
     let fields = Fields::of(response)?;
     let status = fields.text("status")?;
-    if !["loading", "healthy", "draining"].contains(&status.as_str()) {
-        return Err(fields.wrong("status", "loading, healthy or draining", &status));
+    let (allowed, named): (&[&str], _) = match response.status {
+        200 => (
+            &["loading", "healthy", "draining"],
+            "loading, healthy or draining",
+        ),
+        _ => (&["failed"], "failed with status 503"),
+    };
+    if !allowed.contains(&status.as_str()) {
+        return Err(fields.wrong("status", named, &status));
     }
     Ok(Health {
         status,
@@ -126,8 +134,8 @@ fn read_ready(response: &Response) -> Result<Readiness, Mismatch> {
         (200, true) => Ok(Readiness::Ready),
         (503, false) => {
             let reason = fields.text("reason")?;
-            if !["loading", "draining"].contains(&reason.as_str()) {
-                return Err(fields.wrong("reason", "loading or draining", &reason));
+            if !["loading", "draining", "failed"].contains(&reason.as_str()) {
+                return Err(fields.wrong("reason", "loading, draining or failed", &reason));
             }
             expect_retry_after(response)?;
             Ok(Readiness::NotReady(reason))
@@ -148,6 +156,7 @@ fn get(path: &str) -> Request {
     Request {
         method: "GET",
         path: path.to_owned(),
+        authorization: None,
         body: None,
     }
 }

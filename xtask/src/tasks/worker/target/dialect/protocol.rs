@@ -14,6 +14,10 @@ use crate::tasks::worker::record::facts::Phases;
 pub trait Dialect: std::fmt::Debug + StreamSpelling {
     /// Whether workers that speak it promise this.
     fn promises(&self, promise: Promise) -> bool;
+    /// Where this kind of worker differs from its protocol by its own documentation, a sentence each.
+    fn differences(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Asks whether the process lives.
     fn health_request(&self) -> Request;
@@ -61,12 +65,34 @@ pub enum Promise {
     Heartbeats,
     /// Health names the worker and the stage of its life; readiness says why not.
     Stages,
+    /// It listens where it is told to, and nowhere else.
+    Loopback,
+    /// Each line of the log begins with its level.
+    Logs,
+    /// The port answers within a second of the start, whatever the model.
+    EarlyPort,
+    /// What counts where `max_tokens` and `temperature` are left out.
+    Defaults,
+    /// Tokens can be drawn from the likeliest few.
+    TopK,
+    /// A request's text depends on nothing but the request: not on what is beside it or came before.
+    SameText,
+    /// The worker's process is the run's to start, to watch and to stop.
+    OwnProcess,
+    /// A user's words can be asked for an answer, as a model's template has them.
+    Chat,
     /// Every token is an event of its own, and they are numbered.
     EventPerToken,
+    /// A stream's end says how many tokens it has.
+    StreamUsage,
     /// Answers say how long they waited, and how long prompt and tokens took.
     Timings,
     /// Errors name the code, the field, what was got and what is allowed.
     NamedErrors,
+    /// Integers are read exactly, and however JSON spells them.
+    ExactIntegers,
+    /// Requests of this kind are refused.
+    Refusal(BadInput),
     /// The command line of CONTRACT.md: its options, its errors, its exit status.
     CommandLine,
 }
@@ -77,9 +103,20 @@ impl Promise {
         match self {
             Promise::Heartbeats => "heartbeats",
             Promise::Stages => "stages in health and readiness",
+            Promise::Loopback => "address to listen on",
+            Promise::Logs => "form of its log",
+            Promise::EarlyPort => "promise of a port that answers at once",
+            Promise::Defaults => "defaults in common",
+            Promise::TopK => "top_k",
+            Promise::SameText => "promise that texts stay the same beside other requests",
+            Promise::OwnProcess => "process of its own",
+            Promise::Chat => "chat",
+            Promise::StreamUsage => "counts of tokens in streams",
+            Promise::Refusal(_) => "refusal of such requests",
             Promise::EventPerToken => "event for each token",
             Promise::Timings => "timings in its answers",
             Promise::NamedErrors => "errors that name field and cause",
+            Promise::ExactIntegers => "rule for the spelling of integers",
             Promise::CommandLine => "command line",
         }
     }
@@ -88,7 +125,7 @@ impl Promise {
 /// What the health answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// `loading`, `healthy` or `draining`.
+    /// `loading`, `healthy`, `draining` or `failed`.
     pub status: String,
     /// Whether the model is in memory.
     pub model_loaded: bool,
@@ -140,6 +177,8 @@ pub enum BeatState {
     Busy,
     /// It is stopping.
     Draining,
+    /// It can't serve: its last word.
+    Failed,
 }
 
 /// A heartbeat's payload.
@@ -211,6 +250,8 @@ pub enum BadInput {
     UnknownPath,
     /// Methods that a path lacks.
     WrongMethod,
+    /// Two things wrong at once, of which one is named first.
+    Order,
 }
 
 /// Kinds of requests at the edge that have to be taken.
@@ -220,6 +261,8 @@ pub enum GoodInput {
     Field,
     /// Chunked bodies, the largest, and a content type with a parameter.
     Body,
+    /// One request, whose numbers are spelled in different ways.
+    Spelling,
 }
 
 /// A request, byte by byte, and the answers that are right for it.
@@ -229,10 +272,12 @@ pub struct BadRequest {
     pub name: String,
     /// What goes over the wire.
     pub bytes: Vec<u8>,
-    /// Each status and code that is right.
+    /// Each status and code that is right; an empty code where the protocol leaves it open.
     pub right: Vec<(u16, &'static str)>,
     /// Whether taking it is right as well.
     pub may_be_taken: bool,
+    /// Whether the protocol leaves open what the refusal's body says.
+    pub has_any_body: bool,
     /// The method that `Allow` has to name.
     pub allow: Option<&'static str>,
     /// The field that the error has to name.

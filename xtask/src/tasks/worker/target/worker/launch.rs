@@ -39,7 +39,7 @@ pub struct Launch {
     pub hive_url: String,
     /// The heartbeat interval; `None` leaves the worker its default.
     pub heartbeat_interval_secs: Option<u64>,
-    /// Whether it sends heartbeats, if its dialect promises them.
+    /// Whether it sends heartbeats.
     pub has_heartbeat: bool,
     /// The secret that it demands from its clients.
     pub token: Option<String>,
@@ -54,6 +54,8 @@ pub enum Program {
     Contract(PathBuf),
     /// Another program, with a command line of its own.
     Template(CommandTemplate),
+    /// Nothing: it runs already.
+    Attached,
 }
 
 impl Launch {
@@ -68,15 +70,36 @@ impl Launch {
     /// Why a worker that is started like this doesn't make the promise; `None` where it does.
     pub fn lacks(&self, promise: Promise) -> Option<String> {
         match (promise, &self.program) {
+            (
+                Promise::CommandLine
+                | Promise::OwnProcess
+                | Promise::EarlyPort
+                | Promise::Loopback
+                | Promise::Logs
+                | Promise::Stages
+                | Promise::Heartbeats,
+                Program::Attached,
+            ) => Some(String::from(
+                "--attach: the server's process is not the run's to start, watch or stop",
+            )),
             (Promise::CommandLine, Program::Contract(_)) => None,
             (Promise::CommandLine, Program::Template(_)) => Some(String::from(
                 "the command line of --worker-cmd has no place for the contract's options",
             )),
+            (Promise::Loopback, Program::Template(template))
+                if !template.has(Placeholder::Host) =>
+            {
+                Some(String::from(
+                    "--worker-cmd has no {host}: the server was not told where to listen",
+                ))
+            }
+            _ if !self.dialect.promises(promise) => {
+                Some(format!("the protocol has no {}", promise.name()))
+            }
             (Promise::Heartbeats, _) if !self.has_heartbeat => {
                 Some(String::from("--no-heartbeat: the worker sends none"))
             }
-            _ if self.dialect.promises(promise) => None,
-            _ => Some(format!("the protocol has no {}", promise.name())),
+            _ => None,
         }
     }
 
@@ -89,6 +112,7 @@ impl Launch {
                 words
             }
             Program::Template(template) => template.fill(|placeholder| self.value(placeholder)),
+            Program::Attached => Vec::new(),
         }
     }
 

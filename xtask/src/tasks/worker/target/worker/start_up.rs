@@ -96,6 +96,9 @@ impl WorkerHandle {
     /// Fails with [`PortLost`] where we can't be sure that it is our worker that answers. `named` is
     /// another worker's id in the answer.
     fn ensure_listener(&self, named: Option<&str>) -> Result<(), PortLost> {
+        let Some(pid) = self.pid() else {
+            return Ok(());
+        };
         let answers = match platform::listeners(self.launch.port) {
             Listeners::Known(holders) => {
                 let strangers: Vec<_> = holders
@@ -114,7 +117,6 @@ impl WorkerHandle {
         }
         let port = self.launch.port;
         let named = named.map_or(String::new(), |id| format!(" as {id}"));
-        let pid = self.pid();
         Err(self.lost(format!(
             "port {port} is answered by {answers}{named}, not by the worker that was started (pid {pid})\n  try: --port 0 to pick a free one"
         )))
@@ -132,7 +134,8 @@ impl WorkerHandle {
     }
 
     fn is_ours(&self, holder: &Process) -> bool {
-        self.group.contains(holder) || registry::is_marked(holder)
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.contains(holder)) || registry::is_marked(holder)
     }
 
     /// What a stranger does with the port from now on is not our worker's doing.
@@ -150,7 +153,7 @@ impl WorkerHandle {
             self.stop.check()?;
             return Ok(None);
         };
-        let since_start = |instant: Instant| instant.duration_since(self.group.started());
+        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
         start_up
             .first_answer
             .get_or_insert(since_start(answer.received));

@@ -3,10 +3,11 @@
 mod bodies;
 mod fields;
 mod http;
+mod order;
 mod post;
 
-pub use self::bodies::{framing, half_a_request};
-
+pub use self::bodies::framing;
+pub use self::post::POST;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, BadRequest, GoodInput};
 
 /// Requests that have to be refused.
@@ -20,6 +21,7 @@ pub fn requests(kind: BadInput) -> Vec<BadRequest> {
         BadInput::BeyondContext => fields::beyond_context(),
         BadInput::UnknownPath => http::unknown_paths(),
         BadInput::WrongMethod => http::wrong_methods(),
+        BadInput::Order => order::pairs(),
     }
 }
 
@@ -28,5 +30,6 @@ pub fn requests_to_take(kind: GoodInput) -> Vec<(String, Vec<u8>)> {
     match kind {
         GoodInput::Field => fields::to_take(),
         GoodInput::Body => bodies::to_take(),
+        GoodInput::Spelling => fields::spellings(),
     }
 }

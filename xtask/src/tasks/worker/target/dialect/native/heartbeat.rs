@@ -39,7 +39,11 @@ pub fn read(request: &Heartbeat) -> Result<HeartbeatPayload, Mismatch> {
             "Ready" => BeatState::Ready,
             "Busy" => BeatState::Busy,
             "Draining" => BeatState::Draining,
-            other => return Err(fields.wrong("state", "Loading, Ready, Busy or Draining", other)),
+            "Failed" => BeatState::Failed,
+            other => {
+                let allowed = "Loading, Ready, Busy, Draining or Failed";
+                return Err(fields.wrong("state", allowed, other));
+            }
         },
         timestamp: DateTime::parse_from_rfc3339(&timestamp)
             .map_err(|_| fields.wrong("timestamp", "a time as in RFC 3339", &timestamp))?,

@@ -49,6 +49,7 @@ pub fn request(asked: &InferenceRequest, stream: bool) -> Request {
     Request {
         method: "POST",
         path: String::from(PATH),
+        authorization: None,
         body: Some((
             "application/json",
             Value::Object(body).to_string().into_bytes(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Native;
 use super::bad::requests;
 use crate::tasks::worker::net::client::Response;
-use crate::tasks::worker::target::dialect::protocol::BadInput;
+use crate::tasks::worker::target::dialect::protocol::{BadInput, Dialect};
 
 const KINDS: [BadInput; 8] = [
     BadInput::Malformed,
@@ -31,6 +31,24 @@ fn response(status: u16, body: &str) -> Response {
         sent: Instant::now(),
         received: Instant::now(),
     }
+}
+
+#[test]
+fn a_worker_that_cannot_serve_says_so_with_503_and_in_no_other_way() {
+    let health = |status: u16, word: &str| {
+        let body = format!(r#"{{"status":"{word}","model_loaded":true,"worker_id":"w"}}"#);
+        Native.read_health(&response(status, &body)).is_ok()
+    };
+    assert!(health(200, "healthy") && health(503, "failed"));
+    assert!(!health(200, "failed") && !health(503, "healthy") && !health(500, "failed"));
+    let ready = |word: &str| {
+        let body = format!(r#"{{"ready":false,"reason":"{word}"}}"#);
+        let mut response = response(503, &body);
+        let retry = (String::from("retry-after"), String::from("1"));
+        response.headers.push(retry);
+        Native.read_ready(&response).is_ok()
+    };
+    assert!(ready("failed") && ready("loading") && !ready("broken"));
 }
 
 #[test]

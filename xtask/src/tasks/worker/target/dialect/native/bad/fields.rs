@@ -1,250 +1,379 @@
-//! Fields that are missing, unknown, of the wrong type or out of range, and values just inside.
+//! Fields that are missing, unknown, given twice, of the wrong type or out of range, and values just
+//! inside: a product of all fields and all kinds of values, so that none is left out.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::post::post;
+use super::post::POST;
 use crate::tasks::worker::target::dialect::bad::words_for;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
-/// A prompt for requests that are wrong elsewhere.
-const PROMPT: &str = "Hello";
-
-/// What a message says of the values that a field takes; one of the words is enough.
-const ALLOWED: &[(&str, &[&str])] = &[
-    ("prompt", &["string", "text", "character", "empty"]),
-    (
-        "max_tokens",
-        &["integer", "whole", "positive", "least", "from", "1"],
-    ),
-    (
-        "temperature",
-        &["number", "float", "between", "0 to 2", "2"],
-    ),
-    ("top_p", &["number", "float", "between", "0", "1"]),
-    ("top_k", &["integer", "whole", "positive", "least", "from"]),
-    ("seed", &["integer", "whole", "number", "from"]),
-    ("stop", &["string", "16", "up to"]),
-    ("stream", &["true", "false", "bool"]),
+/// Values of every type of JSON.
+const OF_EVERY_TYPE: [&str; 12] = [
+    "null",
+    "true",
+    "false",
+    "0",
+    "1",
+    r#""""#,
+    r#""1""#,
+    "[]",
+    "[1]",
+    r#"["a"]"#,
+    "{}",
+    r#"{"a":1}"#,
 ];
+
+/// The fields of a request, and what each takes.
+const FIELDS: [Field; 8] = [
+    Field {
+        name: "prompt",
+        takes: Takes::Text,
+        allowed: &["string", "text", "character", "empty"],
+    },
+    Field {
+        name: "max_tokens",
+        takes: Takes::Integer { from: 1, to: None },
+        allowed: &["integer", "whole", "positive", "least", "from", "1"],
+    },
+    Field {
+        name: "temperature",
+        takes: Takes::Number {
+            beyond: &["-1e-9", "-0.1", "-1", "2.0000001", "2.01", "3"],
+            within: &["0", "0.0", "1e-9", "2", "2.0", "2e0"],
+        },
+        allowed: &["number", "float", "between", "0 to 2", "2"],
+    },
+    Field {
+        name: "top_p",
+        takes: Takes::Number {
+            beyond: &["0", "0.0", "-1e-9", "-0.5", "1.0000001", "1.5", "2"],
+            within: &["1e-9", "0.5", "1", "1.0", "1e0"],
+        },
+        allowed: &["number", "float", "between", "0", "1"],
+    },
+    Field {
+        name: "top_k",
+        takes: Takes::Integer { from: 1, to: None },
+        allowed: &["integer", "whole", "positive", "least", "from"],
+    },
+    Field {
+        name: "seed",
+        takes: Takes::Integer {
+            from: 0,
+            to: Some(u64::MAX),
+        },
+        allowed: &["integer", "whole", "number", "from"],
+    },
+    Field {
+        name: "stop",
+        takes: Takes::Stops,
+        allowed: &["string", "16", "up to"],
+    },
+    Field {
+        name: "stream",
+        takes: Takes::Flag,
+        allowed: &["true", "false", "bool"],
+    },
+];
+
+/// A field, and what it takes.
+struct Field {
+    name: &'static str,
+    takes: Takes,
+    /// What a message says of the values that it takes; one of the words is enough.
+    allowed: &'static [&'static str],
+}
+
+enum Takes {
+    /// A string that isn't empty.
+    Text,
+    /// A whole number, however it is spelled.
+    Integer { from: u64, to: Option<u64> },
+    /// A number: values just beyond the bounds, and just within them.
+    Number {
+        beyond: &'static [&'static str],
+        within: &'static [&'static str],
+    },
+    /// A string or up to 16, none empty.
+    Stops,
+    /// True or false.
+    Flag,
+}
+
+impl Field {
+    fn takes_type_of(&self, value: &Value) -> bool {
+        match self.takes {
+            Takes::Text => value.is_string(),
+            Takes::Integer { .. } | Takes::Number { .. } => value.is_number(),
+            Takes::Stops => value.is_string() || value.is_array(),
+            Takes::Flag => value.is_boolean(),
+        }
+    }
+
+    /// Every value that it has to refuse, as spelled in JSON: other types, null among them, what lies
+    /// beyond the bounds, fractions, and what is huge.
+    fn wrong_values(&self) -> Vec<String> {
+        let other_types = OF_EVERY_TYPE
+            .into_iter()
+            .filter(|spelled| !self.takes_type_of(&value_of(spelled)));
+        let beyond = match self.takes {
+            Takes::Text => owned(&[r#""""#]),
+            Takes::Flag => Vec::new(),
+            Takes::Number { beyond, .. } => owned(&[beyond, &["1e300", "-1e300"]].concat()),
+            Takes::Integer { from, to } => {
+                let below = from.checked_sub(1).map(|below| below.to_string());
+                let above = to.map(|to| (u128::from(to) + 1).to_string());
+                let huge = to.map(|_| String::from("1e300"));
+                owned(&["-1", "-2147483648", "1.5", "5e-1", "-1e300"])
+                    .into_iter()
+                    .chain([below, above, huge].into_iter().flatten())
+                    .collect()
+            }
+            Takes::Stops => {
+                let items = [
+                    "\"\"",
+                    "\"a\",\"\"",
+                    "1",
+                    "null",
+                    "true",
+                    "{}",
+                    "\"a\",[\"b\"]",
+                ];
+                let lists = items.map(|items| format!("[{items}]"));
+                let more = [String::from("\"\""), json!(strings(17)).to_string()];
+                lists.into_iter().chain(more).collect()
+            }
+        };
+        other_types.map(str::to_owned).chain(beyond).collect()
+    }
+
+    /// Values at the edge, which it has to take.
+    fn right_values(&self) -> Vec<String> {
+        match self.takes {
+            Takes::Text => owned(&[r#"" ""#, r#""\u0000""#, r#""\ud83d\udc1d""#]),
+            Takes::Flag => owned(&["false"]),
+            Takes::Number { within, .. } => owned(within),
+            Takes::Stops => {
+                let one = json!(strings(1)[0]).to_string();
+                let lists = [json!([]), json!(strings(1)), json!(strings(16))];
+                lists.iter().map(Value::to_string).chain([one]).collect()
+            }
+            Takes::Integer { from, to } => {
+                // No float is as exact as the second.
+                let large = to.map(|to| [1 << 32, (1 << 53) + 1, to]);
+                let large = large.into_iter().flatten().chain([from]);
+                owned(&["1", "1.0", "1e0"])
+                    .into_iter()
+                    .chain(large.map(|number| number.to_string()))
+                    .collect()
+            }
+        }
+    }
+}
 
 /// Every wrong value of every field, one a request.
 pub fn invalid() -> Vec<BadRequest> {
-    let mut all = vec![missing_prompt("no prompt", json!({}))];
-    all.push(missing_prompt(
-        "everything but a prompt",
-        json!({"max_tokens": 2, "seed": 1}),
-    ));
-    all.extend(
-        [
-            "temprature",
-            "max_token",
-            "Prompt",
-            "stop_sequences",
-            "n",
-            "proмpt",
-        ]
-        .map(unknown),
-    );
-    all.extend(
-        wrong_values()
-            .into_iter()
-            .map(|(field, value)| wrong(field, value)),
-    );
+    let mut all = vec![
+        missing_prompt("no prompt", json!({})),
+        missing_prompt(
+            "everything but a prompt",
+            json!({"max_tokens": 2, "seed": 1}),
+        ),
+    ];
+    let unheard_of = [
+        "temprature",
+        "max_token",
+        "Prompt",
+        "stop_sequences",
+        "n",
+        "proмpt",
+    ];
+    all.extend(unheard_of.map(unknown));
+    for field in &FIELDS {
+        let values = field.wrong_values();
+        all.extend(values.iter().map(|value| wrong(field, value)));
+        all.extend(
+            field
+                .right_values()
+                .first()
+                .map(|value| twice(field, value)),
+        );
+    }
     all
 }
 
 /// Values at the edge, which have to be taken: the request's name and its bytes.
 pub fn to_take() -> Vec<(String, Vec<u8>)> {
-    let sixteen: Vec<String> = (0..16)
-        .map(|number| format!("\u{1}{number}\u{1}"))
-        .collect();
-    let values = [
-        ("temperature", json!(0)),
-        ("temperature", json!(0.0)),
-        ("temperature", json!(2)),
-        ("temperature", json!(2.0)),
-        ("top_p", json!(1)),
-        ("top_p", json!(0.5)),
-        ("top_k", json!(1)),
-        ("top_k", json!(40)),
-        ("seed", json!(0)),
-        ("seed", json!(4_294_967_295u32)),
-        ("stop", json!("\u{1}never\u{1}")),
-        ("stop", json!(["\u{1}never\u{1}"])),
-        ("stop", json!(sixteen)),
-        ("stream", json!(false)),
-        ("max_tokens", json!(1)),
-    ];
-    let named = values.map(|(field, value)| {
-        let name = format!("{field} {value}");
-        (name, post(with(field, value).to_string().as_bytes()))
-    });
-    named.to_vec()
+    let of_field = |field: &'static Field| {
+        let values = field.right_values().into_iter();
+        values.map(|value| {
+            let body = with(field.name, &[&value]);
+            (name_of(field, &value), POST.body(body.as_bytes()))
+        })
+    };
+    FIELDS.iter().flat_map(of_field).collect()
+}
+
+/// One request with its integers in every spelling that JSON Schema calls equal.
+pub fn spellings() -> Vec<(String, Vec<u8>)> {
+    let spelled = |number: &str| {
+        let body = format!(
+            r#"{{"prompt":"Hello","temperature":1,"max_tokens":{number},"seed":{number},"top_k":{number}}}"#
+        );
+        (format!("integers as {number}"), POST.body(body.as_bytes()))
+    };
+    ["10", "10.0", "1e1", "1.0e+1", "100e-1"]
+        .map(spelled)
+        .to_vec()
 }
 
 /// Prompt and max_tokens that are beyond every context there is.
 pub fn beyond_context() -> Vec<BadRequest> {
     [100_000_000u32, 2_000_000_000]
         .map(|max_tokens| {
-            let body = with("max_tokens", json!(max_tokens)).to_string();
+            let body = with("max_tokens", &[&max_tokens.to_string()]);
             let name = format!("max_tokens {max_tokens}");
-            let bytes = post(body.as_bytes());
             BadRequest {
                 got: vec![max_tokens.to_string(), String::from("token")],
                 allowed: &["context", "up to", "at most", "allowed", "limit"],
-                ..BadRequest::new(name, bytes, 422, "context_length_exceeded")
+                ..BadRequest::new(
+                    name,
+                    POST.body(body.as_bytes()),
+                    422,
+                    "context_length_exceeded",
+                )
             }
         })
         .to_vec()
 }
 
-fn wrong_values() -> Vec<(&'static str, Value)> {
-    let seventeen: Vec<String> = (0..17)
-        .map(|number| format!("\u{1}{number}\u{1}"))
-        .collect();
-    let mut all = Vec::new();
-    let mut add = |field, values: &[Value]| {
-        all.extend(values.iter().map(|value| (field, value.clone())));
-    };
-    add(
-        "prompt",
-        &[
-            json!(null),
-            json!(5),
-            json!(true),
-            json!(["Hello"]),
-            json!({"text": "Hello"}),
-            json!(""),
-        ],
-    );
-    add(
-        "max_tokens",
-        &[
-            json!(0),
-            json!(-1),
-            json!(-2_147_483_648i64),
-            json!(1.5),
-            json!("5"),
-            json!(true),
-            json!([5]),
-            json!({}),
-        ],
-    );
-    add(
-        "temperature",
-        &[
-            json!(-0.1),
-            json!(-1),
-            json!(2.01),
-            json!(3),
-            json!(1e300),
-            json!(-1e300),
-            json!("0.5"),
-            json!(true),
-            json!([]),
-            json!({}),
-        ],
-    );
-    add(
-        "top_p",
-        &[
-            json!(-0.5),
-            json!(1.5),
-            json!("1"),
-            json!(false),
-            json!([1]),
-        ],
-    );
-    add("top_k", &[json!(1.5), json!("40"), json!(true), json!({})]);
-    add(
-        "seed",
-        &[json!(1.5), json!("one"), json!(true), json!([1]), json!({})],
-    );
-    add(
-        "stop",
-        &[
-            json!(5),
-            json!(true),
-            json!({}),
-            json!([1]),
-            json!([null]),
-            json!(["a", ["b"]]),
-            json!(seventeen),
-        ],
-    );
-    add(
-        "stream",
-        &[json!("true"), json!(1), json!(0), json!([]), json!({})],
-    );
-    all
+fn wrong(field: &Field, value: &str) -> BadRequest {
+    BadRequest {
+        field: Some(field.name),
+        got: words_for(&value_of(value)),
+        allowed: field.allowed,
+        ..refused(name_of(field, value), &with(field.name, &[value]))
+    }
 }
 
-fn wrong(field: &'static str, value: Value) -> BadRequest {
-    let body = with(field, value.clone()).to_string();
-    let allowed = ALLOWED.iter().find(|(name, _)| *name == field);
+fn twice(field: &Field, value: &str) -> BadRequest {
+    let name = format!("{} given twice", field.name);
     BadRequest {
-        field: Some(field),
-        got: words_for(&value),
-        allowed: allowed.map_or(&[], |(_, words)| *words),
-        ..BadRequest::new(
-            format!("{field} {}", shown(&value)),
-            post(body.as_bytes()),
-            422,
-            "invalid_field",
-        )
+        field: Some(field.name),
+        got: ["twice", "duplicate", "once", "again"]
+            .map(String::from)
+            .to_vec(),
+        allowed: &["once", "twice", "duplicate"],
+        ..refused(name, &with(field.name, &[value, value]))
     }
 }
 
 fn unknown(field: &'static str) -> BadRequest {
-    let body = with(field, json!(1)).to_string();
     BadRequest {
         field: Some(field),
         got: vec![field.to_owned()],
         allowed: &["max_tokens", "allowed", "known", "expected"],
-        ..BadRequest::new(
-            format!("an unknown field `{field}`"),
-            post(body.as_bytes()),
-            422,
-            "invalid_field",
-        )
+        ..refused(format!("an unknown field `{field}`"), &with(field, &["1"]))
     }
 }
 
 fn missing_prompt(name: &str, body: Value) -> BadRequest {
+    let absent = [
+        "missing",
+        "required",
+        "no prompt",
+        "none",
+        "nothing",
+        "absent",
+    ];
     BadRequest {
         field: Some("prompt"),
-        got: [
-            "missing",
-            "required",
-            "no prompt",
-            "none",
-            "nothing",
-            "absent",
-        ]
-        .map(String::from)
-        .to_vec(),
+        got: absent.map(String::from).to_vec(),
         allowed: &["prompt"],
-        ..BadRequest::new(
-            name,
-            post(body.to_string().as_bytes()),
-            422,
-            "invalid_field",
-        )
+        ..refused(name.to_owned(), &body.to_string())
     }
 }
 
-/// A small good request with one field set.
-fn with(field: &str, value: Value) -> Value {
-    let mut body = Map::new();
-    body.insert(String::from("prompt"), json!(PROMPT));
-    body.insert(String::from("max_tokens"), json!(1));
-    body.insert(field.to_owned(), value);
-    Value::Object(body)
+fn refused(name: String, body: &str) -> BadRequest {
+    BadRequest::new(name, POST.body(body.as_bytes()), 422, "invalid_field")
 }
 
-fn shown(value: &Value) -> String {
-    match value {
+/// A small good request but for this field, which has each of these values, as spelled.
+fn with(field: &str, values: &[&str]) -> String {
+    let good = [("prompt", "\"Hello\""), ("max_tokens", "1")];
+    let rest = good.iter().filter(|(name, _)| *name != field).copied();
+    let all = rest.chain(values.iter().map(|value| (field, *value)));
+    let pairs: Vec<_> = all
+        .map(|(name, value)| format!("{}:{value}", json!(name)))
+        .collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// So many stop strings that no model says.
+fn strings(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("\u{1}{number}\u{1}"))
+        .collect()
+}
+
+fn owned(values: &[&str]) -> Vec<String> {
+    values.iter().map(|&value| value.to_owned()).collect()
+}
+
+fn value_of(spelled: &str) -> Value {
+    serde_json::from_str(spelled).unwrap_or_default()
+}
+
+fn name_of(field: &Field, value: &str) -> String {
+    let shown = match value_of(value) {
         Value::Array(items) if items.len() > 3 => format!("with {} strings", items.len()),
-        other => other.to_string(),
+        _ => value.to_owned(),
+    };
+    format!("{} {shown}", field.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_meets_every_type_and_both_sides_of_its_bounds() {
+        let wrong = |name: &str| {
+            let field = FIELDS.iter().find(|field| field.name == name).unwrap();
+            field.wrong_values()
+        };
+        for field in &FIELDS {
+            let values = field.wrong_values();
+            assert!(values.contains(&String::from("null")), "{}", field.name);
+            assert!(values.contains(&String::from("{}")), "{}", field.name);
+            for value in values.iter().chain(&field.right_values()) {
+                let spelled = format!("[{value}]");
+                assert!(serde_json::from_str::<Value>(&spelled).is_ok(), "{value}");
+            }
+        }
+        for (name, value) in [
+            ("top_p", "0"),
+            ("top_k", "0"),
+            ("top_k", "-1"),
+            ("seed", "-1"),
+            ("seed", "18446744073709551616"),
+            ("stop", "\"\""),
+            ("max_tokens", "0"),
+            ("stream", "1"),
+        ] {
+            assert!(wrong(name).contains(&value.to_owned()), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_the_field_as_it_is_spelled_and_as_often() {
+        assert_eq!(
+            with("seed", &["1e0"]),
+            r#"{"prompt":"Hello","max_tokens":1,"seed":1e0}"#
+        );
+        assert_eq!(
+            with("prompt", &["1", "2"]),
+            r#"{"max_tokens":1,"prompt":1,"prompt":2}"#
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Paths that aren't there, and methods that a path lacks.
 
+use super::post::POST;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// Each path with the method that it has.
@@ -23,19 +24,20 @@ pub fn unknown_paths() -> Vec<BadRequest> {
     ];
     let bad = |(method, path): (&str, &str)| {
         let name = format!("{method} {path}");
-        BadRequest::new(name, spell(method, path), 404, "not_found")
+        BadRequest::new(name, POST.bare(method, path), 404, "not_found")
     };
     paths.map(bad).to_vec()
 }
 
 /// Requests with a method that the path lacks.
 pub fn wrong_methods() -> Vec<BadRequest> {
-    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let bad = |method, (path, right): (&str, &'static str)| BadRequest {
         allow: Some(right),
+        has_any_body: method == "HEAD",
         ..BadRequest::new(
             format!("{method} {path}"),
-            spell(method, path),
+            POST.bare(method, path),
             405,
             "method_not_allowed",
         )
@@ -46,13 +48,4 @@ pub fn wrong_methods() -> Vec<BadRequest> {
         all
     };
     PATHS.iter().flat_map(of_path).collect()
-}
-
-fn spell(method: &str, path: &str) -> Vec<u8> {
-    let length = match method {
-        "GET" | "DELETE" | "OPTIONS" => "",
-        _ => "Content-Length: 0\r\n",
-    };
-    format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{length}\r\n")
-        .into_bytes()
 }

