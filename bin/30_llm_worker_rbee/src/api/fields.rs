@@ -131,6 +131,16 @@ impl Field<'_> {
         }
     }
 
+    /// The number of a token; whether there is such a token is for the model to know.
+    pub fn token(&self) -> Result<u32, ApiError> {
+        const ALLOWED: &str = "numbers of tokens";
+        let refused = || self.refuse(&describe(self.value.get()), ALLOWED);
+        match self.integer(ALLOWED)? {
+            Integer::Small(token) => u32::try_from(token).map_err(|_| refused()),
+            _ => Err(refused()),
+        }
+    }
+
     /// From greedy to hot.
     pub fn temperature(&self) -> Result<f32, ApiError> {
         self.number("from 0 to 2", |t| (0.0..=2.0).contains(&t))

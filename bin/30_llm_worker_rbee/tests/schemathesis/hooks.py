@@ -29,7 +29,7 @@ def filter_case(context, case):
 
 
 def is_short(prompt):
-    if isinstance(prompt, int):
+    if isinstance(prompt, (int, float)):
         return prompt < VOCABULARY
     if isinstance(prompt, list):
         return len(prompt) <= MOST_TOKENS and all(map(is_short, prompt))

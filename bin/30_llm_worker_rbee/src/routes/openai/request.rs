@@ -238,10 +238,9 @@ fn prompt(field: &Field) -> Result<Prompt, ApiError> {
 }
 
 fn tokens_of(field: &Field, items: &[&RawValue]) -> Result<Prompt, ApiError> {
-    let token = |item: &&RawValue| {
-        let raw = item.get();
-        let number = raw.parse::<u32>();
-        number.map_err(|_| field.refuse(&describe(raw), "numbers of tokens"))
+    let token = |value: &&RawValue| {
+        let name = field.name;
+        Field { name, value }.token()
     };
     let tokens = items.iter().map(token).collect::<Result<Vec<_>, _>>()?;
     match tokens.is_empty() {
