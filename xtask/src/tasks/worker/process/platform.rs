@@ -28,17 +28,26 @@ pub use self::macos::{
 pub use self::unix::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, await_exit, become_reaper,
     describe_exit, detach, exit_code, exit_now, is_member, kill_group, kill_process,
-    on_stop_signal, parent_id, pass_on, peek_exit, point_to, prepare_leader, prepare_supervised,
-    tell_group, write_launcher,
+    lacked_by_machine, on_stop_signal, parent_id, pass_on, peek_exit, point_to, prepare_leader,
+    prepare_supervised, tell_group, write_launcher,
 };
 #[cfg(windows)]
 pub use self::windows::{
     ADOPTS_ORPHANS, GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS,
     adopt_orphans, allow_open_files, ask_process_to_stop, await_exit, become_reaper, describe_exit,
-    detach, exit_code, exit_now, identify, is_member, kill_group, kill_process, listeners, machine,
-    marks, on_stop_signal, own_executable, parent_id, pass_on, peek_exit, point_to, prepare_leader,
-    prepare_supervised, processes, reap, tell_group, usage, write_launcher, zombies,
+    detach, exit_code, exit_now, identify, is_member, kill_group, kill_process, lacked_by_machine,
+    listeners, machine, marks, on_stop_signal, own_executable, parent_id, pass_on, peek_exit,
+    point_to, prepare_leader, prepare_supervised, processes, reap, tell_group, usage,
+    write_launcher, zombies,
 };
+
+/// What a program lacks that is killed for an unknown instruction.
+const ILLEGAL_INSTRUCTION: &str = "  it was built for another processor\n  try: a build for this one, \
+    without target-cpu=native of another machine";
+
+/// What a program lacks whose loader gives up.
+const MISSING_LIBRARY: &str = "  a shared library or a command that it needs is missing\n  try: \
+    ldd WORKER (Linux), otool -L WORKER (macOS), and see its log";
 
 /// How Python is installed here.
 pub const INSTALL_PYTHON: &str = if cfg!(target_os = "windows") {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 pub use self::launch::{Launch, Program, TOKEN_VARIABLE};
 use super::dialect::Dialect;
@@ -281,6 +281,18 @@ impl Exit {
     pub fn describe(&self) -> String {
         let lived_s = self.lived.as_secs_f64();
         format!("{} after {lived_s:.1} s", describe_exit(self.status))
+    }
+
+    /// What it means that it ended before it was ready: mostly a broken promise, but a program that
+    /// this machine can't run has promised nothing.
+    fn before_ready(&self) -> anyhow::Error {
+        match platform::lacked_by_machine(self.status) {
+            Some(lack) => anyhow!(
+                "this machine can't run the worker: {}\n{lack}",
+                self.describe()
+            ),
+            None => self.mismatch().into(),
+        }
     }
 
     /// The broken promise that it is to end unasked.

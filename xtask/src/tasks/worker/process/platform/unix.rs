@@ -21,6 +21,7 @@ use super::kinds::{GroupSignal, Process};
 use super::linux::ignored_signals;
 #[cfg(not(target_os = "linux"))]
 use super::macos::ignored_signals;
+use super::{ILLEGAL_INSTRUCTION, MISSING_LIBRARY};
 
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;
@@ -234,6 +235,16 @@ pub fn describe_exit(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("killed by {}", signal_name(signal)),
         (None, None) => status.to_string(),
+    }
+}
+
+/// What the machine lacks for a program that ended like this, where its end tells.
+pub fn lacked_by_machine(status: ExitStatus) -> Option<&'static str> {
+    match (status.code(), status.signal()) {
+        (None, Some(signal)) if signal == Signal::ILL.as_raw() => Some(ILLEGAL_INSTRUCTION),
+        // By the dynamic loader as well as by shells.
+        (Some(127), _) => Some(MISSING_LIBRARY),
+        _ => None,
     }
 }
 

@@ -25,6 +25,7 @@ use windows_sys::Win32::System::Threading::{
 use windows_sys::core::BOOL;
 
 use super::kinds::{GroupSignal, Listeners, Process};
+use super::{ILLEGAL_INSTRUCTION, MISSING_LIBRARY};
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = false;
@@ -233,6 +234,16 @@ pub fn describe_exit(status: ExitStatus) -> String {
         Some(code) if code < 0 => format!("killed by exception {:#010X}", code as u32),
         Some(code) => format!("exit status {code}"),
         None => status.to_string(),
+    }
+}
+
+/// What the machine lacks for a program that ended like this, where its end tells.
+pub fn lacked_by_machine(status: ExitStatus) -> Option<&'static str> {
+    // STATUS_ILLEGAL_INSTRUCTION, STATUS_DLL_NOT_FOUND.
+    match status.code().map(|code| code as u32) {
+        Some(0xC000_001D) => Some(ILLEGAL_INSTRUCTION),
+        Some(0xC000_0135) => Some(MISSING_LIBRARY),
+        _ => None,
     }
 }
 

@@ -52,7 +52,7 @@ impl WorkerHandle {
     pub fn wait_until_ready(&self, limit: Duration, start_up: &mut StartUp) -> Result<()> {
         let waited = self.stop.wait_for("the worker to be ready", limit, || {
             if let Some(exit) = self.exited()? {
-                return Err(self.port_lost().map_or(exit.mismatch().into(), Into::into));
+                return Err(self.port_lost().map_or(exit.before_ready(), Into::into));
             }
             self.look_at_start_up(start_up)
         });
