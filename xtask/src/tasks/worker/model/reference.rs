@@ -21,8 +21,9 @@ const CLEAR_NATS: f64 = 1.0;
 /// Prefixes of more tokens than this are long,
 const LONG_TOKENS: usize = 100;
 
-/// and only so many of them are asked for: a slow worker reads each from its beginning.
-const LONG_PREFIXES: usize = 4;
+/// of which the shortest are asked for, so many, and the longest: a slow worker reads each from its
+/// beginning, and a small context has to hold several at once.
+const LONG_PREFIXES: usize = 3;
 
 /// Workers may read the names of special tokens as such or as text: what has one isn't counted.
 const MARKUP: char = '<';
