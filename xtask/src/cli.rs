@@ -7,6 +7,7 @@ mod stress;
 mod target;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -15,6 +16,7 @@ use self::stress::StressArgs;
 use self::target::TargetArgs;
 use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::check::table;
+use crate::tasks::worker::config::benchmark::parse_duration;
 use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
@@ -120,6 +122,10 @@ pub struct WorkerTestArgs {
     /// How long the worker may take to become ready
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
+    /// How long checks may be tried while the worker serves: those that are left then could not be
+    /// judged
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
+    time_limit: Duration,
     /// Heartbeat interval to request from the worker, whose own default is 30
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     heartbeat_interval: u64,
@@ -242,6 +248,7 @@ impl WorkerTestArgs {
             port: self.port,
             hive_port: self.hive_port,
             timeout_secs: self.timeout,
+            time_limit: self.time_limit,
             heartbeat_interval_secs: self.heartbeat_interval,
             heartbeat_window_secs: self.heartbeat_window,
             mode,

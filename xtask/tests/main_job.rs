@@ -445,3 +445,15 @@ fn a_model_that_nobody_knows_is_said_not_to_have_been_compared() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_run_whose_time_is_over_names_what_it_has_not_tried() {
+    let limited = ["--suite", "isolation", "--time-limit", "1ms"];
+    let output = worker_test(&limited).output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{shown}");
+    for told in ["inference.answers: not tried", "--time-limit"] {
+        assert!(shown.contains(told), "{told}: {shown}");
+    }
+    assert!(shown.contains("Lifecycle test passed"), "{shown}");
+}

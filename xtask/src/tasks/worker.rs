@@ -56,7 +56,7 @@ use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
 use self::target::worker::{Launch, Program};
-use self::target::{RunContext, RunSettings};
+use self::target::{Deadline, RunContext, RunSettings};
 
 use self::workspace::Home;
 
@@ -394,6 +394,10 @@ fn run(
         max_tokens: config.max_tokens,
         port: attached.map_or(config.port, |server| server.port),
         timeout_secs: config.timeout_secs,
+        time_limit: Deadline {
+            began: Instant::now(),
+            limit: config.time_limit,
+        },
         heartbeat_interval_secs: config.heartbeat_interval_secs,
         heartbeat_window_secs: config.heartbeat_window_secs,
         log_lines: config.log_lines,

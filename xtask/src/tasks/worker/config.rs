@@ -8,6 +8,7 @@ pub mod target;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -23,6 +24,10 @@ use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 
 /// The model of the original script, from the workspace root.
 pub const DEFAULT_MODEL: &str = ".test-models/tinyllama/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf";
+
+/// How long checks may be tried on a worker that serves: several times what all of them take on a slow
+/// machine.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// No wait takes longer than a day.
 const LONGEST_SECS: u64 = 24 * 60 * 60;
@@ -146,6 +151,8 @@ pub struct WorkerTestConfig {
     pub hive_port: u16,
     /// How long the worker may take to become ready.
     pub timeout_secs: u64,
+    /// How long checks may be tried while the worker serves.
+    pub time_limit: Duration,
     /// The heartbeat interval that the worker is asked for.
     pub heartbeat_interval_secs: u64,
     /// The longest wait for enough heartbeats.
@@ -192,6 +199,7 @@ impl Default for WorkerTestConfig {
             port: 18081,
             hive_port: 19200,
             timeout_secs: 30,
+            time_limit: TIME_LIMIT,
             heartbeat_interval_secs: 1,
             heartbeat_window_secs: 10,
             mode: Mode::default(),
@@ -275,6 +283,7 @@ impl WorkerTestConfig {
             "port": self.port,
             "hive-port": self.hive_port,
             "timeout": self.timeout_secs,
+            "time-limit": format!("{}s", self.time_limit.as_secs_f64()),
             "heartbeat-interval": self.heartbeat_interval_secs,
             "heartbeat-window": self.heartbeat_window_secs,
             "suite": suite.map(|value| value.get_name().to_owned()),

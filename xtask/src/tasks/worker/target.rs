@@ -11,4 +11,4 @@ pub mod stream;
 mod subject;
 pub mod worker;
 
-pub use self::subject::{RunContext, RunSettings, Subject};
+pub use self::subject::{Deadline, RunContext, RunSettings, Subject};

@@ -14,7 +14,7 @@ use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::vitals::Sampler;
 use crate::tasks::worker::record::backend::Backend;
-use crate::tasks::worker::record::check::Phase;
+use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{
     CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
 };
@@ -23,7 +23,7 @@ use crate::tasks::worker::target::observations::Observations;
 use crate::tasks::worker::target::recorder::{Asker, Line};
 use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
 use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
-use crate::tasks::worker::target::{RunContext, Subject};
+use crate::tasks::worker::target::{Deadline, RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
 const EVIDENCE_LINES: usize = 300;
@@ -227,9 +227,25 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
             left_out(journal, id, &reason, began.elapsed());
         }
         None => {
-            tried(subject.context, id, || run(subject))?;
+            tried(subject.context, id, || {
+                ensure_in_time(subject, info)?;
+                run(subject)
+            })?;
         }
     }
+    Ok(())
+}
+
+/// A worker that answers slowly, or not at all, must not hold a run for ever: what was not tried by then
+/// is named, and the run isn't green. How the worker ends is seen all the same.
+fn ensure_in_time(subject: &Subject<'_>, info: &CheckInfo) -> Result<()> {
+    let Deadline { began, limit } = subject.context.config.time_limit;
+    let is_over = info.phase == Phase::Serving && began.elapsed() >= limit;
+    anyhow::ensure!(
+        !is_over,
+        "not tried: the checks before it took {limit:?}\n  try: a longer --time-limit, or see what holds \
+         them up"
+    );
     Ok(())
 }
 

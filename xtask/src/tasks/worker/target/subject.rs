@@ -2,7 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -23,6 +23,15 @@ use crate::tasks::worker::record::event::Mismatch;
 /// How long a chat of one token may take.
 const CHAT_LIMIT: Duration = Duration::from_secs(120);
 
+/// When something is over, and how long it was to take.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    /// From when on,
+    pub began: Instant,
+    /// for how long.
+    pub limit: Duration,
+}
+
 /// What was asked of a run, as far as those who talk to workers have to know it.
 #[derive(Debug, Clone)]
 pub struct RunSettings {
@@ -34,6 +43,8 @@ pub struct RunSettings {
     pub port: u16,
     /// How long a worker may take until it is ready, in seconds.
     pub timeout_secs: u64,
+    /// When no further check is tried on a worker that serves.
+    pub time_limit: Deadline,
     /// The interval of the heartbeats, in seconds.
     pub heartbeat_interval_secs: u64,
     /// How long heartbeats are watched, in seconds.
