@@ -25,7 +25,7 @@ const MISHAPS: [(&str, &str); 6] = [
 ];
 
 /// How many runs there are beside each other.
-const RUNS_AT_ONCE: usize = 4;
+const RUNS_AT_ONCE: usize = 6;
 
 /// How the run ended, what failed with what was seen, and what could not be judged.
 struct Seen {

@@ -80,9 +80,10 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, known) = ready_auxiliary(subject, "queue-recovers", ONE_WAITS)?;
     let Flood { accepted, refused } = flood(&auxiliary, known)?;
     let (mut finished, mut refused) = (0, refused.len());
-    let others = accepted.len() as u32;
+    let tokens = flooding(known).max_tokens.unwrap_or_default();
+    let limit = known.short.limit_of(tokens, accepted.len() as u32);
     for stream in accepted {
-        let answer = stream.finish(known.long.limit(others));
+        let answer = stream.finish(limit);
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
         // Its refusal may have been under way when we looked; how it looks is another check's matter.
         if answer.status >= 400 && answer.status != 500 {
@@ -107,9 +108,14 @@ struct Flood {
     refused: Vec<OpenStream>,
 }
 
+/// What is asked again and again: it takes about a second.
+fn flooding(known: &References) -> InferenceRequest {
+    known.long.lasting(Duration::from_secs(1))
+}
+
 /// Requests, more and more at once, until some are refused.
 fn flood(auxiliary: &AuxiliaryWorker, known: &References) -> Result<Flood> {
-    let request = known.long.lasting(Duration::from_secs(1));
+    let request = flooding(known);
     let mut flood = Flood {
         accepted: Vec::new(),
         refused: Vec::new(),
