@@ -20,7 +20,7 @@ pub fn unknown_paths() -> Vec<BadRequest> {
         ("POST", "/v1/nothing"),
         ("GET", "/v1/health/more"),
         ("POST", "/v1/inference/more"),
-        ("DELETE", "/v1/models"),
+        ("DELETE", "/v1/nothing"),
     ];
     let bad = |(method, path): (&str, &str)| {
         let name = format!("{method} {path}");
