@@ -69,7 +69,12 @@ fn itself(subject: &Subject) -> Result<Evidence> {
     let requests: Vec<_> = prompts
         .map(|prompt| InferenceRequest::greedy(prompt, 1))
         .collect();
-    let answers = subject.worker.infer_all(&requests)?;
+    let long = prefixes.iter().position(|prefix| prefix.is_long);
+    let (short, long) = requests.split_at(long.unwrap_or(requests.len()));
+    let mut answers = subject.worker.infer_all(short)?;
+    for request in long {
+        answers.push(subject.worker.infer(request)?);
+    }
     let texts = answers
         .iter()
         .map(|answer| answer.text.as_deref().unwrap_or_default());

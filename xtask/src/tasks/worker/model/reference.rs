@@ -22,7 +22,7 @@ const CLEAR_NATS: f64 = 1.0;
 const LONG_TOKENS: usize = 100;
 
 /// of which the shortest are asked for, so many, and the longest: a slow worker reads each from its
-/// beginning, and a small context has to hold several at once.
+/// beginning.
 const LONG_PREFIXES: usize = 3;
 
 /// Workers may read the names of special tokens as such or as text: what has one isn't counted.
@@ -35,6 +35,8 @@ pub struct Prefix<'reference> {
     pub prompt: &'reference str,
     /// What has to be answered.
     pub next: &'reference str,
+    /// Whether several of its kind may not fit into a context at once.
+    pub is_long: bool,
 }
 
 /// A text, and how many tokens it has, the one that begins texts included.
@@ -180,7 +182,7 @@ impl ModelReference {
         Ok(reference)
     }
 
-    /// Prefixes after which every right engine says the same.
+    /// Prefixes after which every right engine says the same, the long ones last.
     pub fn prefixes(&self) -> Vec<Prefix<'_>> {
         let is_clear = |position: &&Position| position.margin.is_none_or(|by| by >= CLEAR_NATS);
         let clear = self.positions.iter().filter(is_clear);
@@ -197,6 +199,7 @@ impl ModelReference {
         Some(Prefix {
             prompt: &self.passages[position.passage].text[..position.bytes],
             next: next.as_deref()?,
+            is_long: position.tokens > LONG_TOKENS,
         })
     }
 
@@ -246,7 +249,13 @@ mod tests {
         };
         let reference = with(&position(0, 2)).unwrap();
         let next = " b";
-        assert_eq!(reference.prefixes(), [Prefix { prompt: "ü", next }]);
+        let is_long = false;
+        let prefix = Prefix {
+            prompt: "ü",
+            next,
+            is_long,
+        };
+        assert_eq!(reference.prefixes(), [prefix]);
         assert_eq!(reference.counts()[0].tokens, 3);
         assert!(with(&position(0, 1)).is_err());
         assert!(with(&position(1, 0)).is_err());
