@@ -41,14 +41,6 @@ pub use self::windows::{
     write_launcher, zombies,
 };
 
-/// What a program lacks that is killed for an unknown instruction.
-const ILLEGAL_INSTRUCTION: &str = "  it was built for another processor\n  try: a build for this one, \
-    without target-cpu=native of another machine";
-
-/// What a program lacks whose loader gives up.
-const MISSING_LIBRARY: &str = "  a shared library or a command that it needs is missing\n  try: \
-    ldd WORKER (Linux), otool -L WORKER (macOS), and see its log";
-
 /// How Python is installed here.
 pub const INSTALL_PYTHON: &str = if cfg!(target_os = "windows") {
     "winget install Python.Python.3.13"

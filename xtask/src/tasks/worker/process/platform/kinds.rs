@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+/// What a program lacks that is killed for an unknown instruction.
+pub const ILLEGAL_INSTRUCTION: &str = "  it was built for another processor\n  try: a build for this one, \
+    without target-cpu=native of another machine";
+
+/// What a program lacks whose loader gives up.
+pub const MISSING_LIBRARY: &str = "  a shared library or a command that it needs is missing\n  try: \
+    ldd WORKER (Linux), otool -L WORKER (macOS), and see its log";
+
 /// Asks a program of the system a question; `None` where it has no answer.
 pub type Ask = fn(&str, &[&str]) -> Option<String>;
 

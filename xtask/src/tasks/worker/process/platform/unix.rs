@@ -16,12 +16,11 @@ use rustix::process::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use super::kinds::{GroupSignal, Process};
+use super::kinds::{GroupSignal, ILLEGAL_INSTRUCTION, MISSING_LIBRARY, Process};
 #[cfg(target_os = "linux")]
 use super::linux::ignored_signals;
 #[cfg(not(target_os = "linux"))]
 use super::macos::ignored_signals;
-use super::{ILLEGAL_INSTRUCTION, MISSING_LIBRARY};
 
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;

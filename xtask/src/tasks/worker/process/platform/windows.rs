@@ -24,8 +24,7 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::BOOL;
 
-use super::kinds::{GroupSignal, Listeners, Process};
-use super::{ILLEGAL_INSTRUCTION, MISSING_LIBRARY};
+use super::kinds::{GroupSignal, ILLEGAL_INSTRUCTION, Listeners, MISSING_LIBRARY, Process};
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = false;
