@@ -82,6 +82,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
     let (mut finished, mut refused) = (0, refused.len());
     let tokens = flooding(known).max_tokens.unwrap_or_default();
     let limit = known.short.limit_of(tokens, accepted.len() as u32);
+    let limit = limit.min(SERVED_LIMIT);
     for stream in accepted {
         let answer = stream.finish(limit);
         let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
@@ -107,6 +108,9 @@ struct Flood {
     accepted: Vec<OpenStream>,
     refused: Vec<OpenStream>,
 }
+
+/// The longest that a request which takes a second may take behind those that were taken before it.
+const SERVED_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is asked again and again: it takes about a second.
 fn flooding(known: &References) -> InferenceRequest {
