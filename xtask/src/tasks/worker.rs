@@ -20,6 +20,7 @@ mod process;
 pub mod record;
 pub mod reporter;
 mod self_test;
+mod setup;
 mod target;
 mod workspace;
 
@@ -28,45 +29,40 @@ use std::io::{Write, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use self::artifacts::RunFolder;
-use self::config::known_failures::KnownFailures;
-use self::config::target::{DialectName, WorkerSource};
+use self::config::target::WorkerSource;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
 use self::model::download::{DownloadConfig, Refused};
 use self::mutants::config::MutantsConfig;
-use self::net::client::Client;
-use self::process::group::Watch;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
-use self::process::{gpu, inheritance, port, reaper, registry, secrets};
+use self::process::{inheritance, port, reaper, registry, secrets};
 use self::record::backend::Backend;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
 };
 use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
-use self::target::dialect::{Dialect, Promise};
+use self::target::dialect::Promise;
 use self::target::hive;
 use self::target::hive::MockHiveServer;
 use self::target::worker;
-use self::target::worker::{Launch, Program};
+use self::target::worker::Launch;
 use self::target::{Deadline, RunContext, RunSettings};
 
 use self::workspace::Home;
 
 pub use self::process::reaper::TASK as REAPER_TASK;
+pub use self::setup::{Inputs, inputs};
 
 /// Where runs keep their files, from the target folder.
 const ARTIFACTS: &str = "worker-test";
-
-/// How long a server may take to list its models.
-const MODELS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How far a run came that had a worker.
 enum Ended {
@@ -74,36 +70,6 @@ enum Ended {
     Whole,
     /// Not everything was, and the journal says why.
     Early,
-}
-
-/// What the command line points to.
-#[derive(Debug, Default)]
-pub struct Inputs {
-    /// Checks that are known to fail.
-    known: KnownFailures,
-    /// The key for the server's clients.
-    api_key: Option<String>,
-}
-
-/// Reads what the command line points to, before anything is started.
-pub fn inputs(config: &WorkerTestConfig) -> Result<Inputs> {
-    let mut inputs = Inputs::default();
-    if let Some(path) = &config.known_failures {
-        let text = std::fs::read_to_string(path).map_err(Into::into);
-        inputs.known = text
-            .and_then(|text| KnownFailures::parse(&text, &check::table::rows()))
-            .with_context(|| format!("--known-failures {}", path.display()))?;
-    }
-    if let Some(name) = &config.target.api_key_env {
-        let key = std::env::var(name).unwrap_or_default();
-        let is_sendable = !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic());
-        anyhow::ensure!(
-            is_sendable,
-            "--api-key-env {name}: the variable holds no key that a header can carry"
-        );
-        inputs.api_key = Some(key);
-    }
-    Ok(inputs)
 }
 
 /// Runs the test and gives the exit code that the README documents.
@@ -224,10 +190,7 @@ pub fn calibrate() -> Result<ExitCode> {
     process::signals::raise_on_signal(&stop)?;
     let calibration = match mode::calibrate::measure(&stop) {
         Ok(calibration) => calibration,
-        Err(error) => match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted::Signal(signal)) => return Ok(ExitCode::from(128 + *signal as u8)),
-            Some(Interrupted::Panic(_)) | None => return Err(error),
-        },
+        Err(error) => return interrupted(error),
     };
     // A reader that went away has seen enough.
     let _ = writeln!(
@@ -263,14 +226,14 @@ pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
     let Err(error) = model::download::run(config, &Home::find().root, &stop) else {
         return Ok(ExitCode::SUCCESS);
     };
-    let code = match error.downcast_ref::<Interrupted>() {
-        Some(Interrupted::Signal(signal)) => 128 + *signal as u8,
-        None if error.is::<Refused>() => 2,
-        Some(Interrupted::Panic(_)) | None => return Err(error),
+    let shown = format!("error: {error:#}");
+    let code = match error.is::<Refused>() {
+        true => ExitCode::from(2),
+        false => interrupted(error)?,
     };
     // A terminal that is gone can't be told.
-    let _ = writeln!(stderr(), "error: {error:#}");
-    Ok(ExitCode::from(code))
+    let _ = writeln!(stderr(), "{shown}");
+    Ok(code)
 }
 
 /// Tests the tester with a faulty worker; gives the exit code.
@@ -280,10 +243,15 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
     match mutants::run(config, &Home::find().root, &stop) {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
-        Err(error) => match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted::Signal(signal)) => Ok(ExitCode::from(128 + *signal as u8)),
-            Some(Interrupted::Panic(_)) | None => Err(error),
-        },
+        Err(error) => interrupted(error),
+    }
+}
+
+/// The exit code of what a signal has ended, as shells have it; any other error stays one.
+fn interrupted(error: anyhow::Error) -> Result<ExitCode> {
+    match error.downcast_ref::<Interrupted>() {
+        Some(Interrupted::Signal(signal)) => Ok(ExitCode::from(128 + *signal as u8)),
+        Some(Interrupted::Panic(_)) | None => Err(error),
     }
 }
 
@@ -301,7 +269,7 @@ fn run(
     gathering: &mut Gathering,
 ) -> Result<Ended> {
     let root = home.root.as_path();
-    ensure_testable(config, home)?;
+    setup::ensure_testable(config, home)?;
     let plan = plan::plan(&check::table::rows(), &config.selection)?;
     let mut checks = match &config.mode {
         Mode::Suite => mode::suite::planned_checks(&plan).collect(),
@@ -327,7 +295,7 @@ fn run(
         Some(model) => (model.path, model.info.model_ref, model.reference),
         None => (PathBuf::new(), config.model_ref.clone(), None),
     };
-    let dialect = dialect(config, inputs, &model_ref, stop)?;
+    let dialect = setup::dialect(config, inputs, &model_ref, stop)?;
     for message in dialect.differences() {
         journal.emit(EventKind::Noted { message });
     }
@@ -353,19 +321,7 @@ fn run(
         Mode::Suite | Mode::Stress(_) => None,
     };
     let other = other.transpose()?;
-    let program = match &config.target.source {
-        // A bare name is a file here, not something in the search path.
-        WorkerSource::Binary(binary) => Program::Contract(std::path::absolute(binary)?),
-        WorkerSource::Command(template) => Program::Template(template.clone()),
-        WorkerSource::Attached(_) => Program::Attached,
-        WorkerSource::Workspace => Program::Contract(build::build_worker(
-            root,
-            None,
-            config.backend,
-            journal,
-            stop,
-        )?),
-    };
+    let program = setup::program(config, root, journal, stop)?;
     let worker_port = match (attached, config.port) {
         (Some(server), _) => server.port,
         (None, 0) => port::pick_free()?,
@@ -440,54 +396,6 @@ fn run(
     mode::suite::show_log(&subject);
     journal.emit(cleanup_started());
     Ok(ended)
-}
-
-/// Fails where this machine, or this place, can't do what is asked for.
-fn ensure_testable(config: &WorkerTestConfig, home: &Home) -> Result<()> {
-    let builds = config.target.source == WorkerSource::Workspace;
-    anyhow::ensure!(
-        !builds || home.is_workspace,
-        "this program is not in its workspace, so it cannot build the worker\n  try: --worker-bin PATH, --worker-cmd 'TEMPLATE' or --attach URL"
-    );
-    if config.target.attached().is_some() {
-        return Ok(());
-    }
-    if let Some(lacks) = gpu::missing(config.backend, config.device, builds) {
-        anyhow::bail!(
-            "this machine can't test --backend {}\n{lacks}",
-            config.backend.as_str()
-        );
-    }
-    Ok(())
-}
-
-/// How the worker is talked to. A server that runs already says itself what its model is called.
-fn dialect(
-    config: &WorkerTestConfig,
-    inputs: &Inputs,
-    model_ref: &str,
-    stop: &StopFlag,
-) -> Result<&'static dyn Dialect> {
-    let target = &config.target;
-    if target.dialect == DialectName::Rbee {
-        return Ok(target::dialect::native());
-    }
-    let api_key = inputs.api_key.as_deref();
-    let name = match (&target.model_name, target.attached()) {
-        (Some(name), _) => name.clone(),
-        (None, None) => model_ref.to_owned(),
-        (None, Some(server)) => {
-            let request = target::dialect::openai_models(api_key);
-            let client = Client::new(server.port, Watch::nobody(), stop);
-            let answer = client.send(&request, MODELS_LIMIT);
-            let named = answer.and_then(|answer| Ok(target::dialect::read_first_model(&answer)?));
-            named.with_context(|| {
-                format!("--attach {server}: the server does not say which model it has\n  try: --model-name NAME")
-            })?
-        }
-    };
-    let profile = target.profile.unwrap_or_default();
-    Ok(target::dialect::openai(profile, &name, api_key))
 }
 
 /// The clean-up, with the longest that it may take, as an event.

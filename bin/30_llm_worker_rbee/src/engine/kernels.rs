@@ -28,6 +28,8 @@ mod portable;
 mod product;
 mod rowwise;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use attend::{PAGE, QUERIES, SPAN, Span, partial_length};
 pub use multiply::{Factor, multiply};

@@ -4,6 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::simd::Simd;
+use super::x86;
 
 /// AVX2 with FMA and F16C. With `VNNI`, bytes are multiplied by AVX-VNNI's one instruction.
 #[derive(Clone, Copy)]
@@ -47,18 +48,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        x86::prefetch(address);
     }
     #[inline(always)]
     unsafe fn prefetch_to_write(address: *const u8) {
-        // The compiler's own makes it a plain prefetch, which a write then has to ask again after.
-        unsafe {
-            asm!(
-                "prefetchw [{}]",
-                in(reg) address,
-                options(readonly, nostack, preserves_flags)
-            )
-        }
+        x86::prefetch_to_write(address);
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {

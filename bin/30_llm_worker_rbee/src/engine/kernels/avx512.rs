@@ -1,9 +1,9 @@
 //! Sixteen lanes in one register of 512 bits: AVX-512 with VNNI.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::simd::Simd;
+use super::x86;
 
 /// AVX-512 F, BW, DQ, VL and VNNI, as processors have them together.
 #[derive(Clone, Copy)]
@@ -29,18 +29,11 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        x86::prefetch(address);
     }
     #[inline(always)]
     unsafe fn prefetch_to_write(address: *const u8) {
-        // The compiler's own makes it a plain prefetch, which a write then has to ask again after.
-        unsafe {
-            asm!(
-                "prefetchw [{}]",
-                in(reg) address,
-                options(readonly, nostack, preserves_flags)
-            )
-        }
+        x86::prefetch_to_write(address);
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {

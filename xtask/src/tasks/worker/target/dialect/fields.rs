@@ -30,6 +30,16 @@ impl Fields {
         Self::parse(place, &response.body)
     }
 
+    /// The `error` of an answer, and its message, which says something.
+    pub fn of_error(response: &Response) -> Result<(Self, String), Mismatch> {
+        let error = Self::of(response)?.object("error")?;
+        let message = error.text("message")?;
+        if message.trim().is_empty() {
+            return Err(error.wrong("message", "a sentence", "an empty one"));
+        }
+        Ok((error, message))
+    }
+
     /// The object in these bytes.
     pub fn parse(place: impl Into<String>, bytes: &[u8]) -> Result<Self, Mismatch> {
         let place = place.into();

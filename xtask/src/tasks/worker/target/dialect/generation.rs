@@ -1,5 +1,7 @@
 //! Asking for text, whatever the protocol.
 
+use serde_json::{Value, json};
+
 /// An inference request. What is `None` is left out, so that the worker's default counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct InferenceRequest {
@@ -27,6 +29,15 @@ impl InferenceRequest {
         Self {
             temperature: Some(0.0),
             ..Self::new(prompt, max_tokens)
+        }
+    }
+
+    /// The stop strings in both forms that protocols take: one by itself, several as an array.
+    pub fn stop_value(&self) -> Option<Value> {
+        match self.stop.as_slice() {
+            [] => None,
+            [stop] => Some(json!(stop)),
+            stops => Some(json!(stops)),
         }
     }
 

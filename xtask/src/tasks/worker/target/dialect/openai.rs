@@ -90,10 +90,8 @@ impl OpenAi {
             .into_iter()
             .filter_map(|(name, value)| Some((String::from(name), value?)));
         body.extend(given);
-        match asked.stop.as_slice() {
-            [] => {}
-            [stop] => drop(body.insert("stop".into(), json!(stop))),
-            stops => drop(body.insert("stop".into(), json!(stops))),
+        if let Some(stop) = asked.stop_value() {
+            body.insert("stop".into(), stop);
         }
         if stream {
             body.insert("stream".into(), json!(true));

@@ -37,11 +37,8 @@ pub fn request(asked: &InferenceRequest, stream: bool) -> Request {
     if let Some(top_p) = asked.top_p {
         body.insert("top_p".into(), json!(top_p));
     }
-    // Both forms of the contract are in use: a single string by itself, several as an array.
-    match asked.stop.as_slice() {
-        [] => {}
-        [stop] => drop(body.insert("stop".into(), json!(stop))),
-        stops => drop(body.insert("stop".into(), json!(stops))),
+    if let Some(stop) = asked.stop_value() {
+        body.insert("stop".into(), stop);
     }
     if stream {
         body.insert("stream".into(), json!(true));

@@ -29,11 +29,7 @@ pub fn read(response: &Response, reason: Reason) -> Result<Refusal, Mismatch> {
 
 /// Reads an error in its JSON form, whatever its status.
 pub fn read_error(response: &Response) -> Result<Refusal, Mismatch> {
-    let error = Fields::of(response)?.object("error")?;
-    let message = error.text("message")?;
-    if message.trim().is_empty() {
-        return Err(error.wrong("message", "a sentence", "an empty one"));
-    }
+    let (error, message) = Fields::of_error(response)?;
     Ok(Refusal {
         code: error.text("code")?,
         field: error.optional_text("field")?,

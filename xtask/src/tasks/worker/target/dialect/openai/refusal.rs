@@ -29,11 +29,7 @@ pub fn read(response: &Response, reason: Reason) -> Result<Refusal, Mismatch> {
 /// Reads an error, whatever its status. Its code is a word, a status or nothing: then its type is
 /// what tells.
 pub fn read_error(response: &Response) -> Result<Refusal, Mismatch> {
-    let error = Fields::of(response)?.object("error")?;
-    let message = error.text("message")?;
-    if message.trim().is_empty() {
-        return Err(error.wrong("message", "a sentence", "an empty one"));
-    }
+    let (error, message) = Fields::of_error(response)?;
     let kind = error.text("type")?;
     Ok(Refusal {
         code: error.optional_text("code").ok().flatten().unwrap_or(kind),
