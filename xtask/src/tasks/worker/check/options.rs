@@ -1,26 +1,18 @@
 //! Options of a request: what they do, and what counts where they are left out.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::load::generator::at_once;
-use crate::tasks::worker::net::client::Client;
-use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{
-    Completion, Dialect, FinishReason, InferenceRequest, Promise,
-};
+use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceRequest, Promise};
 use crate::tasks::worker::target::reference::Reference;
+use crate::tasks::worker::target::worker::ask::send_until_taken;
 
 /// Tokens of an answer that is sampled.
 const SAMPLED_TOKENS: u32 = 12;
-
-/// How soon a request that found the queue full is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The default of `max_tokens`.
 const DEFAULT_MAX_TOKENS: u32 = 128;
@@ -245,8 +237,12 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
     let limit = reference.limit_of(SAMPLED_TOKENS, BESIDE);
     let (client, dialect) = (subject.worker.client().clone(), subject.dialect());
     let stop = subject.context.stop;
-    let asked = requests.clone();
-    let ask = move |number: u32| insist(dialect, &client, &asked[number as usize], limit);
+    let (asked, flag) = (requests.clone(), stop.clone());
+    let ask = move |number: u32| {
+        let request = dialect.inference_request(&asked[number as usize], false);
+        let response = send_until_taken(dialect, &client, &request, limit, &flag)?;
+        anyhow::Ok(dialect.read_completion(&response)?)
+    };
     let beside = at_once(requests.len() as u32, limit * 2, stop, ask)?;
     for (number, (alone, beside)) in alone.iter().zip(beside).enumerate() {
         let beside = beside.map_err(|error| subject.worker.blame(error))?;
@@ -254,27 +250,6 @@ fn beside_others(subject: &Subject) -> Result<Evidence> {
         ensure_same(&place, alone, &beside)?;
     }
     Ok(format!("{BESIDE} requests at once"))
-}
-
-/// Asks until the queue has room.
-fn insist(
-    dialect: &dyn Dialect,
-    client: &Client,
-    request: &InferenceRequest,
-    limit: Duration,
-) -> Result<Completion> {
-    let request = dialect.inference_request(request, false);
-    let mut response = client.send(&request, limit);
-    wait_until(limit, RETRY_INTERVAL, || {
-        let is_busy = response
-            .as_ref()
-            .is_ok_and(|answer| dialect.is_busy(answer));
-        if is_busy {
-            response = client.send(&request, limit);
-        }
-        !is_busy
-    });
-    Ok(dialect.read_completion(&response?)?)
 }
 
 /// Lengths to which the reference answer can be cut.

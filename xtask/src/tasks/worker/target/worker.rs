@@ -1,7 +1,7 @@
 //! The worker's process: its guard, its output, its end. How it comes to be ready and what it is asked
 //! is in the files beside this.
 
-mod ask;
+pub mod ask;
 mod launch;
 pub mod start_up;
 

@@ -17,7 +17,9 @@ use crate::tasks::worker::net::stream::StreamedAnswer;
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::target::dialect::{Completion, Health, InferenceRequest, Readiness};
+use crate::tasks::worker::target::dialect::{
+    Completion, Dialect, Health, InferenceRequest, Readiness,
+};
 use crate::tasks::worker::target::open_stream::OpenStream;
 use crate::tasks::worker::target::recorder::Recorder;
 use crate::tasks::worker::target::stream;
@@ -45,9 +47,6 @@ const DEATH_LIMIT: Duration = Duration::from_millis(300);
 
 /// How many of many requests are under way at once.
 const AT_A_TIME: u32 = 4;
-
-/// The status of a refusal that asks to come back later.
-const QUEUE_FULL: u16 = 429;
 
 /// How soon a request that found the queue full is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -111,7 +110,10 @@ impl WorkerHandle {
                     return answers;
                 };
                 let request = dialect.inference_request(request, false);
-                answers.push((number, send_until_taken(&client, &request, limit, stop)));
+                answers.push((
+                    number,
+                    send_until_taken(dialect, &client, &request, limit, stop),
+                ));
             }
         };
         let mut answers: Vec<_> = std::thread::scope(|scope| {
@@ -277,7 +279,8 @@ impl WorkerHandle {
 }
 
 /// Sends a request as often as the queue is full, until the time is up.
-fn send_until_taken(
+pub fn send_until_taken(
+    dialect: &dyn Dialect,
     client: &Client,
     request: &Request,
     limit: Duration,
@@ -286,7 +289,7 @@ fn send_until_taken(
     let began = Instant::now();
     loop {
         let response = client.send(request, limit)?;
-        if response.status != QUEUE_FULL || began.elapsed() > limit {
+        if !dialect.is_busy(&response) || began.elapsed() > limit {
             return Ok(response);
         }
         stop.let_pass(RETRY_INTERVAL)?;
