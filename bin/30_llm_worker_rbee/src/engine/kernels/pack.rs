@@ -103,11 +103,13 @@ fn word(block: &[u8], at: usize) -> u32 {
 }
 
 /// The four columns of each step, from consecutive words of which `down` and `mask` give the bits.
+#[inline]
 fn columns(block: &[u8], start: usize, down: usize, mask: u32) -> Steps {
     std::array::from_fn(|step| word(block, start + 4 * step) >> down & mask)
 }
 
 /// Columns of formats whose low halves are the first sixteen columns and high halves the others.
+#[inline]
 fn halves_apart(block: &[u8], start: usize) -> Steps {
     std::array::from_fn(|step| word(block, start + step % 4 * 4) >> (step / 4 * 4) & 0x0f0f_0f0f)
 }

@@ -82,6 +82,7 @@ impl Angles {
     }
 }
 
+#[inline]
 fn turn_neighbours(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     for ((pair, cos), sin) in head.chunks_exact_mut(2).zip(cosines).zip(sines) {
         let (x, y) = (pair[0], pair[1]);
@@ -90,6 +91,7 @@ fn turn_neighbours(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     }
 }
 
+#[inline]
 fn turn_halves(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     let (first, second) = head.split_at_mut(cosines.len());
     let turns = cosines.iter().zip(sines);
