@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         because: "the engine knows no HTTP",
-        paths: &["bin/30_llm_worker_rbee/src/engine"],
+        paths: &["bin/llm_engine/src"],
         forbidden: &["axum", "hyper", "http::", "heartbeat"],
     },
     Rule {
