@@ -1,4 +1,4 @@
-//! `--benchmark` and `--tare` as whole commands: figures over workers of known pace, comparisons, and
+//! `--benchmark` and `--calibrate` as whole commands: figures over workers of known pace, comparisons, and
 //! what becomes of a run whose worker fails under load.
 #![cfg(unix)]
 
@@ -174,10 +174,10 @@ fn a_worker_of_known_pace_is_measured_as_it_is() {
         (150.0..260.0).contains(&median(decode, "e2e")),
         "{decode:#}"
     );
-    let tare = &report["tare"];
-    assert_eq!(tare["streams"], 512);
-    let error_ms = tare["error_ms"]["p50"].as_f64().unwrap();
-    assert!(error_ms > 0.0 && error_ms < 20.0, "{tare:#}");
+    let calibration = &report["calibration"];
+    assert_eq!(calibration["streams"], 512);
+    let error_ms = calibration["error_ms"]["p50"].as_f64().unwrap();
+    assert!(error_ms > 0.0 && error_ms < 20.0, "{calibration:#}");
     let metrics: Value = serde_json::from_str(&fs::read_to_string(export).unwrap()).unwrap();
     assert_eq!(metrics["decode"]["tpot-ms"]["value"], tpot);
 }
@@ -194,7 +194,7 @@ fn an_open_loop_takes_its_prompts_from_a_file() {
     // Chance is the same in every run: about twenty a second.
     let sent = open["late_ms"]["n"].as_u64().unwrap();
     assert!((10..=40).contains(&sent), "{open:#}");
-    let waited_ms = median(open, "ttft_from_due") - median(open, "ttft");
+    let waited_ms = median(open, "ttft_from_intended_start") - median(open, "ttft");
     assert!((0.0..50.0).contains(&waited_ms), "{open:#}");
     fs::write(&prompts, "{}").unwrap();
     let shown = run(scratch.benchmark(&scratch.worker(2), &options), 3);

@@ -469,7 +469,7 @@ for path in sys.argv[2:]:
 fn what_cannot_be_merged_is_named() {
     let scratch = Scratch::new("refused");
     let good = scratch.with("good.json", REPORT);
-    let newer = REPORT.replacen("\"schema_version\": 1", "\"schema_version\": 7", 1);
+    let newer = REPORT.replacen("\"schema_version\": 2", "\"schema_version\": 7", 1);
     let newer = scratch.with("newer.json", &newer);
     let cut = scratch.with("cut.json", &REPORT[..REPORT.len() / 2]);
     let events = RECORDING.replacen("\"schema_version\":1", "\"schema_version\":8", 1);

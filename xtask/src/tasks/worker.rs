@@ -170,7 +170,7 @@ pub fn test_all_backends(
     };
     let columns = matrix_run.run(|step| evidence::show_step(config, &step));
     let survivors = registry::close().survivors;
-    let course = RunMetadata {
+    let metadata = RunMetadata {
         run: Some(run),
         duration_ms: Some(began.elapsed().as_millis() as u64),
         interrupted_by: match stop.check() {
@@ -179,7 +179,7 @@ pub fn test_all_backends(
         },
         survivors,
     };
-    let matrix = Matrix::fold(columns, course);
+    let matrix = Matrix::fold(columns, metadata);
     evidence::show_matrix(config, &matrix, folder.path());
     Ok(ExitCode::from(matrix.exit_code))
 }

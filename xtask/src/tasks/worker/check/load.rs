@@ -60,12 +60,12 @@ struct LoadObservation {
     /// Questions for readiness.
     ready: Vec<Question>,
     /// What came of the requests.
-    work: Work,
+    work: LoadWork,
 }
 
 /// What came of the requests of a load.
 #[derive(Debug, Default)]
-struct Work {
+struct LoadWork {
     /// How many were answered well.
     answered: usize,
     /// How many found the queue full.
@@ -120,7 +120,7 @@ impl LoadObservation {
             await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
         }
         let began = Instant::now();
-        let work = Arc::new(Mutex::new(Work::default()));
+        let work = Arc::new(Mutex::new(LoadWork::default()));
         let (worker, seen) = (client.clone(), Arc::clone(&work));
         let dialect = subject.dialect();
         let job = move |turn: Turn| {
@@ -160,7 +160,7 @@ fn work_once(
     client: &Client,
     request: &Request,
     limit: Duration,
-    work: &Mutex<Work>,
+    work: &Mutex<LoadWork>,
 ) -> Next {
     let sent = client.send(request, limit);
     let mut work = lock(work);

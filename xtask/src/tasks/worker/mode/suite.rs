@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::tried::{left_out, tried};
 use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
-use crate::tasks::worker::check::row::{Need, Trial};
+use crate::tasks::worker::check::row::{Experiment, Need};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::plan::Planned;
@@ -211,7 +211,7 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
     let RunContext { journal, stop, .. } = subject.context;
     let Planned { info, skipped } = planned;
     let id = info.id;
-    let Some(Trial::Asked(run)) = table::find(id).map(|check| check.trial) else {
+    let Some(Experiment::Asked(run)) = table::find(id).map(|check| check.experiment) else {
         anyhow::bail!("{id} is not a check of a suite: {info:?}");
     };
     subject.check_id.set(id);

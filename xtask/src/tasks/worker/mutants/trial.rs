@@ -45,7 +45,7 @@ const READY_TIMEOUT_S: &str = "9";
 const OF_ANOTHER_WORKER: &str = "heartbeat.default_interval";
 
 /// How the faulty worker is paced: quick, and with a prefill that a client can leave in.
-const PACE: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "100")];
+const TIMING: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "100")];
 
 /// What every run has in common.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl<'run> Laboratory<'run> {
             .arg(&folder)
             .current_dir(self.root)
             .env("WORKER_FAULT", &expectation.fault)
-            .envs(PACE)
+            .envs(TIMING)
             .env("PATH", self.search_path(None)?)
             // What a run tells GitHub about a worker that is faulty on purpose would mislead.
             .env_remove("GITHUB_STEP_SUMMARY")
@@ -187,7 +187,7 @@ impl<'run> Laboratory<'run> {
             self.program.display().to_string(),
         ]);
         arguments.extend([String::from("--python"), self.python.to_string()]);
-        let knobs = PACE.map(|(name, _)| name);
+        let knobs = TIMING.map(|(name, _)| name);
         for variable in knobs.iter().chain(&["WORKER_FAULT", FAKE_GPU_STATE]) {
             arguments.extend(["--worker-env", variable].map(str::to_owned));
         }

@@ -3,7 +3,7 @@
 //! A measure is one row: reports, exports, comparisons, baselines and matrices iterate over the table.
 //! The definitions are those of ARCHITECTURE.md, "Measures".
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::bench::{Load, RequestRecord, ScenarioPlan, Window};
 use super::compare::{Compared, Direction};
@@ -14,6 +14,7 @@ use super::timeline::{RequestSpan, Timeline};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// Stable name.
+    #[serde(deserialize_with = "current_name")]
     pub name: String,
     /// "ms", "MB", "tokens/s", "%".
     pub unit: String,
@@ -135,7 +136,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "ttft",
         title: "Time to first token",
         source: MeasureSource::Request(|request| request.ttft_ms().into_iter().collect()),
-        from_intended_start: Some("ttft_from_due"),
+        from_intended_start: Some("ttft_from_intended_start"),
         columns: &[
             ("TTFT ms", Statistic::Median),
             ("p90", Statistic::P90),
@@ -177,7 +178,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "e2e",
         title: "End-to-end latency",
         source: MeasureSource::Request(|request| vec![request.took_ms]),
-        from_intended_start: Some("e2e_from_due"),
+        from_intended_start: Some("e2e_from_intended_start"),
         columns: &[("E2E ms", Statistic::Median)],
         export: Some(Export {
             bencher: "e2e-ms",
@@ -327,6 +328,15 @@ pub const MEASURES: &[MeasureSpec] = &[
 /// The name of the rate that loads are about.
 pub const OUTPUT_THROUGHPUT: &str = "output_throughput";
 
+/// Reads the name of a measure, which may be one that it had in older reports and baselines.
+pub fn current_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let name = String::deserialize(source)?;
+    Ok(match name.strip_suffix("_from_due") {
+        Some(measure) => format!("{measure}_from_intended_start"),
+        None => name,
+    })
+}
+
 /// The row of a measure, by either of its names.
 pub fn spec(name: &str) -> Option<&'static MeasureSpec> {
     let is_meant =
@@ -460,6 +470,29 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count, "a name stands twice in the table");
+    }
+
+    #[test]
+    fn what_was_stored_under_an_older_name_is_read() {
+        let read = |name: &str| {
+            let summary = Distribution::of(&[1.0]).unwrap();
+            let stored = Measure {
+                name: name.to_owned(),
+                unit: String::from("ms"),
+                summary,
+            };
+            let stored = serde_json::to_string(&stored).unwrap();
+            serde_json::from_str::<Measure>(&stored).unwrap().name
+        };
+        for name in ["ttft_from_due", "e2e_from_due"] {
+            assert!(spec(&read(name)).is_some(), "{name}");
+        }
+        for row in MEASURES {
+            let mut names = [Some(row.name), row.from_intended_start]
+                .into_iter()
+                .flatten();
+            assert!(names.all(|name| read(name) == name));
+        }
     }
 
     #[test]

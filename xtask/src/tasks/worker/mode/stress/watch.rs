@@ -36,7 +36,7 @@ const PATIENCE: u32 = 6;
 const SETTLED_MS: f64 = 150.0;
 
 /// What goes on.
-struct Watch<'run, 'pool, 'first> {
+struct PoolWatch<'run, 'pool, 'first> {
     subject: &'run Subject<'run>,
     pool: &'pool mut WorkerPool<'first>,
     config: &'run StressConfig,
@@ -95,7 +95,7 @@ pub fn watch<'run>(
         complete: Duration::ZERO,
         revival: None,
     };
-    let watch = Watch {
+    let watch = PoolWatch {
         subject,
         pool,
         config,
@@ -110,7 +110,7 @@ pub fn watch<'run>(
     scope(|scope| watch.until_the_end(scope, (&references[0], limit)))
 }
 
-impl<'run> Watch<'run, '_, '_> {
+impl<'run> PoolWatch<'run, '_, '_> {
     fn until_the_end<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,

@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// The growing file of one download. What is written stays, whatever ends the process.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartFile {
     target: PathBuf,
     path: PathBuf,
     note: PathBuf,
@@ -44,14 +44,14 @@ pub struct Growing<'a> {
     pub sha256: &'a str,
 }
 
-impl Part {
+impl PartFile {
     /// Opens what an earlier try left behind, or begins anew.
-    pub fn open(target: &Path, entry: &CatalogEntry) -> Result<Part> {
+    pub fn open(target: &Path, entry: &CatalogEntry) -> Result<PartFile> {
         let path = with_suffix(target, ".part");
         let note = with_suffix(target, ".part.json");
         let file = open_itself(&path)?;
         let len = file.metadata()?.len();
-        Ok(Part {
+        Ok(PartFile {
             target: target.to_owned(),
             path,
             note,
@@ -162,7 +162,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     /// Keeps what can be of use, which an empty file isn't.
     fn drop(&mut self) {
         if self.len == 0 {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, SCHEMA_VERSION};
 use crate::tasks::worker::record::facts::{Environment, Greedy};
+use crate::tasks::worker::record::measure::current_name;
 
 /// What `kind` says in a matrix's `report.json`; the report of a single run has none.
 pub const KIND: &str = "matrix";
@@ -108,6 +109,7 @@ pub struct ModelPart {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeasurePart {
     /// Its stable name.
+    #[serde(deserialize_with = "current_name")]
     pub name: String,
     /// The unit of its figures.
     pub unit: String,
