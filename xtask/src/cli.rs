@@ -89,12 +89,12 @@ pub struct WorkerTestArgs {
     /// the model in this repository]
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<PathBuf>,
-    /// What the model says, by another engine: a file of --save-reference [default: known for models
-    /// of the catalog]
+    /// What the model should say: a file of --save-reference [default: built in for models of the
+    /// catalog]
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
-    /// Write down what this worker says, to hold others with the same model against it: for a
-    /// worker that is trusted
+    /// Record what this worker says, to hold others with the same model to it; use a worker that
+    /// you trust
     #[arg(long, value_name = "FILE", conflicts_with_all = ["benchmark", "stress", "soak", "all_backends"])]
     save_reference: Option<PathBuf>,
     /// What heartbeats call the model [default: derived from the model]
@@ -122,8 +122,8 @@ pub struct WorkerTestArgs {
     /// How long the worker may take to become ready
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
-    /// How long checks may be tried while the worker serves: those that are left then could not be
-    /// judged
+    /// How long the checks of a serving worker may take together: those that are left then are
+    /// reported as not judged
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     time_limit: Duration,
     /// Heartbeat interval to request from the worker, whose own default is 30
@@ -153,14 +153,14 @@ pub struct WorkerTestArgs {
     /// Skip the checks whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
-    /// Checks that are known to fail, `ID REASON` a line: one that fails is shown and doesn't make
-    /// the run red, one that passes does
+    /// A file of checks that are known to fail, one `ID REASON` per line: one that fails doesn't make
+    /// the run red, and one that passes does
     #[arg(long, value_name = "FILE")]
     known_failures: Option<PathBuf>,
-    /// List all checks, and run nothing
+    /// List all checks without running them
     #[arg(long)]
     list_checks: bool,
-    /// Explain a check: its promise, how it is tested, how to try it by hand; run nothing
+    /// Explain a check without running it: its promise, how it is tested, how to try it by hand
     #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
     explain: Option<String>,
     /// Kill a run over a stubborn worker, and show that nothing is left behind
@@ -381,16 +381,16 @@ pub struct DownloadModelArgs {
     /// Show the catalog: name, size, licence, present or not
     #[arg(long, conflicts_with_all = ["name", "force"])]
     list: bool,
-    /// Download again what is already there
+    /// Download again even if it is already there
     #[arg(long)]
     force: bool,
-    /// Accept the terms of the model's licence, where it asks for that
+    /// Accept the terms of the model's licence, if it has any to accept
     #[arg(long)]
     accept_license: bool,
     /// The folder of the models [default: .test-models of this workspace]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The Python that fetches [default: python3, python or py -3]
+    /// The Python that downloads [default: python3, python or py -3]
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 }
@@ -433,10 +433,10 @@ pub struct MutantsArgs {
     /// Try only the faults whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     fault: Vec<String>,
-    /// How many runs at a time; they mostly wait [default: three for each core]
+    /// How many runs at a time; they mostly wait [default: three per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
-    /// Try one fault for each check instead of all: every check shows that it can fail
+    /// Try only one fault for each check, which shows that every check can fail
     #[arg(long)]
     each_check: bool,
     /// Run only the isolation suite and the check that has to catch the fault

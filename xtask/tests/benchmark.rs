@@ -2,12 +2,15 @@
 //! what becomes of a run whose worker fails under load.
 #![cfg(unix)]
 
+#[path = "support/scratch.rs"]
+mod scratch;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use scratch::Scratch;
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
@@ -15,27 +18,14 @@ const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_w
 /// Nothing in here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A folder of this test alone, gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("benchmark-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
     /// A worker that takes so many milliseconds for each token.
     fn worker(&self, token_ms: u32) -> PathBuf {
-        let path = self.0.join(format!("worker-{token_ms}"));
         let script = format!(
             "#!/bin/sh\nFAULTY_TOKEN_MS={token_ms} FAULTY_PREFILL_MS=10 FAULTY_SLOTS=4 \
              exec {FAULTY_WORKER} \"$@\"\n"
         );
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
+        self.program(&format!("worker-{token_ms}"), &script)
     }
 
     fn benchmark(&self, worker: &Path, options: &[&str]) -> Command {
@@ -80,12 +70,6 @@ impl Scratch {
     fn report(&self) -> Value {
         let path = self.0.join("latest/report.json");
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -5,6 +5,8 @@
 mod asked;
 #[path = "support/python.rs"]
 mod python;
+#[path = "support/scratch.rs"]
+mod scratch;
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use asked::{Needs, is_asked_for};
 use python::python;
+use scratch::Scratch;
 
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 
@@ -34,29 +37,6 @@ const BROWSERS: [&str; 6] = [
 
 /// How long a browser may take to show a page, on a machine that is busy with other tests.
 const BROWSER_LIMIT: Duration = Duration::from_secs(120);
-
-/// A folder that is gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let name = format!("{name}-{}-{}", std::process::id(), now.as_nanos());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -17,6 +17,7 @@ use self::config::MutantsConfig;
 use self::table::{Expectation, FaultTable, Judgement, NO_FAULT};
 use self::trial::Laboratory;
 use crate::tasks::worker::plan;
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
@@ -162,11 +163,7 @@ fn work<'t>(
     next: &Mutex<impl Iterator<Item = (usize, &'t &'t Expectation)>>,
     sender: Sender<Tried>,
 ) {
-    let take = || {
-        next.lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .next()
-    };
+    let take = || lock(next).next();
     while let Some((number, expectation)) = take() {
         let row = try_one(laboratory, expectation);
         let failed = row.is_err();

@@ -46,7 +46,7 @@ pub const CHECKS: &[Check] = &[
     Check::contract("answers.stop_that_never_comes", stop_that_never_comes)
         .promise("returns the whole text when only the beginning of a stop string appears")
         .quote("So does text that may turn out to be a stop string.")
-        .explanation("Uses a stop string that starts like the end of a known answer and never completes; fails if the end of the text is missing.")
+        .explanation("Uses a stop string that begins like the end of a known answer and is never completed; fails if the end of the text is missing.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest { stop: vec![String::from("a\u{1}")], ..InferenceRequest::greedy("Hello", 20) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("answers.finish_reason", finish_reason)

@@ -49,7 +49,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
     Check::resilience("drain.deadline", deadline)
-        .promise("ends when --drain-timeout is over, and tells its clients so")
+        .promise("ends when --drain-timeout expires, and tells its clients so")
         .quote(STOPPING)
         .explanation("Stops a worker with --drain-timeout 1 during long streams; fails if the process lives on, its exit status isn't 0, or a stream has no last event.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))

@@ -101,9 +101,9 @@ const CLOCK_LIMIT_S: i64 = 60;
 
 /// All heartbeats once more, when everything else has been tried.
 pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
-        .promise("keeps sending correct heartbeats after everything that it was given")
+        .promise("keeps sending correct heartbeats to the end, whatever it was sent")
         .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
-        .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, or if there are none at the end.")
+        .explanation("Applies heartbeat.payload, heartbeat.identity and heartbeat.periodic to all heartbeats since the start; fails like each of them, or if there are none at the end.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];
 

@@ -74,7 +74,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::WrongMethod))]),
     Check::contract("refusals.order", |subject| refuse(subject, BadInput::Order))
-        .promise("names the first of two faults, from the outside in")
+        .promise("names the outermost of two errors")
         .quote("Checks run from the outside in, and the first that fails is the one that is named.")
         .explanation("Breaks every row of the error table together with every later one; fails if the later one is named.")
         .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))

@@ -75,7 +75,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.last_word", last_word)
-        .promise("tells the hive that it failed, where it has told it anything")
+        .promise("sends Failed as its last heartbeat if it can't serve and has sent any")
         .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated), `Draining`, or `Failed` when the worker can't serve, which is its last word.")
         .explanation("Starts a worker with half a model and a hive of its own; fails if it sends heartbeats and the last one says anything but Failed.")
         .by_hand(|by| by.worker(&[("--model", "half.gguf")]))

@@ -60,9 +60,9 @@ pub const CHECKS: &[Check] = &[
         .explanation("Fails if a process ends under load without being asked to.")
         .by_hand(HEALTH),
     Check::of_pool("stress.answers", answers)
-        .promise("answers every request by a valid stream, with the text that it gives alone")
+        .promise("answers every request with a valid stream, with the same text as without load")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("Fails if a request gets no answer, a stream is invalid, or a text differs from the one given alone; a full queue is no failure.")
+        .explanation("Fails if a request gets no answer, a stream is invalid, or a text differs from the one without load; a full queue is no failure.")
         .by_hand(STREAM),
     Check::of_pool("stress.health", health)
         .promise("answers health within 250 ms, under its own name, while all are under load")

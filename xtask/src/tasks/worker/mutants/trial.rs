@@ -14,6 +14,7 @@ use super::config::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::{StopFlag, TimedOut};
 use crate::tasks::worker::record::event::{Event, Suite};
@@ -72,7 +73,7 @@ impl<'run> Laboratory<'run> {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {
-            harness: std::env::current_exe().context("cannot find this very program")?,
+            harness: platform::own_executable().context("cannot find this very program")?,
             program,
             python,
             root,
