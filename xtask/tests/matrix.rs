@@ -447,7 +447,7 @@ fn what_cannot_be_merged_is_named() {
     for (file, words) in [
         (&newer, "schema version 7"),
         (&events, "schema version 8"),
-        (&cut, "no report of a run"),
+        (&cut, "not a report of a run"),
         (&scratch.file("absent.json"), "absent.json"),
     ] {
         let output = merge(&[&good, file], &["json"]);

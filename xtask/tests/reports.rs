@@ -11,7 +11,7 @@ mod scratch;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -201,20 +201,7 @@ fn output_that_nobody_takes_holds_up_neither_the_run_nor_its_verdict() {
             .stderr(fs::File::create(scratch.file("stderr")).unwrap())
             .spawn()
             .unwrap();
-        let began = Instant::now();
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if began.elapsed() < OUTPUT_LIMIT => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                None => {
-                    child.kill().unwrap();
-                    child.wait().unwrap();
-                    panic!("{name} held the run up for {} s", OUTPUT_LIMIT.as_secs());
-                }
-            }
-        };
+        let status = end_of(&mut child, OUTPUT_LIMIT, name);
         let errors = fs::read_to_string(scratch.file("stderr")).unwrap();
         assert_eq!(status.code(), Some(0), "{name}: {errors}");
         assert!(errors.contains("ends here"), "{name}: {errors}");
@@ -368,27 +355,27 @@ fn browse(scratch: &Scratch, page: &Path) -> (String, String) {
         .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if began.elapsed() < BROWSER_LIMIT => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            None => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!(
-                    "the browser was not done within {} s",
-                    BROWSER_LIMIT.as_secs()
-                );
-            }
-        }
-    };
+    let status = end_of(&mut child, BROWSER_LIMIT, "the browser");
     let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     let (dom, log) = (text(dom), text(log));
     assert!(status.success(), "{log}");
     (dom, log)
+}
+
+/// How a process ended; one that hasn't within the limit is killed.
+fn end_of(child: &mut Child, limit: Duration, name: &str) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status,
+            None if began.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{name}: not over within {} s", limit.as_secs());
+            }
+        }
+    }
 }
 
 fn browser() -> String {

@@ -110,7 +110,7 @@ impl Journal {
         let (sender, answer) = channel();
         let _ = self.sender.send(JournalMessage::Asked(sender));
         let report = answer.recv_timeout(FOLD_LIMIT);
-        report.context("nothing reads this run's output, so its figures can't be collected")
+        report.context("nobody reads this run's output, so its figures can't be collected")
     }
 
     /// The moment at this place of the run's axis.

@@ -42,7 +42,7 @@ struct MutantRow {
 pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool> {
     ensure!(
         platform::STARTS_SCRIPTS,
-        "the faulty worker is a Python script, which this system doesn't start as a program\n  try: Linux, macOS or WSL"
+        "the faulty worker is a Python script, which this system can't start as a program\n  try: Linux, macOS or WSL"
     );
     let python = Python::find(config.python.as_deref())?;
     let table = FaultTable::load(&root.join(TABLE))?;

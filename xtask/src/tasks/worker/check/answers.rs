@@ -256,7 +256,7 @@ fn timings(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!(
-        "{:.0} % of the measured time at most",
+        "at most {:.0} % of the measured time",
         largest * 100.0
     ))
 }

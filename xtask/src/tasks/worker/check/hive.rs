@@ -175,7 +175,7 @@ fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> 
     ensure_kept(
         came <= AT_ONCE,
         "heartbeats after the hive came back",
-        format!("{AT_ONCE} within half an interval at most"),
+        format!("at most {AT_ONCE} within half an interval"),
         came.to_string(),
     )?;
     let (earlier, later) = beats.split_at(seen);

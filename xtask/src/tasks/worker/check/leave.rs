@@ -181,7 +181,9 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
             .expect_beginning("a stream beside those that left", &answer.text())?;
     }
     let evidence = settle(&auxiliary, known, idle, None)?;
-    Ok(format!("{waited} left the queue, {ran} ran on; {evidence}"))
+    Ok(format!(
+        "{waited} left the queue, {ran} kept running; {evidence}"
+    ))
 }
 
 fn leave_beside_others(subject: &Subject) -> Result<Evidence> {

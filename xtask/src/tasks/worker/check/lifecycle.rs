@@ -58,7 +58,7 @@ fn leaves_nobody(subject: &Subject) -> Result<Evidence> {
     ensure_kept(
         left_behind.is_empty(),
         "the process table after the worker's end",
-        "no process of the worker's and no held port",
+        "no process of the worker and no occupied port",
         left_behind.join("; "),
     )?;
     Ok(Evidence::new())

@@ -153,7 +153,7 @@ fn whole_prompt(subject: &Subject) -> Result<Evidence> {
             .collect();
         ensure!(
             !texts.iter().all(|text| text.is_empty()),
-            "the model ends at once after every prompt"
+            "the model stops at once after every prompt"
         );
         let got = format!(
             "`{}` for all {}",

@@ -167,12 +167,15 @@ fn exact_seeds(subject: &Subject) -> Result<Evidence> {
         }
         texts.insert(one);
     }
-    anyhow::ensure!(texts.len() > 1, "the model gives one text for all seeds");
+    anyhow::ensure!(
+        texts.len() > 1,
+        "the model gives the same text for all seeds"
+    );
     let place = "inference with neighbouring seeds beyond 2^53 at temperature 2";
     Err(Mismatch::new(
         place,
         "two texts for two seeds",
-        "always one, as if they were rounded",
+        "always the same, as if seeds were rounded",
     )
     .into())
 }

@@ -169,7 +169,7 @@ fn framing(subject: &Subject) -> Result<Evidence> {
 
 fn unfinished_body(subject: &Subject) -> Result<Evidence> {
     let limit = subject.references()?.short.limit_alone();
-    let place = "inference beside half a body, which is still awaited";
+    let place = "inference while the rest of a body is awaited";
     let mut slowest = Duration::ZERO;
     for _ in 0..ATTEMPTS {
         let half = half_a_body(subject)?;
@@ -182,10 +182,10 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
         half.leave()?;
         if slowest <= limit {
             let mut unchanged = Unchanged::new(subject)?;
-            unchanged.ensure_after("half a body, whose client left")?;
+            unchanged.ensure_after("half a body whose client left")?;
             unchanged.finish()?;
             return Ok(format!(
-                "answers within {} ms meanwhile",
+                "answers within {} ms in the meantime",
                 slowest.as_millis()
             ));
         }

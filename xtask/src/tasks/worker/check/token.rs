@@ -34,7 +34,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
-    subject.seen.of(|| TokenObservation::make(subject))
+    subject.observations.of(|| TokenObservation::make(subject))
 }
 
 fn required(subject: &Subject) -> Result<Evidence> {

@@ -162,7 +162,7 @@ impl<'t> Splitter<'t> {
                 Some(c) if c.is_ascii_alphanumeric() || c == '_' => name.push(c),
                 _ => {
                     return Err(format!(
-                        "`{{{name}` is no placeholder: write `{{{{` for a brace"
+                        "`{{{name}` is not a placeholder: write `{{{{` for a brace"
                     ));
                 }
             }
@@ -249,7 +249,7 @@ mod tests {
             ("s \"a", "quote \" is never closed"),
             ("s a\\", "backslash"),
             ("s {modle}", "no placeholder {modle}: {model}"),
-            ("s {model", "`{model` is no placeholder"),
+            ("s {model", "`{model` is not a placeholder"),
             (r#"s '{"a":1}'"#, "write `{{` for a brace"),
         ] {
             let error = text.parse::<CommandTemplate>().unwrap_err();

@@ -138,7 +138,7 @@ impl<'run> Laboratory<'run> {
         );
         ensure!(
             status.code() == Some(report.verdict().exit_code().into()),
-            "the run ended with {status}, and its events say otherwise, see {}",
+            "the run ended with {status}, but its events say otherwise: see {}",
             events.display()
         );
         let survivors = report.survivors;
@@ -238,7 +238,7 @@ fn read_report(path: &Path) -> Result<RunReport> {
     let mut report = RunReport::default();
     for line in BufReader::new(File::open(path)?).lines() {
         let event: Event = serde_json::from_str(&line?)
-            .with_context(|| format!("{} holds something else than events", path.display()))?;
+            .with_context(|| format!("{} contains something other than events", path.display()))?;
         report.apply(&event);
     }
     Ok(report)

@@ -13,7 +13,7 @@ use crate::tasks::worker::record::report::RunReport;
 const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
 
 /// What stands where a summary had to be cut.
-const CUT: &str = "\n\n*This summary is cut here: GitHub takes 1 MiB a step. The whole is in the run's artifact folder.*\n";
+const CUT: &str = "\n\n*This summary was cut here, because GitHub accepts 1 MiB per step. All of it is in the run's artifact folder.*\n";
 
 /// GitHub shows at most ten annotations of each kind a step.
 const ANNOTATIONS: usize = 10;

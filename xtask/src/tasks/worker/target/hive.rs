@@ -230,7 +230,7 @@ impl MockHiveServer {
         let sink = self.sink.as_ref().context("there is no mock hive")?;
         let before = lock(&self.received).commands_done;
         writeln!(lock(&sink.commands), "{command}")
-            .with_context(|| format!("the mock hive does not take the command {command}"))?;
+            .with_context(|| format!("the mock hive does not accept the command {command}"))?;
         self.stop
             .wait_for("the mock hive to obey", COMMAND_LIMIT, || {
                 self.ensure_alive()?;
@@ -259,7 +259,7 @@ impl MockHiveServer {
                     }
                     Heard::TooMuch => journal.emit(EventKind::Noted {
                         message: format!(
-                            "the hive was sent more than {MOST_RECORDED} requests or {} MiB: what comes from here on is left out",
+                            "the hive was sent more than {MOST_RECORDED} requests or {} MiB: the rest is left out",
                             MOST_BODY_BYTES >> 20
                         ),
                     }),

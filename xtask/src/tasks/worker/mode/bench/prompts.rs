@@ -89,7 +89,7 @@ impl PromptSource {
         })
     }
 
-    /// The one request of the cold load, as nothing is known of the model yet.
+    /// The one request of the cold load, as nothing is known about the model yet.
     pub fn cold(dialect: &dyn Dialect, max_tokens: u32) -> Requests {
         let first = spelled(dialect, [FIRST_PROMPT.to_owned()].iter(), max_tokens);
         Requests {

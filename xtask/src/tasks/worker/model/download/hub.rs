@@ -119,7 +119,7 @@ impl Hub {
         if part.is_matched_by(&path, stop)? {
             return Ok(Some(path));
         }
-        println!("{} is damaged: it is passed over", path.display());
+        println!("{} is damaged and was skipped", path.display());
         Ok(None)
     }
 }

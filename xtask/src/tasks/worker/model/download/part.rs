@@ -118,7 +118,7 @@ impl PartFile {
         if bytes.len() as u64 > self.missing() {
             self.discard()?;
             bail!(
-                "more came than the {} bytes that the catalog names; nothing was kept",
+                "received more than the {} bytes that the catalog names; nothing was kept",
                 self.bytes
             );
         }
@@ -134,7 +134,7 @@ impl PartFile {
         if self.len != self.bytes {
             self.discard()?;
             bail!(
-                "{} bytes came, and the catalog names {}; nothing was kept",
+                "received {} bytes, but the catalog names {}; nothing was kept",
                 self.len,
                 self.bytes
             );
@@ -146,7 +146,7 @@ impl PartFile {
         if got != self.sha256 {
             self.discard()?;
             bail!(
-                "the wrong file came, and nothing was kept\n  expected sha256 {}\n  got      sha256 {got}",
+                "received the wrong file; nothing was kept\n  expected sha256 {}\n  got      sha256 {got}",
                 self.sha256
             );
         }

