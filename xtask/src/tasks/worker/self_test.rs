@@ -104,7 +104,7 @@ fn start(worker: &Path, events: &Path) -> Result<ProcessGroup> {
         .arg(worker)
         .args(ORPHAN.iter().flat_map(|given| ["--worker-env", given]))
         .stdin(Stdio::null())
-        .stdout(File::create(events)?);
+        .stdout(File::create(events).context("cannot keep the run's events")?);
     ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start a run")
 }
 
@@ -123,9 +123,10 @@ fn wait_until_busy(run: &ProcessGroup, events: &Path, stop: &StopFlag) -> Result
 }
 
 impl Told {
-    /// The last line may not be whole yet.
+    /// The last line may not be whole yet, nor its last character.
     fn read(events: &Path) -> Result<Told> {
-        let text = std::fs::read_to_string(events)?;
+        let bytes = std::fs::read(events)?;
+        let text = String::from_utf8_lossy(&bytes);
         let events = text.lines().map(serde_json::from_str::<Event>);
         Ok(Told(events.flatten().map(|event| event.kind).collect()))
     }
