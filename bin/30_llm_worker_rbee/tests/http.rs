@@ -404,8 +404,8 @@ proptest! {
             if status != 200 {
                 assert!(json(answer).await["error"]["code"].is_string());
             }
-            let canary = infer(&app, r#"{"prompt":"a","max_tokens":1}"#).await;
-            assert_eq!(json(canary).await["text"], "w0\n");
+            let next = infer(&app, r#"{"prompt":"a","max_tokens":1}"#).await;
+            assert_eq!(json(next).await["text"], "w0\n");
         });
     }
 }

@@ -197,9 +197,9 @@ class Exchange:
 
     def _suffer(self):
         """What earlier requests and a silent hive do to this one, under faults."""
-        if active("error.poisoned_500") and "malformed_json" in self.server.poisoned_by:
+        if active("error.degraded_500") and "malformed_json" in self.server.degraded_by:
             raise ApiError(500, "internal", "the engine is in a bad state")
-        if active("error.poisoned_slow") and "invalid_field" in self.server.poisoned_by:
+        if active("error.degraded_slow") and "invalid_field" in self.server.degraded_by:
             time.sleep(3)
         if active("hive.blocks_inference"):
             with self.worker.heartbeat.sending:
@@ -224,8 +224,8 @@ class Exchange:
         if active("infer.state_leaks"):
             return self.worker.served
         others = active("infer.differs_beside_others") or active("infer.crosstalk")
-        poisoned = active("error.poisoned_text") and "malformed_json" in self.server.poisoned_by
-        return int((others and self._is_crowded()) or poisoned)
+        degraded = active("error.degraded_text") and "malformed_json" in self.server.degraded_by
+        return int((others and self._is_crowded()) or degraded)
 
     def _plain(self, generation, watch):
         try:

@@ -150,7 +150,7 @@ fn choose(default: &Path, catalog: &Catalog, root: &Path) -> Result<Choice> {
             false => format!("; a larger one: {}", larger.download_command()),
         });
     let note = format!(
-        "{} stands in: {wanted} is not on this machine{}",
+        "using {} instead: {wanted} is not on this machine{}",
         entry.name,
         larger.unwrap_or_default()
     );
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(path, "tiny/tiny.gguf");
         assert_eq!(
             note,
-            "tiny stands in: tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf is not on this machine; \
+            "using tiny instead: tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf is not on this machine; \
              a larger one: cargo xtask worker:download-model smollm2-135m"
         );
         let (path, note) = Workspace::with(&["tiny/tiny.gguf", SMOLLM2])

@@ -7,6 +7,7 @@ pub mod check;
 pub mod compare;
 pub mod event;
 pub mod facts;
+pub mod heartbeats;
 pub mod matrix;
 pub mod measure;
 pub mod output;

@@ -45,7 +45,7 @@ pub const CHECKS: &[Check] = &[
         .promise("keeps serving and sending heartbeats while its hive hangs up on it")
         .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
     row("hive.redirects", redirects)
-        .promise("doesn't follow redirects of its hive")
+        .promise("doesn't follow redirects from its hive")
         .quote("Redirects are not followed.")
         .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop."),
     row("hive.returns", returns)
@@ -175,7 +175,7 @@ fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> 
     ensure_kept(
         came <= AT_ONCE,
         "heartbeats after the hive came back",
-        format!("{AT_ONCE} within half an interval at most"),
+        format!("at most {AT_ONCE} within half an interval"),
         came.to_string(),
     )?;
     let (earlier, later) = beats.split_at(seen);

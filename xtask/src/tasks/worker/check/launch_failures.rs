@@ -251,7 +251,7 @@ impl BareRun {
         match self.exit {
             _ if self.became_ready => String::from("a worker that says it is ready"),
             Some(status) => format!("{} after {lived_s:.1} s", describe_exit(status)),
-            None => format!("a process that still runs after {lived_s:.1} s"),
+            None => format!("a process that is still running after {lived_s:.1} s"),
         }
     }
 }

@@ -16,7 +16,7 @@ pub const LIVES: &str = "lifecycle.lives";
 
 /// After everything that is asked of a worker.
 pub const TO_THE_END: &[Check] = &[Check::isolation(LIVES, lives)
-    .promise("lives and answers until it is asked to stop")
+    .promise("stays alive and answers until it is asked to stop")
     .quote("200 as long as the worker lives.")
     .explanation(
         "After all other checks, fails if the process has ended unasked or doesn't answer health.",
@@ -58,7 +58,7 @@ fn leaves_nobody(subject: &Subject) -> Result<Evidence> {
     ensure_kept(
         left_behind.is_empty(),
         "the process table after the worker's end",
-        "no process of the worker's and no held port",
+        "no process of the worker and no occupied port",
         left_behind.join("; "),
     )?;
     Ok(Evidence::new())

@@ -74,7 +74,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::WrongMethod))]),
     Check::contract("refusals.order", |subject| refuse(subject, BadInput::Order))
-        .promise("names the first of two faults, from the outside in")
+        .promise("names the outermost of two errors")
         .quote("Checks run from the outside in, and the first that fails is the one that is named.")
         .explanation("Breaks every row of the error table together with every later one; fails if the later one is named.")
         .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))
@@ -169,7 +169,7 @@ fn framing(subject: &Subject) -> Result<Evidence> {
 
 fn unfinished_body(subject: &Subject) -> Result<Evidence> {
     let limit = subject.references()?.short.limit_alone();
-    let place = "inference beside half a body, which is still awaited";
+    let place = "inference while the rest of a body is awaited";
     let mut slowest = Duration::ZERO;
     for _ in 0..ATTEMPTS {
         let half = half_a_body(subject)?;
@@ -182,10 +182,10 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
         half.leave()?;
         if slowest <= limit {
             let mut unchanged = Unchanged::new(subject)?;
-            unchanged.ensure_after("half a body, whose client left")?;
+            unchanged.ensure_after("half a body whose client left")?;
             unchanged.finish()?;
             return Ok(format!(
-                "answers within {} ms meanwhile",
+                "answers within {} ms in the meantime",
                 slowest.as_millis()
             ));
         }

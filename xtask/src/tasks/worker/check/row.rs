@@ -23,12 +23,12 @@ pub struct Check {
     /// never skips itself.
     pub needs: &'static [Need],
     /// How it is tried.
-    pub trial: Trial,
+    pub experiment: Experiment,
 }
 
 /// How a check is tried.
 #[derive(Debug, Clone, Copy)]
-pub enum Trial {
+pub enum Experiment {
     /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
     /// we can't tell.
     Asked(fn(&Subject) -> Result<Evidence>),
@@ -61,27 +61,37 @@ pub enum Need {
 impl Check {
     /// A part of a whole life of one worker.
     pub const fn isolation(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
-        Self::row(id, Suite::Isolation, Phase::Serving, Trial::Asked(run))
+        Self::row(id, Suite::Isolation, Phase::Serving, Experiment::Asked(run))
     }
 
     /// A sentence of the contract, tried with good and bad input.
     pub const fn contract(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
-        Self::row(id, Suite::Contract, Phase::Serving, Trial::Asked(run))
+        Self::row(id, Suite::Contract, Phase::Serving, Experiment::Asked(run))
     }
 
     /// Something that a worker has to survive.
     pub const fn resilience(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
-        Self::row(id, Suite::Resilience, Phase::Serving, Trial::Asked(run))
+        Self::row(
+            id,
+            Suite::Resilience,
+            Phase::Serving,
+            Experiment::Asked(run),
+        )
     }
 
     /// What a benchmark judges.
     pub const fn benchmark(id: &'static str) -> Self {
-        Self::row(id, Suite::Benchmark, Phase::Benchmark, Trial::ByItsMode)
+        Self::row(
+            id,
+            Suite::Benchmark,
+            Phase::Benchmark,
+            Experiment::ByItsMode,
+        )
     }
 
     /// What happens to several workers before and after their load.
     pub const fn stress(id: &'static str) -> Self {
-        Self::row(id, Suite::Stress, Phase::Stress, Trial::ByItsMode)
+        Self::row(id, Suite::Stress, Phase::Stress, Experiment::ByItsMode)
     }
 
     /// What is judged of several workers under load.
@@ -89,20 +99,20 @@ impl Check {
         id: &'static str,
         judge: fn(&PoolObservation<'_>) -> Result<Evidence>,
     ) -> Self {
-        Self::row(id, Suite::Stress, Phase::Stress, Trial::OfPool(judge))
+        Self::row(id, Suite::Stress, Phase::Stress, Experiment::OfPool(judge))
     }
 
     /// What is judged when all backends have been tried.
     pub const fn matrix(id: &'static str) -> Self {
-        Self::row(id, Suite::Matrix, Phase::Matrix, Trial::ByItsMode)
+        Self::row(id, Suite::Matrix, Phase::Matrix, Experiment::ByItsMode)
     }
 
-    const fn row(id: &'static str, suite: Suite, phase: Phase, trial: Trial) -> Self {
+    const fn row(id: &'static str, suite: Suite, phase: Phase, experiment: Experiment) -> Self {
         Self {
             info: CheckInfo::row(id, suite, phase),
             by_hand: |_| String::new(),
             needs: &[],
-            trial,
+            experiment,
         }
     }
 

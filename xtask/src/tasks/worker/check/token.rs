@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[
     Check::contract("token.required", required)
         .promise("refuses every request without its token")
         .quote("no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.")
-        .explanation("Sends health, ready and inference without the token, with part of it, with more than it, with another one and another scheme; fails on anything but 401.")
+        .explanation("Sends health, ready and inference without the token, with part of it, with extra characters, with another token and with another scheme; fails on anything but 401.")
         .by_hand(|by| by.health("-i -H 'Authorization: Bearer nonsense'"))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.accepted", accepted)
@@ -34,7 +34,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
-    subject.seen.of(|| TokenObservation::make(subject))
+    subject.observations.of(|| TokenObservation::make(subject))
 }
 
 fn required(subject: &Subject) -> Result<Evidence> {

@@ -149,7 +149,7 @@ impl MatrixRun<'_> {
         };
         // A verdict that the process didn't stand by in the end is none.
         if column.exit_code.map(i32::from) != code {
-            return Ok(lost("the run's report says otherwise than its exit"));
+            return Ok(lost("the run's report contradicts its exit code"));
         }
         Ok(column)
     }

@@ -13,7 +13,7 @@ use self::pool::WorkerPool;
 use super::suite;
 use super::tried::{left_out, tried};
 use crate::tasks::worker::check::lifecycle::LIVES;
-use crate::tasks::worker::check::row::Trial;
+use crate::tasks::worker::check::row::Experiment;
 use crate::tasks::worker::check::stress::observed::PoolObservation;
 use crate::tasks::worker::check::stress::{of_worker, stop_all};
 use crate::tasks::worker::check::table;
@@ -130,7 +130,7 @@ fn stress(
         let Some(check) = table::find(row.id) else {
             continue;
         };
-        if let Trial::OfPool(judge) = check.trial {
+        if let Experiment::OfPool(judge) = check.experiment {
             match check.needs.iter().find_map(|need| need.unmet(subject)) {
                 Some(reason) => teller.skip(&reason, |id| id == row.id),
                 None => {

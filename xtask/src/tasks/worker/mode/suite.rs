@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::tried::{left_out, tried};
 use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
-use crate::tasks::worker::check::row::{Need, Trial};
+use crate::tasks::worker::check::row::{Experiment, Need};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::plan::Planned;
@@ -111,10 +111,10 @@ pub fn start<'run>(
     hive: &'run MockHiveServer,
     launch: Launch,
 ) -> Result<Subject<'run>> {
-    let seen = Observations::default();
+    let observations = Observations::default();
     if launch.backend == Backend::Cuda {
         // What can't be told now is told by the check that wants to know it.
-        let _ = seen.of(DevicesBefore::look);
+        let _ = observations.of(DevicesBefore::look);
     }
     let line = Line {
         journal: context.journal.clone(),
@@ -132,7 +132,7 @@ pub fn start<'run>(
         not_ready: None,
         check_id,
         alone: std::cell::OnceCell::new(),
-        seen,
+        observations,
         jitter: JitterWatch::start(),
         degraded_by: std::cell::RefCell::new(None),
     })
@@ -211,7 +211,7 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
     let RunContext { journal, stop, .. } = subject.context;
     let Planned { info, skipped } = planned;
     let id = info.id;
-    let Some(Trial::Asked(run)) = table::find(id).map(|check| check.trial) else {
+    let Some(Experiment::Asked(run)) = table::find(id).map(|check| check.experiment) else {
         anyhow::bail!("{id} is not a check of a suite: {info:?}");
     };
     subject.check_id.set(id);
@@ -243,7 +243,7 @@ fn ensure_in_time(subject: &Subject<'_>, info: &CheckInfo) -> Result<()> {
     let is_over = info.phase == Phase::Serving && began.elapsed() >= limit;
     anyhow::ensure!(
         !is_over,
-        "not tried: the checks before it took {limit:?}\n  try: a longer --time-limit, or see what holds \
+        "not tried: earlier checks took {limit:?}\n  try: a longer --time-limit, or see what holds \
          them up"
     );
     Ok(())

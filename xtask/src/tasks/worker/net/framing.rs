@@ -15,7 +15,7 @@ pub struct Head {
 /// Takes one answer apart, in whatever pieces its bytes come. Interim answers are passed over.
 #[derive(Debug, Default)]
 pub struct AnswerParser {
-    state: State,
+    state: FramingState,
     /// The head that is under way, or a line between chunks.
     line: Vec<u8>,
     /// Bytes of interim answers before the head.
@@ -26,7 +26,7 @@ pub struct AnswerParser {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FramingState {
     #[default]
     Head,
     Counted(usize),
@@ -56,31 +56,33 @@ impl AnswerParser {
         while at < bytes.len() {
             let rest = &bytes[at..];
             at += match self.state {
-                State::Head => self.take_head(rest),
-                State::Counted(left) => {
+                FramingState::Head => self.take_head(rest),
+                FramingState::Counted(left) => {
                     let count = left.min(rest.len());
                     body(&rest[..count]);
                     self.state = match left - count {
-                        0 => State::Whole,
-                        left => State::Counted(left),
+                        0 => FramingState::Whole,
+                        left => FramingState::Counted(left),
                     };
                     count
                 }
-                State::UntilEnd => {
+                FramingState::UntilEnd => {
                     body(rest);
                     rest.len()
                 }
-                State::Chunk(left) => {
+                FramingState::Chunk(left) => {
                     let count = left.min(rest.len());
                     body(&rest[..count]);
                     self.state = match left - count {
-                        0 => State::AfterChunk,
-                        left => State::Chunk(left),
+                        0 => FramingState::AfterChunk,
+                        left => FramingState::Chunk(left),
                     };
                     count
                 }
-                State::ChunkSize | State::AfterChunk | State::Trailers => self.take_line(rest),
-                State::Whole | State::Broken => return at,
+                FramingState::ChunkSize | FramingState::AfterChunk | FramingState::Trailers => {
+                    self.take_line(rest)
+                }
+                FramingState::Whole | FramingState::Broken => return at,
             };
         }
         at
@@ -88,8 +90,8 @@ impl AnswerParser {
 
     /// Says that no more bytes come: an answer without a length ends here.
     pub fn end(&mut self) {
-        if self.state == State::UntilEnd {
-            self.state = State::Whole;
+        if self.state == FramingState::UntilEnd {
+            self.state = FramingState::Whole;
         }
     }
 
@@ -100,12 +102,12 @@ impl AnswerParser {
 
     /// Whether the answer has ended.
     pub fn is_whole(&self) -> bool {
-        self.state == State::Whole
+        self.state == FramingState::Whole
     }
 
     /// Whether it is no answer of HTTP, or one with a head that is too long.
     pub fn is_broken(&self) -> bool {
-        self.state == State::Broken
+        self.state == FramingState::Broken
     }
 
     fn take_head(&mut self, bytes: &[u8]) -> usize {
@@ -116,11 +118,11 @@ impl AnswerParser {
         self.interim += self.line.len();
         self.line.clear();
         self.state = match parse_head(&text) {
-            None => State::Broken,
-            Some(head) if (100..200).contains(&head.status) => State::Head,
+            None => FramingState::Broken,
+            Some(head) if (100..200).contains(&head.status) => FramingState::Head,
             Some(head) => {
                 let state = match self.is_bodiless {
-                    true => State::Whole,
+                    true => FramingState::Whole,
                     false => framing(&head),
                 };
                 self.head = Some(head);
@@ -137,15 +139,15 @@ impl AnswerParser {
         };
         let line = self.line.strip_suffix(b"\r\n").unwrap_or(&self.line);
         self.state = match (self.state, line) {
-            (State::ChunkSize, line) => match chunk_size(line) {
-                None => State::Broken,
-                Some(0) => State::Trailers,
-                Some(size) => State::Chunk(size),
+            (FramingState::ChunkSize, line) => match chunk_size(line) {
+                None => FramingState::Broken,
+                Some(0) => FramingState::Trailers,
+                Some(size) => FramingState::Chunk(size),
             },
-            (State::AfterChunk, []) => State::ChunkSize,
-            (State::AfterChunk, _) => State::Broken,
-            (_, []) => State::Whole,
-            (_, _) => State::Trailers,
+            (FramingState::AfterChunk, []) => FramingState::ChunkSize,
+            (FramingState::AfterChunk, _) => FramingState::Broken,
+            (_, []) => FramingState::Whole,
+            (_, _) => FramingState::Trailers,
         };
         self.line.clear();
         count
@@ -162,7 +164,7 @@ impl AnswerParser {
         let found = find(&self.line[from..], end);
         let Some(length) = found.map(|at| from + at + end.len()) else {
             if bytes.len() > room {
-                self.state = State::Broken;
+                self.state = FramingState::Broken;
             }
             return None;
         };
@@ -193,13 +195,13 @@ fn parse_head(text: &str) -> Option<Head> {
 }
 
 /// What tells where the body ends.
-fn framing(head: &Head) -> State {
+fn framing(head: &Head) -> FramingState {
     let length = head.header("content-length").map(str::parse);
     match (head.header("transfer-encoding"), length) {
-        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => State::ChunkSize,
-        (_, Some(Ok(0))) => State::Whole,
-        (_, Some(Ok(length))) => State::Counted(length),
-        _ => State::UntilEnd,
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => FramingState::ChunkSize,
+        (_, Some(Ok(0))) => FramingState::Whole,
+        (_, Some(Ok(length))) => FramingState::Counted(length),
+        _ => FramingState::UntilEnd,
     }
 }
 

@@ -152,7 +152,7 @@ impl RawConnection {
                 break;
             }
             if parser.is_broken() {
-                cause.get_or_insert_with(|| String::from("no answer of HTTP"));
+                cause.get_or_insert_with(|| String::from("no HTTP answer"));
             }
             if let Some(cause) = cause {
                 let got = self.received.len();
@@ -170,7 +170,7 @@ impl RawConnection {
                     parser.end();
                     Some(String::from("hung up"))
                 }
-                Received::Reset => Some(String::from("broke the connection off")),
+                Received::Reset => Some(String::from("reset the connection")),
                 Received::TooMuch => Some(too_much()),
             };
         }

@@ -36,7 +36,7 @@ pub enum Received {
     Bytes(usize),
     /// The other side has said all it had to say.
     End,
-    /// The other side broke the connection off.
+    /// The other side reset the connection.
     Reset,
     /// Nothing, until the deadline.
     Nothing,

@@ -44,7 +44,7 @@ impl Python {
             }
         }
         bail!(
-            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL_PYTHON}, or --python PATH",
+            "this needs Python {}.{} or newer, and none was found\n  tried: {}\n  try: {INSTALL_PYTHON}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),

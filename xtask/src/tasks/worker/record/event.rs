@@ -16,7 +16,8 @@ use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, Vitals};
 use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Older ones are read: where a name was another one then, it stands there as an alias.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The check of what outlives the worker. Whatever the run was for, a survivor fails it.
 pub const NO_SURVIVORS: &str = "lifecycle.no_survivors";
@@ -147,7 +148,7 @@ pub enum EventKind {
     /// A check ended.
     CheckFinished(CheckRecord),
     /// The load generator's own error and limits are known.
-    #[serde(rename = "tared")]
+    #[serde(alias = "tared")]
     Calibrated(Calibration),
     /// The worker is put under a load.
     ScenarioStarted {
@@ -170,7 +171,7 @@ pub enum EventKind {
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),
     /// One of several workers came, went or came back.
-    #[serde(rename = "crew_changed")]
+    #[serde(alias = "crew_changed")]
     PoolChanged(PoolChange),
     /// Several workers are put under load at once.
     StressStarted(StressPlan),

@@ -50,7 +50,7 @@ pub struct RequestSent {
     /// The check that asks.
     pub id: String,
     /// The name of the worker that is asked, where it isn't the one under test.
-    #[serde(rename = "companion", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "companion", default, skip_serializing_if = "Option::is_none")]
     pub auxiliary: Option<String>,
     /// "GET /v1/health".
     pub request: String,

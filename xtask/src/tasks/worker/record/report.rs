@@ -12,6 +12,7 @@ use super::event::{
     Outcome, PlannedCheck, Purpose, RunInfo, WorkerInfo,
 };
 use super::facts::{Environment, Greedy, cut};
+use super::heartbeats::lateness;
 use super::measure::{Measure, RunFacts};
 use super::scenario::ScenarioRecord;
 use super::stress::WorkerUnderStress;
@@ -242,28 +243,11 @@ impl RunReport {
         facts.measures()
     }
 
-    /// Each heartbeat, and by how much it was later than one interval after the beat before; `None`
-    /// for the first, and for those that a change of state brought before they were due.
+    /// Each heartbeat, and by how much it was late; see [`lateness`].
     pub fn heartbeat_lateness(&self) -> Vec<(&Heartbeat, Option<f64>)> {
-        let interval_s = self
-            .worker
-            .as_ref()
-            .and_then(|worker| worker.heartbeat_interval_s);
-        let interval_ms = interval_s.map(|interval_s| interval_s as f64 * 1e3);
-        let mut before: Option<&Heartbeat> = None;
-        let mut late = Vec::with_capacity(self.heartbeats.len());
-        for beat in &self.heartbeats {
-            let same_state = before.is_some_and(|b| b.body.get("state") == beat.body.get("state"));
-            let gap_ms = before.map(|b| beat.arrived_ms - b.arrived_ms);
-            let late_ms = gap_ms
-                .zip(interval_ms)
-                .map(|(gap_ms, interval_ms)| gap_ms - interval_ms)
-                .filter(|late_ms| same_state || *late_ms > 0.0)
-                .map(|late_ms| late_ms.max(0.0));
-            late.push((beat, late_ms));
-            before = Some(beat);
-        }
-        late
+        let worker = self.worker.as_ref();
+        let interval_s = worker.and_then(|worker| worker.heartbeat_interval_s);
+        lateness(&self.heartbeats, interval_s)
     }
 
     /// What the run is for.

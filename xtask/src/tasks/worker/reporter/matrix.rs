@@ -75,7 +75,7 @@ fn last_line(verdict: SummaryVerdict, lead: &str) -> String {
         SummaryVerdict::Failed => format!("❌ Backend matrix complete - FAILED. {lead}"),
         SummaryVerdict::Interrupted => format!("⚠️ Backend matrix interrupted. {lead}"),
         SummaryVerdict::Invalid | SummaryVerdict::Skipped => {
-            format!("⚠️ Backend matrix could not judge. {lead}")
+            format!("⚠️ Backend matrix could not be judged. {lead}")
         }
     }
 }

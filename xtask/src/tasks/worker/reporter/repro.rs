@@ -20,7 +20,7 @@ done"#;
 /// The whole script.
 pub fn render(report: &RunReport) -> String {
     let mut script = String::from(
-        "#!/bin/sh\n# What the run did, by hand. The first part starts the worker, the second asks it.\n",
+        "#!/bin/sh\n# Repeats the run by hand: the first part starts the worker, the second sends the requests.\n",
     );
     if let Some(run) = &report.run {
         let _ = writeln!(
@@ -34,7 +34,7 @@ pub fn render(report: &RunReport) -> String {
         Some(worker) if worker.command.is_empty() => {
             let _ = writeln!(
                 script,
-                "\n# The server ran already, on port {}.",
+                "\n# The server was already running, on port {}.",
                 worker.port
             );
         }
@@ -42,7 +42,7 @@ pub fn render(report: &RunReport) -> String {
             let words: Vec<_> = worker.command.iter().map(|word| quoted(word)).collect();
             let _ = writeln!(
                 script,
-                "\n# Heartbeats go to {}; without a listener there the worker must go on all the same.\n{} &\nworker=$!\ntrap 'kill \"$worker\"' EXIT",
+                "\n# Heartbeats go to {}; without a listener there the worker must keep working.\n{} &\nworker=$!\ntrap 'kill \"$worker\"' EXIT",
                 one_line(&worker.hive_url),
                 words.join(" ")
             );

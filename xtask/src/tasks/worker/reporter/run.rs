@@ -2,10 +2,10 @@
 //!
 //! To add a section, write a function and add it to [`SECTIONS`]: every format renders it.
 
+mod context;
 mod load;
 mod observed;
 mod stress;
-mod surroundings;
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
     observed::streams,
     observed::heartbeats,
     observed::log,
-    surroundings::section,
+    context::section,
 ];
 
 /// More requests of one check than these are counted and not shown.
@@ -50,13 +50,13 @@ pub fn page(report: &RunReport) -> ReportPage {
         duration_ms: report.duration_ms,
         artifacts: run.map(|run| run.artifacts.clone()),
         alerts: alerts(report, &checks),
-        facts: surroundings::facts(report),
+        facts: context::facts(report),
         columns: vec![Column {
             name: None,
             verdict,
             tone,
             is_skipped: false,
-            properties: surroundings::properties(report),
+            properties: context::properties(report),
             log: report.worker_log.clone(),
         }],
         checks: rows(checks, report),

@@ -80,13 +80,14 @@ mod tests {
 
     #[test]
     fn each_type_has_an_observation_of_its_own() {
-        let seen = Observations::default();
-        assert_eq!(seen.of(|| Ok(1_u8)).unwrap(), &1);
-        assert_eq!(seen.of(|| Ok("one")).unwrap(), &"one");
+        let observations = Observations::default();
+        assert_eq!(observations.of(|| Ok(1_u8)).unwrap(), &1);
+        assert_eq!(observations.of(|| Ok("one")).unwrap(), &"one");
         // One observation may need another.
-        let sum = seen.of(|| Ok(u64::from(*seen.of::<u8>(|| panic!("it is observed once"))?) + 1));
+        let sum = observations
+            .of(|| Ok(u64::from(*observations.of::<u8>(|| panic!("it is observed once"))?) + 1));
         assert_eq!(sum.unwrap(), &2);
-        assert_eq!(seen.of(|| Ok(2_u8)).unwrap(), &1);
+        assert_eq!(observations.of(|| Ok(2_u8)).unwrap(), &1);
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub struct Subject<'run> {
     /// What an auxiliary worker answers alone, once somebody has asked.
     pub alone: OnceCell<References>,
     /// What is observed once and judged by several checks.
-    pub seen: Observations,
+    pub observations: Observations,
     /// How late we were ourselves, and when.
     pub jitter: JitterWatch,
     /// What changed the worker's answers, if something did.
@@ -102,7 +102,7 @@ struct ChatRefusal(Option<String>);
 impl RunContext<'_> {
     /// What the model says by another engine. Fails where that isn't known.
     pub fn known_model(&self) -> Result<&ModelReference> {
-        self.known_model.context("nothing is known of the model")
+        self.known_model.context("nothing is known about the model")
     }
 }
 
@@ -110,7 +110,7 @@ impl Subject<'_> {
     /// Why the worker refuses to chat with its model, if it does so in the form of an error. Whatever
     /// else it says is for a check to judge.
     pub fn chat_refusal(&self) -> Option<String> {
-        let asked = self.seen.of(|| {
+        let asked = self.observations.of(|| {
             let request = InferenceRequest {
                 as_chat: true,
                 ..InferenceRequest::greedy("Hello", 1)
@@ -134,7 +134,8 @@ impl Subject<'_> {
     /// What the worker under test answers when nothing disturbs it.
     pub fn references(&self) -> Result<&References> {
         let prompt = self.context.config.prompt.as_str();
-        self.seen.of(|| References::of_first(&self.worker, prompt))
+        self.observations
+            .of(|| References::of_first(&self.worker, prompt))
     }
 
     /// The long one of them.

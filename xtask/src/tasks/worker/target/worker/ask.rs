@@ -6,15 +6,15 @@
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Exit, WorkerHandle};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::net::raw::{self, RawConnection};
 use crate::tasks::worker::net::stream::StreamedAnswer;
-use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::process::wait::wait_until;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::dialect::{
@@ -286,12 +286,16 @@ pub fn send_until_taken(
     limit: Duration,
     stop: &StopFlag,
 ) -> Result<Response> {
-    let began = Instant::now();
-    loop {
+    let mut refusal = None;
+    let taken = stop.wait_every(RETRY_INTERVAL, "room in the queue", limit, || {
         let response = client.send(request, limit)?;
-        if !dialect.is_busy(&response) || began.elapsed() > limit {
-            return Ok(response);
-        }
-        stop.let_pass(RETRY_INTERVAL)?;
-    }
+        Ok(match dialect.is_busy(&response) {
+            true => {
+                refusal = Some(response);
+                None
+            }
+            false => Some(response),
+        })
+    });
+    in_time(taken)?.or(refusal).context("no time to ask")
 }

@@ -22,7 +22,7 @@ pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 pub const FASTEST: Duration = Duration::from_millis(100);
 
 /// A row of the process table.
-struct Row {
+struct ProcessRow {
     pid: u32,
     parent: u32,
     threads: u64,
@@ -61,7 +61,7 @@ pub fn waited_for_processor(_pid: u32) -> Duration {
 }
 
 #[allow(unsafe_code)]
-fn table() -> Vec<Row> {
+fn table() -> Vec<ProcessRow> {
     // SAFETY: takes numbers; the result is checked before it is owned.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
     if snapshot == INVALID_HANDLE_VALUE {
@@ -77,7 +77,7 @@ fn table() -> Vec<Row> {
     // SAFETY: the handle lives here, and the pointer is to a local of the size that it names.
     let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
-        rows.push(Row {
+        rows.push(ProcessRow {
             pid: entry.th32ProcessID,
             parent: entry.th32ParentProcessID,
             threads: u64::from(entry.cntThreads),
@@ -89,7 +89,7 @@ fn table() -> Vec<Row> {
 }
 
 #[allow(unsafe_code)]
-fn of_one(row: &Row) -> Option<Usage> {
+fn of_one(row: &ProcessRow) -> Option<Usage> {
     let rights = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_VM_READ;
     // SAFETY: takes numbers; the result is checked before it is owned.
     let handle = unsafe { OpenProcess(rights, 0, row.pid) };
