@@ -80,15 +80,16 @@ pub struct ModelSummary {
 
 /// Reads header and tensor table, and refuses what isn't a whole model.
 pub fn check(path: &Path) -> Result<ModelSummary> {
-    let file =
-        File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
-    let metadata = file.metadata()?;
+    // Asked first: on Windows a folder can't be opened, and the error doesn't say why.
     ensure!(
-        metadata.is_file(),
+        !path.is_dir(),
         "{} is a folder, not a GGUF model",
         path.display()
     );
-    summarise(BufReader::new(file), metadata.len())
+    let file =
+        File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
+    let size_bytes = file.metadata()?.len();
+    summarise(BufReader::new(file), size_bytes)
         .with_context(|| format!("{} is not a usable GGUF model", path.display()))
 }
 
