@@ -4,22 +4,20 @@
 #   scripts/windows_under_wine.sh [unit] [worker] [harness]     # all three without a name
 #
 # unit      the unit tests of both crates
-# worker    the worker over the embedded model, asked by a client of this system
-# harness   `worker:test` over that worker, and what a killed run leaves behind
+# worker    the worker over the embedded model, under this system's `worker:test`
+# harness   Windows' own `worker:test` over that worker, and what a killed run leaves behind
 #
 # On Debian it installs what it needs. Elsewhere it needs Wine for 64-bit programs, MinGW's gcc for
-# x86_64, curl and Rust's target x86_64-pc-windows-gnu.
+# x86_64, and Rust's target x86_64-pc-windows-gnu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=x86_64-pc-windows-gnu
 folder=$PWD/target/wine
-port=18481
-golden=' Mia found a cup in the box. "Oh no!" said Mia.'
 
 find_wine() { command -v wine64 || command -v wine || ls /usr/lib/wine/wine64 2>/dev/null; }
 if ! wine=$(find_wine) || ! command -v x86_64-w64-mingw32-gcc >/dev/null; then
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends wine64 gcc-mingw-w64-x86-64 curl
+  apt-get install -y -qq --no-install-recommends wine64 gcc-mingw-w64-x86-64
   wine=$(find_wine)
 fi
 rustup target list --installed | grep -q "$target" || rustup target add "$target"
@@ -52,28 +50,50 @@ unit() {
     --skip ops::tests::attention_does_not_depend
 }
 
+programs=target/$target/debug
+
 build() { cargo build --target "$target" -p llm-worker-rbee -p xtask; }
 
-# A process of Windows by the name of its program: its number there.
-pids_of() { "$wine" tasklist /fo csv 2>/dev/null | tr -d '\r' | awk -F'","' -v n="$1" 'index($1, n) {print $2}'; }
+fail() {
+  echo "FAILED: $1" >&2
+  exit 1
+}
 
-fail() { echo "FAILED: $1" >&2; exit 1; }
-
+# This system's `worker:test` is the client from outside.
 worker() {
   build
-  local program=target/$target/debug/llm-worker-rbee.exe log=$folder/worker.log
-  "$wine" "$program" --worker-id wine --model .test-models/tiny/tiny.gguf --model-ref embedded:tiny \
-    --backend cpu --device 0 --port $port --hive-url http://127.0.0.1:9 2>"$log" &
-  local pid=$!
-  trap 'kill -9 $pid 2>/dev/null || true' EXIT
-  curl -sS --retry 60 --retry-delay 1 --retry-all-errors --noproxy '*' \
-    "http://127.0.0.1:$port/v1/ready" || fail "it is not ready: $(cat "$log")"
-  local answer
-  answer=$(curl -sS --noproxy '*' "http://127.0.0.1:$port/v1/inference" -H 'Content-Type: application/json' \
-    -d '{"prompt":"Once upon a time","max_tokens":18,"temperature":0}')
-  echo; echo "$answer"
-  kill -9 $pid; wait $pid 2>/dev/null || true
-  trap - EXIT
+  # Else the server of an earlier Wine would be the stranger that holds the ports.
+  "${wine%/*}/wineserver64" -k || true
+  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$wine" "$PWD/$programs/llm-worker-rbee.exe" >"$folder/worker"
+  chmod +x "$folder/worker"
+  cargo xtask worker:test --quiet --port 0 --hive-port 0 --model tiny --timeout 120 \
+    --artifacts "$folder/worker-test" --worker-bin "$folder/worker" \
+    --worker-env WINEPREFIX --worker-env WINEDEBUG --worker-env WINEPATH --worker-env WINEDLLOVERRIDES \
+    --skip shutdown.orderly --skip lifecycle.no_survivors
+}
+
+# There is no Python for Windows in the package indexes, and so no hive: the protocol that needs none
+# is tried.
+test_in_wine() {
+  "$wine" "$programs/xtask.exe" worker:test --quiet --port 0 --dialect openai --model tiny \
+    --timeout 120 --artifacts "$folder/harness-test" \
+    --worker-cmd "$programs/llm-worker-rbee.exe --worker-id $1 --model {model} --model-ref {model_ref} \
+--backend {backend} --device {device} --port {port} --hive-url http://127.0.0.1:9" "${@:2}"
+}
+
+harness() {
+  build
+  test_in_wine wine-whole --skip shutdown.orderly
+  # Nothing of ours runs after this kill: the system closes the job, and ends who is in it.
+  test_in_wine wine-killed &
+  # The run's own command line has a `{` where the worker's has the model.
+  local run=$! worker='wine-killed --model [^{]'
+  for _ in $(seq 600); do pgrep -f "$worker" >/dev/null && break; sleep 0.1; done
+  pgrep -f "$worker" >/dev/null || fail "the run has started no worker"
+  kill -9 "$run" $(pgrep -P "$run") 2>/dev/null || true
+  for _ in $(seq 100); do pgrep -f "$worker" >/dev/null || break; sleep 0.1; done
+  pgrep -af "$worker" && fail "the worker of a killed run lives on"
+  echo "nothing is left of a run that was killed"
 }
 
 case $# in 0) set -- unit worker harness ;; esac
