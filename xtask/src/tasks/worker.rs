@@ -251,7 +251,7 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
 fn interrupted(error: anyhow::Error) -> Result<ExitCode> {
     match error.downcast_ref::<Interrupted>() {
         Some(Interrupted::Signal(signal)) => Ok(ExitCode::from(128 + *signal as u8)),
-        Some(Interrupted::Panic(_)) | None => Err(error),
+        Some(Interrupted::Failure(_)) | None => Err(error),
     }
 }
 
@@ -410,7 +410,7 @@ fn cleanup_started() -> EventKind {
 fn ending(error: anyhow::Error) -> EventKind {
     match error.downcast::<Interrupted>() {
         Ok(Interrupted::Signal(signal)) => EventKind::Interrupted { signal },
-        Ok(Interrupted::Panic(message)) => EventKind::Troubled { message },
+        Ok(Interrupted::Failure(message)) => EventKind::Troubled { message },
         Err(error) => EventKind::Troubled {
             message: format!("{error:#}"),
         },

@@ -62,6 +62,8 @@ impl RawConnection {
     ) -> Result<Self> {
         stop.check()?;
         let socket = Socket::connect(at, limit, stop, Attention::Close, buffer);
+        // It says so where the error is ours.
+        stop.check()?;
         let socket = socket.map_err(|error| NoAnswer {
             request: String::from("connecting"),
             cause: error.to_string(),

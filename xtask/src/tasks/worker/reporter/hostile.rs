@@ -129,11 +129,20 @@ fn foreign_text_holds_no_command_and_begins_no_line() {
     }
 }
 
+/// Fewer cases than usual, as each makes every report; as many as are asked for by PROPTEST_CASES.
+fn few() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => usual,
+        None => ProptestConfig { cases: 48, ..usual },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(few())]
 
     #[test]
-    fn a_spoilt_recording_makes_small_and_harmless_reports(
+    fn fuzzed_recordings_make_small_and_harmless_reports(
         which in any::<Index>(),
         changes in changes(),
     ) {
@@ -149,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn spoilt_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
+    fn fuzzed_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
         let report = replay::fold(which.get(RECORDINGS.as_slice()).lines()).unwrap();
         let mut spoilt: Value = serde_json::from_str(&document::render(&report)).unwrap();
         for (_, change) in &changes {

@@ -193,6 +193,12 @@ unsafe extern "system" fn on_console_event(event: u32) -> BOOL {
     1
 }
 
+/// Whether it is we who lack something: sockets, memory, a port to connect from.
+pub fn is_want(error: &io::Error) -> bool {
+    // WSAEMFILE, WSAENOBUFS, WSAEADDRNOTAVAIL.
+    matches!(error.raw_os_error(), Some(10024 | 10055 | 10049))
+}
+
 /// Ends this process at once.
 pub fn exit_now(code: i32) -> ! {
     std::process::exit(code)
@@ -321,14 +327,21 @@ mod tests {
             .lock()
             .read_line(&mut String::new())
             .unwrap();
+        // Held until the end: whoever is started writes into a pipe of ours.
+        let mut children = Vec::new();
         let mut leashes = Vec::new();
         let mut pids = vec![std::process::id()];
         match role {
-            "parent" => pids.push(start("sleeper").id()),
+            "parent" => {
+                let sleeper = start("sleeper");
+                pids.push(sleeper.id());
+                children.push(sleeper);
+            }
             "holder" => {
                 let mut parent = start("parent");
                 leashes.push(Leash::tie(&parent).unwrap());
                 pids = told(&mut parent);
+                children.push(parent);
             }
             _ => {}
         }
