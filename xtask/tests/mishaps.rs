@@ -41,10 +41,8 @@ const MISHAPS: [(&str, Right); 15] = [
     ("SIGTERM", Blames("")),
     ("SIGKILL", Blames("killed by SIGKILL")),
     ("SIGILL", Blames("killed by SIGILL")),
-    ("SIGSTOP", Blames("")),
     ("panic", Blames("exit status 101")),
     ("memory", Blames("killed by SIGABRT")),
-    ("files", Blames("")),
     ("hive", Troubled("hive")),
     ("run.SIGTERM", EndsWith(&[143])),
     ("run.SIGKILL", EndsWith(&[137])),
@@ -53,6 +51,9 @@ const MISHAPS: [(&str, Right); 15] = [
     ("run.memory", EndsWith(&[0, 3, 134])),
     ("run.disk", Warns("File too large")),
     ("run.files", Troubled("Too many open files")),
+    // Those that take long are begun first, which is from the end.
+    ("files", Blames("")),
+    ("SIGSTOP", Blames("")),
 ];
 
 /// Where it is another one.
@@ -60,6 +61,8 @@ fn right(what: &str, stage: &str, usual: Right) -> Right {
     match (what, stage) {
         // Before a worker was ready, it shows that the machine can't run it.
         ("SIGILL", "loading") => Troubled("killed by SIGILL"),
+        // There is nobody left to connect to, and only the reports are missing.
+        ("run.files", "draining") => Warns("Too many open files"),
         _ => usual,
     }
 }

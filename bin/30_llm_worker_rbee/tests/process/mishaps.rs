@@ -76,7 +76,9 @@ impl Patient {
     }
 
     fn loading(command: WorkerCommand) -> Self {
-        let model = Scratch::new("mishap.gguf");
+        // Other tests have one at the same time.
+        let thread = std::thread::current().id();
+        let model = Scratch::new(&format!("mishap-{thread:?}.gguf"));
         std::fs::copy(tiny_model(), &model.0).unwrap();
         let mut holder = Command::new("python3")
             .args(["-c", LEASE])

@@ -157,6 +157,12 @@ impl WorkerProcess {
         port[..end].parse().unwrap()
     }
 
+    /// Ends it at once, and waits for that.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// The number of its process.
     #[cfg(target_os = "linux")]
     pub fn pid(&self) -> u32 {

@@ -196,6 +196,16 @@ fn other_formats_and_versions_are_named() {
 }
 
 #[test]
+fn a_zip_of_a_folder_is_no_model() {
+    let zip = Writer::default().raw(b"PK\x03\x04\x14\0\0\0\0\0model/tiny.gguf");
+    let refusal = zip.refusal();
+    assert!(
+        refusal.contains("zip") && refusal.contains("unpack"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn a_folder_is_no_model() {
     let error = format!("{:#}", check(&std::env::temp_dir()).unwrap_err());
     assert!(error.contains("is a folder"), "{error}");
