@@ -207,6 +207,83 @@ fn what_a_hook_has_set_changes_no_revision() {
     assert_eq!(found["git_revision"], text(&asked.stdout).trim());
 }
 
+/// Modules that lie where a run is started, or where PYTHONPATH points, are nobody's to run.
+#[test]
+#[cfg(unix)]
+fn python_runs_nothing_that_lies_about() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = folder.join(format!("lies-about-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let ran = folder.join("ran");
+    let modules = [
+        "pip",
+        "sitecustomize",
+        "usercustomize",
+        "json",
+        "http",
+        "socketserver",
+    ];
+    for module in modules {
+        let text = format!(
+            "open({:?}, 'a').write('{module} ')\n",
+            ran.to_str().unwrap()
+        );
+        std::fs::write(folder.join(module).with_extension("py"), text).unwrap();
+    }
+    let xtask = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(arguments)
+            .current_dir(&folder)
+            .env("PYTHONPATH", &folder)
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .envs([
+                ("PIP_INDEX_URL", "http://127.0.0.1:9/"),
+                ("PIP_RETRIES", "0"),
+            ])
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITHUB_STEP_SUMMARY");
+        command.output().unwrap()
+    };
+    let run = [
+        "worker:test",
+        "--port",
+        "0",
+        "--hive-port",
+        "0",
+        "--model",
+        "tiny",
+    ];
+    // The worker of the tests is in Python, too, and workers are told where their modules are.
+    let worker = folder.join("worker");
+    let script = format!("#!/bin/sh\nunset PYTHONPATH\nexec '{FAULTY_WORKER}' \"$@\"\n");
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let worker = worker.to_str().unwrap();
+    let over = [
+        "--worker-bin",
+        worker,
+        "--check",
+        "inference.answers",
+        "--artifacts",
+    ];
+    let artifacts = folder.join("runs");
+    let output = xtask(&[&run[..], &over[..], &[artifacts.to_str().unwrap()]].concat());
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let output = xtask(&["worker:download-model", "smollm2-135m", "--dir", "models"]);
+    assert_ne!(
+        output.status.code(),
+        Some(0),
+        "there is no index and no hub"
+    );
+    let ran = std::fs::read_to_string(&ran).unwrap_or_default();
+    assert_eq!(ran, "", "{}", text(&output.stderr));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 #[cfg(unix)]
 fn a_path_with_spaces_quotes_and_a_line_end_is_a_path() {

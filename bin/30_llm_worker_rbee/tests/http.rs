@@ -387,11 +387,10 @@ async fn with_a_token_nothing_answers_without_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Any bytes as a body: an answer of the contract, and a worker that goes on.
     #[test]
-    fn any_body_is_answered(
+    fn fuzzed_bodies_are_answered(
         head in prop_oneof![Just(""), Just("{\"prompt\":\""), Just("{\"stop\":")],
         tail in proptest::collection::vec(any::<u8>(), 0..200),
     ) {

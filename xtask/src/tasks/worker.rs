@@ -338,7 +338,7 @@ fn cleanup_started() -> EventKind {
 fn ending(error: anyhow::Error) -> EventKind {
     match error.downcast::<Interrupted>() {
         Ok(Interrupted::Signal(signal)) => EventKind::Interrupted { signal },
-        Ok(Interrupted::Panic(message)) => EventKind::Troubled { message },
+        Ok(Interrupted::Failure(message)) => EventKind::Troubled { message },
         Err(error) => EventKind::Troubled {
             message: format!("{error:#}"),
         },

@@ -47,6 +47,9 @@ DRAIN = "SIGTERM, SIGINT: ready turns 503, what runs is finished up to --drain-t
 SECOND = "A second signal ends it at once."
 OPENAI = "OpenAI's paths: its bodies, chunks, usage, [DONE] and errors, as its reference has them."
 KEPT = "None: every promise is kept, in a way that nobody excluded."
+HOST = "Without a token the host is localhost or an address."
+IDLE = "An idle connection is kept for at least 75 s, or for as long as a Keep-Alive header says."
+FAILED = "A worker whose engine cannot go on says failed in health, ready and one heartbeat at once, and ends."
 LOGS = "Logs go to stderr, one line an event, level first."
 
 
@@ -271,6 +274,8 @@ FAULTS = (
     Fault("error.media_type_status", "400 for a wrong content type", ERRORS),
     Fault("error.media_type_code", "bad_request for a wrong content type", ERRORS),
     Fault("error.utf8_refused", "charset=utf8 is refused", ERRORS),
+    Fault("error.foreign_host_taken", "requests for any host are served without a token", HOST),
+    Fault("error.foreign_host_health", "health is answered for any host without a token", HOST),
     Fault("error.host_ignored", "requests without a host, or with two, are served", ERRORS),
     Fault("error.media_type_ignored", "any content type is taken", ERRORS),
     Fault("error.no_media_type_taken", "a body without a content type is taken", ERRORS),
@@ -366,6 +371,8 @@ FAULTS = (
     Fault("robust.slow_sender_blocks", "nobody is answered while a request is half sent", ALIVE),
     Fault("robust.slow_reader_blocks", "generation stands still for all while one client doesn't read", LEAVE),
     Fault("robust.no_beats_in_a_crowd", "no beats while 100 connections are open", ALIVE),
+    Fault("robust.idle_cut_short", "closes a connection that idles for half a second", IDLE),
+    Fault("robust.idle_time_lied", "says that it keeps idle connections for 90 s, and closes them after half a second", IDLE),
     Fault("robust.idle_limit_100", "takes no connection while 100 are open", ALIVE),
     Fault("robust.dies_at_150_connections", "exits when 150 connections are open", ALIVE),
     Fault("robust.half_request_kills", "exits when a client hangs up within its request", ALIVE),
@@ -379,6 +386,8 @@ FAULTS = (
     Fault("crash.exits_while_streaming", "exits in the middle of the first stream", ALIVE),
     Fault("crash.after_ten", "exits 101 at the tenth inference", ALIVE),
     Fault("crash.freezes", "SIGSTOPs itself 300 ms after it became ready", ALIVE),
+    Fault("crash.engine_hangs", "no inference is answered after the third, and health says healthy", FAILED),
+    Fault("crash.engine_fails", "every inference after the third fails with 500, and health says healthy", FAILED),
     Fault("crash.deadlocks_after_inference", "no request is answered after the first inference", ALIVE),
 
     Fault("stop.sigterm_ignored", "ignores SIGTERM", DRAIN),
@@ -449,6 +458,7 @@ FAULTS = (
     Fault("openai.chat_stream_differs", "a streamed chat has another text than a plain one", OPENAI),
     Fault("benign.header_case", "header names and media types in other cases", KEPT),
     Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
+    Fault("benign.short_keep_alive", "keeps idle connections for a second, and says so", KEPT),
     Fault("benign.closes", "closes the connection after every answer", KEPT),
     Fault("benign.chunked_answers", "whole answers in chunks, with extensions", KEPT),
     Fault("benign.split_answers", "whole answers in two writes with a pause between them", KEPT),

@@ -247,7 +247,7 @@ fn compact(kind: u32) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn flipped_bytes_never_panic(damage in damage(), in_tables in any::<bool>()) {
+    fn fuzzed_bytes_never_panic(damage in damage(), in_tables in any::<bool>()) {
         let mut file = compact(Q4_0);
         let reach = if in_tables { file.len() / 3 } else { file.len() };
         for (at, byte) in damage {
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn absurd_numbers_anywhere_never_panic(
+    fn fuzzed_numbers_anywhere_never_panic(
         at in any::<prop::sample::Index>(),
         number in prop_oneof![
             Just(u64::MAX), Just(u64::MAX - 7), Just(1 << 63), Just(1 << 40), Just(1 << 32),

@@ -308,7 +308,6 @@ impl WorkerTestConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::target::WorkerSource;
     use super::*;
 
     #[test]
@@ -367,7 +366,7 @@ mod tests {
         let config = WorkerTestConfig {
             model_path: path.clone(),
             target: TargetConfig {
-                source: WorkerSource::Binary(path),
+                source: super::target::WorkerSource::Binary(path),
                 ..TargetConfig::default()
             },
             ..WorkerTestConfig::default()

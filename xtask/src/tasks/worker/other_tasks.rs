@@ -78,6 +78,6 @@ pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
 fn interrupted(error: anyhow::Error) -> Result<ExitCode> {
     match error.downcast_ref::<Interrupted>() {
         Some(Interrupted::Signal(signal)) => Ok(ExitCode::from(128 + *signal as u8)),
-        Some(Interrupted::Panic(_)) | None => Err(error),
+        Some(Interrupted::Failure(_)) | None => Err(error),
     }
 }

@@ -91,6 +91,12 @@ pub const CHECKS: &[Check] = &[
         .explanation("Sends no Host and two of them, missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.framing("a negative Content-Length"))
         .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("refusals.foreign_host", |subject| refuse(subject, BadInput::ForeignHost))
+        .promise("refuses requests for other hosts than this machine, without a token")
+        .quote("Without a token that is `localhost` or an address: a name that somebody else can point here would let pages in a browser ask the worker.")
+        .explanation("Asks for every path under a name that isn't this machine's, as a page in a browser could; fails if it is answered, or on another status or code.")
+        .by_hand(|by| by.bad(BadInput::ForeignHost, "GET /v1/health for evil.example"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::ForeignHost))]),
     Check::contract("refusals.unfinished_body", unfinished_body)
         .promise("answers others while it waits for the rest of a body")
         .quote("After any refused request the same process answers the next good one.")

@@ -3,9 +3,10 @@
 
 use super::row::Check;
 use super::{
-    accepts, against, answers, bench, chat, clients, device, drain, freeze, greedy, health,
-    heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, model, options,
-    queue, ready, refusals, shutdown, start, start_errors, streaming, streams, stress, token,
+    accepts, against, answers, bench, chat, clients, connections, device, drain, freeze, greedy,
+    health, heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, model,
+    options, queue, ready, refusals, shutdown, start, start_errors, streaming, streams, stress,
+    token,
 };
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::record::check::CheckInfo;
@@ -43,6 +44,7 @@ const AREAS: &[&[Check]] = &[
     bench::CHECKS,
     against::CHECKS,
     stress::CHECKS,
+    connections::TO_THE_END,
     lifecycle::TO_THE_END,
     stress::AFTERWARDS,
     logs::TO_THE_END,

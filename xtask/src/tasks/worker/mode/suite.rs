@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::tried::{left_out, tried};
+use crate::tasks::worker::check::connections::{IdleConnection, KEPT};
 use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
 use crate::tasks::worker::check::row::{Experiment, Need};
@@ -44,7 +45,15 @@ pub fn split_before(plan: &[Planned], phase: Phase) -> (&[Planned], &[Planned]) 
 /// of this function but facts in the journal.
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
     let _sampler = begin(subject)?;
+    if subject.not_ready.is_none() && plan.iter().any(is_about_idling) {
+        // Where it can't be opened, the check that wants it says so.
+        let _ = IdleConnection::of(subject);
+    }
     run_checks(subject, plan)
+}
+
+fn is_about_idling(planned: &Planned) -> bool {
+    planned.info.id == KEPT && planned.skipped.is_none()
 }
 
 /// Waits until the worker is ready, or isn't in time, while its needs are sampled.

@@ -65,7 +65,7 @@ pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> 
         .ok_or_else(|| Refused::unknown(&config.name, &catalog))?;
     let download = Download {
         entry,
-        target: folder.join(&entry.file),
+        target: entry.path_in(&folder),
         repository,
         python: config.python.clone(),
         hub: Hub::from_env(),
@@ -213,7 +213,7 @@ impl Download<'_> {
     }
 
     fn take_from_repository(&self, part: &mut PartFile) -> Result<()> {
-        let committed = self.repository.join(&self.entry.file);
+        let committed = self.entry.path_in(&self.repository);
         ensure!(
             committed != self.target && committed.exists(),
             "{} is a part of this repository, but it isn't there\n  try: git checkout -- {MODELS_FOLDER}/{}",
@@ -272,7 +272,7 @@ fn table(catalog: &Catalog, folder: &Path) -> String {
             size(entry.bytes),
             entry.licence.clone(),
             format!("{architecture}, {parameters_m:.1} M, {quantisation}"),
-            presence(entry, &folder.join(&entry.file)),
+            presence(entry, &entry.path_in(folder)),
         ]
     });
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 const MAGIC: [u8; 4] = *b"GGUF";
 
+/// What begins a zip archive, which browsers and Windows make of a folder.
+const ZIP: [u8; 4] = *b"PK\x03\x04";
+
 /// Versions whose lengths have 64 bits, which is what everybody writes today.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
 
@@ -80,15 +83,16 @@ pub struct ModelSummary {
 
 /// Reads header and tensor table, and refuses what isn't a whole model.
 pub fn check(path: &Path) -> Result<ModelSummary> {
-    let file =
-        File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
-    let metadata = file.metadata()?;
+    // Asked first: on Windows a folder can't be opened, and the error doesn't say why.
     ensure!(
-        metadata.is_file(),
+        !path.is_dir(),
         "{} is a folder, not a GGUF model",
         path.display()
     );
-    summarise(BufReader::new(file), metadata.len())
+    let file =
+        File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
+    let size_bytes = file.metadata()?.len();
+    summarise(BufReader::new(file), size_bytes)
         .with_context(|| format!("{} is not a usable GGUF model", path.display()))
 }
 
@@ -205,6 +209,10 @@ impl<R: Read + Seek> Reader<R> {
     /// Gives the counts of tensors and of metadata values.
     fn header(&mut self) -> Result<(u64, u64)> {
         let magic: [u8; 4] = self.bytes("the header").unwrap_or_default();
+        ensure!(
+            magic != ZIP,
+            "it is a zip archive\n  try: unpack it, and give the .gguf file that is in it"
+        );
         ensure!(magic == MAGIC, "it does not begin with `GGUF`");
         let version = self.u32("the header")?;
         ensure!(

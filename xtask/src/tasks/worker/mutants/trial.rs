@@ -21,7 +21,7 @@ use crate::tasks::worker::record::event::{Event, Suite};
 use crate::tasks::worker::record::report::RunReport;
 
 /// Where the events of each run are kept, from the workspace root.
-const ARTIFACTS: &str = "target/worker-mutants";
+const ARTIFACTS: [&str; 2] = ["target", "worker-mutants"];
 
 /// The tool of a driver that isn't there, from the workspace root.
 const FAKE_GPU: &str = "xtask/tests/fake_gpu";
@@ -69,7 +69,7 @@ impl<'run> Laboratory<'run> {
         config: &'run MutantsConfig,
         stop: &'run StopFlag,
     ) -> Result<Self> {
-        let folder = root.join(ARTIFACTS);
+        let folder = root.join(PathBuf::from_iter(ARTIFACTS));
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {

@@ -160,7 +160,11 @@ impl Client {
         loop {
             self.stop.check()?;
             match receiver.recv_timeout(POLL_INTERVAL) {
-                Ok(arrival) => sink(arrival),
+                Ok(arrival) => {
+                    // It says so where a broken connection is ours.
+                    self.stop.check()?;
+                    sink(arrival);
+                }
                 Err(RecvTimeoutError::Timeout) if self.worker.has_ended() => {
                     let since = ended.get_or_insert_with(Instant::now);
                     if since.elapsed() >= LAST_WORDS {

@@ -21,6 +21,8 @@ pub struct AnswerParser {
     /// Bytes of interim answers before the head.
     interim: usize,
     head: Option<Head>,
+    /// Whether the connection may be used for another request.
+    keeps_open: bool,
     /// Whether the answer ends with its head, whatever that says of a body.
     is_bodiless: bool,
 }
@@ -110,6 +112,11 @@ impl AnswerParser {
         self.state == FramingState::Broken
     }
 
+    /// Whether the connection may be used for another request after this answer.
+    pub fn keeps_open(&self) -> bool {
+        self.keeps_open
+    }
+
     fn take_head(&mut self, bytes: &[u8]) -> usize {
         let Some(count) = self.take_until(bytes, b"\r\n\r\n") else {
             return bytes.len();
@@ -125,6 +132,7 @@ impl AnswerParser {
                     true => FramingState::Whole,
                     false => framing(&head),
                 };
+                self.keeps_open = keeps_open(&text, &head);
                 self.head = Some(head);
                 self.interim = 0;
                 state
@@ -194,6 +202,17 @@ fn parse_head(text: &str) -> Option<Head> {
     })
 }
 
+/// Whether the connection may be used for another request after this answer (RFC 9112, 9.3).
+fn keeps_open(text: &str, head: &Head) -> bool {
+    let says = |option: &str| {
+        let options = head.header("connection").unwrap_or_default().split(',');
+        let mut options = options.map(str::trim);
+        options.any(|word| word.eq_ignore_ascii_case(option))
+    };
+    let is_old = text.starts_with("HTTP/1.0");
+    framing(head) != FramingState::UntilEnd && !says("close") && (!is_old || says("keep-alive"))
+}
+
 /// What tells where the body ends.
 fn framing(head: &Head) -> FramingState {
     let length = head.header("content-length").map(str::parse);
@@ -232,6 +251,27 @@ mod tests {
             parser.end();
         }
         (parser, String::from_utf8(body).unwrap(), length)
+    }
+
+    #[test]
+    fn a_head_says_whether_another_request_may_follow() {
+        for (head, keeps_open) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", true),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x, Close",
+                false,
+            ),
+            ("HTTP/1.1 200 OK", false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 2", false),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: Keep-Alive",
+                true,
+            ),
+        ] {
+            let (parser, _, _) = parse(&[head.as_bytes(), b"\r\n\r\n"], false);
+            assert_eq!(parser.keeps_open(), keeps_open, "{head}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub fn raise_on_panic(stop: &StopFlag) {
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
         if std::thread::current().name() != Some(REPORTING_THREAD) {
-            stop.raise_panic(describe(panic));
+            stop.fail(describe(panic));
         }
     }));
 }

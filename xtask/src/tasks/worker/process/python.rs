@@ -156,10 +156,8 @@ mod tests {
 
     #[test]
     fn what_is_no_python_is_refused() {
-        let cargo = std::env::var("CARGO").unwrap();
-        let error = Python::find(Some(Path::new(&cargo)))
-            .unwrap_err()
-            .to_string();
+        let ourselves = std::env::current_exe().unwrap();
+        let error = Python::find(Some(&ourselves)).unwrap_err().to_string();
         assert!(error.contains("it does not run"), "{error}");
     }
 }

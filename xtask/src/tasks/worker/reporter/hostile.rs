@@ -129,8 +129,17 @@ fn foreign_text_holds_no_command_and_begins_no_line() {
     }
 }
 
+/// Fewer cases than usual, as each makes every report; as many as are asked for by PROPTEST_CASES.
+fn few() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => usual,
+        None => ProptestConfig { cases: 48, ..usual },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(few())]
 
     #[test]
     fn a_corrupted_recording_makes_small_and_harmless_reports(

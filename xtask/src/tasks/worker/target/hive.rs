@@ -388,4 +388,26 @@ mod tests {
         assert_eq!(heard[4..], [Heard::TooMuch, Heard::Nothing, Heard::Nothing]);
         assert_eq!(received.heartbeats.len(), 4);
     }
+
+    /// Which may take seconds to answer, or never do.
+    #[test]
+    fn it_asks_no_name_server() {
+        const PROGRAM: &str = "import os, runpy, socket, sys
+def asked(*_):
+    os._exit(9)
+socket.getfqdn = socket.gethostbyaddr = socket.getnameinfo = asked
+runpy.run_path(sys.argv.pop(1), run_name='__main__')";
+        let source = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/tasks/worker/target/mock_hive.py"
+        );
+        let mut command = Python::find(None).unwrap().command();
+        command
+            .args(["-I", "-c", PROGRAM, source, "0"])
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("listening"), "{said}");
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
 }

@@ -267,7 +267,7 @@ impl WorkerHandle {
     }
 
     /// The longest wait for an answer, by the slowest so far.
-    fn inference_limit(&self) -> Duration {
+    pub fn inference_limit(&self) -> Duration {
         self.slowest.get().map_or(INFERENCE_LIMIT, |slowest| {
             (slowest * SLOWEST_FACTOR + LEAST_LIMIT).min(INFERENCE_LIMIT)
         })
