@@ -18,7 +18,7 @@ use crate::tasks::worker::model::reference::ModelReference;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 
 /// How long a chat of one token may take.
 const CHAT_LIMIT: Duration = Duration::from_secs(120);
@@ -92,7 +92,7 @@ pub struct Subject<'run> {
     /// How late we were ourselves, and when.
     pub jitter: JitterWatch,
     /// What changed the worker's answers, if something did.
-    pub degraded_by: RefCell<Option<String>>,
+    pub degraded: RefCell<Option<Unmet>>,
 }
 
 /// Why the worker doesn't chat, if it doesn't.
@@ -158,6 +158,8 @@ impl Subject<'_> {
             asker: self.check_id.clone(),
             auxiliary: Some(auxiliary.to_owned()),
             dialect: self.dialect(),
+            silence: self.worker.line().silence.clone(),
+            logs: self.worker.line().logs.clone(),
         }
     }
 }
