@@ -32,7 +32,7 @@ impl Silence {
         let unanswered = lock(&self.0);
         match &unanswered.first {
             Some(first) if unanswered.times >= ENOUGH => Err(Unmet::by(
-                format!("the worker has gone silent twice in inference: {first}"),
+                "the worker has gone silent twice in inference",
                 first,
             )),
             _ => Ok(()),

@@ -126,6 +126,11 @@ impl Subject<'_> {
         Some(format!("the server refuses to chat: {message}"))
     }
 
+    /// Fails where no worker of the run answers an inference any more.
+    pub fn ensure_heard(&self) -> Result<(), Unmet> {
+        self.worker.line().silence.ensure_heard()
+    }
+
     /// How it is talked to.
     pub fn dialect(&self) -> &'static dyn Dialect {
         self.worker.dialect()
