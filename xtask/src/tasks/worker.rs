@@ -34,6 +34,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use self::artifacts::RunFolder;
+use self::config::arguments;
 use self::config::target::WorkerSource;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
@@ -98,6 +99,7 @@ pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     )));
     journal.emit(EventKind::Configured {
         options: config.options(),
+        arguments: repeatable(std::env::args_os().skip(1)),
     });
     let mut gathering = Gathering::begin(root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -181,6 +183,13 @@ pub fn test_all_backends(
     let matrix = Matrix::fold(columns, metadata);
     evidence::show_matrix(config, &matrix, folder.path());
     Ok(ExitCode::from(matrix.exit_code))
+}
+
+/// What runs the same again, but for the checks.
+fn repeatable(given: impl IntoIterator<Item = OsString>) -> Vec<String> {
+    let kept = arguments::without(given, arguments::SELECTION).into_iter();
+    kept.map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Everything that is started lives in here, and is gone when it returns.

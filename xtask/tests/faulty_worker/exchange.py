@@ -96,6 +96,8 @@ class Exchange:
             time.sleep(0.4)
         if active("load.health_500") and busy():
             raise ApiError(500, "internal", "too busy")
+        if active("start.health_500"):
+            raise ApiError(500, "internal", "health is unknown")
         if active("start.health_plain_text"):
             self._answer(200, b"OK", kind="text/plain")
             return
@@ -225,7 +227,7 @@ class Exchange:
         if waited and active("load.queued_forgotten"):
             watch.leave_place()
             watch.pause(600)
-        if active("infer.second_hangs") and self.worker.served == 1:
+        if active("infer.hangs") or (active("infer.second_hangs") and self.worker.served == 1):
             watch.pause(600)
         if self.worker.served >= 3:
             if active("crash.engine_hangs"):

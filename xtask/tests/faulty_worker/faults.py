@@ -94,6 +94,7 @@ FAULTS = (
     Fault("start.health_wrong_status", "health says status ok", HEALTH),
     Fault("start.health_loaded_string", "model_loaded is the string \"true\"", HEALTH),
     Fault("start.health_never_loaded", "model_loaded stays false", HEALTH),
+    Fault("start.health_500", "health answers 500", HEALTH),
     Fault("start.health_plain_text", "health answers 200 with the text OK", HEALTH),
     Fault("start.ready_while_loading", "ready says true while it loads", READY, SEEN_MS),
     Fault("start.ready_never_true", "ready stays 503 although inference works", READY),
@@ -238,6 +239,7 @@ FAULTS = (
     Fault("infer.finish_always_stop", "finish_reason is always stop", FINISH),
     Fault("infer.finish_missing", "no finish_reason", FINISH),
     Fault("infer.finish_unknown", "finish_reason is done", FINISH),
+    Fault("infer.hangs", "no inference is ever answered", ALIVE),
     Fault("infer.second_hangs", "the second inference is never answered", ALIVE),
 
     Fault("stream.truncated", "the events stop without an end", END),
@@ -489,14 +491,19 @@ FAULTS = (
 
 BY_ID = {fault.id: fault for fault in FAULTS}
 
-# The one fault of this process; empty in a good worker.
-ACTIVE = os.environ.get("WORKER_FAULT", "")
+# The faults of this process: none in a good worker, mostly one, or several with commas between them.
+ACTIVE = tuple(filter(None, os.environ.get("WORKER_FAULT", "").split(",")))
 
 
 def active(fault_id):
     """Whether this process is to break that promise."""
     assert fault_id in BY_ID, fault_id
-    return fault_id == ACTIVE
+    return fault_id in ACTIVE
+
+
+def chosen(rows, otherwise=None):
+    """What a table says of a fault of this process."""
+    return next((rows[fault_id] for fault_id in ACTIVE if fault_id in rows), otherwise)
 
 
 def print_table():

@@ -1,5 +1,6 @@
 //! What a run was asked to do, validated. Pure.
 
+pub mod arguments;
 pub mod benchmark;
 pub mod command;
 pub mod known_failures;

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod baseline;
 pub mod bench;
+pub mod causes;
 pub mod check;
 pub mod compare;
 pub mod event;

@@ -62,6 +62,7 @@ const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
 }
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary_after("hive-absent", |launch, hive| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         hive.go_away()
@@ -106,6 +107,7 @@ fn redirects(subject: &Subject) -> Result<Evidence> {
 
 fn hangs(subject: &Subject) -> Result<Evidence> {
     let interval = 2 * INTERVAL;
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary("hive-hangs", |launch| {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;

@@ -33,8 +33,8 @@ const STREAMS: u32 = 8;
 /// The least time that is watched.
 const LEAST_WINDOW: Duration = Duration::from_millis(1500);
 
-/// Intervals of heartbeats that are watched, and a little.
-const INTERVALS: f64 = 2.3;
+/// Intervals of heartbeats that are watched: one beat is due, and whoever is late has time to show it.
+const INTERVALS: f64 = 1.3;
 
 /// How often health and readiness are asked for.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(40);

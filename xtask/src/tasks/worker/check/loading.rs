@@ -12,7 +12,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::load::polling::Question;
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::process::stop::TimedOut;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, Dialect, InferenceRequest, Promise, Readiness, Reason,
@@ -104,12 +104,13 @@ fn ready(subject: &Subject) -> Result<Evidence> {
         }
     }
     let place = "an inference right after ready said yes";
-    match &loading.first.response {
+    let first = loading.first.as_ref().map_err(Unmet::clone)?;
+    match &first.response {
         Ok(response) => subject
             .dialect()
             .read_completion(response)
             .map_err(|mismatch| Mismatch {
-                place: place.to_owned(),
+                place: format!("{}, right after ready said yes", mismatch.place),
                 ..mismatch
             })?,
         Err(cause) => return Err(Mismatch::new(place, "an answer", cause).into()),
@@ -214,7 +215,7 @@ struct LoadingObservation {
     /// An inference that was asked for as soon as the port answered.
     early: Question,
     /// An inference that was asked for as soon as it said that it is ready.
-    first: Question,
+    first: Result<Question, Unmet>,
 }
 
 impl LoadingObservation {
@@ -251,7 +252,8 @@ impl LoadingObservation {
                 Ok(is_ready.then_some(()))
             });
             became.map_err(late)?;
-            let first = ask(client, &request, limit);
+            let heard = auxiliary.worker.line().silence.ensure_heard();
+            let first = heard.map(|()| ask(client, &request, limit));
             health.push(ask(client, &dialect.health_request(), QUESTION_LIMIT));
             let early = early
                 .join()

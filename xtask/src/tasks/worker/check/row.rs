@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::judge::Evidence;
+use super::judge::{Evidence, unmet_by};
 use super::stress::observed::PoolObservation;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
-use crate::tasks::worker::record::event::{Level, Suite};
+use crate::tasks::worker::record::event::{Level, Suite, Unmet};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{ByHand, Promise};
 
@@ -161,26 +161,10 @@ impl Check {
 
 impl Need {
     /// Why the need is not met, if it isn't.
-    pub fn unmet(self, subject: &Subject) -> Option<String> {
-        match self {
-            Need::Ready => match (&subject.not_ready, subject.worker.exited()) {
-                (Some(_), _) => Some(String::from("the worker did not become ready")),
-                (None, Ok(Some(exit))) => Some(format!(
-                    "the worker's process has ended: {}",
-                    exit.describe()
-                )),
-                (None, _) => subject.worker.silence(),
-            },
-            Need::Sound => {
-                let degraded_by = subject.degraded_by.borrow().clone();
-                let after = degraded_by.map(|degraded_by| {
-                    format!("the worker answers differently since {degraded_by}")
-                });
-                after.or_else(|| {
-                    let error = subject.reference().err()?;
-                    Some(format!("there is no reference answer: {error}"))
-                })
-            }
+    pub fn unmet(self, subject: &Subject) -> Option<Unmet> {
+        let lacking = match self {
+            Need::Ready => return unready(subject),
+            Need::Sound => return unsound(subject),
             Need::Device => match subject.worker.launch().backend {
                 Backend::Cuda => None,
                 Backend::Cpu => Some(String::from(
@@ -200,6 +184,26 @@ impl Need {
             Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
-        }
+        };
+        lacking.map(Unmet::because_of)
     }
+}
+
+fn unready(subject: &Subject) -> Option<Unmet> {
+    match (&subject.not_ready, subject.worker.exited()) {
+        (Some(mismatch), _) => Some(Unmet::by("the worker did not become ready", mismatch)),
+        (None, Ok(Some(exit))) => {
+            let reason = format!("the worker's process has ended: {}", exit.describe());
+            Some(Unmet::by(reason, &exit.mismatch()))
+        }
+        (None, _) => subject.worker.silence(),
+    }
+}
+
+fn unsound(subject: &Subject) -> Option<Unmet> {
+    if let Some(degraded) = &*subject.degraded.borrow() {
+        return Some(degraded.clone());
+    }
+    let error = subject.reference().err()?;
+    Some(unmet_by("there is no reference answer", &error))
 }

@@ -17,11 +17,13 @@ use crate::tasks::worker::process::vitals::Sampler;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
+    CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, Unmet, WorkerInfo,
 };
 use crate::tasks::worker::target::hive::MockHiveServer;
+use crate::tasks::worker::target::logs_of_check::LogsOfCheck;
 use crate::tasks::worker::target::observations::Observations;
 use crate::tasks::worker::target::recorder::{Asker, Line};
+use crate::tasks::worker::target::silence::Silence;
 use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
 use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 use crate::tasks::worker::target::{Deadline, RunContext, Subject};
@@ -130,6 +132,8 @@ pub fn start<'run>(
         asker: Asker::new("start"),
         auxiliary: None,
         dialect: launch.dialect,
+        silence: Silence::default(),
+        logs: LogsOfCheck::default(),
     };
     let check_id = line.asker.clone();
     let worker = start_worker(context, launch, line)?;
@@ -143,7 +147,7 @@ pub fn start<'run>(
         alone: std::cell::OnceCell::new(),
         observations,
         jitter: JitterWatch::start(),
-        degraded_by: std::cell::RefCell::new(None),
+        degraded: std::cell::RefCell::new(None),
     })
 }
 
@@ -230,15 +234,23 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
             .iter()
             .find_map(|need| need.unmet(subject))
     };
-    match skipped.map(str::to_owned).or_else(unmet) {
-        Some(reason) => {
+    match skipped.map(Unmet::because_of).or_else(unmet) {
+        Some(unmet) => {
             stop.check()?;
-            left_out(journal, id, &reason, began.elapsed());
+            left_out(journal, id, unmet, began.elapsed());
         }
         None => {
+            let line = subject.worker.line();
+            line.logs.clear();
             tried(subject.context, id, || {
                 ensure_in_time(subject, info)?;
-                run(subject)
+                let judged = run(subject);
+                if judged.is_err() {
+                    let lines = line.logs.since(began, &subject.worker, journal);
+                    let id = id.to_owned();
+                    journal.emit(EventKind::LogOfCheck { id, lines });
+                }
+                judged
             })?;
         }
     }

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::verdict::{
-    CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite,
+    CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite, Unmet,
 };
 use super::bench::{Calibration, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
-use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, Vitals};
+use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, TimedLine, Vitals};
 use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
@@ -42,6 +42,9 @@ pub enum EventKind {
     Configured {
         /// Each option by its name on the command line.
         options: BTreeMap<String, Value>,
+        /// The task and its arguments as they were given, without those that choose checks.
+        #[serde(default)]
+        arguments: Vec<String>,
     },
     /// What the machine is.
     EnvironmentFound(Environment),
@@ -201,6 +204,13 @@ pub enum EventKind {
         source: LogSource,
         /// Its last lines, made safe to print.
         lines: Vec<String>,
+    },
+    /// What workers wrote while a check was tried that didn't pass.
+    LogOfCheck {
+        /// The check's stable name.
+        id: String,
+        /// The last of it, in the order in which it came.
+        lines: Vec<TimedLine>,
     },
     /// The end of a log.
     LogTail {

@@ -105,6 +105,18 @@ pub struct Vitals {
     pub open_files: Option<u64>,
 }
 
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimedLine {
+    /// When its end was read, on the run's axis.
+    pub at_ms: f64,
+    /// The name of the worker that wrote it, where it isn't the one under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The line, made safe to print.
+    pub text: String,
+}
+
 /// What a worker goes on with, greedily, after each prefix of some texts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Greedy {

@@ -1,17 +1,18 @@
 //! Events folded into one value: the report, its verdict and the exit code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bench::{Calibration, RequestRecord};
+use super::causes;
 use super::compare::Comparison;
 use super::event::{
     CheckRecord, CheckStatus, CheckSummary, Event, EventKind, Heartbeat, LogSource, ModelInfo,
-    Outcome, PlannedCheck, Purpose, RunInfo, WorkerInfo,
+    Outcome, PlannedCheck, Purpose, RunInfo, Suite, WorkerInfo,
 };
-use super::facts::{Environment, Greedy, cut};
+use super::facts::{Environment, Greedy, TimedLine, cut};
 use super::heartbeats::lateness;
 use super::measure::{Measure, RunFacts};
 use super::scenario::ScenarioRecord;
@@ -35,6 +36,9 @@ pub struct RunReport {
     /// Each option by its name on the command line.
     #[serde(default)]
     pub options: BTreeMap<String, Value>,
+    /// The task and its arguments, without those that choose checks.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// What the machine is.
     #[serde(default)]
     pub environment: Option<Environment>,
@@ -84,6 +88,9 @@ pub struct RunReport {
     /// More of it, as evidence.
     #[serde(default)]
     pub worker_evidence: Vec<String>,
+    /// What workers wrote while a check was tried that didn't pass, by its name.
+    #[serde(default)]
+    pub logs_of_checks: BTreeMap<String, Vec<TimedLine>>,
     /// Worth knowing, without weight on the verdict.
     pub notes: Vec<String>,
     /// Why we could not go on or could not judge.
@@ -139,7 +146,10 @@ impl RunReport {
         self.timeline.apply(event);
         match &event.kind {
             EventKind::RunStarted(info) => self.run = Some(info.clone()),
-            EventKind::Configured { options } => self.options = options.clone(),
+            EventKind::Configured { options, arguments } => {
+                self.options = options.clone();
+                self.arguments = arguments.clone();
+            }
             EventKind::EnvironmentFound(found) => self.environment = Some(found.clone()),
             EventKind::ModelHashed { sha256 } => self.model_sha256 = Some(sha256.clone()),
             EventKind::Planned { checks } => {
@@ -176,6 +186,7 @@ impl RunReport {
                 source: LogSource::Worker,
                 lines,
             } => self.worker_evidence = lines.clone(),
+            EventKind::LogOfCheck { id, lines } => self.log_of_check(id, lines),
             EventKind::Noted { message } => self.notes.push(message.clone()),
             EventKind::Troubled { message } => self.troubles.push(message.clone()),
             EventKind::Interrupted { signal } => self.interrupted_by = Some(*signal),
@@ -216,6 +227,21 @@ impl RunReport {
         {
             self.troubles.push(TOO_MANY_CHECKS.to_owned());
         }
+    }
+
+    fn log_of_check(&mut self, id: &str, lines: &[TimedLine]) {
+        if self.logs_of_checks.len() >= CHECKS_KEPT {
+            return;
+        }
+        let mut room = TEXT_BYTES;
+        let fits = |line: &&TimedLine| {
+            room = room.saturating_sub(line.text.len() + 1);
+            room > 0
+        };
+        // The end tells more than the beginning.
+        let kept: Vec<_> = lines.iter().rev().take_while(fits).cloned().collect();
+        let kept = kept.into_iter().rev().collect();
+        self.logs_of_checks.insert(id.to_owned(), kept);
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat) {
@@ -285,11 +311,23 @@ impl RunReport {
 
     /// Every check that ran or was planned, as reports have it.
     pub fn check_summaries(&self) -> Vec<CheckSummary> {
-        let ran = self.checks.iter().map(|record| self.summary_of(record));
+        let ran = self.checks.iter().zip(self.follows_from());
+        let ran = ran.map(|(record, follows_from)| CheckSummary {
+            follows_from,
+            ..self.summary_of(record)
+        });
         let never_ran = self.never_ran();
         let reason = self.why_checks_did_not_run();
         ran.chain(never_ran.map(|planned| CheckSummary::not_run(planned, reason.clone())))
             .collect()
+    }
+
+    /// What every worker does every day, everything else stands on.
+    fn follows_from(&self) -> Vec<Option<String>> {
+        let planned = self.planned.iter();
+        let basic = planned.filter(|planned| planned.suite == Suite::Isolation);
+        let basic: HashSet<&str> = basic.map(|planned| planned.id.as_str()).collect();
+        causes::follows_from(&self.checks, |id| basic.contains(id))
     }
 
     fn why_checks_did_not_run(&self) -> String {
@@ -323,7 +361,7 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
             cut(&mut mismatch.got);
             cut(&mut mismatch.place);
         }
-        Outcome::Invalid { reason } | Outcome::Skipped { reason } => cut(reason),
+        Outcome::Invalid { reason } | Outcome::Skipped { reason, .. } => cut(reason),
     }
     record
 }
@@ -331,7 +369,7 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+    use crate::tasks::worker::record::event::{Level, Mismatch};
 
     fn planned(ids: &[&str]) -> RunReport {
         let mut report = RunReport::default();
@@ -346,6 +384,7 @@ mod tests {
                 } else {
                     Level::Must
                 },
+                contract: String::new(),
                 known_failure: id.starts_with("known.").then(|| String::from("a bug")),
             })
             .collect();
@@ -427,7 +466,8 @@ mod tests {
         assert_eq!(RunReport::default().verdict(), Verdict::Invalid);
         let mut report = planned(&["a.b"]);
         let reason = String::from("no device");
-        finish(&mut report, "a.b", Outcome::Skipped { reason });
+        let because = None;
+        finish(&mut report, "a.b", Outcome::Skipped { reason, because });
         assert_eq!(report.verdict(), Verdict::Invalid);
     }
 

@@ -18,7 +18,7 @@ use crate::tasks::worker::model::reference::ModelReference;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 
 /// How long a chat of one token may take.
 const CHAT_LIMIT: Duration = Duration::from_secs(120);
@@ -92,7 +92,7 @@ pub struct Subject<'run> {
     /// How late we were ourselves, and when.
     pub jitter: JitterWatch,
     /// What changed the worker's answers, if something did.
-    pub degraded_by: RefCell<Option<String>>,
+    pub degraded: RefCell<Option<Unmet>>,
 }
 
 /// Why the worker doesn't chat, if it doesn't.
@@ -124,6 +124,11 @@ impl Subject<'_> {
         });
         let message = asked.ok()?.0.as_ref()?;
         Some(format!("the server refuses to chat: {message}"))
+    }
+
+    /// Fails where no worker of the run answers an inference any more.
+    pub fn ensure_heard(&self) -> Result<(), Unmet> {
+        self.worker.line().silence.ensure_heard()
     }
 
     /// How it is talked to.
@@ -159,6 +164,8 @@ impl Subject<'_> {
             asker: self.check_id.clone(),
             auxiliary: Some(auxiliary.to_owned()),
             dialect: self.dialect(),
+            silence: self.worker.line().silence.clone(),
+            logs: self.worker.line().logs.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::causes;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::reporter::page::{Block, Fact, Section, Shown, known};
 use crate::tasks::worker::reporter::words;
@@ -66,6 +67,7 @@ pub fn properties(report: &RunReport) -> Vec<Fact> {
         ("worker_id", worker.map(|worker| worker.worker_id.clone())),
         ("run_id", report.run.as_ref().map(|run| run.run_id.clone())),
         ("exit_code", Some(report.verdict().exit_code().to_string())),
+        ("causes", causes::counted(&report.check_summaries())),
     ])
 }
 
