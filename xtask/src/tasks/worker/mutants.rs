@@ -2,6 +2,8 @@
 //! the check that guards the promise has to fail, and nobody else may be blamed.
 
 pub mod config;
+#[cfg(test)]
+mod coverage;
 mod table;
 mod trial;
 

@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod bench;
 pub mod check;
 pub mod compare;
+pub mod contract;
 pub mod event;
 pub mod facts;
 pub mod matrix;

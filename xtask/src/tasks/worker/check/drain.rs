@@ -18,9 +18,6 @@ use crate::tasks::worker::target::dialect::{
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress, read_last_event};
 use crate::tasks::worker::target::reference::References;
 
-const STOPPING: &str =
-    "What was accepted, running or waiting, is finished for up to `--drain-timeout`.";
-
 /// More than any request here takes.
 const AMPLE: &[(&str, &str)] = &[("--drain-timeout", "60")];
 
@@ -38,37 +35,37 @@ const BETWEEN_SIGNALS: Duration = Duration::from_millis(300);
 pub const CHECKS: &[Check] = &[
     Check::resilience("drain.finishes", finishes)
         .promise("finishes a running stream when it is asked to stop, and exits with 0")
-        .quote(STOPPING)
+        .holds(&["T6"])
         .explanation("Sends SIGTERM after the first token; fails if the stream is incomplete, the exit status isn't 0, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.refuses", refuses)
         .promise("reports that it is draining, and accepts nothing new, while it finishes what is running")
-        .quote(STOPPING)
+        .holds(&["T2", "T3", "T4"])
         .explanation("Sends SIGTERM during a stream; fails unless ready says 503 draining, health says draining and new inference is refused with 503 not_ready.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
     Check::resilience("drain.deadline", deadline)
         .promise("ends when --drain-timeout is over, and tells its clients so")
-        .quote(STOPPING)
+        .holds(&["T6"])
         .explanation("Stops a worker with --drain-timeout 1 during long streams; fails if the process lives on, its exit status isn't 0, or a stream has no last event.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::CommandLine)]),
     Check::resilience("drain.second_signal", second_signal)
         .promise("ends at once when it is asked to stop a second time")
-        .quote("A second signal ends the worker at once.")
+        .holds(&["T11"])
         .explanation("Sends SIGTERM twice during long streams; fails if the process lives on.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.interrupt", interrupt)
         .promise("stops in the same orderly way on Ctrl-C")
-        .quote("SIGTERM or SIGINT; on Windows Ctrl-C or Ctrl-Break.")
+        .holds(&["T1"])
         .explanation("Sends SIGINT to an idle worker; fails if the exit status isn't 0 or the last heartbeat isn't Draining.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("drain.while_loading", while_loading)
         .promise("stops in the same orderly way while it is loading its model")
-        .quote(STOPPING)
+        .holds(&["T10"])
         .explanation("Sends SIGTERM as soon as the port answers; fails if the process lives on or its exit status isn't 0.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),

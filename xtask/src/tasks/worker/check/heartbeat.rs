@@ -19,37 +19,37 @@ use crate::tasks::worker::target::dialect::{
 pub const CHECKS: &[Check] = &[
     Check::isolation("heartbeat.first", first_beat)
         .promise("sends its first heartbeat as soon as it starts")
-        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .holds(&["B8"])
         .explanation("Fails if no heartbeat arrives within a second of the process's start.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.states", state_changes)
         .promise("tells the hive at once when it becomes busy, and when it is ready again")
-        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .holds(&["B2", "B10"])
         .explanation("Sends a request; fails if no heartbeat says Busy during it, or none says Ready right after it.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.periodic", periodic)
         .promise("sends one heartbeat each interval, neither late nor more often")
-        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .holds(&["B9", "B11", "C11"])
         .explanation("Fails if a heartbeat is late, or if there is an extra one without a change of state.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.payload", payload)
         .promise("sends complete, well-formed heartbeats whose sequence rises by one")
-        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .holds(&["B1", "B2", "B4", "B5", "B6", "C8"])
         .explanation("Fails on a missing or malformed field, a gap in the sequence or a wrong timestamp.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.identity", identity)
         .promise("identifies itself and its model correctly in heartbeats")
-        .quote(r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#)
+        .holds(&["B1", "C1", "C4", "C5"])
         .explanation("Fails if a field differs from what the worker was started with.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.default_interval", default_interval)
         .promise("sends a heartbeat every 30 s by default")
-        .quote("`[--heartbeat-interval SECONDS (30)]`.")
+        .holds(&["C11"])
         .explanation("Starts a worker without the option; fails if its first heartbeat names an interval other than 30.")
         .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
@@ -102,7 +102,7 @@ const CLOCK_LIMIT_S: i64 = 60;
 /// All heartbeats once more, when everything else has been tried.
 pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
         .promise("keeps sending correct heartbeats after everything that it was given")
-        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .holds(&["B6"])
         .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, or if there are none at the end.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];

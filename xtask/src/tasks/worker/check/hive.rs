@@ -14,8 +14,6 @@ use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::reference::References;
 
-const NEVER_HELD_UP: &str = "A hive that is absent, slow (each beat has 5 s), answers 5xx or hangs up never holds inference up, never delays the next beat, and never ends the worker. Beats resume within one interval of its return, without a burst: what was due meanwhile is not made up for.";
-
 /// After this time the worker gives a beat up that the hive doesn't answer.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -32,31 +30,35 @@ const ELSEWHERE: &str = "/elsewhere";
 pub const CHECKS: &[Check] = &[
     row("hive.absent_at_start", absent_at_start)
         .promise("becomes ready and serves without a hive, and sends heartbeats once there is one")
+        .holds(&["B12"])
         .explanation("Starts the worker while its hive refuses connections; fails if it isn't ready, an answer differs, or no heartbeat arrives within an interval of the hive's start.")
         .by_hand(|by| by.ready("-i")),
     row("hive.answers_errors", answers_500)
         .promise("keeps serving and sending heartbeats while its hive answers 500")
+        .holds(&["B14"])
         .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
     row("hive.hangs", hangs)
         .promise("answers as quickly as before while its hive accepts heartbeats and never answers")
+        .holds(&["B12", "B13"])
         .explanation("Never answers a heartbeat; fails if an inference waits for the hive, or if the next heartbeat takes more than 5 s longer.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 5))),
     row("hive.hangs_up", hangs_up)
         .promise("keeps serving and sending heartbeats while its hive hangs up on it")
+        .holds(&["B14"])
         .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
     row("hive.redirects", redirects)
         .promise("doesn't follow redirects of its hive")
-        .quote("Redirects are not followed.")
+        .holds(&["B17"])
         .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop."),
     row("hive.returns", returns)
         .promise("resumes heartbeats within an interval of its hive's return, without a burst")
+        .holds(&["B15", "B16"])
         .explanation("Refuses connections for five intervals; fails if no heartbeat arrives within an interval of the return, more than two arrive at once, or the sequence doesn't rise."),
 ];
 
 /// A row whose promise is that hives hold nobody up.
 const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
     Check::resilience(id, run)
-        .quote(NEVER_HELD_UP)
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])
 }

@@ -17,7 +17,7 @@ pub const LIVES: &str = "lifecycle.lives";
 /// After everything that is asked of a worker.
 pub const TO_THE_END: &[Check] = &[Check::isolation(LIVES, lives)
     .promise("lives and answers until it is asked to stop")
-    .quote("200 as long as the worker lives.")
+    .holds(&["H4"])
     .explanation(
         "After all other checks, fails if the process has ended unasked or doesn't answer health.",
     )
@@ -29,7 +29,7 @@ pub const TO_THE_END: &[Check] = &[Check::isolation(LIVES, lives)
 pub const AFTERWARDS: &[Check] = &[
     Check::isolation(NO_SURVIVORS, leaves_nobody)
         .promise("leaves no process behind and no port occupied when it ends")
-        .quote("The last heartbeat says `Draining`. Exit status 0.")
+        .holds(&["T9"])
         .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed. On Linux nothing escapes: what loses its parent becomes the run's child. On macOS what left its group is known by a variable of its environment, and what dropped that, too, isn't seen; on Windows nothing can leave its job.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
         .needs(&[Need::Promised(Promise::OwnProcess)])

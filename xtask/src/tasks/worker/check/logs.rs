@@ -21,7 +21,7 @@ const MANY_LINES: usize = 40;
 /// The log of the worker under test.
 pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
     .promise("logs one line per event, level first")
-    .quote("Standard error, one line an event, level first.")
+    .holds(&["L1"])
     .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
     .by_hand(|by| by.worker(&[]))
     .needs(&[Need::Promised(Promise::Logs)])
@@ -31,13 +31,13 @@ pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
 pub const CHECKS: &[Check] = &[
     Check::contract("logs.on_stderr", on_stderr)
         .promise("logs to standard error, one line per event and no more")
-        .quote("Standard error, one line an event, level first.")
+        .holds(&["L1"])
         .explanation("Fails if standard error is empty, standard output has log lines, or an idle worker keeps logging.")
         .by_hand(|by| by.worker(&[]) + " 2>/dev/null")
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("logs.json", json)
         .promise("logs JSON lines when it is asked to")
-        .quote("With `--log-format json` each event is a JSON object with `timestamp`, `level` and `message`.")
+        .holds(&["L3"])
         .explanation("Fails if a line on standard error isn't a JSON object with a level.")
         .by_hand(|by| by.worker(&[("--log-format", "json")]))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),

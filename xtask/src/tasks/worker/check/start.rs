@@ -18,20 +18,20 @@ use crate::tasks::worker::target::dialect::Promise;
 pub const CHECKS: &[Check] = &[
     Check::isolation("start.answers", answers_soon)
         .promise("answers HTTP within a second of its start, even while the model is loading")
-        .quote("The port answers within 1 s of the start, while the model is still loading.")
+        .holds(&["S1", "C7"])
         .explanation("Polls health every few milliseconds from the start; fails if the first answer takes more than a second.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Promised(Promise::EarlyPort)])
         .at(Phase::Start),
     Check::isolation("start.ready", becomes_ready)
         .promise("becomes ready in time, with correct answers on the way")
-        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`, `failed`) with `Retry-After`."#)
+        .holds(&["H4", "H5", "H9", "H10", "H11", "C1"])
         .explanation("Fails if the worker isn't ready within --timeout, exits early, or gives a malformed answer on the way.")
         .by_hand(|by| by.ready("-i"))
         .at(Phase::Start),
     Check::isolation("start.loopback_only", loopback_only)
         .promise("listens on loopback only unless it was told otherwise")
-        .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
+        .holds(&["C10", "S17"])
         .explanation("Requests health at this machine's other addresses from a worker without --host; fails if it answers there.")
         .by_hand(|by| by.health("-i -m 1 --connect-to 127.0.0.1:18081:127.0.0.2:18081"))
         .needs(&[Need::Ready, Need::Promised(Promise::Loopback)])

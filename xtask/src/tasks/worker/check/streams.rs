@@ -60,19 +60,19 @@ const WATCHED: Duration = Duration::from_millis(150);
 pub const CHECKS: &[Check] = &[
     Check::contract("streams.equal_plain", equal_plain)
         .promise("streams the same text that it returns without streaming")
-        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .holds(&["P9"])
         .explanation("Sends greedy and sampled requests, within and beyond ASCII, both ways; fails if text, count or reason differ.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest { seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("streams.whole_characters", whole_characters)
         .promise("never splits a character")
-        .quote("Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.")
+        .holds(&["P5", "H1"])
         .explanation("Fails if a greedy text, plain or streamed, has a replacement character before its end, or isn't UTF-8.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("The emoji for a bee is", 16)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("streams.as_made", as_made)
         .promise("writes each token when it is sampled, not several at once")
-        .quote("Each token is one event, written when it is sampled.")
+        .holds(&["P3"])
         .explanation("Compares arrivals with the worker's decode_ms and the measured time; fails if tokens repeatedly arrive all at once or in batches.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::EventPerToken)]),

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::config::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
@@ -208,8 +208,19 @@ impl<'run> Laboratory<'run> {
     }
 }
 
+/// A fault, as the faulty worker lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Fault {
+    /// Its name.
+    pub id: String,
+    /// What it does, in a few words.
+    pub what: String,
+    /// The contract's promises that it breaks, by their numbers.
+    pub breaks: Vec<String>,
+}
+
 /// The faults that the faulty worker has.
-pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<String>> {
+pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<Fault>> {
     let mut command = python.command();
     let output = command
         .arg(program)
@@ -223,14 +234,8 @@ pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<String>> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     let text = String::from_utf8(output.stdout)?;
-    let id = |line: &str| -> Result<String> {
-        let row: Value = serde_json::from_str(line)?;
-        Ok(row["id"]
-            .as_str()
-            .context("a fault without an id")?
-            .to_owned())
-    };
-    text.lines().map(id).collect()
+    let faults = text.lines().map(serde_json::from_str);
+    Ok(faults.collect::<Result<_, _>>()?)
 }
 
 fn read_report(path: &Path) -> Result<RunReport> {

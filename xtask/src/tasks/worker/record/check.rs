@@ -17,8 +17,8 @@ pub struct CheckInfo {
     pub phase: Phase,
     /// Completes the sentence "The worker ...". A `*` in it is the one of the name.
     pub promise: &'static str,
-    /// The contract's own words, each sentence as CONTRACT.md has it; empty where it has none.
-    pub contract: &'static str,
+    /// The promises that it holds, by their numbers in CONTRACT.md; empty where none is about it.
+    pub holds: &'static [&'static str],
     /// One line: what is done, and what fails it.
     pub explanation: &'static str,
 }
@@ -61,7 +61,7 @@ impl CheckInfo {
             level: Level::Must,
             phase,
             promise: "",
-            contract: "",
+            holds: &[],
             explanation: "",
         }
     }
