@@ -7,7 +7,7 @@ mod answers;
 mod apart;
 mod bench;
 mod chat;
-mod clients;
+pub mod clients;
 mod corrupt_models;
 pub mod device;
 mod drain;

@@ -15,7 +15,7 @@ const SPELLED_TOKENS: u32 = 10;
 pub const CHECKS: &[Check] = &[
     Check::contract("accepts.edges", edges)
         .promise("accepts every value that is just within bounds")
-        .holds(&["R3", "R7", "R23", "R27"])
+        .holds(&["R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R23", "R27"])
         .explanation("Sends temperature 0 and 2, max_tokens 1, sixteen stop strings and the like; fails if one is refused.")
         .by_hand(|by| by.infer("-i", &InferenceRequest { temperature: Some(2.0), ..InferenceRequest::new("Hello", 1) }))
         .needs(&[Need::Ready, Need::Sound]),

@@ -93,6 +93,9 @@ const AGAIN: u32 = 3;
 /// We were late ourselves, and so the machine was busy, when we lost as much between two beats.
 const BUSY_MS: f64 = 50.0;
 
+/// With fewer beats than these whole seconds may be chance.
+const FEW_BEATS: usize = 4;
+
 /// How much the times in beats may differ from the times between their arrivals.
 const CLOCK_DRIFT_MS: f64 = 700.0;
 
@@ -280,6 +283,14 @@ fn payload(subject: &Subject) -> Result<Evidence> {
         before = Some((arrival.arrived_ms, beat));
     }
     clock_runs(&beats)?;
+    let whole =
+        |(_, beat): &(Heartbeat, HeartbeatPayload)| beat.timestamp.timestamp_subsec_millis() == 0;
+    ensure_kept(
+        count < FEW_BEATS || !beats.iter().all(whole),
+        "heartbeats, `timestamp`",
+        "times with milliseconds",
+        format!("{count} times in whole seconds"),
+    )?;
     Ok(format!("{count} heartbeats"))
 }
 

@@ -1,5 +1,6 @@
 //! A hive in trouble: inference goes on, the worker lives, beats come back without a burst.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -7,10 +8,10 @@ use anyhow::Result;
 use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
+use crate::tasks::worker::target::dialect::{HeartbeatPayload, InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::reference::References;
 
@@ -35,8 +36,8 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.ready("-i")),
     row("hive.answers_errors", answers_500)
         .promise("keeps serving and sending heartbeats while its hive answers 500")
-        .holds(&["B14"])
-        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
+        .holds(&["B7", "B14"])
+        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs, the heartbeats stop or a lost one is sent again."),
     row("hive.hangs", hangs)
         .promise("answers as quickly as before while its hive accepts heartbeats and never answers")
         .holds(&["B12", "B13"])
@@ -56,11 +57,38 @@ pub const CHECKS: &[Check] = &[
         .explanation("Refuses connections for five intervals; fails if no heartbeat arrives within an interval of the return, more than two arrive at once, or the sequence doesn't rise."),
 ];
 
+/// What a hive is called.
+pub const NAMES: &[Check] = &[Check::contract("hive.path", path)
+    .promise("sends heartbeats below the path of its --hive-url")
+    .holds(&["C8"])
+    .explanation(
+        "Starts a worker whose hive has a path; fails if its first heartbeat goes elsewhere.",
+    )
+    .by_hand(|by| by.worker(&[("--hive-url", "http://127.0.0.1:19200/some/hive")]))
+    .needs(&[
+        Need::Ready,
+        Need::Promised(Promise::CommandLine),
+        Need::Promised(Promise::Heartbeats),
+    ])];
+
+/// Where a hive may be, and where its heartbeats go then.
+const PATH: &str = "/some/hive";
+const BELOW_IT: &str = "/some/hive/heartbeat/workers";
+
 /// A row whose promise is that hives hold nobody up.
 const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
     Check::resilience(id, run)
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])
+}
+
+fn path(subject: &Subject) -> Result<Evidence> {
+    let auxiliary = subject.auxiliary("hive-path", |launch| launch.hive_url += PATH)?;
+    let beat = auxiliary.beat_after(0, BEAT_LIMIT)?;
+    let got = beat.map_or_else(|| String::from("none"), |beat| beat.path);
+    let place = "the first heartbeat to a hive with a path";
+    ensure_kept(got == BELOW_IT, place, BELOW_IT, got)?;
+    Ok(String::from(BELOW_IT))
 }
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
@@ -161,7 +189,25 @@ fn goes_on(
     }
     answers_as_ever(auxiliary, known, when)?;
     next_beat(auxiliary, INTERVAL, when)?;
-    resumes(auxiliary, INTERVAL)
+    let evidence = resumes(auxiliary, INTERVAL)?;
+    sent_once(&auxiliary.beats()?)?;
+    Ok(evidence)
+}
+
+/// No beat came again, lost or not.
+fn sent_once(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
+    let mut seen = BTreeSet::new();
+    for (arrival, beat) in beats {
+        let place = format!("heartbeat #{}, `sequence`", arrival.number);
+        let expected = "one that no heartbeat before had";
+        ensure_kept(
+            seen.insert(beat.sequence),
+            &place,
+            expected,
+            beat.sequence.to_string(),
+        )?;
+    }
+    Ok(())
 }
 
 /// The hive is well again: a beat comes within an interval, and not several at once.

@@ -19,13 +19,30 @@ const LEVELS: [&str; 8] = [
 const MANY_LINES: usize = 40;
 
 /// The log of the worker under test.
-pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
-    .promise("logs one line per event, level first")
-    .holds(&["L1"])
-    .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
-    .by_hand(|by| by.worker(&[]))
-    .needs(&[Need::Promised(Promise::Logs)])
-    .at(Phase::End)];
+pub const TO_THE_END: &[Check] = &[
+    Check::isolation("logs.lines", of_the_worker)
+        .promise("logs one line per event, level first")
+        .holds(&["L1"])
+        .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
+        .by_hand(|by| by.worker(&[]))
+        .needs(&[Need::Promised(Promise::Logs)])
+        .at(Phase::End),
+    Check::isolation("logs.landmarks", landmarks).should()
+        .promise("logs the lines that others wait for")
+        .holds(&["L2"])
+        .explanation("Warns unless the log says, in this order, that the heartbeat task starts, that it has started, that the model is loaded and that the worker is ready.")
+        .by_hand(|by| by.worker(&[]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Logs)])
+        .at(Phase::End),
+];
+
+/// The lines that others rely on, in their order; the interval follows the second.
+const LANDMARKS: [&str; 4] = [
+    "Starting heartbeat task",
+    "Heartbeat task started (",
+    "Model loaded successfully",
+    "Worker ready, starting HTTP server",
+];
 
 /// Where logs go, and in which form.
 pub const CHECKS: &[Check] = &[
@@ -99,6 +116,17 @@ fn of_the_worker(subject: &Subject) -> Result<Evidence> {
         )?;
     }
     Ok(format!("{count} lines"))
+}
+
+fn landmarks(subject: &Subject) -> Result<Evidence> {
+    let lines = subject.worker.log().tail(usize::MAX);
+    let mut lines = lines.iter();
+    for landmark in LANDMARKS {
+        let found = lines.any(|line| line.contains(landmark));
+        let expected = format!("a line with `{landmark}`, in its place");
+        ensure_kept(found, "the worker's log", expected, "none")?;
+    }
+    Ok(format!("{} lines", LANDMARKS.len()))
 }
 
 /// `[INFO] ...`, `INFO ...`, or a JSON object with a `level`.

@@ -43,18 +43,18 @@ pub const CHECKS: &[Check] = &[
         .explanation("Samples with seed 0 twice; fails if the texts differ, or if none of three pairs of neighbouring seeds beyond 2^53 gives two texts although far seeds do.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some((1 << 53) + 1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),
-    Check::contract("options.seeds_differ", seeds_differ).should()
-        .promise("gives different texts for different seeds at a high temperature")
-        .holds(&["R6"])
-        .explanation("Warns if six seeds at temperature 2 give one text: sampling is off, or the model is very sure.")
+    Check::contract("options.seeds_differ", seeds_differ)
+        .promise("gives different texts for different seeds, and without one, at a high temperature")
+        .holds(&["R3", "R6"])
+        .explanation("Fails if six seeds at temperature 2, or six requests without a seed, give one text, and do so for each of eight prompts.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some(1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("options.likeliest", likeliest).should()
+    Check::contract("options.likeliest", likeliest)
         .promise("picks the likeliest token for top_k 1, and for a top_p close to 0")
         .holds(&["R4", "R5"])
-        .explanation("Samples at temperature 1 with top_k 1, and with top_p 0.000001; warns if the text isn't the greedy one: the option is ignored.")
+        .explanation("Samples at temperature 1 with top_k 1, and with top_p 0.000001; fails if the text isn't the greedy one: the option is ignored.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(1), top_k: Some(1), ..InferenceRequest::new("Hello", 12) }))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::SameText)]),
     Check::contract("options.beside_others", beside_others)
         .promise("gives the same text alone and beside seven other requests")
         .holds(&["R30"])
@@ -177,19 +177,45 @@ fn exact_seeds(subject: &Subject) -> Result<Evidence> {
     .into())
 }
 
+/// What is asked where an answer was always the same: no model is so sure of each of them, at a
+/// temperature of 2.
+const UNSURE: [&str; 7] = [
+    "The last word of this sentence is",
+    "She opened the box and found",
+    "1 7 3 9",
+    "Dear Mr.",
+    "Zx",
+    "My favourite animal is",
+    "The",
+];
+
 fn seeds_differ(subject: &Subject) -> Result<Evidence> {
-    let reference = subject.reference()?;
-    let mut texts = std::collections::BTreeSet::new();
-    for seed in 1..=6 {
-        let request = sampled(&reference.request.prompt, seed, 2.0);
-        texts.insert(subject.worker.infer(&request)?.text.unwrap_or_default());
-        if texts.len() > 1 {
-            return Ok(format!("{seed} seeds, {} texts", texts.len()));
+    let seeded = varied(subject, "seeds 1 to 6", Some)?;
+    let drawn = varied(subject, "no seed, six times,", |_| None)?;
+    Ok(format!("{seeded}; without a seed {drawn}"))
+}
+
+/// Fails unless answers at temperature 2 differ, for one prompt at least.
+fn varied(subject: &Subject, what: &str, seed: fn(u64) -> Option<u64>) -> Result<Evidence> {
+    let own = subject.reference()?.request.prompt.as_str();
+    let mut only = String::new();
+    for prompt in [own].into_iter().chain(UNSURE) {
+        let mut texts = std::collections::BTreeSet::new();
+        for number in 1..=6 {
+            let request = InferenceRequest {
+                seed: seed(number),
+                ..sampled(prompt, 0, 2.0)
+            };
+            texts.insert(subject.worker.infer(&request)?.text.unwrap_or_default());
+            if texts.len() > 1 {
+                return Ok(format!("2 texts of {number}"));
+            }
         }
+        only = texts.pop_first().unwrap_or_default();
     }
-    let place = "inference with seeds 1 to 6 at temperature 2";
-    let got = format!("always `{}`", texts.first().cloned().unwrap_or_default());
-    Err(Mismatch::new(place, "more than one text", got).into())
+    let place = format!("inference with {what} at temperature 2");
+    let expected = "more than one text for one of eight prompts";
+    Err(Mismatch::new(place, expected, format!("always one, such as `{only}`")).into())
 }
 
 fn likeliest(subject: &Subject) -> Result<Evidence> {

@@ -60,7 +60,7 @@ pub const CHECKS: &[Check] = &[
         .explanation("Tries --backend metal off macOS, and cuda without an NVIDIA device; fails if it serves anyway, or like the other start errors.")
         .by_hand(|by| by.worker(&[("--backend", "metal")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device"]))
+    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device", "second device"]))
         .promise("refuses to start on a device that this machine lacks")
         .holds(&["S11", "C6"])
         .explanation(EXPLANATION)
@@ -71,6 +71,24 @@ pub const CHECKS: &[Check] = &[
         .holds(&["S17"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.no_name", |subject| judge(subject, &["no name"]))
+        .promise("refuses to start without a name")
+        .holds(&["C2"])
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--worker-id", "''")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.plain_in_json", |subject| judge(subject, &["JSON logs and no model"]))
+        .promise("says plainly why it can't start, also where its log is JSON")
+        .holds(&["L4"])
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "missing.gguf"), ("--log-format", "json")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.one_line", |subject| judge(subject, &["a line break in the model's name"]))
+        .promise("keeps to one line, whatever the names in it")
+        .holds(&["L5"])
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "$'no\\nmodel.gguf'")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.last_word", last_word)
         .promise("tells the hive that it failed, where it has told it anything")
@@ -165,7 +183,7 @@ fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
         return Err(Mismatch::new(place, expected, shown()));
     };
     // What a command line parser says of a wrong value is for it to say.
-    let is_usage = name == "unknown backend";
+    let is_usage = ["unknown backend", "no name"].contains(&name);
     let has_cause = error
         .strip_prefix("error: ")
         .and_then(|rest| rest.split_once(": "))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::tried::{left_out, tried};
+use crate::tasks::worker::check::clients::IdleConnection;
 use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
 use crate::tasks::worker::check::row::{Need, Trial};
@@ -52,6 +53,10 @@ pub fn begin(subject: &mut Subject<'_>) -> Result<Option<Sampler>> {
     let start = |pid| Sampler::start(pid, subject.context.journal);
     let sampler = subject.worker.pid().map(start);
     wait_until_ready(subject)?;
+    if subject.not_ready.is_none() {
+        // Idle from here on. Why it can't be had is told by the check that asks on it again.
+        let _ = subject.seen.of(|| IdleConnection::open(subject));
+    }
     Ok(sampler)
 }
 

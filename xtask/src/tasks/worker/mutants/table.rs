@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::trial::Fault;
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::plan;
+use crate::tasks::worker::record::contract;
 use crate::tasks::worker::record::event::{CheckRecord, Outcome};
 
 /// The row of the worker that keeps every promise.
@@ -19,6 +20,7 @@ pub const NO_FAULT: &str = "";
 pub struct FaultTable {
     rows: Vec<Expectation>,
     /// Why no check holds these promises, by their numbers.
+    #[cfg(test)]
     pub untested: BTreeMap<String, String>,
 }
 
@@ -127,8 +129,15 @@ impl FaultTable {
                 openai,
             });
         }
-        let untested = file.untested;
-        Ok(Self { rows, untested })
+        for number in file.untested.keys() {
+            let known = contract::find(number).is_some();
+            ensure!(known, "untested: {number} is not in the contract");
+        }
+        Ok(Self {
+            rows,
+            #[cfg(test)]
+            untested: file.untested,
+        })
     }
 
     /// The worker without a fault, then every fault.
@@ -324,6 +333,7 @@ mod tests {
             "[faults]\n\"a.b\" = { by = \"no.check\" }",
             "[faults]\n\"a.b\" = { by = \"start.ready\", also = [\"no.*\"] }",
             "[faults]\n\"a.b\" = { by = \"start.ready\", maybe = [] }",
+            "[faults]\n[untested]\nZ9 = \"there is no such promise\"",
         ] {
             assert!(FaultTable::parse(text).is_err(), "{text}");
         }

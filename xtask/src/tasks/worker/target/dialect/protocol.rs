@@ -252,6 +252,10 @@ pub enum BadInput {
     WrongMethod,
     /// Two things wrong at once, of which one is named first.
     Order,
+    /// No host, several, or one that is none.
+    Host,
+    /// Wrong values of requests for streams.
+    Streamed,
 }
 
 /// Kinds of requests at the edge that have to be taken.

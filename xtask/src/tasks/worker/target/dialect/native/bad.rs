@@ -22,6 +22,8 @@ pub fn requests(kind: BadInput) -> Vec<BadRequest> {
         BadInput::UnknownPath => http::unknown_paths(),
         BadInput::WrongMethod => http::wrong_methods(),
         BadInput::Order => order::pairs(),
+        BadInput::Host => bodies::hosts(),
+        BadInput::Streamed => fields::streamed(),
     }
 }
 
