@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::faults::{Fault, list_faults};
 use super::table::{Expectation, FaultTable};
-use super::trial::{Fault, list_faults};
 use super::{FAULTY_WORKER, TABLE};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::process::python::Python;

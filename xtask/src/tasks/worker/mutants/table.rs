@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::trial::Fault;
+use super::faults::Fault;
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::plan;
 use crate::tasks::worker::record::contract;

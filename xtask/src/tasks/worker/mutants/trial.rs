@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
 
 use super::config::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
@@ -206,36 +205,6 @@ impl<'run> Laboratory<'run> {
         }
         arguments
     }
-}
-
-/// A fault, as the faulty worker lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Fault {
-    /// Its name.
-    pub id: String,
-    /// What it does, in a few words.
-    pub what: String,
-    /// The contract's promises that it breaks, by their numbers.
-    pub breaks: Vec<String>,
-}
-
-/// The faults that the faulty worker has.
-pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<Fault>> {
-    let mut command = python.command();
-    let output = command
-        .arg(program)
-        .arg("--list-faults")
-        .stdin(Stdio::null())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "the faulty worker {} does not list its faults: {}",
-        program.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let text = String::from_utf8(output.stdout)?;
-    let faults = text.lines().map(serde_json::from_str);
-    Ok(faults.collect::<Result<_, _>>()?)
 }
 
 fn read_report(path: &Path) -> Result<RunReport> {
