@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from urllib.parse import urlsplit
 
 from . import distort, log
@@ -126,6 +127,12 @@ class Heartbeat:
             return self.interval_s * (number - number % 2 * 2 / 3)
         if active("beat.bursts"):
             return self.interval_s * ((number + 2) // 3 * 3)
+        if active("beat.drifts_late"):
+            return self.interval_s * number * 1.04
+        if active("beat.drifts_early"):
+            return self.interval_s * number * 0.96
+        if active("benign.jittery_beats"):
+            return self.interval_s * number + zlib.crc32(b"%d" % number) % 70 / 1000
         if active("beat.slow"):
             return self.interval_s * number * 1.3
         if active("beat.fast"):

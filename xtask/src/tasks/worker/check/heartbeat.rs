@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::other_start::OtherStart;
-use super::rhythm::{beats, ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
+use super::rhythm::{
+    beats, ensure_not_too_often, ensure_on_grid, lag_ms, late_beat, latest_ms, repeats,
+};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
@@ -105,8 +107,8 @@ const CLOCK_LIMIT_S: i64 = 60;
 /// All heartbeats once more, when everything else has been tried.
 pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
         .promise("keeps sending correct heartbeats after everything that it was given")
-        .holds(&["B6"])
-        .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, or if there are none at the end.")
+        .holds(&["B6", "B9"])
+        .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, if they drift off the grid counted from the first, or if there are none at the end.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];
 
@@ -229,6 +231,7 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     if let Some(mismatch) = late_beat(subject, 0, OFTEN_LATE)? {
         return Err(mismatch.into());
     }
+    ensure_on_grid(subject)?;
     let latest_ms = latest_ms(subject)?;
     let beats = beats(subject)?;
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
