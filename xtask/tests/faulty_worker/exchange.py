@@ -283,7 +283,8 @@ class Exchange:
 
     def _after_inference(self):
         self.worker.served += 1
-        if self.config.leak_bytes:
+        leaked = self.config.leak_bytes * len(self.worker.leaked)
+        if self.config.leak_bytes and leaked < self.config.cache_bytes:
             self.worker.leaked.append(b"x" * self.config.leak_bytes)
         self.worker.leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(self.config.leak_files))
         if active("crash.after_ten") and self.worker.served >= 10:

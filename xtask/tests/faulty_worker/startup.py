@@ -96,6 +96,8 @@ class Config:
         self.slots = int(_knob("FAULTY_SLOTS", 2))
         self.answer_tokens = int(_knob("FAULTY_ANSWER_TOKENS", 0))
         self.leak_bytes = int(_knob("FAULTY_LEAK_BYTES", 0))
+        # What grows with each request up to here, and no further, is a cache.
+        self.cache_bytes = _knob("FAULTY_CACHE_BYTES", float("inf"))
         self.leak_files = int(_knob("FAULTY_LEAK_FILES", 0))
         for name, value in TEMPERAMENTS.get(ACTIVE, {}).items():
             setattr(self, name, value)

@@ -312,8 +312,9 @@ fn leak(worker_id: &str, trend: &Trend) -> Mismatch {
         ),
         format!("growth of less than {}", resource.amount(trend.floor)),
         format!(
-            "{} at least: {:.2} {unit} a {per} (99 % interval {:.2} to {:.2}, R² {:.2}, n {})",
+            "it grew by {} at least over {:.0} {per}s and was still growing: {:.2} {unit} a {per} (99 % interval {:.2} to {:.2}, R² {:.2}, n {})",
             resource.amount(trend.grown),
+            trend.work,
             slope.slope,
             slope.interval.0,
             slope.interval.1,
