@@ -249,7 +249,23 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
+/// The wall clock of a machine is corrected by less than this while nobody sets it.
+const CLOCK_SET: Duration = Duration::from_millis(250);
+
 fn payload(subject: &Subject) -> Result<Evidence> {
+    let judged = judge_payload(subject);
+    let set_by = subject.jitter.clock_set_by();
+    match judged {
+        // What a worker reads on a clock that was set is nothing to blame it for.
+        Err(error) if set_by > CLOCK_SET && error.is::<Mismatch>() => anyhow::bail!(
+            "this machine's clock was set by {:.1} s during the run: {error}",
+            set_by.as_secs_f64()
+        ),
+        judged => judged,
+    }
+}
+
+fn judge_payload(subject: &Subject) -> Result<Evidence> {
     let now = chrono::Utc::now();
     let mut beats = beats(subject)?;
     let count = beats.len();

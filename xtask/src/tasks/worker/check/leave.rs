@@ -287,7 +287,7 @@ fn settle(
             answers_as_ever(auxiliary, known, "after the clients left")?;
             return Ok(format!("at rest after {after_s:.1} s"));
         }
-        if left.elapsed() > STOP_LIMIT + LATENESS {
+        if auxiliary.jitter.excess(left, left.elapsed()) > STOP_LIMIT + LATENESS {
             let place = format!("{after_s:.1} s after the clients left");
             let expected = "an end of their generation within 1 s";
             let got = match (state, used) {

@@ -17,6 +17,7 @@ pub fn tolerance_ms(interval_ms: f64) -> f64 {
 pub fn lateness(subject: &Subject) -> Result<Vec<(f64, u32, f64)>> {
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let beats = beats(subject)?;
+    subject.hive.ensure_one_clock()?;
     let late = beats.windows(2).map(|pair| {
         let (before_ms, arrived_ms) = (pair[0].0.arrived_ms, pair[1].0.arrived_ms);
         let due_ms = before_ms + interval_ms;
