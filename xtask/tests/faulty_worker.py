@@ -13,6 +13,7 @@ Knobs of the environment, for good and faulty alike:
     FAULTY_SLOTS          generations that run side by side (2); --max-queue (16) more may wait
     FAULTY_ANSWER_TOKENS  where the end token comes; 0 goes on until max_tokens (0)
     FAULTY_LEAK_BYTES     memory that is kept for each inference (0)
+    FAULTY_CACHE_BYTES    what that memory grows to (without end)
     FAULTY_LEAK_FILES     files that stay open for each inference (0)
     FAULTY_MISHAP         WHAT@STAGE: what befalls it, at which stage of its life; see `mishap.py`
     WORKER_API_TOKEN      where set, every request needs it

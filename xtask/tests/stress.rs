@@ -38,7 +38,7 @@ const FAULTS: &[Fault] = &[
         options: &[],
         caught_by: "stress.leaks",
         consequences: &[],
-        got: "bytes a request",
+        got: "was still growing: ",
     },
     Fault {
         shell: "export FAULTY_LEAK_FILES=2",
@@ -208,14 +208,26 @@ fn the_real_worker_stands_it_and_comes_back_when_it_is_killed() {
 /// They mostly wait, so that several are tried at a time.
 #[test]
 fn each_fault_is_caught_by_the_check_that_guards_its_promise() {
-    let good = Fault {
-        shell: "true",
-        options: &["--kill-one"],
+    let good = |shell, options| Fault {
+        shell,
+        options,
         caught_by: "",
         consequences: &[],
         got: "",
     };
-    let faults: Vec<_> = FAULTS.iter().chain([&good]).collect();
+    let innocents = [
+        good("true", &["--kill-one"]),
+        // A cache that is full soon, and one that is full late.
+        good(
+            "export FAULTY_LEAK_BYTES=2000000 FAULTY_CACHE_BYTES=60000000",
+            &[],
+        ),
+        good(
+            "export FAULTY_LEAK_BYTES=400000 FAULTY_CACHE_BYTES=30000000",
+            &[],
+        ),
+    ];
+    let faults: Vec<_> = FAULTS.iter().chain(&innocents).collect();
     let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {

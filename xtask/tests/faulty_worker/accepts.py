@@ -1,8 +1,9 @@
-"""Values that a careless worker takes: a field of the request and a kind of value, generated, so that
-there is a fault for each. Whoever takes such a value goes on as if the field had been left out.
+"""Values that a careless worker takes, and values at the edge that it refuses: a field of the request and
+a kind of value, generated, so that there is a fault for each. Whoever takes a wrong value goes on as if
+the field had been left out.
 """
 
-from .faults import ACCEPTED, active
+from .faults import ACCEPTED, REJECTED, active
 
 HIGHEST = {"temperature": 2, "top_p": 1, "seed": 2**64 - 1}
 
@@ -32,6 +33,31 @@ KINDS = {
     "null_item": lambda value, highest: _has_item(value, lambda item: item is None),
     "seventeen": lambda value, highest: isinstance(value, list) and len(value) == 17,
 }
+
+
+AT_THE_EDGE = {
+    "space": lambda value: value == " ",
+    "nul": lambda value: value == "\0",
+    "emoji": lambda value: value == "\U0001f41d",
+    "zero": lambda value: value == 0,
+    "one": lambda value: value == 1 or (isinstance(value, list) and len(value) == 1),
+    "two": lambda value: value == 2,
+    "tiny": lambda value: 0 < value < 1e-6,
+    "beyond_32_bits": lambda value: 2**32 <= value < 2**53,
+    "beyond_53_bits": lambda value: 2**53 < value < 2**64 - 1,
+    "largest": lambda value: value == 2**64 - 1,
+    "none": lambda value: value == [],
+    "string": lambda value: isinstance(value, str),
+    "sixteen": lambda value: len(value) == 16,
+    "false": lambda value: value is False,
+}
+
+
+def refuse_rejected(body, refusal):
+    """Raises the refusal of a right value that a fault refuses."""
+    for field, kind, _ in REJECTED:
+        if field in body and active("reject.%s_%s" % (field, kind)) and AT_THE_EDGE[kind](body[field]):
+            raise refusal(field, body[field], "another one")
 
 
 def without_accepted(body):

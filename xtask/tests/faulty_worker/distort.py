@@ -19,6 +19,7 @@ def _without(payload, name):
 
 HEALTH = {
     "start.health_says_loaded": lambda body: dict(body, model_loaded=True),
+    "start.health_says_healthy": lambda body: dict(body, status="healthy"),
     "start.health_wrong_worker_id": lambda body: dict(body, worker_id="somebody-else"),
     "start.health_no_worker_id": lambda body: _without(body, "worker_id"),
     "start.health_no_model_loaded": lambda body: _without(body, "model_loaded"),
@@ -80,6 +81,7 @@ ANSWER = {
     ),
     "infer.finish_always_length": lambda body: dict(body, finish_reason="length"),
     "infer.finish_always_stop": lambda body: dict(body, finish_reason="stop"),
+    "infer.end_called_length": lambda body: dict(body, finish_reason="length"),
     "infer.finish_missing": lambda body: _without(body, "finish_reason"),
     "infer.finish_unknown": lambda body: dict(body, finish_reason="done"),
 }
@@ -230,6 +232,7 @@ ERROR_STATUS = {
     "error.queue_status": ("queue_full", 503),
     "error.bad_framing_500": ("bad_request", 500),
     "error.unauthorized_status": ("unauthorized", 403),
+    "error.invalid_host_status": ("invalid_host", 500),
     "start.inference_500_while_loading": ("not_ready", 500),
 }
 ERROR_CODE = {
@@ -242,10 +245,12 @@ ERROR_CODE = {
     "error.context_code": ("context_length_exceeded", "invalid_field"),
     "error.queue_code": ("queue_full", "busy"),
     "error.unauthorized_code": ("unauthorized", "forbidden"),
+    "error.invalid_host_code": ("invalid_host", "bad_request"),
 }
 ERROR_HEADER = {
     "error.method_no_allow": ("method_not_allowed", "Allow"),
     "error.queue_no_retry_after": ("queue_full", "Retry-After"),
+    "error.unauthorized_no_challenge": ("unauthorized", "WWW-Authenticate"),
     "start.not_ready_no_retry_after": ("not_ready", "Retry-After"),
 }
 
@@ -258,6 +263,8 @@ def error(refusal):
         status = of_status[1]
     if of_header[0] == code:
         del headers[of_header[1]]
+    if active("error.method_wrong_allow") and "Allow" in headers:
+        headers["Allow"] = "PATCH"
     if of_code[0] == code:
         code = of_code[1]
     message, field = refusal.message, refusal.field
@@ -298,6 +305,7 @@ BEAT = {
     "beat.device_string": lambda beat: dict(beat, device=str(beat["device"])),
     "beat.timestamp_local": lambda beat: dict(beat, timestamp=beat["timestamp"].rstrip("Z")),
     "beat.timestamp_epoch": lambda beat: dict(beat, timestamp=time.time()),
+    "beat.timestamp_seconds": lambda beat: dict(beat, timestamp=beat["timestamp"][:19] + "Z"),
     "beat.timestamp_old": lambda beat: dict(beat, timestamp=timestamp(time.time() - 3600)),
     "beat.sequence_stuck": lambda beat: dict(beat, sequence=1),
     "beat.sequence_gaps": lambda beat: dict(beat, sequence=beat["sequence"] * 2 - 1),

@@ -5,7 +5,7 @@ import ipaddress
 import os
 import time
 
-from . import distort, variants
+from . import distort, log, variants
 from .engine import Generation, QueueFull
 from .faults import active
 from .options import ApiError, Options, malformed, parse_json
@@ -31,6 +31,8 @@ class Exchange:
         """Answers, or raises the refusal."""
         self._check_host()
         self._check_token()
+        if active("error.slash_ignored"):
+            self.head.path = self.head.path.rstrip("/")
         methods = self.ROUTES.get(self.head.path)
         if methods is None and active("error.method_before_path") and self.head.method not in ("GET", "POST"):
             raise ApiError(405, "method_not_allowed", "no path has that method", headers={"Allow": "GET"})
@@ -66,11 +68,13 @@ class Exchange:
         token = self.config.token
         open_path = active("auth.health_open") and self.head.path == "/v1/health"
         open_path = open_path or (active("auth.open_beside_paths") and self.head.path not in self.ROUTES)
+        open_path = open_path or (active("auth.ready_open") and self.head.path == "/v1/ready")
+        open_path = open_path or (active("auth.inference_open") and self.head.path == "/v1/inference")
         open_here = active("auth.open_on_loopback") and self.config.host in ("127.0.0.1", "localhost")
         if not token or active("auth.token_not_asked") or open_path or open_here:
             return
         kind, _, given = self.head.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
+        if kind.lower() == "bearer" or active("auth.scheme_ignored"):
             if hmac.compare_digest(given.strip().encode("latin-1"), token.encode()) and not self.server.locked:
                 return
             self.server.locked = active("auth.locked_after_wrong")
@@ -78,6 +82,12 @@ class Exchange:
                 return
             if active("auth.prefix_taken") and given and token.startswith(given):
                 return
+            if active("auth.longer_taken") and given.startswith(token):
+                return
+            if active("auth.case_ignored") and given.lower() == token.lower():
+                return
+        if active("auth.logged_when_refused"):
+            log.warn("No entry with %s" % given)
         message = "no valid token came; every request needs Authorization: Bearer TOKEN"
         raise ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
 
@@ -126,7 +136,13 @@ class Exchange:
     def _inference(self):
         options = self._options()
         self._check_ready()
-        self._check_context(options)
+        try:
+            self._check_context(options)
+        except ApiError as refusal:
+            if not (options.stream and active("stream.refused_inside")):
+                raise
+            self._refuse_inside(refusal)
+            return
         self._suffer()
         watch = Watch(self.server, self.connection, options.stream)
         arrived = time.monotonic()
@@ -158,7 +174,7 @@ class Exchange:
         if active("error.size_before_type"):
             self.body_read = self.connection.read_body(self.head, self._body_limit())
         kind = self.head.headers.get("content-type")
-        allowed = kind is not None and kind.partition(";")[0].strip().lower() == "application/json"
+        allowed = kind is not None and is_json(kind)
         if active("error.utf8_refused") and kind is not None and kind.lower().endswith("charset=utf8"):
             allowed = False
         allowed = allowed or active("error.media_type_ignored")
@@ -257,9 +273,12 @@ class Exchange:
 
     def _stream(self, generation, watch):
         kind = "text/plain" if active("stream.wrong_content_type") else "text/event-stream"
-        self.connection.start_stream(self.head, kind)
+        if not active("stream.late_head"):
+            self.connection.start_stream(self.head, kind)
         try:
-            for name, data in distort.events(events(generation, watch)):
+            for number, (name, data) in enumerate(distort.events(events(generation, watch))):
+                if active("stream.late_head") and number == 0:
+                    self.connection.start_stream(self.head, kind)
                 if data is not None:
                     watch.push(to_sse(name, data))
         except Cut:
@@ -276,9 +295,15 @@ class Exchange:
         if not self.connection.stream_is_chunked:
             raise ClientGone("done")
 
+    def _refuse_inside(self, refusal):
+        self.connection.start_stream(self.head, "text/event-stream")
+        self.connection.push(to_sse("error", {"error": {"code": refusal.code, "message": refusal.message}}))
+        self.connection.end_stream()
+
     def _after_inference(self):
         self.worker.served += 1
-        if self.config.leak_bytes:
+        leaked = self.config.leak_bytes * len(self.worker.leaked)
+        if self.config.leak_bytes and leaked < self.config.cache_bytes:
             self.worker.leaked.append(b"x" * self.config.leak_bytes)
         self.worker.leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(self.config.leak_files))
         if active("crash.after_ten") and self.worker.served >= 10:
@@ -299,6 +324,18 @@ def names_this_machine(host):
     except ValueError:
         return False
     return True
+
+
+def is_json(kind):
+    """Whether a content type is JSON in UTF-8."""
+    essence, *parameters = (part.strip().lower() for part in kind.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8") and not active("error.charset_ignored"):
+            return False
+        if name != "charset" and active("error.parameters_refused"):
+            return False
+    return essence == "application/json"
 
 
 def facts(generation):

@@ -19,6 +19,10 @@ TENSOR_TYPES = {
 }
 
 
+# Of a model that doesn't say how many tokens its context has.
+USUAL_CONTEXT = 2048
+
+
 class BadModel(Exception):
     """Why a file cannot be served. `kind` is what the faults tell apart."""
 
@@ -28,13 +32,15 @@ class BadModel(Exception):
 
 
 def check(path):
-    """Raises `BadModel` unless `path` is a whole GGUF of a known architecture and quantisation."""
+    """How many tokens the model's context has. Raises `BadModel` unless `path` is a whole GGUF of a known
+    architecture and quantisation.
+    """
     try:
         with open(path, "rb") as file:
             if file.read(4) != b"GGUF":
                 raise BadModel("text_file", "not a GGUF file (it doesn't start with the bytes GGUF)")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _check_layout(data)
+                return _check_layout(data)
     except FileNotFoundError:
         raise BadModel("missing_model", "no such file") from None
     except OSError as error:
@@ -59,6 +65,7 @@ def _check_layout(data):
     if tensors_end and data_start + tensors_end > len(data):
         missing = data_start + tensors_end - len(data)
         raise BadModel("truncated", "truncated: %d bytes are missing at its end" % missing)
+    return metadata.get(architecture + ".context_length") or USUAL_CONTEXT
 
 
 class _Reader:

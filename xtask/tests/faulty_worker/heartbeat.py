@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from urllib.parse import urlsplit
 
 from . import distort, log
@@ -48,6 +49,7 @@ class Heartbeat:
         self.sequence = 0
         self.missed = []
         self.failures = 0
+        self.retry_at = 0.0
         self.muted = False
         self.refused_one = False
         self.last_due = time.monotonic()
@@ -58,6 +60,7 @@ class Heartbeat:
         """Starts both threads; the first beat is due at once."""
         if not active("beat.first_late"):
             self.due(self.get_state())
+        log.info("Starting heartbeat task")
         for task in (self._tick, self._send_all):
             threading.Thread(target=task, daemon=True).start()
         log.info("Heartbeat task started (%gs interval)" % self.interval_s)
@@ -124,6 +127,12 @@ class Heartbeat:
             return self.interval_s * (number - number % 2 * 2 / 3)
         if active("beat.bursts"):
             return self.interval_s * ((number + 2) // 3 * 3)
+        if active("beat.drifts_late"):
+            return self.interval_s * number * 1.04
+        if active("beat.drifts_early"):
+            return self.interval_s * number * 0.96
+        if active("benign.jittery_beats"):
+            return self.interval_s * number + zlib.crc32(b"%d" % number) % 70 / 1000
         if active("beat.slow"):
             return self.interval_s * number * 1.3
         if active("beat.fast"):
@@ -140,7 +149,8 @@ class Heartbeat:
                 self.sending.acquire()
                 beat = self.waiting.popleft()
             try:
-                if not self.muted:
+                is_patient = active("hive.backs_off") and time.monotonic() < self.retry_at
+                if not self.muted and not is_patient:
                     self._send(beat)
             finally:
                 self.sending.release()
@@ -149,6 +159,8 @@ class Heartbeat:
         payload = self._payload(beat)
         path = "/heartbeats/worker" if active("beat.wrong_path") else "/heartbeat/workers"
         url = self.config.hive_url.rstrip("/") + path
+        if active("hive.path_dropped"):
+            url = "http://" + urlsplit(url).netloc + path
         try:
             status = self._deliver(payload, url)
             if active("hive.burst_on_return") and status < 400:
@@ -160,6 +172,9 @@ class Heartbeat:
         if status < 400:
             self.taken.set()
             self.failures = 0
+            if active("hive.resends_lost"):
+                while self.missed:
+                    self._deliver(self.missed.pop(), url)
         else:
             self._failed(payload, "the hive answered %d" % status)
             if active("hive.dies_on_500") and status >= 500:
@@ -169,6 +184,7 @@ class Heartbeat:
     def _failed(self, payload, cause):
         log.warn("Heartbeat %s failed: %s" % (payload.get("sequence"), cause))
         self.failures += 1
+        self.retry_at = time.monotonic() + self.interval_s * 10
         self.missed.append(payload)
         del self.missed[:-50]
         with self.condition:

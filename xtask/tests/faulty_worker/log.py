@@ -19,6 +19,11 @@ def use_json(wanted):
     _as_json = wanted and not active("log.json_ignored")
 
 
+def is_json():
+    """Whether log lines are JSON."""
+    return _as_json
+
+
 def info(message):
     """Something went as it should."""
     _write("INFO", message)
@@ -39,6 +44,8 @@ def _write(level, message):
         line = json.dumps({"level": level, "message": message, "timestamp": time.time()})
     else:
         line = "[%s] %s" % (level, message)
+    if active("log.other_words"):
+        line = "[%s] %s" % (level, message.replace("Model loaded", "Loaded the model"))
     if active("log.no_level"):
         line = message
     if active("log.events_over_lines"):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from .accepts import without_accepted
+from .accepts import refuse_rejected, without_accepted
 from .faults import active
 
 
@@ -50,20 +50,67 @@ def parse_json(body):
         text = text[: text.rindex("}") + 1]
         text = _first_value(text)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, strict=True
-        )
-    except RecursionError:
-        if active("error.crashes_on_deep_nesting"):
-            os.abort()
-        raise malformed("the body is nested too deeply") from None
+        value = _value_of(_forgiven(text))
     except ValueError as error:
         raise malformed("the body is not JSON: %s" % error) from None
-    if re.search(r"\\u[dD][89a-fA-F]", text) and _has_surrogate(value):
+    lone = re.search(r"\\u[dD][89a-fA-F]", text) and _has_surrogate(value)
+    if lone and active("error.surrogate_taken"):
+        return _value_of(re.sub(r"\\u[dD][89a-fA-F]..", "?", text))
+    if lone:
         if active("error.surrogate_500"):
             raise ApiError(500, "internal", "a string could not be encoded")
         raise malformed("the body has a lone surrogate, which is not text")
     return value
+
+
+def _value_of(text):
+    def read(text):
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, strict=True
+        )
+
+    try:
+        return read(text)
+    except RecursionError:
+        if active("error.crashes_on_deep_nesting"):
+            os.abort()
+        if active("error.depth_limited"):
+            raise malformed("the body is nested too deeply") from None
+    return read(_flattened(text))
+
+
+# Deeper than this nothing is kept: no field takes what is nested at all.
+KEPT_DEPTH = 50
+
+
+def _flattened(text):
+    """The same with 0 for what is nested deeper, which has to be bracketed rightly all the same."""
+    kept, expected, at = [], [], 0
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
+        mark = match.group()
+        if mark in "[{":
+            expected.append("]" if mark == "[" else "}")
+            if len(expected) == KEPT_DEPTH:
+                kept.append(text[at : match.start()] + "0")
+        elif mark in "]}":
+            if not expected or expected.pop() != mark:
+                raise ValueError("a bracket too many")
+            if len(expected) == KEPT_DEPTH - 1:
+                at = match.end()
+    if expected:
+        raise ValueError("a bracket is missing")
+    return "".join(kept) + text[at:]
+
+
+def _forgiven(text):
+    """The text without what a lenient reader reads over, under faults."""
+    if active("error.comments_taken"):
+        return re.sub(r"/\*.*?\*/|(//|#)[^\n]*", "", text)
+    if active("error.trailing_commas_taken"):
+        return re.sub(r",\s*([\]}])", r"\1", text)
+    if active("error.bom_taken"):
+        return text.lstrip("\ufeff")
+    return text
 
 
 def _first_value(text):
@@ -111,18 +158,23 @@ class Options:
 
     def __init__(self, body):
         if not isinstance(body, dict):
+            if active("error.other_json_malformed"):
+                raise malformed("the body is not a JSON object")
             raise invalid("prompt", body, "a JSON object with a prompt in it")
+        refuse_rejected(body, invalid)
         body = without_accepted(body)
         self._refuse_unknown(body)
         self.prompt = self._prompt(body)
         self.max_tokens = self._max_tokens(body)
+        if active("error.max_tokens_capped") and self.max_tokens > 65536:
+            raise invalid("max_tokens", self.max_tokens, "an integer from 1 to 65536")
         usual = 0 if active("infer.default_is_greedy") else 0.7
         self.temperature = self._number(body, "temperature", usual, self._temperature_ok, "a number from 0 to 2")
         self.top_p = self._number(
             body, "top_p", 1.0, lambda value: 0 < value <= 1, "a number above 0, up to 1"
         )
         self.top_k = self._integer(body, "top_k", None, 1, 2**32 - 1)
-        self.seed = self._integer(body, "seed", None, 0, 2**64 - 1)
+        self.seed = self._integer(body, "seed", 0 if active("infer.seed_fixed") else None, 0, 2**64 - 1)
         self.stop = self._stop(body)
         self.stream = body.get("stream", False)
         if not isinstance(self.stream, bool):
@@ -132,8 +184,11 @@ class Options:
 
     def is_greedy(self):
         """Whether the likeliest token is always taken."""
-        is_narrow = (self.top_k == 1 or self.top_p < NEXT_TO_NOTHING) and not active("infer.narrowing_ignored")
-        return self.temperature == 0 or is_narrow or active("infer.sampling_is_greedy")
+        is_narrow = (self.top_k == 1 and not active("infer.top_k_ignored")) or (
+            self.top_p < NEXT_TO_NOTHING and not active("infer.top_p_ignored")
+        )
+        is_cold = self.temperature == 0 or (self.temperature == 2 and active("infer.hot_is_cold"))
+        return is_cold or is_narrow or active("infer.sampling_is_greedy")
 
     def random_seed(self):
         """What the sampled text depends on; `None` where the client named no seed."""
@@ -193,9 +248,8 @@ class Options:
     def _stop(body):
         stop = body.get("stop", [])
         stops = [stop] if isinstance(stop, str) else stop
-        most = 15 if active("error.sixteen_stops_refused") else 16
         allowed = "a string or up to 16 of them, none empty"
-        if not isinstance(stops, list) or len(stops) > most:
+        if not isinstance(stops, list) or len(stops) > 16:
             raise invalid("stop", stop, allowed)
         if not all(isinstance(each, str) and each for each in stops):
             raise invalid("stop", stop, allowed)

@@ -16,8 +16,8 @@ from .wire import ClientGone, Connection
 class Server:
     """Answers on a listening socket until the process ends."""
 
-    def __init__(self, listener, worker):
-        self.listener = listener
+    def __init__(self, listeners, worker):
+        self.listeners = listeners
         self.worker = worker
         self.connections = set()
         self.engine_lock = threading.Lock()
@@ -26,20 +26,21 @@ class Server:
         self.locked = False
 
     def start(self):
-        """Takes connections on a thread of its own, and serves each on another."""
-        threading.Thread(target=self._accept, daemon=True).start()
+        """Takes connections on threads of their own, and serves each on another."""
+        for listener in self.listeners:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
-    def _accept(self):
+    def _accept(self, listener):
         while True:
             while active("robust.idle_limit_100") and len(self.connections) >= 100:
                 time.sleep(0.05)
             try:
-                sock, _ = self.listener.accept()
+                sock, _ = listener.accept()
                 if active("robust.slow_reader_blocks"):
                     shrink_send_buffer(sock)
                 connection = Connection(sock)
             except OSError:
-                if self.listener.fileno() < 0:
+                if listener.fileno() < 0:
                     return
                 # Out of files, or the client has gone already: the next one may fare better.
                 time.sleep(0.02)

@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-from . import gguf, gpu
+from . import gguf, gpu, log
 from .faults import active, chosen
 
 # option -> (how its text is read, default); no default means that it must be given.
@@ -46,7 +46,7 @@ OPTIONS = {
     "--heartbeat-interval": (_positive, 30),
     "--drain-timeout": (_positive, 10),
     "--threads": (_count, 1),
-    "--ctx-size": (_count, 2048),
+    "--ctx-size": (_count, None),
     "--max-queue": (_count, 16),
     "--log-format": (str, "text"),
 }
@@ -61,7 +61,12 @@ TEMPERAMENTS = {
     "benign.many_at_a_time": {"slots": 64},
     "benign.short_answers": {"answer_tokens": 13},
     "impostor.canned": {"answer_tokens": 9},
+    "infer.end_called_length": {"answer_tokens": 13},
 }
+
+
+# How much of the model's context a worker has that was told nothing.
+CONTEXT_PARTS = {"error.context_doubled": 2, "error.context_halved": 0.5}
 
 
 class CannotServe(Exception):
@@ -91,6 +96,8 @@ class Config:
         self.slots = int(_knob("FAULTY_SLOTS", 2))
         self.answer_tokens = int(_knob("FAULTY_ANSWER_TOKENS", 0))
         self.leak_bytes = int(_knob("FAULTY_LEAK_BYTES", 0))
+        # What grows with each request up to here, and no further, is a cache.
+        self.cache_bytes = _knob("FAULTY_CACHE_BYTES", float("inf"))
         self.leak_files = int(_knob("FAULTY_LEAK_FILES", 0))
         for name, value in chosen(TEMPERAMENTS, {}).items():
             setattr(self, name, value)
@@ -128,6 +135,8 @@ def check(config):
         "cuda": "refuse.cuda_falls_back",
         "metal": "refuse.metal_falls_back",
         "device": "refuse.unknown_device_served",
+        "second_device": "refuse.second_device_served",
+        "no_name": "refuse.no_name_served",
         "open_host": "refuse.open_host_without_token",
         "missing_model": "refuse.missing_model_served",
         "text_file": "refuse.text_file_served",
@@ -135,12 +144,17 @@ def check(config):
         "architecture": "refuse.architecture_served",
         "quantisation": "refuse.quantisation_served",
     }
-    for step in (_check_backend, _check_host, _check_hive_url, _check_model):
+    for step in (_check_name, _check_backend, _check_host, _check_hive_url, _check_model):
         try:
             step(config)
         except CannotServe as error:
             if error.kind not in forgiven or not active(forgiven[error.kind]):
                 raise
+
+
+def _check_name(config):
+    if not config.worker_id:
+        raise CannotServe("--worker-id", "empty", "no_name", 2)
 
 
 def _check_backend(config):
@@ -150,7 +164,8 @@ def _check_backend(config):
         cause = "this build has only the cpu backend"
         raise CannotServe("backend %s" % config.backend, cause, config.backend)
     if config.device != 0:
-        raise CannotServe("device %d" % config.device, "the cpu backend has only device 0", "device")
+        kind = "second_device" if config.device == 1 else "device"
+        raise CannotServe("device %d" % config.device, "the cpu backend has only device 0", kind)
 
 
 def _check_host(config):
@@ -167,16 +182,30 @@ def _check_hive_url(config):
 
 def _check_model(config):
     try:
-        gguf.check(config.model)
+        context = gguf.check(config.model)
+        if config.ctx_size is None:
+            config.ctx_size = int(context * chosen(CONTEXT_PARTS, 1))
     except gguf.BadModel as error:
         raise CannotServe("model %s" % config.model, error, error.kind) from None
 
 
 def listen(config):
-    """The listening socket."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    """The listening sockets: localhost is two addresses, where the machine has both."""
     port = 0 if active("start.wrong_port") else config.port
-    host = "0.0.0.0" if active("start.listens_everywhere") else config.host
+    if config.host != "localhost":
+        host = "0.0.0.0" if active("start.listens_everywhere") else config.host
+        return [_listen_at(config, host, port)]
+    first = _listen_at(config, "127.0.0.1", port)
+    if not socket.has_ipv6 or active("start.localhost_is_v4"):
+        return [first]
+    try:
+        return [first, _listen_at(config, "::1", first.getsockname()[1])]
+    except CannotServe:
+        return [first]
+
+
+def _listen_at(config, host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -185,13 +214,13 @@ def listen(config):
         listener.listen(512)
     except OSError as error:
         if active("refuse.taken_port_moves"):
-            listener.bind((config.host, 0))
+            listener.bind((host, 0))
             listener.listen(512)
         elif active("refuse.taken_port_stays"):
             time.sleep(60)
         else:
             cause = error.strerror or str(error)
-            raise CannotServe("cannot listen on %s port %d" % (config.host, port), cause) from None
+            raise CannotServe("cannot listen on %s port %d" % (host, port), cause) from None
     return listener
 
 
@@ -205,8 +234,11 @@ def refuse(error):
     elif active("refuse.on_stdout"):
         sys.stdout.write("error: %s\n" % error)
         sys.stdout.flush()
+    elif active("refuse.error_as_json") and log.is_json():
+        sys.stderr.write('{"level":"ERROR","message":"%s","timestamp":""}\n' % error)
     elif not active("refuse.silent"):
-        sys.stderr.write("error: %s\n" % str(error).replace("\n", " "))
+        gap = "\n" if active("refuse.line_break_kept") else " "
+        sys.stderr.write("error: %s\n" % str(error).replace("\n", gap))
     sys.stderr.flush()
     if active("refuse.slow"):
         time.sleep(5)

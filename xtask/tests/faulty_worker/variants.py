@@ -104,7 +104,7 @@ def log_line(level, message, as_json):
         return None
     if as_json:
         return {"ts": time.time(), "level": level.lower(), "message": message, "timestamp": "now", "pid": 1}
-    return "%s:worker.main:%s" % ({"WARN": "WARNING"}.get(level, level), message.replace("Model loaded", "Loaded it"))
+    return "%s:worker.main:%s" % ({"WARN": "WARNING"}.get(level, level), message.replace("Refused", "Sent away"))
 
 
 def timestamp(plain, seconds):

@@ -51,7 +51,7 @@ class Watch:
 
     def check_waiting(self):
         """Raises when there is no point in waiting for a place."""
-        if self.worker.draining and not active("stop.accepts_while_draining"):
+        if self.worker.draining and active("stop.drops_waiting"):
             raise not_ready("draining")
         try:
             self.connection.check_client()

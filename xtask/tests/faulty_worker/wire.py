@@ -52,12 +52,15 @@ class Head:
             if not colon or not name or name != name.strip():
                 raise bad_request("a header line is not NAME: VALUE")
             if name == "host" and name in self.headers and not active("error.host_ignored"):
-                raise bad_request("two hosts")
+                raise invalid_host("there are two hosts")
             if name == "content-length" and self.headers.get(name, value.strip()) != value.strip():
                 raise bad_request("two values of Content-Length")
             self.headers[name] = value.strip()
         if self.version == "HTTP/1.1" and "host" not in self.headers and not active("error.host_ignored"):
-            raise bad_request("no host")
+            raise invalid_host("there is no host")
+        host = self.headers.get("host")
+        if host is not None and (not host or " " in host) and not active("error.empty_host_taken"):
+            raise invalid_host("the host is %.80r" % host)
 
     def is_chunked(self):
         """Whether the body comes in chunks."""
@@ -74,6 +77,11 @@ class Head:
         """Whether another request may follow on the connection."""
         wish = self.headers.get("connection", "").lower()
         return wish != "close" if self.version == "HTTP/1.1" else wish == "keep-alive"
+
+
+def invalid_host(message):
+    """The request names no host, several, or one that is none."""
+    return ApiError(400, "invalid_host", message + "; allowed: exactly one")
 
 
 def bad_request(message):

@@ -79,23 +79,23 @@ def main(argv):
             time.sleep(2)
         if active("benign.slow_start"):
             time.sleep(0.3)
-        listener = startup.listen(config)
+        listeners = startup.listen(config)
     except startup.CannotServe as error:
         if config and (active("beat.no_last_word") or active("benign.says_failed")):
             tell_of_failure(config)
         startup.refuse(error)
     worker = Worker(config)
-    port = listener.getsockname()[1]
+    port = listeners[0].getsockname()[1]
     worker.heartbeat = Heartbeat(config, port, worker.state, worker.places.running)
     worker.heartbeat.start()
-    server = Server(listener, worker)
+    server = Server(listeners, worker)
     worker.heartbeat.connections = server.connections
     server.start()
     announce(config, port)
     load(worker, signals)
     misbehave()
     wait_for(signals, None)
-    stop(worker, listener)
+    stop(worker, listeners)
 
 
 def catch_signals():
@@ -160,7 +160,7 @@ def load(worker, signals):
     if active("stop.ignored_while_loading"):
         time.sleep(load_s)
     elif wait_for(signals, load_s):
-        stop(worker, None)
+        stop(worker, ())
     if active("hive.waits_for_hive"):
         worker.heartbeat.taken.wait()
     gpu.take(worker.config)
@@ -200,17 +200,18 @@ def misbehave():
         os.kill(os.getpid(), getattr(signal, end))
 
 
-def stop(worker, listener):
+def stop(worker, listeners):
     """Drains and ends the process."""
     loading = not worker.loaded.is_set()
     log.info("Stopping: finishing what runs, for up to %g s" % worker.config.drain_timeout)
     worker.draining = True
-    worker.refresh_state()
+    if not active("beat.draining_late"):
+        worker.refresh_state()
     mishap.at("draining")
     if active("stop.cuts_stream"):
         worker.heartbeat.drain(LAST_BEAT_S)
         os._exit(0)
-    if active("stop.port_closed_while_draining") and listener:
+    for listener in listeners if active("stop.port_closed_while_draining") else ():
         close_port(listener)
     limit_s = 1e9 if active("stop.drains_for_ever") else worker.config.drain_timeout
     if not wait_until(lambda: worker.answering == 0, limit_s):
@@ -219,6 +220,7 @@ def stop(worker, listener):
         wait_until(lambda: worker.answering == 0, 1)
     if active("stop.slow"):
         time.sleep(15)
+    worker.refresh_state()
     worker.heartbeat.drain(LAST_BEAT_S)
     gpu.release()
     log.info("Worker stopped")

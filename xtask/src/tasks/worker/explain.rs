@@ -55,9 +55,9 @@ fn list(rows: &[&'static CheckInfo]) -> String {
 fn about(row: &CheckInfo, by_hand: &str) -> String {
     let option = row.option();
     let option = option.map_or(String::new(), |option| format!(", with {option}"));
-    let contract = match row.contract {
-        "" => "none: this compares workers, and no single worker promises it",
-        quoted => quoted,
+    let contract = match row.holds {
+        [] => String::from("none: this compares workers, and no single worker promises it"),
+        _ => row.held().join("\n            "),
     };
     format!(
         "{id}\n\n  The worker {promise}.\n\n  suite     {suite}{option}\n  level     {level}\n  contract  {contract}\n  tried     {explanation}\n  by hand   {by_hand}\n",

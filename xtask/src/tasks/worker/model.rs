@@ -4,7 +4,7 @@
 pub mod catalog;
 pub mod download;
 mod embedded;
-mod gguf;
+pub mod gguf;
 pub mod reference;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,9 @@
 //! the check that guards the promise has to fail, and nobody else may be blamed.
 
 pub mod config;
+#[cfg(test)]
+mod coverage;
+mod faults;
 mod table;
 mod trial;
 
@@ -47,7 +50,7 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
     let python = Python::find(config.python.as_deref())?;
     let table = FaultTable::load(&root.join(TABLE))?;
     let program = root.join(FAULTY_WORKER);
-    table.expect_same_faults(&trial::list_faults(&python, &program)?)?;
+    table.expect_same_faults(&faults::list_faults(&python, &program)?)?;
     let mut wanted = wanted(&table, &config.faults)?;
     if config.each_check {
         keep_one_for_each_check(&mut wanted);

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod causes;
 pub mod check;
 pub mod compare;
+pub mod contract;
 pub mod event;
 pub mod facts;
 pub mod heartbeats;

@@ -15,19 +15,19 @@ const SPELLED_TOKENS: u32 = 10;
 pub const CHECKS: &[Check] = &[
     Check::contract("accepts.edges", edges)
         .promise("accepts every value that is just within bounds")
-        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .holds(&["R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R23", "R27"])
         .explanation("Sends temperature 0 and 2, max_tokens 1, sixteen stop strings and the like; fails if one is refused.")
         .by_hand(|by| by.infer("-i", &InferenceRequest { temperature: Some(2.0), ..InferenceRequest::new("Hello", 1) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("accepts.bodies", bodies)
         .promise("accepts a body of exactly 1 MiB, chunked bodies, and a content type with a charset, utf-8 or utf8")
-        .quote("The body may be chunked, and at most 1 MiB (1048576 bytes) long.")
+        .holds(&["R32", "R33", "R34"])
         .explanation("Fails on a refusal, or if the text depends on how the body was sent.")
         .by_hand(|by| by.infer("-i -H 'Transfer-Encoding: chunked'", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("accepts.spellings", spellings)
         .promise("treats equal integers alike, however they are written")
-        .quote("As in JSON Schema, a number without a fraction is an integer however it is written: `5`, `5.0` and `5e0` are equal.")
+        .holds(&["R12"])
         .explanation("Sends one request with its integers as 10, 10.0, 1e1 and the like; fails on a refusal, or if the answer depends on how they are written.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(10), ..InferenceRequest::new("Hello", 10) }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),

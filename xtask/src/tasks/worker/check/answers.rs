@@ -24,7 +24,7 @@ const DECOYS: [&str; 3] = [
 /// What everything else is held against.
 pub const FIRST: &[Check] = &[Check::contract("answers.again", again)
         .promise("gives the same text for the same greedy request, plain and streamed")
-        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .holds(&["R29"])
         .explanation("Sends a greedy request streamed, plain and streamed again; fails if an answer is invalid or its text differs. Checks that need a reference text are skipped then.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("Hello", 24)))
         .needs(&[Need::Ready])];
@@ -33,37 +33,37 @@ pub const FIRST: &[Check] = &[Check::contract("answers.again", again)
 pub const CHECKS: &[Check] = &[
     Check::contract("answers.stop", stop)
         .promise("ends right before a stop string, and leaves it out of the text")
-        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .holds(&["A3", "R7"])
         .explanation("Uses part of a known answer as the stop string, alone and after three others; fails if the text doesn't end right before it.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { stop: vec![String::from("a")], ..InferenceRequest::greedy("Hello", 20) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("answers.stop_across_tokens", stop_across_tokens)
         .promise("finds a stop string that spans two tokens")
-        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .holds(&["A3"])
         .explanation("Joins the end of one known token and the start of the next into a stop string; fails if the text, plain or streamed, doesn't end right before it.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { stop: vec![String::from("x"), String::from(" w")], ..InferenceRequest::greedy("Hello", 20) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("answers.stop_that_never_comes", stop_that_never_comes)
         .promise("returns the whole text when only the beginning of a stop string appears")
-        .quote("So does text that may turn out to be a stop string.")
+        .holds(&["P6"])
         .explanation("Uses a stop string that begins like the end of a known answer and is never completed; fails if the end of the text is missing.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest { stop: vec![String::from("a\u{1}")], ..InferenceRequest::greedy("Hello", 20) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("answers.finish_reason", finish_reason)
         .promise("reports the real reason for the end of an answer")
-        .quote("`finish_reason` is `stop` (the model's end token, or a stop string, which is not in the text) or `length`.")
+        .holds(&["A3", "A4"])
         .explanation("Ends a known answer by max_tokens and by a stop string, plain and streamed; fails on `stop` for the first or `length` for the second.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 2)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("answers.counts", counts)
         .promise("counts tokens consistently")
-        .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .holds(&["A5", "A6"])
         .explanation("Fails unless `tokens`, `completion_tokens` and the number of events agree, and `prompt_tokens` is equal for equal prompts and larger for a longer one.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::StreamUsage)]),
     Check::contract("answers.timings", timings)
         .promise("reports no more time than the request took")
-        .quote(r#"`{"text":"...","tokens":18,"finish_reason":"length", "usage":{"prompt_tokens":6,"completion_tokens":18}, "timings":{"queue_ms":0.1,"prefill_ms":34.0,"decode_ms":259.0}}`."#)
+        .holds(&["A1"])
         .explanation("Fails if queue_ms, prefill_ms and decode_ms add up to more than the client measured.")
         .by_hand(|by| by.infer("-s -w '%{time_total}\\n'", &InferenceRequest::greedy("Hello", 5)))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Timings)]),

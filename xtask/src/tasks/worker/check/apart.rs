@@ -59,7 +59,8 @@ pub fn wait_until_idle(auxiliary: &AuxiliaryWorker) -> Result<()> {
     Ok(())
 }
 
-/// The worker answers the short request with the same text as ever, in a time that fits.
+/// The worker answers the short request with the same text as ever, in a time that fits: this, less what
+/// we were late ourselves.
 pub fn answers_as_ever(
     auxiliary: &AuxiliaryWorker,
     known: &References,
@@ -74,7 +75,7 @@ pub fn answers_as_ever(
         &format!("inference {when}"),
         &answer.text.unwrap_or_default(),
     )?;
-    Ok(sent.elapsed())
+    Ok(auxiliary.jitter.excess(sent, sent.elapsed()))
 }
 
 /// How many cores the worker uses just now; `None` where the system doesn't tell.

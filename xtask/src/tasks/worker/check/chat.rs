@@ -8,20 +8,17 @@ use super::row::{Check, Need};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 
-const CONTRACT: &str =
-    "`POST /v1/completions`, `POST /v1/chat/completions`: OpenAI's protocol, streamed or not.";
-
 /// Chat.
 pub const CHECKS: &[Check] = &[
     Check::isolation("chat.answers", answers)
         .promise("answers a chat message with text, correct token counts and a finish reason")
-        .quote(CONTRACT)
+        .holds(&["O1"])
         .explanation("Sends the sample prompt as a chat; fails if there is no text, or counts and reason disagree. Skipped where the server refuses to chat with this model.")
         .by_hand(|by| by.chat("-s", "Hello, how are you?", false))
         .needs(&[Need::Ready, Need::Promised(Promise::Chat), Need::Chat]),
     Check::isolation("chat.streams", streams)
         .promise("streams the same chat that it returns without streaming")
-        .quote(CONTRACT)
+        .holds(&["O1"])
         .explanation("Sends the same chat streamed; fails if the stream is invalid, or its text, count or reason differs from the plain answer's.")
         .by_hand(|by| by.chat("-sN", "Hello, how are you?", true))
         .needs(&[Need::Ready, Need::Promised(Promise::Chat), Need::Chat]),

@@ -29,34 +29,29 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 pub const CHECKS: &[Check] = &[
     Check::resilience("clients.slow_reader", slow_reader)
         .promise("keeps serving others while a client reads its stream slowly")
-        .quote(CONTRACT_LEAVE)
+        .holds(&["K6"])
         .explanation("A client with a tiny buffer stops reading; fails if others get a late or wrong answer, or if the stream is incomplete once it is read.")
         .by_hand(|by| by.stream("-N --limit-rate 100", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready]),
     Check::resilience("clients.slow_sender", slow_sender)
         .promise("keeps serving others while clients send their requests byte by byte")
-        .quote(CONTRACT_HEALTH)
+        .holds(&["H4"])
         .explanation("Sends eight requests byte by byte; fails if a normal request is answered late meanwhile, or if one of the eight gets a wrong answer.")
         .by_hand(|by| by.infer("--limit-rate 20", &InferenceRequest::new("Hello", 5)))
         .needs(&[Need::Ready]),
     Check::resilience("clients.idle_connections", idle_connections)
         .promise("keeps serving and keeps sending heartbeats while 200 idle connections are open")
-        .quote("However many connections are open, health is answered and heartbeats go out.")
+        .holds(&["K7", "K8"])
         .explanation("Opens 200 connections and sends nothing; fails if a connection is refused, the process ends, an answer is late or no heartbeat comes.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready]),
     Check::resilience("clients.half_requests", half_requests)
         .promise("survives clients that hang up in the middle of a request")
-        .quote(CONTRACT_HEALTH)
+        .holds(&["H4"])
         .explanation("Cuts requests off in the head, the body and a chunk, by FIN and by RST; fails if the worker doesn't answer as before.")
         .by_hand(|by| by.half_a_line())
         .needs(&[Need::Ready]),
 ];
-
-const CONTRACT_LEAVE: &str =
-    "The same seed, prompt and options give the same text, alone or beside other requests.";
-
-const CONTRACT_HEALTH: &str = "200 as long as the worker lives.";
 
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, known) = ready_auxiliary(subject, "slow-reader", &[])?;

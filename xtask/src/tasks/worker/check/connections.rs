@@ -35,7 +35,7 @@ const NAP: Duration = Duration::from_millis(250);
 /// After everything that is asked of a worker.
 pub const TO_THE_END: &[Check] = &[Check::contract(KEPT, kept)
     .promise("keeps an idle connection for 75 s, or for as long as its `Keep-Alive` header says")
-    .quote("An idle connection is kept for at least 75 s, as clients keep theirs for 60 to 90 s, or for as long as a `Keep-Alive: timeout=SECONDS` header in its last answer says.")
+    .holds(&["K9"])
     .explanation("Asks for health on a connection that then idles beside all other checks; fails if the worker closes it before the time, or doesn't answer on it at the end of the run. Where the run is shorter than the time, so is what was seen.")
     .by_hand(|by| by.health("-v"))
     .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)])

@@ -17,7 +17,7 @@ use crate::tasks::worker::target::dialect::Promise;
 /// While the worker lives.
 pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
         .promise("computes on the requested device, and logs which one that is")
-        .quote("With `cuda` its weights are in the device's memory as long as it lives, and its log names the device as the driver does.")
+        .holds(&["S14", "S15"])
         .explanation("Fails unless nvidia-smi lists the worker's process (in a container: unless used memory has risen since its start) and the log names the device; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
         .needs(&[Need::Ready, Need::Device, Need::Promised(Promise::OwnProcess)])];
@@ -25,7 +25,7 @@ pub const CHECKS: &[Check] = &[Check::isolation("device.used", used)
 /// After its end.
 pub const AFTERWARDS: &[Check] = &[Check::isolation("device.freed", freed)
         .promise("frees the device's memory when it ends")
-        .quote("When it has ended, that memory is free.")
+        .holds(&["S16"])
         .explanation("Fails if nvidia-smi still lists the process after its end, or if its memory is not free again; --backend cuda only.")
         .by_hand(|by| by.worker(&[("--backend", "cuda")]) + " & sleep 5; kill -TERM $!; wait $!; nvidia-smi --query-compute-apps=pid,used_memory --format=csv")
         .needs(&[Need::Device, Need::Promised(Promise::OwnProcess)])

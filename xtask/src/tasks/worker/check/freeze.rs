@@ -24,7 +24,7 @@ const AT_ONCE: usize = 2;
 /// A worker that stands still.
 pub const CHECKS: &[Check] = &[Check::resilience("freeze.recovers", recovers)
         .promise("resumes after SIGSTOP and SIGCONT: streams, answers, and heartbeats without a burst")
-        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .holds(&["B9", "H4"])
         .explanation("Freezes a worker with a running stream for four intervals; fails if the process ends, the stream breaks, a later answer differs, or more than two heartbeats arrive at once.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::OwnProcess)])];

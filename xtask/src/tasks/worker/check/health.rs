@@ -10,7 +10,7 @@ use crate::tasks::worker::target::Subject;
 pub const CHECKS: &[Check] = &[
     Check::isolation("health.answers", answers)
         .promise("says that it is healthy, that its model is loaded, and who it is")
-        .quote(r#"200 as long as the worker lives: `{"status":"healthy","model_loaded":true,"worker_id":"..."}`."#)
+        .holds(&["H4", "H5", "C1"])
         .explanation("Fails unless status is healthy, model_loaded is true and worker_id is the one that the worker was given.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready]),

@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::judge::{Evidence, ensure_kept};
 use super::other_start::OtherStart;
-use super::rhythm::{beats, ensure_not_too_often, lag_ms, late_beat, latest_ms, repeats};
+use super::rhythm::{
+    beats, ensure_not_too_often, ensure_on_grid, lag_ms, late_beat, latest_ms, repeats,
+};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
@@ -19,37 +21,37 @@ use crate::tasks::worker::target::dialect::{
 pub const CHECKS: &[Check] = &[
     Check::isolation("heartbeat.first", first_beat)
         .promise("sends its first heartbeat as soon as it starts")
-        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .holds(&["B8"])
         .explanation("Fails if no heartbeat arrives within a second of the process's start.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.states", state_changes)
         .promise("tells the hive at once when it becomes busy, and when it is ready again")
-        .quote("One beat at once when the task starts, one every interval counted from there, and one at once on a change of state.")
+        .holds(&["B2", "B10"])
         .explanation("Sends a request; fails if no heartbeat says Busy during it, or none says Ready right after it.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.periodic", periodic)
         .promise("sends one heartbeat each interval, neither late nor more often")
-        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .holds(&["B9", "B11", "C11"])
         .explanation("Fails if a heartbeat is late, or if there is an extra one without a change of state.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.payload", payload)
         .promise("sends complete, well-formed heartbeats whose sequence rises by one")
-        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
+        .holds(&["B1", "B2", "B4", "B5", "B6", "C8"])
         .explanation("Fails on a missing or malformed field, a gap in the sequence or a wrong timestamp.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.identity", identity)
         .promise("identifies itself and its model correctly in heartbeats")
-        .quote(r#"`POST {hive-url}/heartbeat/workers`, `Content-Type: application/json`: `{"worker_id":"test-worker-...","state":"Ready","timestamp":"2026-01-31T10:54:23.120Z","sequence":2,"interval_s":30,"model_ref":"hf:...","backend":"cpu","device":0,"port":18081}`."#)
+        .holds(&["B1", "C1", "C4", "C5"])
         .explanation("Fails if a field differs from what the worker was started with.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.default_interval", default_interval)
         .promise("sends a heartbeat every 30 s by default")
-        .quote("`[--heartbeat-interval SECONDS (30)]`.")
+        .holds(&["C11"])
         .explanation("Starts a worker without the option; fails if its first heartbeat names an interval other than 30.")
         .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
@@ -93,6 +95,9 @@ const AGAIN: u32 = 3;
 /// We were late ourselves, and so the machine was busy, when we lost as much between two beats.
 const BUSY_MS: f64 = 50.0;
 
+/// With fewer beats than these whole seconds may be chance.
+const FEW_BEATS: usize = 4;
+
 /// How much the times in beats may differ from the times between their arrivals.
 const CLOCK_DRIFT_MS: f64 = 700.0;
 
@@ -102,8 +107,8 @@ const CLOCK_LIMIT_S: i64 = 60;
 /// All heartbeats once more, when everything else has been tried.
 pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
         .promise("keeps sending correct heartbeats to the end, whatever it was sent")
-        .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
-        .explanation("Applies heartbeat.payload, heartbeat.identity and heartbeat.periodic to all heartbeats since the start; fails like each of them, or if there are none at the end.")
+        .holds(&["B6", "B9"])
+        .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, if they drift off the grid counted from the first, or if there are none at the end.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];
 
@@ -226,6 +231,7 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     if let Some(mismatch) = late_beat(subject, 0, OFTEN_LATE)? {
         return Err(mismatch.into());
     }
+    ensure_on_grid(subject)?;
     let latest_ms = latest_ms(subject)?;
     let beats = beats(subject)?;
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
@@ -243,7 +249,23 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
+/// The wall clock of a machine is corrected by less than this while nobody sets it.
+const CLOCK_SET: Duration = Duration::from_millis(250);
+
 fn payload(subject: &Subject) -> Result<Evidence> {
+    let judged = judge_payload(subject);
+    let set_by = subject.jitter.clock_set_by();
+    match judged {
+        // What a worker reads on a clock that was set is nothing to blame it for.
+        Err(error) if set_by > CLOCK_SET && error.is::<Mismatch>() => anyhow::bail!(
+            "this machine's clock was set by {:.1} s during the run: {error}",
+            set_by.as_secs_f64()
+        ),
+        judged => judged,
+    }
+}
+
+fn judge_payload(subject: &Subject) -> Result<Evidence> {
     let now = chrono::Utc::now();
     let mut beats = beats(subject)?;
     let count = beats.len();
@@ -280,6 +302,14 @@ fn payload(subject: &Subject) -> Result<Evidence> {
         before = Some((arrival.arrived_ms, beat));
     }
     clock_runs(&beats)?;
+    let whole =
+        |(_, beat): &(Heartbeat, HeartbeatPayload)| beat.timestamp.timestamp_subsec_millis() == 0;
+    ensure_kept(
+        count < FEW_BEATS || !beats.iter().all(whole),
+        "heartbeats, `timestamp`",
+        "times with milliseconds",
+        format!("{count} times in whole seconds"),
+    )?;
     Ok(format!("{count} heartbeats"))
 }
 

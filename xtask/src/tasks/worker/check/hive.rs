@@ -1,5 +1,6 @@
 //! A hive in trouble: inference goes on, the worker lives, beats come back without a burst.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -7,14 +8,12 @@ use anyhow::Result;
 use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
+use crate::tasks::worker::target::dialect::{HeartbeatPayload, InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::reference::References;
-
-const NEVER_HELD_UP: &str = "A hive that is absent, slow (each beat has 5 s), answers 5xx or hangs up never holds inference up, never delays the next beat, and never ends the worker. Beats resume within one interval of its return, without a burst: what was due meanwhile is not made up for.";
 
 /// After this time the worker gives a beat up that the hive doesn't answer.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
@@ -32,33 +31,64 @@ const ELSEWHERE: &str = "/elsewhere";
 pub const CHECKS: &[Check] = &[
     row("hive.absent_at_start", absent_at_start)
         .promise("becomes ready and serves without a hive, and sends heartbeats once there is one")
+        .holds(&["B12"])
         .explanation("Starts the worker while its hive refuses connections; fails if it isn't ready, an answer differs, or no heartbeat arrives within an interval of the hive's start.")
         .by_hand(|by| by.ready("-i")),
     row("hive.answers_errors", answers_500)
         .promise("keeps serving and sending heartbeats while its hive answers 500")
-        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
+        .holds(&["B7", "B14"])
+        .explanation("Answers 500 to at least two heartbeats; fails if the process ends, an answer differs, the heartbeats stop or a lost one is sent again."),
     row("hive.hangs", hangs)
         .promise("answers as quickly as before while its hive accepts heartbeats and never answers")
+        .holds(&["B12", "B13"])
         .explanation("Never answers a heartbeat; fails if an inference waits for the hive, or if the next heartbeat takes more than 5 s longer.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 5))),
     row("hive.hangs_up", hangs_up)
         .promise("keeps serving and sending heartbeats while its hive hangs up on it")
+        .holds(&["B14"])
         .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
     row("hive.redirects", redirects)
         .promise("doesn't follow redirects from its hive")
-        .quote("Redirects are not followed.")
+        .holds(&["B17"])
         .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop."),
     row("hive.returns", returns)
         .promise("resumes heartbeats within an interval of its hive's return, without a burst")
+        .holds(&["B15", "B16"])
         .explanation("Refuses connections for five intervals; fails if no heartbeat arrives within an interval of the return, more than two arrive at once, or the sequence doesn't rise."),
 ];
+
+/// What a hive is called.
+pub const NAMES: &[Check] = &[Check::contract("hive.path", path)
+    .promise("sends heartbeats below the path of its --hive-url")
+    .holds(&["C8"])
+    .explanation(
+        "Starts a worker whose hive has a path; fails if its first heartbeat goes elsewhere.",
+    )
+    .by_hand(|by| by.worker(&[("--hive-url", "http://127.0.0.1:19200/some/hive")]))
+    .needs(&[
+        Need::Ready,
+        Need::Promised(Promise::CommandLine),
+        Need::Promised(Promise::Heartbeats),
+    ])];
+
+/// Where a hive may be, and where its heartbeats go then.
+const PATH: &str = "/some/hive";
+const BELOW_IT: &str = "/some/hive/heartbeat/workers";
 
 /// A row whose promise is that hives hold nobody up.
 const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
     Check::resilience(id, run)
-        .quote(NEVER_HELD_UP)
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])
+}
+
+fn path(subject: &Subject) -> Result<Evidence> {
+    let auxiliary = subject.auxiliary("hive-path", |launch| launch.hive_url += PATH)?;
+    let beat = auxiliary.beat_after(0, BEAT_LIMIT)?;
+    let got = beat.map_or_else(|| String::from("none"), |beat| beat.path);
+    let place = "the first heartbeat to a hive with a path";
+    ensure_kept(got == BELOW_IT, place, BELOW_IT, got)?;
+    Ok(String::from(BELOW_IT))
 }
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
@@ -161,7 +191,25 @@ fn goes_on(
     }
     answers_as_ever(auxiliary, known, when)?;
     next_beat(auxiliary, INTERVAL, when)?;
-    resumes(auxiliary, INTERVAL)
+    let evidence = resumes(auxiliary, INTERVAL)?;
+    sent_once(&auxiliary.beats()?)?;
+    Ok(evidence)
+}
+
+/// No beat came again, lost or not.
+fn sent_once(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
+    let mut seen = BTreeSet::new();
+    for (arrival, beat) in beats {
+        let place = format!("heartbeat #{}, `sequence`", arrival.number);
+        let expected = "one that no heartbeat before had";
+        ensure_kept(
+            seen.insert(beat.sequence),
+            &place,
+            expected,
+            beat.sequence.to_string(),
+        )?;
+    }
+    Ok(())
 }
 
 /// The hive is well again: a beat comes within an interval, and not several at once.

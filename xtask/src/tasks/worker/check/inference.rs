@@ -11,7 +11,7 @@ use crate::tasks::worker::target::dialect::{Completion, FinishReason, InferenceR
 pub const CHECKS: &[Check] = &[
     Check::isolation("inference.answers", answers)
         .promise("answers a prompt with text, correct token counts and a finish reason")
-        .quote("`tokens` equals `usage.completion_tokens`; `prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .holds(&["A1", "A2", "A5", "A6", "R2", "R8"])
         .explanation("Fails if there is no text, there are no tokens, counts disagree, or the reason is `length` before max_tokens.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello, how are you?", 20)))
         .needs(&[Need::Ready]),

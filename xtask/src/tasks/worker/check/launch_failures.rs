@@ -171,12 +171,23 @@ fn starts(
         ("unknown backend", "--backend", "abacus"),
         ("absent device", "--device", "4242"),
         ("open host without a token", "--host", "0.0.0.0"),
+        ("no name", "--worker-id", ""),
+        (
+            "a line break in the model's name",
+            "--model",
+            "no\nmodel.gguf",
+        ),
     ];
     let absent = [Backend::Metal, Backend::Cuda].into_iter();
     let absent = absent.filter(|backend| is_surely_absent(*backend));
     let absent = absent.map(|backend| (backend.as_str(), "--backend", backend.as_str()));
-    let mut starts = Vec::new();
-    for (name, option, value) in options.into_iter().chain(absent) {
+    // Other backends may have several.
+    let is_cpu = subject.worker.launch().backend == Backend::Cpu;
+    let second = is_cpu.then_some(("second device", "--device", "1"));
+    let missing = folder.join("missing.gguf").display().to_string();
+    let in_json = [("--model", missing.as_str()), ("--log-format", "json")];
+    let mut starts = vec![("JSON logs and no model", alone(subject, &in_json)?)];
+    for (name, option, value) in options.into_iter().chain(absent).chain(second) {
         starts.push((name, alone(subject, &[(option, value)])?));
     }
     for (name, path) in models {

@@ -14,8 +14,6 @@ use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest, Promise
 use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
 use crate::tasks::worker::target::reference::References;
 
-const CONTRACT: &str = "A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's.";
-
 /// The promise itself.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -48,43 +46,43 @@ const QUIET_SHARE: f64 = 0.3;
 pub const CHECKS: &[Check] = &[
     Check::resilience("leave.fin", |subject| leave_in_decode(subject, "leave-fin", Departure::Fin))
         .promise("stops generating within a second when clients close their streams")
-        .quote(CONTRACT)
+        .holds(&["K1"])
         .explanation("Closes a crowd of streams after the first token; fails if 2 s later the worker is still Busy, still uses the processor or answers late.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.rst", |subject| leave_in_decode(subject, "leave-rst", Departure::Reset))
         .promise("stops generating within a second when clients reset their connections")
-        .quote(CONTRACT)
+        .holds(&["K1"])
         .explanation("Resets a crowd of streams after the first token; fails if 2 s later the worker is still Busy, still uses the processor or answers late.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.extra_bytes", leave_with_extra_bytes)
         .promise("stops generating within a second when clients that sent extra bytes leave")
-        .quote("A client that closes its connection, or resets it, stops its own generation within 1 s, streamed or not, waiting or running, and nobody else's; also if it had sent more than its request, such as a line break or the next request.")
+        .holds(&["K5"])
         .explanation("Sends a line break after the body of each of a crowd of plain requests, as some clients do, and closes them; fails if 2 s later the worker is still Busy, still uses the processor or answers late.")
         .by_hand(|by| by.infer("-m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.prefill", leave_in_prefill)
         .promise("stops working within a second when clients leave before their first token")
-        .quote(CONTRACT)
+        .holds(&["K3"])
         .explanation("Sends a crowd of long prompts and leaves at once, half by FIN, half by RST; fails if the worker is still busy 2 s afterwards.")
         .by_hand(|by| by.stream("-m 0.05", &InferenceRequest::new("(a long one)", 100)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.plain", leave_plain)
         .promise("stops working within a second when clients that wait for a whole answer leave")
-        .quote(CONTRACT)
+        .holds(&["K2"])
         .explanation("Abandons a crowd of plain requests while they run; fails if the worker is still busy 2 s afterwards.")
         .by_hand(|by| by.infer("-m 0.5", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.queued", leave_queued)
         .promise("generates nothing for clients that left while they were queued")
-        .quote(CONTRACT)
+        .holds(&["K3"])
         .explanation("In a crowd, those without a token leave and the others read to the end; fails if the worker is still busy 2 s after that.")
         .by_hand(|by| by.infer("-m 0.2", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
     Check::resilience("leave.others", leave_beside_others)
         .promise("keeps serving everybody else when a client leaves")
-        .quote(CONTRACT)
+        .holds(&["K4"])
         .explanation("Lets clients come and leave beside two that stay; fails if those two get a different text, an error or a broken stream.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 200)))
         .needs(&[Need::Ready]),

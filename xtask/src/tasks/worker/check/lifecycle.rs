@@ -20,14 +20,14 @@ pub const LIVES: &str = "lifecycle.lives";
 pub const TO_THE_END: &[Check] = &[
     Check::isolation("lifecycle.engine_failure", engine_failure)
         .promise("says `failed` and ends when its engine can't go on")
-        .quote("A worker whose engine can't go on (its thread or its device is gone) can't serve either: it says `failed` in health, ready and one heartbeat at once, ends what runs and waits with `generation_failed`, and ends as above.")
+        .holds(&["S12"])
         .explanation("After all other checks, asks for one token; fails if none comes, or an error of the server, while health goes on to say that the worker is healthy.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::greedy("Hello", 1)))
         .needs(&[Need::Promised(Promise::Stages)])
         .at(Phase::End),
     Check::isolation(LIVES, lives)
         .promise("stays alive and answers until it is asked to stop")
-        .quote("200 as long as the worker lives.")
+        .holds(&["H4"])
         .explanation("After all other checks, fails if the process has ended unasked or doesn't answer health.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Promised(Promise::OwnProcess)])
@@ -38,7 +38,7 @@ pub const TO_THE_END: &[Check] = &[
 pub const AFTERWARDS: &[Check] = &[
     Check::isolation(NO_SURVIVORS, leaves_nobody)
         .promise("leaves no process behind and no port occupied when it ends")
-        .quote("The last heartbeat says `Draining`. Exit status 0.")
+        .holds(&["T9"])
         .explanation("Fails if a process that the worker started, in its group or outside it, survives its end, or if its port is still occupied; survivors are killed. On Linux nothing escapes: what loses its parent becomes the run's child. On macOS what left its group is known by a variable of its environment, and what dropped that, too, isn't seen; on Windows nothing can leave its job.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; ps -o pid,pgid,args -g $!; lsof -nP -iTCP:18081")
         .needs(&[Need::Promised(Promise::OwnProcess)])

@@ -78,25 +78,25 @@ struct LoadWork {
 pub const CHECKS: &[Check] = &[
     Check::contract("load.answers", answers)
         .promise("answers eight clients at once, or tells them that its queue is full")
-        .quote("queue full, or too many connections or bytes of bodies (*ours*): 429, with `Retry-After` `queue_full`.")
+        .holds(&["H12"])
         .explanation("Eight clients send requests in a loop; fails on anything but a correct answer or a well-formed 429.")
         .by_hand(|by| by.infer_beside(&InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready]),
     Check::contract("load.health", health)
         .promise("answers health within 250 ms under full generation load")
-        .quote("In under 250 ms while generation runs at full load.")
+        .holds(&["H8", "H4"])
         .explanation("Polls health 25 times a second under load; fails if an answer is wrong, or if more than a few are slow.")
         .by_hand(|by| by.health("-i -m 1"))
         .needs(&[Need::Ready]),
     Check::contract("load.ready", ready)
         .promise("stays ready under load as long as it accepts requests")
-        .quote("A full queue doesn't turn `ready` off: it empties within moments, and the request that meets it is answered with 429.")
+        .holds(&["H12"])
         .explanation("Fails if it says that it isn't ready although every request was accepted, or if an answer is late.")
         .by_hand(|by| by.ready("-i -m 1"))
         .needs(&[Need::Ready]),
     Check::contract("load.heartbeats", heartbeats)
         .promise("sends heartbeats on time under full generation load")
-        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .holds(&["B11"])
         .explanation("Fails if a heartbeat under load is later than that and our own scheduling jitter doesn't explain it.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),

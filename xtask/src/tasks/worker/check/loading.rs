@@ -29,25 +29,25 @@ const UNDER_WAY_MS: f64 = 10.0;
 pub const CHECKS: &[Check] = &[
     Check::contract("loading.health", health)
         .promise("reports in health whether its model is loaded")
-        .quote("`status` is `loading`, `healthy` or `draining`.")
+        .holds(&["H5", "H6"])
         .explanation("Polls a second worker from its start; fails on loading with a loaded model, healthy without one, or loading after it was ready.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
     Check::contract("loading.ready", ready)
         .promise("says why it isn't ready and when to retry, and is ready when it says so")
-        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`, `failed`) with `Retry-After`."#)
+        .holds(&["H10"])
         .explanation("Polls a second worker from its start; fails on a malformed 503, or if an inference is refused right after ready said true.")
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Stages)]),
     Check::contract("loading.inference", inference)
         .promise("refuses inference while it loads instead of holding it")
-        .quote("loading, draining or failed: 503, with `Retry-After` `not_ready`.")
+        .holds(&["E13"])
         .explanation("Sends an inference as soon as the port answers; fails if it is held, or refused with anything but 503 not_ready and Retry-After.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready]),
     Check::contract("loading.heartbeat", heartbeat)
         .promise("tells the hive that it is loading while it loads")
-        .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated), `Draining`, or `Failed` when the worker can't serve, which is its last word.")
+        .holds(&["B2"])
         .explanation("Fails if a heartbeat says Ready before the worker itself does, or Loading afterwards.")
         .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),

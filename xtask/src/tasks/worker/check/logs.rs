@@ -19,25 +19,42 @@ const LEVELS: [&str; 8] = [
 const MANY_LINES: usize = 40;
 
 /// The log of the worker under test.
-pub const TO_THE_END: &[Check] = &[Check::isolation("logs.lines", of_the_worker)
-    .promise("logs one line per event, level first")
-    .quote("Standard error, one line an event, level first.")
-    .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
-    .by_hand(|by| by.worker(&[]))
-    .needs(&[Need::Promised(Promise::Logs)])
-    .at(Phase::End)];
+pub const TO_THE_END: &[Check] = &[
+    Check::isolation("logs.lines", of_the_worker)
+        .promise("logs one line per event, level first")
+        .holds(&["L1"])
+        .explanation("Fails if a line neither begins with a level nor is a JSON object with one.")
+        .by_hand(|by| by.worker(&[]))
+        .needs(&[Need::Promised(Promise::Logs)])
+        .at(Phase::End),
+    Check::isolation("logs.landmarks", landmarks).should()
+        .promise("logs the lines that others wait for")
+        .holds(&["L2"])
+        .explanation("Warns unless the log says, in this order, that the heartbeat task starts, that it has started, that the model is loaded and that the worker is ready.")
+        .by_hand(|by| by.worker(&[]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Logs)])
+        .at(Phase::End),
+];
+
+/// The lines that others rely on, in their order; the interval follows the second.
+const LANDMARKS: [&str; 4] = [
+    "Starting heartbeat task",
+    "Heartbeat task started (",
+    "Model loaded successfully",
+    "Worker ready, starting HTTP server",
+];
 
 /// Where logs go, and in which form.
 pub const CHECKS: &[Check] = &[
     Check::contract("logs.on_stderr", on_stderr)
         .promise("logs to standard error, one line per event and no more")
-        .quote("Standard error, one line an event, level first.")
+        .holds(&["L1"])
         .explanation("Fails if standard error is empty, standard output has log lines, or an idle worker keeps logging.")
         .by_hand(|by| by.worker(&[]) + " 2>/dev/null")
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("logs.json", json)
         .promise("logs JSON lines when it is asked to")
-        .quote("With `--log-format json` each event is a JSON object with `timestamp`, `level` and `message`.")
+        .holds(&["L3"])
         .explanation("Fails if a line on standard error isn't a JSON object with a level.")
         .by_hand(|by| by.worker(&[("--log-format", "json")]))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
@@ -116,6 +133,17 @@ fn of_the_worker(subject: &Subject) -> Result<Evidence> {
         )?;
     }
     Ok(format!("{count} lines"))
+}
+
+fn landmarks(subject: &Subject) -> Result<Evidence> {
+    let lines = subject.worker.log().tail(usize::MAX);
+    let mut lines = lines.iter();
+    for landmark in LANDMARKS {
+        let found = lines.any(|line| line.contains(landmark));
+        let expected = format!("a line with `{landmark}`, in its place");
+        ensure_kept(found, "the worker's log", expected, "none")?;
+    }
+    Ok(format!("{} lines", LANDMARKS.len()))
 }
 
 /// `[INFO] ...`, `INFO ...`, or a JSON object with a `level`.

@@ -40,19 +40,19 @@ const TELLING_TOKENS: u32 = 16;
 pub const CHECKS: &[Check] = &[
     Check::contract("model.itself", itself)
         .promise("continues texts as the named model does")
-        .quote("The text is that of the model in `--model`, whole and as it is, and depends on every token of the prompt.")
+        .holds(&["R24", "R22"])
         .explanation("Asks for one greedy token after each of about a hundred prefixes whose next token was clear, by a nat, in another engine; fails if more than 3 % differ.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("The capital of France is", 1)))
         .needs(&[Need::Ready, Need::Sound, Need::KnownModel]),
     Check::contract("model.counts", counts)
         .promise("tokenizes prompts as the named model does")
-        .quote("`prompt_tokens` includes the begin-of-text token, if the model has one.")
+        .holds(&["A6"])
         .explanation("Sends about sixty texts, some of them awkward; fails if `prompt_tokens` of one differs from another engine's count.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("   leading and trailing   ", 1)))
         .needs(&[Need::Ready, Need::KnownModel]),
     Check::contract("model.whole_prompt", whole_prompt)
         .promise("reads the whole prompt")
-        .quote("The text is that of the model in `--model`, whole and as it is, and depends on every token of the prompt.")
+        .holds(&["R25"])
         .explanation("Asks eight greedy questions that differ in their first words, and eight that differ in the middle; fails if all of one kind get the same text.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Bread was what they spoke of that evening, and then", 16)))
         .needs(&[Need::Ready]),

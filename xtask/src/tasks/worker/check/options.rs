@@ -27,55 +27,55 @@ const BESIDE: u32 = 8;
 pub const CHECKS: &[Check] = &[
     Check::contract("options.greedy", greedy)
         .promise("gives the same text at temperature 0 every time, whatever the seed")
-        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .holds(&["R3"])
         .explanation("Sends a greedy request three times, with and without seeds; fails if a text differs.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(1), ..InferenceRequest::greedy("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.seed", seed)
         .promise("gives the same text for the same seed")
-        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .holds(&["R29"])
         .explanation("Sends a sampled request with a seed twice, with other requests in between; fails if the texts differ.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.exact_seeds", exact_seeds)
         .promise("tells large seeds apart, and accepts 0 as a seed")
-        .quote("Integers are read exactly, large seeds too.")
+        .holds(&["R13", "R6"])
         .explanation("Samples with seed 0 twice; fails if the texts differ, or if none of three pairs of neighbouring seeds beyond 2^53 gives two texts although far seeds do.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some((1 << 53) + 1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),
-    Check::contract("options.seeds_differ", seeds_differ).should()
-        .promise("gives different texts for different seeds at a high temperature")
-        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("Warns if six seeds at temperature 2 give one text: sampling is off, or the model is very sure.")
+    Check::contract("options.seeds_differ", seeds_differ)
+        .promise("gives different texts for different seeds, and without one, at a high temperature")
+        .holds(&["R3", "R6"])
+        .explanation("Fails if six seeds at temperature 2, or six requests without a seed, give one text, and do so for each of eight prompts.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some(1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
-    Check::contract("options.likeliest", likeliest).should()
+    Check::contract("options.likeliest", likeliest)
         .promise("picks the most likely token with top_k 1, and with a top_p close to 0")
-        .quote("`top_k`: integer from 1: off.")
-        .explanation("Samples at temperature 1 with top_k 1, and with top_p 0.000001; warns if the text isn't the greedy one: the option is ignored.")
+        .holds(&["R4", "R5"])
+        .explanation("Samples at temperature 1 with top_k 1, and with top_p 0.000001; fails if the text isn't the greedy one: the option is ignored.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(1), top_k: Some(1), ..InferenceRequest::new("Hello", 12) }))
-        .needs(&[Need::Ready, Need::Sound]),
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::SameText)]),
     Check::contract("options.beside_others", beside_others)
         .promise("gives the same text alone and beside seven other requests")
-        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .holds(&["R30"])
         .explanation("Sends eight different requests one by one, then all at once; fails if a text differs or a request fails.")
         .by_hand(|by| by.infer_beside(&InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::SameText)]),
     Check::contract("options.max_tokens", max_tokens)
         .promise("generates exactly as many tokens as requested")
-        .quote("`max_tokens`: integer from 1: 128.")
+        .holds(&["R2"])
         .explanation("Limits a known answer to 1, 2, 5 and more tokens; fails if the count differs, or the text isn't a prefix of it.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Hello", 5)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.default_max_tokens", default_max_tokens)
         .promise("generates up to 128 tokens by default")
-        .quote("`max_tokens`: integer from 1: 128.")
+        .holds(&["R2"])
         .explanation("Fails unless the answers without max_tokens and with 128 are the same.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { prompt: String::from("Hello"), temperature: Some(0.0), ..InferenceRequest::default() }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Defaults)]),
     Check::contract("options.default_temperature", default_temperature)
         .promise("samples at temperature 0.7 by default")
-        .quote("`temperature`: number from 0 to 2; 0 is greedy: 0.7.")
+        .holds(&["R3", "R6"])
         .explanation("Fails unless, with the same seed, the answers without temperature and with 0.7 are the same.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(3), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Defaults)]),
@@ -180,19 +180,45 @@ fn exact_seeds(subject: &Subject) -> Result<Evidence> {
     .into())
 }
 
+/// What is asked where an answer was always the same: no model is so sure of each of them, at a
+/// temperature of 2.
+const UNSURE: [&str; 7] = [
+    "The last word of this sentence is",
+    "She opened the box and found",
+    "1 7 3 9",
+    "Dear Mr.",
+    "Zx",
+    "My favourite animal is",
+    "The",
+];
+
 fn seeds_differ(subject: &Subject) -> Result<Evidence> {
-    let reference = subject.reference()?;
-    let mut texts = std::collections::BTreeSet::new();
-    for seed in 1..=6 {
-        let request = sampled(&reference.request.prompt, seed, 2.0);
-        texts.insert(subject.worker.infer(&request)?.text.unwrap_or_default());
-        if texts.len() > 1 {
-            return Ok(format!("{seed} seeds, {} texts", texts.len()));
+    let seeded = varied(subject, "seeds 1 to 6", Some)?;
+    let drawn = varied(subject, "no seed, six times,", |_| None)?;
+    Ok(format!("{seeded}; without a seed {drawn}"))
+}
+
+/// Fails unless answers at temperature 2 differ, for one prompt at least.
+fn varied(subject: &Subject, what: &str, seed: fn(u64) -> Option<u64>) -> Result<Evidence> {
+    let own = subject.reference()?.request.prompt.as_str();
+    let mut only = String::new();
+    for prompt in [own].into_iter().chain(UNSURE) {
+        let mut texts = std::collections::BTreeSet::new();
+        for number in 1..=6 {
+            let request = InferenceRequest {
+                seed: seed(number),
+                ..sampled(prompt, 0, 2.0)
+            };
+            texts.insert(subject.worker.infer(&request)?.text.unwrap_or_default());
+            if texts.len() > 1 {
+                return Ok(format!("2 texts of {number}"));
+            }
         }
+        only = texts.pop_first().unwrap_or_default();
     }
-    let place = "inference with seeds 1 to 6 at temperature 2";
-    let got = format!("always `{}`", texts.first().cloned().unwrap_or_default());
-    Err(Mismatch::new(place, "more than one text", got).into())
+    let place = format!("inference with {what} at temperature 2");
+    let expected = "more than one text for one of eight prompts";
+    Err(Mismatch::new(place, expected, format!("always one, such as `{only}`")).into())
 }
 
 fn likeliest(subject: &Subject) -> Result<Evidence> {

@@ -31,13 +31,13 @@ const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
 pub const CHECKS: &[Check] = &[
     Check::resilience("queue.refuses", refuses)
         .promise("answers 429 queue_full with Retry-After when its queue is full")
-        .quote("queue full, or too many connections or bytes of bodies (*ours*): 429, with `Retry-After` `queue_full`.")
+        .holds(&["E15", "C15"])
         .explanation("Sends more and more requests to a worker with --max-queue 1; fails if none is refused, or one is refused in another way.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::resilience("queue.recovers", recovers)
         .promise("finishes what it accepted when its queue was full, and then accepts requests again")
-        .quote("After any refused request the same process answers the next good one.")
+        .holds(&["E16", "H12"])
         .explanation("After a refusal, reads every accepted stream to its end; fails if one is incomplete, or a later request is refused.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::new("Once upon a time", 20)))
         .needs(&[Need::Ready]),

@@ -10,7 +10,7 @@ use crate::tasks::worker::target::dialect::Readiness;
 /// Readiness of a worker that is up.
 pub const CHECKS: &[Check] = &[Check::isolation("ready.answers", answers)
     .promise("reports that it accepts inference")
-    .quote(r#"200 `{"ready":true}` while inference is taken."#)
+    .holds(&["H9"])
     .explanation("Fails on any answer but 200 with ready true.")
     .by_hand(|by| by.ready("-i"))
     .needs(&[Need::Ready])];

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use super::unchanged::{Unchanged, answers_as_before};
+use crate::tasks::worker::model::gguf;
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BadInput, BadRequest, Dialect, InferenceRequest, Promise, Reason, Refusal,
 };
+use crate::tasks::worker::target::open_stream::{Departure, Progress};
 
 /// How long a refusal may take: nothing is generated for it.
 pub const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
@@ -27,91 +29,109 @@ const HELD: Duration = Duration::from_millis(300);
 pub const CHECKS: &[Check] = &[
     Check::contract("refusals.malformed_json", |subject| refuse(subject, BadInput::Malformed))
         .promise("refuses what isn't JSON, and answers the next valid request as before")
-        .quote("not JSON, or not whole: 400 `malformed_json`.")
+        .holds(&["E11", "E1", "H3", "R14", "R15", "R16", "R17", "R18", "R19"])
         .explanation("Sends empty, cut and garbled bodies, NaN, invalid UTF-8, trailing text and more; fails on another status or code, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.bad(BadInput::Malformed, "a comma too many"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Malformed))]),
     Check::contract("refusals.media_type", |subject| refuse(subject, BadInput::MediaType))
         .promise("refuses a wrong or missing content type")
-        .quote("wrong or no content type: 415 `unsupported_media_type`.")
+        .holds(&["E9", "R31", "R32"])
         .explanation("Sends a valid body as text, form, bytes and without a type; fails on another status or code.")
         .by_hand(|by| by.bad(BadInput::MediaType, "content type text/plain"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::MediaType))]),
     Check::contract("refusals.invalid_field", |subject| refuse(subject, BadInput::Field))
         .promise("refuses fields that are missing, unknown, of the wrong type or out of range, and names them")
-        .quote("a field missing, unknown, given twice, of the wrong type or out of range: 422 `invalid_field`. A field that is not in the table is refused by name: a misspelt option must not be ignored.")
+        .holds(&["E12", "E3", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10", "R11", "R20", "R21", "R26"])
         .explanation("Sends every field with every wrong type and beyond both bounds; fails if one is accepted, or on another status, code or `field`.")
         .by_hand(|by| by.bad(BadInput::Field, "an unknown field `temprature`"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Field))]),
     Check::contract("refusals.context_length", |subject| refuse(subject, BadInput::BeyondContext))
         .promise("refuses what doesn't fit its context instead of cutting it")
-        .quote("prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.")
+        .holds(&["E14", "R28"])
         .explanation("Sends max_tokens beyond every context; fails on an answer, or on another status or code.")
         .by_hand(|by| by.bad(BadInput::BeyondContext, "max_tokens 100000000"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::BeyondContext))]),
     Check::contract("refusals.context_border", context_border)
         .promise("accepts what just fits its context, and refuses one token more")
-        .quote("prompt and `max_tokens` beyond the context: 422 `context_length_exceeded`.")
+        .holds(&["E14", "C13"])
         .explanation("Asks a worker with --ctx-size 64 for exactly the tokens that are left, and for one more; fails if the first is refused or the second accepted.")
         .by_hand(|by| by.worker(&[("--ctx-size", "64")]))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::CommandLine)]),
+    Check::contract("refusals.model_context", model_context)
+        .promise("has the whole context that its model was made for, and no more, unless it is told otherwise")
+        .holds(&["C14"])
+        .explanation("Asks for exactly the tokens that the model's context has beside the prompt, and leaves at the first, and for one more; fails if the first is refused or the second accepted.")
+        .by_hand(|by| by.infer("-i", &InferenceRequest::greedy("Hello", 1_000_000)))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::CommandLine)]),
     Check::contract("refusals.body_size", |subject| refuse(subject, BadInput::TooLarge))
         .promise("refuses bodies over 1 MiB, whole or in chunks")
-        .quote("body over 1 MiB: 413 `body_too_large`.")
+        .holds(&["E10", "R34"])
         .explanation("Sends 1 MiB and one byte, more, and the same in chunks; fails if it is accepted, on a hang-up, or on another status or code.")
         .by_hand(|by| by.bad(BadInput::TooLarge, "a body of 1 MiB and a byte"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::TooLarge))]),
     Check::contract("refusals.not_found", |subject| refuse(subject, BadInput::UnknownPath))
         .promise("answers 404 for unknown paths")
-        .quote("no such path (a slash at its end makes another path): 404 `not_found`.")
+        .holds(&["E7"])
         .explanation("Requests several unknown paths; fails on another status, code or form.")
         .by_hand(|by| by.bad(BadInput::UnknownPath, "GET /v1/nothing"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::UnknownPath))]),
     Check::contract("refusals.method", methods)
         .promise("refuses wrong methods, and names the right one")
-        .quote("a method that the path lacks; HEAD and OPTIONS are lacking too: 405, with `Allow` `method_not_allowed`.")
+        .holds(&["E8"])
         .explanation("Tries every path with every wrong method; fails on another status or code, or if `Allow` lacks the right method.")
         .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::WrongMethod))]),
     Check::contract("refusals.order", |subject| refuse(subject, BadInput::Order))
         .promise("names the outermost of two errors")
-        .quote("Checks run from the outside in, and the first that fails is the one that is named.")
+        .holds(&["E4"])
         .explanation("Breaks every row of the error table together with every later one; fails if the later one is named.")
         .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Order))]),
+    Check::contract("refusals.host", |subject| refuse(subject, BadInput::Host))
+        .promise("refuses requests that name no host, several, or one that is none")
+        .holds(&["E5", "H2"])
+        .explanation("Sends no Host, two of them, an empty one and two words; fails on another status or code.")
+        .by_hand(|by| by.bad(BadInput::Host, "no Host"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Host))]),
+    Check::contract("refusals.streamed", |subject| refuse(subject, BadInput::Streamed))
+        .promise("refuses a stream that it can't serve with a status, before it begins")
+        .holds(&["P10"])
+        .explanation("Asks for streams with a wrong field and beyond the context; fails on 200, or on another status or code.")
+        .by_hand(|by| by.bad(BadInput::Streamed, "a stream with \"max_tokens\":0"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Streamed))]),
     Check::contract("refusals.absurd", |subject| refuse(subject, BadInput::Absurd))
         .promise("survives absurd JSON: deep nesting, endless digits, duplicate keys, lone surrogates")
-        .quote("After any refused request the same process answers the next good one.")
+        .holds(&["E16"])
         .explanation("Fails on anything but an answer or a well-formed refusal, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.bad(BadInput::Absurd, "max_tokens 1e400"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Absurd))]),
     Check::contract("refusals.framing", framing)
-        .promise("refuses requests without a host or with two, and bodies without a length or with a wrong one, and survives what isn't HTTP")
-        .quote("A request names exactly one host. After any refused request the same process answers the next good one.")
-        .explanation("Sends no Host and two of them, missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
+        .promise("refuses bodies without a length or with a wrong one, and survives what isn't HTTP")
+        .holds(&["E17"])
+        .explanation("Sends missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.framing("a negative Content-Length"))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.foreign_host", |subject| refuse(subject, BadInput::ForeignHost))
         .promise("refuses requests for other hosts than this machine, without a token")
-        .quote("Without a token that is `localhost` or an address: a name that somebody else can point here would let pages in a browser ask the worker.")
+        .holds(&["H13", "E18"])
         .explanation("Asks for every path under a name that isn't this machine's, as a page in a browser could; fails if it is answered, or on another status or code.")
         .by_hand(|by| by.bad(BadInput::ForeignHost, "GET /v1/health for evil.example"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::ForeignHost))]),
     Check::contract("refusals.unfinished_body", unfinished_body)
         .promise("answers others while it waits for the rest of a body")
-        .quote("After any refused request the same process answers the next good one.")
+        .holds(&["E16"])
         .explanation("Sends half a body and waits; fails if a valid request is answered late, differently or not at all meanwhile.")
         .by_hand(|by| by.half_a_request())
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.message", messages)
         .promise("names the field, or what was wrong with it, in each refusal")
-        .quote("The message names what was got and what is allowed; `field` is there where a field is to blame.")
+        .holds(&["E2"])
         .explanation("Fails if a message names neither the field nor what was received.")
         .by_hand(|by| by.bad(BadInput::Field, "max_tokens 0"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::NamedErrors)]),
     Check::contract("refusals.helpful_message", helpful_messages).should()
         .promise("names both what was received and what is allowed in its refusals")
-        .quote("The message names what was got and what is allowed; `field` is there where a field is to blame.")
+        .holds(&["E2"])
         .explanation("Warns if a message lacks the value or its type, or doesn't say what is allowed.")
         .by_hand(|by| by.bad(BadInput::Field, "temperature 3"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::NamedErrors)]),
@@ -262,6 +282,41 @@ fn judge_messages(
     }
     anyhow::ensure!(count > 0, "no refusal came in the contract's form");
     Ok(format!("{count} messages"))
+}
+
+fn model_context(subject: &Subject) -> Result<Evidence> {
+    let launch = subject.worker.launch();
+    let context = gguf::check(&launch.model)?.context_length;
+    let context = context.context("the model's file names no context")?;
+    let reference = subject.reference()?;
+    let mut request = InferenceRequest::greedy("Hello", 1);
+    let limit = reference.limit_of(1, 0);
+    let prompt_tokens = subject
+        .worker
+        .infer_within(&request, limit)?
+        .prompt_tokens()? as u32;
+    let room = context.saturating_sub(prompt_tokens);
+    request.max_tokens = Some(room + 1);
+    let asked = subject.dialect().inference_request(&request, false);
+    let response = subject.worker.ask(&asked, limit)?;
+    let refused = subject
+        .dialect()
+        .read_refusal(&response, Reason::ContextExceeded);
+    refused.map_err(|mismatch| Mismatch {
+        place: format!(
+            "{} tokens with a model for {context}",
+            prompt_tokens + room + 1
+        ),
+        ..mismatch
+    })?;
+    request.max_tokens = Some(room);
+    let mut stream = subject.worker.open_stream(&request)?;
+    let progress = stream.read_tokens(1, limit)?;
+    let is_taken = matches!(progress, Progress::Tokens(1..) | Progress::Ended);
+    let place = format!("{context} tokens with a model for as many");
+    ensure_kept(is_taken, &place, "a first token", format!("{progress:?}"))?;
+    stream.leave(Departure::Fin)?;
+    Ok(format!("{context} tokens, prompt and answer together"))
 }
 
 fn context_border(subject: &Subject) -> Result<Evidence> {

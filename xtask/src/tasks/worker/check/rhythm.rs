@@ -17,6 +17,7 @@ pub fn tolerance_ms(interval_ms: f64) -> f64 {
 pub fn lateness(subject: &Subject) -> Result<Vec<(f64, u32, f64)>> {
     let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
     let beats = beats(subject)?;
+    subject.hive.ensure_one_clock()?;
     let late = beats.windows(2).map(|pair| {
         let (before_ms, arrived_ms) = (pair[0].0.arrived_ms, pair[1].0.arrived_ms);
         let due_ms = before_ms + interval_ms;
@@ -47,6 +48,81 @@ pub fn late_beat(subject: &Subject, seen: usize, excused: f64) -> Result<Option<
             format!("late by {late_ms:.0} ms"),
         )
     }))
+}
+
+/// So many beats off the grid are no accident, if they are more than this part of all.
+const OFF_GRID: usize = 3;
+const OFF_GRID_PART: f64 = 0.3;
+
+/// Fails where the beats leave the grid that they are counted on, each by so little that no single gap
+/// shows it.
+pub fn ensure_on_grid(subject: &Subject) -> Result<()> {
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
+    let tolerance_ms = tolerance_ms(interval_ms);
+    let all = beats(subject)?;
+    let moments = all.iter().enumerate().map(|(number, (arrival, beat))| {
+        let arrived_ms = arrival.arrived_ms;
+        let is_repeat = number > 0 && all[number - 1].1.state == beat.state;
+        Moment {
+            arrived_ms,
+            is_repeat,
+            // What came while we were late ourselves says nothing.
+            counts: lag_ms(subject, arrived_ms - tolerance_ms, arrived_ms) < tolerance_ms / 2.0,
+        }
+    });
+    let moments: Vec<Moment> = moments.collect();
+    let Some((off, repeats)) = drift(&moments, interval_ms, tolerance_ms) else {
+        return Ok(());
+    };
+    Err(Mismatch::new(
+        "periodic heartbeats",
+        format!("one every {interval_ms:.0} ms, counted from the first, give or take {tolerance_ms:.0} ms"),
+        format!("{off} of {repeats} off that grid: they drift"),
+    )
+    .into())
+}
+
+/// When a beat came.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    arrived_ms: f64,
+    /// Whether it brought no new state.
+    is_repeat: bool,
+    /// Whether its arrival is to be trusted.
+    counts: bool,
+}
+
+/// How many repeats lie on no grid that explains most of them, and how many repeats there are; `None`
+/// where that is no drift. The grid's phase is taken from the repeats: the first beat of all may have
+/// been held up on its way. Who counts anew from each change of state is on a grid as well.
+fn drift(moments: &[Moment], interval_ms: f64, tolerance_ms: f64) -> Option<(usize, usize)> {
+    let mut last_change_ms = moments.first()?.arrived_ms;
+    let mut phases = Vec::new();
+    let mut from_change = 0;
+    for moment in moments.iter().skip(1) {
+        if !moment.is_repeat {
+            last_change_ms = moment.arrived_ms;
+        } else if moment.counts {
+            let since_ms = (moment.arrived_ms - last_change_ms).rem_euclid(interval_ms);
+            if since_ms.min(interval_ms - since_ms) <= tolerance_ms {
+                from_change += 1;
+            } else {
+                phases.push(moment.arrived_ms.rem_euclid(interval_ms));
+            }
+        }
+    }
+    let repeats = phases.len() + from_change;
+    let around = |middle: &f64| {
+        let distance = |phase: &&f64| {
+            let apart_ms = (**phase - middle).rem_euclid(interval_ms);
+            apart_ms.min(interval_ms - apart_ms) <= tolerance_ms
+        };
+        phases.iter().filter(distance).count()
+    };
+    let on_grid = phases.iter().map(around).max().unwrap_or(0);
+    let off = phases.len() - on_grid;
+    let is_drift = off >= OFF_GRID && off as f64 > repeats as f64 * OFF_GRID_PART;
+    is_drift.then_some((off, repeats))
 }
 
 /// By how much the latest beat so far was late.
@@ -113,4 +189,73 @@ pub fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
     };
     let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
     Ok(all?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::worker::record::random::Random;
+
+    const INTERVAL_MS: f64 = 1000.0;
+
+    /// Repeats at these times, with a change of state after each `change_every` of them.
+    fn moments(times_ms: impl Iterator<Item = f64>, change_every: usize) -> Vec<Moment> {
+        let moment = |arrived_ms, is_repeat| Moment {
+            arrived_ms,
+            is_repeat,
+            counts: true,
+        };
+        let mut all = vec![moment(0.0, false)];
+        for (number, at_ms) in times_ms.enumerate() {
+            all.push(moment(at_ms, true));
+            if number % change_every == change_every - 1 {
+                all.push(moment(at_ms + 437.0, false));
+            }
+        }
+        all
+    }
+
+    fn is_drift(moments: &[Moment]) -> bool {
+        drift(moments, INTERVAL_MS, 100.0).is_some()
+    }
+
+    #[test]
+    fn what_is_a_little_longer_or_shorter_each_time_drifts() {
+        for period_ms in [950.0, 970.0, 1030.0, 1050.0, 1090.0] {
+            let drifting = (1..30).map(|number| f64::from(number) * period_ms);
+            assert!(is_drift(&moments(drifting, 5)), "{period_ms}");
+        }
+    }
+
+    #[test]
+    fn jitter_a_late_first_beat_and_counting_from_a_change_are_no_drift() {
+        let mut random = Random::new(7);
+        for _ in 0..200 {
+            let first_ms = random.fraction() * 900.0;
+            let mut jitter_ms = || random.fraction() * 90.0;
+            let jittery: Vec<f64> = (1..60)
+                .map(|number| f64::from(number) * INTERVAL_MS - first_ms + jitter_ms())
+                .collect();
+            assert!(!is_drift(&moments(jittery.into_iter(), 4)));
+        }
+        let mut at_ms = 0.0;
+        let anew = (0..40).map(|number| {
+            at_ms += if number > 0 && number % 3 == 0 {
+                437.0
+            } else {
+                0.0
+            } + INTERVAL_MS;
+            at_ms
+        });
+        assert!(!is_drift(&moments(anew.collect::<Vec<_>>().into_iter(), 3)));
+    }
+
+    #[test]
+    fn few_beats_and_those_that_came_while_we_were_late_say_nothing() {
+        let drifting = |count: u32| (1..count).map(|number| f64::from(number) * 1090.0);
+        assert!(!is_drift(&moments(drifting(4), 9)));
+        let mut unseen = moments(drifting(30), 9);
+        unseen.iter_mut().for_each(|moment| moment.counts = false);
+        assert!(!is_drift(&unseen));
+    }
 }

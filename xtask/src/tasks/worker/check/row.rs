@@ -122,9 +122,9 @@ impl Check {
         self
     }
 
-    /// The contract's own words.
-    pub const fn quote(mut self, contract: &'static str) -> Self {
-        self.info.contract = contract;
+    /// The promises of the contract that it holds, by their numbers.
+    pub const fn holds(mut self, numbers: &'static [&'static str]) -> Self {
+        self.info.holds = numbers;
         self
     }
 

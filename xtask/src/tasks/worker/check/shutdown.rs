@@ -16,7 +16,7 @@ use crate::tasks::worker::target::dialect::{BeatState, Promise};
 pub const CHECKS: &[Check] = &[
     Check::isolation("shutdown.orderly", stops_orderly)
         .promise("stops when it is asked to: it sends a last heartbeat and exits with 0")
-        .quote("The last heartbeat says `Draining`. Exit status 0.")
+        .holds(&["T1", "T5", "T8", "T9", "B6"])
         .explanation("Fails if the exit status isn't 0, the process outlives the drain time, or the last heartbeat isn't Draining.")
         .by_hand(|by| by.worker(&[]) + " & sleep 5; kill -TERM $!; wait $!; echo $?")
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)])

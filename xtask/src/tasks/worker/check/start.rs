@@ -1,5 +1,6 @@
 //! The start: how soon it answers, when it is ready, and who can reach it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -18,25 +19,33 @@ use crate::tasks::worker::target::dialect::Promise;
 pub const CHECKS: &[Check] = &[
     Check::isolation("start.answers", answers_soon)
         .promise("answers HTTP within a second of its start, even while the model is loading")
-        .quote("The port answers within 1 s of the start, while the model is still loading.")
+        .holds(&["S1", "C7"])
         .explanation("Polls health every few milliseconds from the start; fails if the first answer takes more than a second.")
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Promised(Promise::EarlyPort)])
         .at(Phase::Start),
     Check::isolation("start.ready", becomes_ready)
         .promise("becomes ready in time, with correct answers on the way")
-        .quote(r#"200 `{"ready":true}` while inference is taken; else 503 `{"ready":false,"reason":"loading"}` (or `draining`, `failed`) with `Retry-After`."#)
+        .holds(&["H4", "H5", "H9", "H10", "H11", "C1"])
         .explanation("Fails if the worker isn't ready within --timeout, exits early, or gives a malformed answer on the way.")
         .by_hand(|by| by.ready("-i"))
         .at(Phase::Start),
     Check::isolation("start.loopback_only", loopback_only)
         .promise("listens on loopback only unless it was told otherwise")
-        .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
+        .holds(&["C10", "S17"])
         .explanation("Requests health at this machine's other addresses from a worker without --host; fails if it answers there.")
         .by_hand(|by| by.health("-i -m 1 --connect-to 127.0.0.1:18081:127.0.0.2:18081"))
         .needs(&[Need::Ready, Need::Promised(Promise::Loopback)])
         .at(Phase::Start),
 ];
+
+/// What other hosts than the usual one mean.
+pub const HOSTS: &[Check] = &[Check::contract("start.localhost", on_localhost)
+    .promise("answers at both addresses of localhost when it is asked to listen there")
+    .holds(&["C9"])
+    .explanation("Starts a worker with --host localhost; fails if health isn't answered at 127.0.0.1 or, where the machine has it, at ::1.")
+    .by_hand(|by| by.worker(&[("--host", "localhost")]))
+    .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)])];
 
 /// How soon the port has to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
@@ -46,6 +55,36 @@ const ELSEWHERE_LIMIT: Duration = Duration::from_millis(300);
 
 /// How long an answer about health may take there.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+
+fn on_localhost(subject: &Subject) -> Result<Evidence> {
+    let mut auxiliary = subject.auxiliary("localhost", |launch| {
+        launch.set(&[("--host", "localhost")]);
+    })?;
+    auxiliary.wait_until_ready()?;
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let addresses = &addresses[..1 + usize::from(has_ipv6)];
+    let (port, stop) = (auxiliary.worker.launch().port, subject.context.stop);
+    for address in addresses {
+        let ask = || {
+            let mut connection = RawConnection::open_at(*address, port, HEALTH_LIMIT, stop)?;
+            connection.send_request(&subject.dialect().health_request(), HEALTH_LIMIT)?;
+            connection.read_answer("health", HEALTH_LIMIT)
+        };
+        let answer = ask().map_err(|error| auxiliary.worker.blame(error));
+        let place = format!("health at {address} of a worker with --host localhost");
+        let answer = answer.map_err(|error| match error.downcast::<Mismatch>() {
+            Ok(mismatch) => Mismatch { place, ..mismatch }.into(),
+            Err(error) => error,
+        })?;
+        subject.dialect().read_health(&answer)?;
+    }
+    let seen = addresses.iter().map(ToString::to_string);
+    Ok(format!(
+        "answers at {}",
+        seen.collect::<Vec<_>>().join(" and ")
+    ))
+}
 
 fn answers_soon(subject: &Subject) -> Result<Evidence> {
     let place = "start of the worker";
@@ -89,7 +128,8 @@ fn loopback_only(subject: &Subject) -> Result<Evidence> {
     let (port, stop) = (subject.worker.launch().port, subject.context.stop);
     let addresses = port::other_addresses();
     for address in &addresses {
-        let Ok(mut connection) = RawConnection::open_at(*address, port, ELSEWHERE_LIMIT, stop)
+        let Ok(mut connection) =
+            RawConnection::open_at((*address).into(), port, ELSEWHERE_LIMIT, stop)
         else {
             stop.check()?;
             continue;

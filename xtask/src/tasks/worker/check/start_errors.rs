@@ -14,69 +14,85 @@ use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{BeatState, Promise};
 
-const SENTENCE: &str = "A worker that can't serve ends within 2 s of knowing it, with a status other than 0 and exactly one line `error: WHAT: CAUSE` on standard error: model missing, not a GGUF, truncated, of an architecture or quantisation that isn't supported; port taken; a backend that this build lacks or a device that this machine lacks.";
-
 const EXPLANATION: &str = "Fails if it serves anyway, exits with 0, crashes, stays, or writes anything to standard error but log lines and one line `error: what: cause`.";
 
 /// Starts that can't work.
 pub const CHECKS: &[Check] = &[
     Check::contract("start_errors.missing_model", |subject| judge(subject, &["missing model", "folder as model"]))
         .promise("refuses to start without its model")
-        .quote(SENTENCE)
+        .holds(&["S2", "S3", "S4", "S5"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "missing.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.not_a_model", |subject| judge(subject, &["text file as model", "empty file as model"]))
         .promise("refuses to start with a text file or an empty file as its model")
-        .quote(SENTENCE)
+        .holds(&["S6", "C3"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "README.md")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.truncated_model", |subject| judge(subject, &["half a model", "a model without its end"]))
         .promise("refuses to start with a model whose end is missing")
-        .quote(SENTENCE)
+        .holds(&["S7"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.unsupported_model", |subject| judge(subject, &["unknown architecture", "unknown quantisation"]))
         .promise("refuses to start with an unknown architecture or quantisation")
-        .quote(SENTENCE)
+        .holds(&["S8"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "unknown.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.taken_port", |subject| judge(subject, &["taken port"]))
         .promise("refuses to start on a port that is in use")
-        .quote(SENTENCE)
+        .holds(&["S9"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--port", "19200")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.unknown_backend", |subject| judge(subject, &["unknown backend"]))
         .promise("refuses to start on an unknown backend")
-        .quote(SENTENCE)
+        .holds(&["S10"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--backend", "abacus")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.absent_backend", |subject| judge(subject, &["metal", "cuda"]))
         .promise("never falls back to the CPU when the requested backend is missing")
-        .quote("It never falls back from one backend to another.")
+        .holds(&["S10", "S13"])
         .explanation("Tries --backend metal off macOS, and cuda without an NVIDIA device; fails if it serves anyway, or like the other start errors.")
         .by_hand(|by| by.worker(&[("--backend", "metal")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device"]))
+    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device", "second device"]))
         .promise("refuses to start on a device that this machine lacks")
-        .quote(SENTENCE)
+        .holds(&["S11", "C6"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--device", "4242")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.open_host", |subject| judge(subject, &["open host without a token"]))
         .promise("refuses to listen beyond loopback without a token")
-        .quote("A `--host` that others can reach (anything but loopback) needs a token in the environment variable `WORKER_API_TOKEN`.")
+        .holds(&["S17"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.no_name", |subject| judge(subject, &["no name"]))
+        .promise("refuses to start without a name")
+        .holds(&["C2"])
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--worker-id", "''")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.plain_in_json", |subject| judge(subject, &["JSON logs and no model"]))
+        .promise("says plainly why it can't start, also where its log is JSON")
+        .holds(&["L4"])
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "missing.gguf"), ("--log-format", "json")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
+    Check::contract("start_errors.one_line", |subject| judge(subject, &["a line break in the model's name"]))
+        .promise("keeps to one line, whatever the names in it")
+        .holds(&["L5"])
+        .explanation(EXPLANATION)
+        .by_hand(|by| by.worker(&[("--model", "$'no\\nmodel.gguf'")]))
+        .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.last_word", last_word)
         .promise("sends Failed as its last heartbeat if it can't serve and has sent any")
-        .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated), `Draining`, or `Failed` when the worker can't serve, which is its last word.")
+        .holds(&["B3"])
         .explanation("Starts a worker with half a model and a hive of its own; fails if it sends heartbeats and the last one says anything but Failed.")
         .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine), Need::Promised(Promise::Heartbeats)]),
@@ -164,7 +180,7 @@ fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
         return Err(Mismatch::new(place, expected, shown()));
     };
     // What a command line parser says of a wrong value is for it to say.
-    let is_usage = name == "unknown backend";
+    let is_usage = ["unknown backend", "no name"].contains(&name);
     let has_cause = error
         .strip_prefix("error: ")
         .and_then(|rest| rest.split_once(": "))

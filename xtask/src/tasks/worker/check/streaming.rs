@@ -9,14 +9,12 @@ use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::InferenceRequest;
 
 /// The sample prompt, streamed.
-pub const CHECKS: &[Check] = &[
-    Check::isolation("streaming.answers", streams)
-        .promise("streams the same text token by token, with exactly one end")
-        .quote("The last event is exactly one `event: end` (`data:` is the answer in one piece without its `text`) or one `event: error` (`data:` is an error). Concatenated, the texts equal what the same request answers in one piece.")
-        .explanation("Fails if the stream is invalid, or its text differs from the plain answer's.")
-        .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("Hello, how are you?", 20)))
-        .needs(&[Need::Ready]),
-];
+pub const CHECKS: &[Check] = &[Check::isolation("streaming.answers", streams)
+    .promise("streams the same text token by token, with exactly one end")
+    .holds(&["P1", "P4", "P7", "P9", "A1"])
+    .explanation("Fails if the stream is invalid, or its text differs from the plain answer's.")
+    .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("Hello, how are you?", 20)))
+    .needs(&[Need::Ready])];
 
 fn streams(subject: &Subject) -> Result<Evidence> {
     let (request, plain) = telling_answer(subject)?;

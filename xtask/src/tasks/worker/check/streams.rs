@@ -60,19 +60,25 @@ const WATCHED: Duration = Duration::from_millis(150);
 pub const CHECKS: &[Check] = &[
     Check::contract("streams.equal_plain", equal_plain)
         .promise("streams the same text that it returns without streaming")
-        .quote("Concatenated, the texts equal what the same request answers in one piece.")
+        .holds(&["P9"])
         .explanation("Sends greedy and sampled requests, within and beyond ASCII, both ways; fails if text, count or reason differ.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest { seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("streams.whole_characters", whole_characters)
         .promise("never splits a character")
-        .quote("Text that isn't whole UTF-8 yet waits for the next token, which then carries it, so `text` may be empty.")
+        .holds(&["P5", "H1"])
         .explanation("Fails if a greedy text, plain or streamed, has a replacement character before its end, or isn't UTF-8.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::greedy("The emoji for a bee is", 16)))
         .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("streams.head_at_once", head_at_once)
+        .promise("begins a stream at once, before it has read the prompt")
+        .holds(&["P2"])
+        .explanation("Asks for a stream with a long prompt; fails if the head repeatedly comes no sooner than the first token, although that took its time.")
+        .by_hand(|by| by.stream("-siN", &InferenceRequest::new("Hello", 4)))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::EventPerToken)]),
     Check::contract("streams.as_made", as_made)
         .promise("writes each token when it is sampled, not several at once")
-        .quote("Each token is one event, written when it is sampled.")
+        .holds(&["P3"])
         .explanation("Compares arrivals with the worker's decode_ms and the measured time; fails if tokens repeatedly arrive all at once or in batches.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest::new("Hello", 64)))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::EventPerToken)]),
@@ -119,6 +125,49 @@ fn whole_characters(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!("{beyond_ascii} characters beyond ASCII"))
+}
+
+/// Words of a prompt that takes a while to read, and yet fits into small contexts.
+const LONG_PROMPT_WORDS: usize = 200;
+
+/// Less than this until the first token is no time in which a head could be held back.
+const PREFILL_WORTH_JUDGING: Duration = Duration::from_millis(40);
+
+/// A head that comes within this part of the time until the first token didn't wait for it.
+const HEAD_PART: f64 = 0.7;
+
+fn head_at_once(subject: &Subject) -> Result<Evidence> {
+    let limit = subject.reference()?.limit_of(4, 0);
+    let mut quick = Duration::ZERO;
+    for attempt in 0..CERTAIN {
+        // Another prompt each time: none is known already.
+        let prompt = format!("{attempt} {}", "once more ".repeat(LONG_PROMPT_WORDS / 2));
+        let sent = Instant::now();
+        let mut stream = subject
+            .worker
+            .open_stream(&InferenceRequest::greedy(&prompt, 4))?;
+        stream.read_tokens(0, limit)?;
+        let head = subject.jitter.excess(sent, sent.elapsed());
+        stream.read_tokens(1, limit)?;
+        let first = sent.elapsed();
+        stream.finish_stream(limit)?;
+        if first < PREFILL_WORTH_JUDGING {
+            quick = quick.max(first);
+        } else if head <= first.mul_f64(HEAD_PART) {
+            let (head_ms, first_ms) = (head.as_secs_f64() * 1e3, first.as_secs_f64() * 1e3);
+            return Ok(format!(
+                "after {head_ms:.1} ms, the first token after {first_ms:.1} ms"
+            ));
+        }
+    }
+    let quick_ms = quick.as_secs_f64() * 1e3;
+    ensure_kept(
+        !quick.is_zero(),
+        "a stream with a long prompt",
+        "a head long before the first token",
+        format!("both at once, {CERTAIN} times"),
+    )?;
+    Ok(format!("first token and head within {quick_ms:.1} ms"))
 }
 
 fn as_made(subject: &Subject) -> Result<Evidence> {

@@ -56,22 +56,22 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.ready("-i")),
     Check::of_pool("stress.alive", alive)
         .promise("survives the load")
-        .quote("200 as long as the worker lives.")
+        .holds(&["H4"])
         .explanation("Fails if a process ends under load without being asked to.")
         .by_hand(HEALTH),
     Check::of_pool("stress.answers", answers)
         .promise("answers every request with a valid stream, with the same text as without load")
-        .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
+        .holds(&["R30"])
         .explanation("Fails if a request gets no answer, a stream is invalid, or a text differs from the one without load; a full queue is no failure.")
         .by_hand(STREAM),
     Check::of_pool("stress.health", health)
         .promise("answers health within 250 ms, under its own name, while all are under load")
-        .quote("In under 250 ms while generation runs at full load.")
+        .holds(&["H8"])
         .explanation("Fails on another worker_id or status, or if more than a tenth of the answers, spread over the load, are slow and our own scheduling jitter doesn't explain it.")
         .by_hand(HEALTH),
     Check::of_pool("stress.beats", beats)
         .promise("sends heartbeats on time, under its own name and sequence, while all are under load")
-        .quote("Under full generation load a beat is late by less than a tenth of the interval, or 100 ms where that is more.")
+        .holds(&["B11"])
         .explanation("Fails on a heartbeat of an unknown worker, a sequence that doesn't rise by one, or repeatedly late heartbeats.")
         .by_hand(STREAM)
         .needs(&[Need::Promised(Promise::Heartbeats)]),
@@ -93,7 +93,7 @@ pub const CHECKS: &[Check] = &[
 pub const AFTERWARDS: &[Check] = &[Check::stress("stress.gone")
     .at(Phase::End)
     .promise("stops when it is asked to, exits with 0, and leaves nothing behind")
-    .quote("Exit status 0.")
+    .holds(&["T9"])
     .explanation("Stops each worker as an orchestrator would; fails if an exit status isn't 0, a process outlives the drain time, or something is left behind.")
     .by_hand(|_| String::from("kill -TERM PID"))];
 
@@ -312,8 +312,9 @@ fn leak(worker_id: &str, trend: &Trend) -> Mismatch {
         ),
         format!("growth of less than {}", resource.amount(trend.floor)),
         format!(
-            "{} at least: {:.2} {unit} a {per} (99 % interval {:.2} to {:.2}, R² {:.2}, n {})",
+            "it grew by {} at least over {:.0} {per}s and was still growing: {:.2} {unit} a {per} (99 % interval {:.2} to {:.2}, R² {:.2}, n {})",
             resource.amount(trend.grown),
+            trend.work,
             slope.slope,
             slope.interval.0,
             slope.interval.1,

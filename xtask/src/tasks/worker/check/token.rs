@@ -15,19 +15,19 @@ use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, 
 pub const CHECKS: &[Check] = &[
     Check::contract("token.required", required)
         .promise("refuses every request without its token")
-        .quote("no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.")
+        .holds(&["S18", "S19", "S20", "E6"])
         .explanation("Sends health, ready and inference without the token, with part of it, with extra characters, with another token and with another scheme; fails on anything but 401.")
         .by_hand(|by| by.health("-i -H 'Authorization: Bearer nonsense'"))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.accepted", accepted)
         .promise("serves requests with its token")
-        .quote("Whenever the variable is set, on loopback too, every request must carry `Authorization: Bearer TOKEN`; health and paths that don't exist are no exceptions.")
+        .holds(&["S18"])
         .explanation("Sends health, ready and inference with the right token, before and after wrong ones; fails if one is refused.")
         .by_hand(|by| by.health("-i -H \"Authorization: Bearer $WORKER_API_TOKEN\""))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.never_logged", never_logged)
         .promise("never logs its token")
-        .quote("The comparison takes constant time and the token is never logged.")
+        .holds(&["S22"])
         .explanation("Fails if a line of the log contains the token.")
         .by_hand(|by| String::from("WORKER_API_TOKEN=secret ") + &by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),

@@ -1,7 +1,7 @@
 //! After whatever a worker was given, the same process answers the same short greedy request with the
 //! same text, in bounded time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -28,14 +28,16 @@ pub struct Unchanged<'s> {
     since: Vec<String>,
 }
 
-/// Fails with a [`Mismatch`] if the text is another one; gives the time that it took.
+/// Fails with a [`Mismatch`] if the text is another one; gives the time that it took, less what we were
+/// late ourselves.
 pub fn answers_as_before(subject: &Subject, place: &str) -> Result<Duration> {
     let short = &subject.references()?.short;
     // Beyond the limit we still want to see whether an answer comes at all.
     let hard_limit = short.limit_alone() * 2 + Duration::from_secs(10);
+    let asked = Instant::now();
     let (answer, took) = subject.worker.infer_timed(&short.request, hard_limit)?;
     short.expect(place, &answer.text.unwrap_or_default())?;
-    Ok(took)
+    Ok(subject.jitter.excess(asked, took))
 }
 
 impl<'s> Unchanged<'s> {

@@ -79,6 +79,8 @@ pub struct ModelSummary {
     pub parameters: u64,
     /// The type that most of the weights are stored in.
     pub quantisation: String,
+    /// How many tokens its context has, where it says so.
+    pub context_length: Option<u32>,
 }
 
 /// Reads header and tensor table, and refuses what isn't a whole model.
@@ -104,7 +106,7 @@ fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<ModelSummary> {
     };
     let (tensor_count, value_count) = reader.header()?;
     let mut alignment = DEFAULT_ALIGNMENT;
-    let mut architecture = None;
+    let (mut architecture, mut context_length) = (None, None);
     for _ in 0..value_count {
         let key = reader.string("the metadata")?.unwrap_or_default();
         let kind = reader.u32("the metadata")?;
@@ -112,6 +114,9 @@ fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<ModelSummary> {
             ("general.alignment", kind::U32) => alignment = reader.u32("the metadata")?.into(),
             ("general.architecture", kind::STRING) => {
                 architecture = reader.string("the metadata")?;
+            }
+            (key, kind::U32) if key.ends_with(".context_length") => {
+                context_length = Some(reader.u32("the metadata")?);
             }
             _ => reader.skip_value(kind)?,
         }
@@ -130,6 +135,7 @@ fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<ModelSummary> {
         architecture: architecture.context("it has no general.architecture")?,
         parameters: table.parameters,
         quantisation: table.quantisation(),
+        context_length,
     })
 }
 

@@ -6,8 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::faults::Fault;
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::plan;
+use crate::tasks::worker::record::contract;
 use crate::tasks::worker::record::event::{CheckRecord, Outcome};
 
 /// The row of the worker that keeps every promise.
@@ -17,6 +19,9 @@ pub const NO_FAULT: &str = "";
 #[derive(Debug, Clone)]
 pub struct FaultTable {
     rows: Vec<Expectation>,
+    /// Why no check holds these promises, by their numbers.
+    #[cfg(test)]
+    pub untested: BTreeMap<String, String>,
 }
 
 /// What has to come of one fault.
@@ -63,6 +68,8 @@ pub struct Trial {
 #[serde(deny_unknown_fields)]
 struct File {
     faults: BTreeMap<String, Entry>,
+    #[serde(default)]
+    untested: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -122,7 +129,15 @@ impl FaultTable {
                 openai,
             });
         }
-        Ok(Self { rows })
+        for number in file.untested.keys() {
+            let known = contract::find(number).is_some();
+            ensure!(known, "untested: {number} is not in the contract");
+        }
+        Ok(Self {
+            rows,
+            #[cfg(test)]
+            untested: file.untested,
+        })
     }
 
     /// The worker without a fault, then every fault.
@@ -131,16 +146,17 @@ impl FaultTable {
     }
 
     /// Fails unless the table has exactly the faulty worker's faults.
-    pub fn expect_same_faults(&self, faults: &[String]) -> Result<()> {
-        for fault in faults {
-            let known = self.rows.iter().any(|row| row.fault == *fault);
+    pub fn expect_same_faults(&self, faults: &[Fault]) -> Result<()> {
+        for Fault { id, .. } in faults {
+            let known = self.rows.iter().any(|row| row.fault == *id);
             ensure!(
                 known,
-                "the table of faults lacks {fault}: which check has to catch it?"
+                "the table of faults lacks {id}: which check has to catch it?"
             );
         }
         for row in &self.rows {
-            let known = row.fault == NO_FAULT || faults.contains(&row.fault);
+            let listed = faults.iter().any(|fault| fault.id == row.fault);
+            let known = row.fault == NO_FAULT || listed;
             ensure!(known, "the faulty worker has no fault {}", row.fault);
         }
         Ok(())
@@ -318,13 +334,19 @@ mod tests {
             "[faults]\n\"a.b\" = { by = \"no.check\" }",
             "[faults]\n\"a.b\" = { by = \"start.ready\", also = [\"no.*\"] }",
             "[faults]\n\"a.b\" = { by = \"start.ready\", maybe = [] }",
+            "[faults]\n[untested]\nZ9 = \"there is no such promise\"",
         ] {
             assert!(FaultTable::parse(text).is_err(), "{text}");
         }
         let table = FaultTable::parse("[faults]\n\"a.b\" = { by = \"start.ready\" }").unwrap();
-        assert!(table.expect_same_faults(&[String::from("a.b")]).is_ok());
+        let fault = |id: &str| Fault {
+            id: id.to_owned(),
+            what: String::new(),
+            breaks: Vec::new(),
+        };
+        assert!(table.expect_same_faults(&[fault("a.b")]).is_ok());
         assert!(table.expect_same_faults(&[]).is_err());
-        let two = [String::from("a.b"), String::from("a.c")];
+        let two = [fault("a.b"), fault("a.c")];
         assert!(table.expect_same_faults(&two).is_err());
     }
 }

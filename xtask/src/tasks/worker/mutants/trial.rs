@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use super::config::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
@@ -207,31 +206,6 @@ impl<'run> Laboratory<'run> {
         }
         arguments
     }
-}
-
-/// The faults that the faulty worker has.
-pub fn list_faults(python: &Python, program: &Path) -> Result<Vec<String>> {
-    let mut command = python.command();
-    let output = command
-        .arg(program)
-        .arg("--list-faults")
-        .stdin(Stdio::null())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "the faulty worker {} does not list its faults: {}",
-        program.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let text = String::from_utf8(output.stdout)?;
-    let id = |line: &str| -> Result<String> {
-        let row: Value = serde_json::from_str(line)?;
-        Ok(row["id"]
-            .as_str()
-            .context("a fault without an id")?
-            .to_owned())
-    };
-    text.lines().map(id).collect()
 }
 
 fn read_report(path: &Path) -> Result<RunReport> {

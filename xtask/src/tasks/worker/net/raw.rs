@@ -3,7 +3,7 @@
 //!
 //! Knows no path and no field; where an answer ends is known to `framing.rs`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -40,11 +40,11 @@ pub struct RawConnection {
 impl RawConnection {
     /// Connects to whatever listens on this loopback port. Fails with [`NoAnswer`].
     pub fn open(port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
-        Self::open_at(Ipv4Addr::LOCALHOST, port, limit, stop)
+        Self::open_at(Ipv4Addr::LOCALHOST.into(), port, limit, stop)
     }
 
     /// The same at another of this machine's addresses.
-    pub fn open_at(at: Ipv4Addr, port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
+    pub fn open_at(at: IpAddr, port: u16, limit: Duration, stop: &StopFlag) -> Result<Self> {
         Self::connect((at, port).into(), limit, stop, None)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::wait::wait_until;
+use super::wait::{wait_patiently, wait_until};
 
 /// How often a wait looks at what it waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(3);
@@ -53,10 +53,25 @@ impl StopFlag {
 
     /// Lets time pass. Fails with [`Interrupted`] as soon as the flag is raised.
     pub fn let_pass(&self, time: Duration) -> anyhow::Result<()> {
-        in_time(self.wait_for("time to pass", time, || Ok(None::<()>))).map(drop)
+        self.watch(time, || Ok(None::<()>)).map(drop)
     }
 
-    /// Polls until there is an answer, and fails with [`TimedOut`] or [`Interrupted`] otherwise.
+    /// Looks at something for as long as that, and no longer, or until there is an answer.
+    pub fn watch<T>(
+        &self,
+        time: Duration,
+        mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<Option<T>> {
+        let mut answer = None;
+        wait_until(time, POLL_INTERVAL, || {
+            let looked = self.check().map_err(Into::into).and_then(|()| look());
+            answer = looked.transpose();
+            answer.is_some()
+        });
+        answer.transpose()
+    }
+
+    /// Polls until there is an answer, patiently where we are late ourselves, and fails with [`TimedOut`] or [`Interrupted`] otherwise.
     pub fn wait_for<T>(
         &self,
         name: &str,
@@ -75,7 +90,7 @@ impl StopFlag {
         mut poll: impl FnMut() -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
         let mut answer = None;
-        wait_until(limit, interval, || {
+        wait_patiently(limit, interval, || {
             let looked = self.check().map_err(Into::into).and_then(|()| poll());
             answer = looked.transpose();
             answer.is_some()

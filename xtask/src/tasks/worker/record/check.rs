@@ -1,6 +1,7 @@
 //! What is known of a check without running it: the part of the table that plans, lists and
 //! explanations read. Pure.
 
+use super::contract;
 use super::event::{Level, PlannedCheck, Suite};
 
 /// A row of the table of checks, as text.
@@ -17,8 +18,8 @@ pub struct CheckInfo {
     pub phase: Phase,
     /// Completes the sentence "The worker ...". A `*` in it is the one of the name.
     pub promise: &'static str,
-    /// The contract's own words, each sentence as CONTRACT.md has it; empty where it has none.
-    pub contract: &'static str,
+    /// The promises that it holds, by their numbers in CONTRACT.md; empty where none is about it.
+    pub holds: &'static [&'static str],
     /// One line: what is done, and what fails it.
     pub explanation: &'static str,
 }
@@ -61,7 +62,7 @@ impl CheckInfo {
             level: Level::Must,
             phase,
             promise: "",
-            contract: "",
+            holds: &[],
             explanation: "",
         }
     }
@@ -92,6 +93,16 @@ impl CheckInfo {
         }
     }
 
+    /// The contract's words for what it holds, each with its number in front.
+    pub fn held(&self) -> Vec<String> {
+        let held = self
+            .holds
+            .iter()
+            .filter_map(|number| contract::find(number));
+        held.map(|promise| format!("[{}] {}", promise.number, promise.text))
+            .collect()
+    }
+
     /// The check as the plan of a run has it.
     pub fn planned(&self) -> PlannedCheck {
         self.planned_for("*")
@@ -104,7 +115,7 @@ impl CheckInfo {
             promise: self.promise.replace('*', filling),
             suite: self.suite,
             level: self.level,
-            contract: self.contract.to_owned(),
+            contract: self.held().join(" "),
             known_failure: None,
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::stats::{Confidence, Slope, slope};
 
 /// The first part of a run fills caches and pools, which is no leak: this part of it is left out.
-const WARM_UP: f64 = 1.0 / 3.0;
+const WARM_UP: f64 = 0.5;
 
 /// With fewer samples than these after it nothing is said about trends.
 const LEAST_SAMPLES: usize = 8;
@@ -168,6 +168,12 @@ pub struct Trend {
     pub grown: f64,
     /// Growth up to this is no leak.
     pub floor: f64,
+    /// The work over which it was regressed.
+    #[serde(default)]
+    pub work: f64,
+    /// Whether it grew to a level and stayed there, as what has a bound does.
+    #[serde(default)]
+    pub levels_off: bool,
 }
 
 impl Resource {
@@ -200,9 +206,9 @@ impl WorkUnit {
 }
 
 impl Trend {
-    /// Whether the slope's interval stays above zero by more than the floor.
+    /// Whether the slope's interval stays above zero by more than the floor, and goes on to the end.
     pub fn is_leak(&self) -> bool {
-        self.slope.interval.0 > 0.0 && self.grown > self.floor
+        self.slope.interval.0 > 0.0 && self.grown > self.floor && !self.levels_off
     }
 }
 
@@ -252,7 +258,56 @@ fn trend(resource: Resource, per: WorkUnit, points: &[(f64, f64)], floor: f64) -
         slope,
         grown: slope.interval.0 * work,
         floor,
+        work,
+        levels_off: levels_off(&points),
     })
+}
+
+/// A bend explains the points so much better than a line, by the errors' variance, that it is none of
+/// chance: the 99.9 % quantile of F with one degree of freedom and as many others as there are batches.
+const BEND: f64 = 13.0;
+
+/// What stays level for less than this part of the work may be a pause.
+const LEVEL_PART: f64 = 0.1;
+
+/// How far the part behind the bend may still rise, against the part before it.
+const LEVEL_RISE: f64 = 0.2;
+
+/// Whether the points rise to a bend and stay level behind it: a line up to there and a level from
+/// there on, which explain them much better than one line does.
+fn levels_off(points: &[(f64, f64)]) -> bool {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else {
+        return false;
+    };
+    let line_error = error_of_line(points);
+    let latest_bend = last.0 - (last.0 - first.0) * LEVEL_PART;
+    let bends = points.iter().map(|point| point.0).skip(2);
+    let bends = bends.take_while(|bend| *bend <= latest_bend);
+    let bent = |bend: f64| {
+        let folded: Vec<_> = points.iter().map(|(x, y)| (x.min(bend), *y)).collect();
+        (bend, error_of_line(&folded))
+    };
+    let best = bends.map(bent).min_by(|a, b| a.1.total_cmp(&b.1));
+    let Some((bend, bent_error)) = best else {
+        return false;
+    };
+    let degrees = points.len().saturating_sub(3) as f64;
+    let is_bent = line_error - bent_error > BEND * bent_error / degrees.max(1.0);
+    let (rising, level): (Vec<_>, Vec<_>) = points.iter().partition(|(x, _)| *x < bend);
+    let rise = |part: &[(f64, f64)]| slope(part, Confidence::P99).map(|line| line.slope);
+    // With too few points behind it for a slope of their own, the whole is all there is to go by.
+    let goes_on = match (rise(&rising), rise(&level)) {
+        (Some(before), Some(behind)) => behind > before * LEVEL_RISE,
+        _ => false,
+    };
+    is_bent && !goes_on
+}
+
+/// The sum of the squares by which points miss their line.
+fn error_of_line(points: &[(f64, f64)]) -> f64 {
+    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / points.len() as f64;
+    let all: f64 = points.iter().map(|(_, y)| (y - mean_y).powi(2)).sum();
+    slope(points, Confidence::P99).map_or(all, |line| all * (1.0 - line.r_squared))
 }
 
 /// Means of neighbours, so many at most.
@@ -269,6 +324,7 @@ fn batches(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::worker::record::random::Random;
 
     /// A sample for each request; `memory` and `files` by its number.
     fn samples(n: u64, memory: fn(u64) -> u64, files: fn(u64) -> u64) -> Vec<UsageSample> {
@@ -308,9 +364,48 @@ mod tests {
         assert_eq!(leaks(&warm), []);
         let waves = samples(300, |i| (50 << 20) + i % 7 * (4 << 20), |i| 20 + i % 5);
         assert_eq!(leaks(&waves), []);
+        let cache = 60 << 20;
+        let bounded = |reached: f64| {
+            let mut all = samples(400, |_| 0, |_| 20);
+            for (i, sample) in all.iter_mut().enumerate() {
+                let part = (i as f64 / 400.0 / reached).min(1.0);
+                sample.memory_bytes = (50 << 20) + (part * f64::from(cache)) as u64;
+            }
+            all
+        };
+        for reached in [0.4, 0.6, 0.7, 0.8, 0.9] {
+            assert_eq!(leaks(&bounded(reached)), [], "a plateau at {reached}");
+        }
+        assert!(!leaks(&bounded(1.0)).is_empty(), "and none at all");
         // Below the floor, however straight the line is.
         let little = samples(300, |i| (50 << 20) + i * 1024, |i| 20 + i / 60);
         assert_eq!(leaks(&little), []);
+    }
+
+    #[test]
+    fn noise_neither_hides_a_leak_nor_makes_one_of_a_plateau() {
+        let mut random = Random::new(11);
+        for turn in 0..300 {
+            // From 40 to 440 samples, a leak of 20 to 120 MB, steps of up to 2 MB, noise of up to 3.
+            let n = 40 + random.index(400);
+            let whole = 20e6 + random.fraction() * 100e6;
+            let step = 1.0 + random.fraction() * 2e6;
+            let noise = random.fraction() * 3e6;
+            let reached = 0.3 + random.fraction() * 0.5;
+            let mut grown = |part: f64| {
+                let stepped = (part * whole / step).floor() * step;
+                (50e6 + stepped + random.fraction() * noise) as u64
+            };
+            let mut leak = samples(n as u64, |_| 0, |_| 20);
+            let mut plateau = leak.clone();
+            for i in 0..n {
+                let part = i as f64 / n as f64;
+                leak[i].memory_bytes = grown(part);
+                plateau[i].memory_bytes = grown((part / reached).min(1.0));
+            }
+            assert!(!leaks(&leak).is_empty() || whole < 30e6, "turn {turn}");
+            assert_eq!(leaks(&plateau), [], "turn {turn}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::subject::Subject;
 use super::worker::start_up::{PortLost, StartUp};
 use super::worker::{Exit, Launch, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
+use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::event::Heartbeat;
@@ -34,6 +35,8 @@ pub struct AuxiliaryWorker {
     pub hive: MockHiveServer,
     /// Tells every wait to give up.
     pub stop: StopFlag,
+    /// How late we were ourselves, and when.
+    pub jitter: JitterWatch,
     name: String,
     journal: Journal,
     ready_limit: Duration,
@@ -94,6 +97,7 @@ impl AuxiliaryWorker {
             worker,
             hive,
             stop: stop.clone(),
+            jitter: JitterWatch::start(),
             name: name.to_owned(),
             journal: context.journal.clone(),
             ready_limit: Duration::from_secs(context.config.timeout_secs),
@@ -163,7 +167,11 @@ impl AuxiliaryWorker {
 
     /// Lets time go by, for promises about what must not happen in it.
     pub fn let_pass(&self, time: Duration) -> Result<()> {
-        self.wait_for("time to pass", time, || Ok(None::<()>))?;
-        Ok(())
+        let look = || -> Result<Option<()>> {
+            self.hive.ensure_alive()?;
+            self.worker.ensure_alive()?;
+            Ok(None)
+        };
+        self.stop.watch(time, look).map(drop)
     }
 }

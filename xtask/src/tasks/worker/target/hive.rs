@@ -78,6 +78,8 @@ struct SinkOutput {
     /// What has to be added to the sink's clock for the run's axis: the least that any line showed,
     /// since every line was under way for some time, and on a busy machine for long.
     offset_ms: Option<f64>,
+    /// What each line showed, to see whether the two clocks go on alike.
+    shown_ms: Vec<f64>,
     commands_done: usize,
     errors: Vec<String>,
 }
@@ -225,6 +227,14 @@ impl MockHiveServer {
         Ok(())
     }
 
+    /// Fails if the sink's clock and ours didn't go on alike: then arrivals say nothing.
+    pub fn ensure_one_clock(&self) -> Result<()> {
+        match clocks_parted_by(&lock(&self.received).shown_ms) {
+            Some(ms) => bail!("the mock hive's clock and ours have parted by {ms:.0} ms"),
+            None => Ok(()),
+        }
+    }
+
     /// Gives the sink a command (see `mock_hive.py`) and waits until it is in force.
     fn obey(&self, command: &Value) -> Result<()> {
         let sink = self.sink.as_ref().context("there is no mock hive")?;
@@ -269,6 +279,20 @@ impl MockHiveServer {
         });
         Ok(())
     }
+}
+
+/// With fewer lines than these in each half even the quickest may have been held up.
+const LINES_TO_TELL: usize = 10;
+
+/// Clocks of one machine don't part by this much: the quickest line of each half shows the same.
+const PARTED_MS: f64 = 250.0;
+
+/// By how much two clocks have parted from the first half of all lines to the second, if they have.
+fn clocks_parted_by(shown_ms: &[f64]) -> Option<f64> {
+    let (early, late) = shown_ms.split_at(shown_ms.len() / 2);
+    let least = |half: &[f64]| half.iter().copied().reduce(f64::min);
+    let parted_ms = (least(late)? - least(early)?).abs();
+    (early.len() >= LINES_TO_TELL && parted_ms > PARTED_MS).then_some(parted_ms)
 }
 
 /// What a line of the sink told.
@@ -335,6 +359,9 @@ impl SinkOutput {
     /// moved where it was joined by a line that had been under way for longer.
     fn join_clocks(&mut self, sink_ms: f64, run_ms: f64) -> f64 {
         let shown_ms = run_ms - sink_ms;
+        if self.shown_ms.len() < MOST_RECORDED {
+            self.shown_ms.push(shown_ms);
+        }
         let before_ms = self.offset_ms.unwrap_or(shown_ms);
         let offset_ms = before_ms.min(shown_ms);
         self.offset_ms = Some(offset_ms);
@@ -367,6 +394,18 @@ mod tests {
         assert_eq!(third.arrived_ms, 3300.0);
         let arrived: Vec<f64> = received.heartbeats.iter().map(|h| h.arrived_ms).collect();
         assert_eq!(arrived, [1300.0, 2300.0, 3300.0]);
+    }
+
+    #[test]
+    fn clocks_that_part_are_told_from_lines_that_are_held_up() {
+        let held_up = |number: u32| 800.0 + f64::from(number * 37 % 11) * 100.0;
+        let steady: Vec<f64> = (0..40).map(held_up).collect();
+        assert_eq!(clocks_parted_by(&steady), None);
+        let parted = |number: u32| held_up(number) + f64::from(number / 20) * 500.0;
+        let parted: Vec<f64> = (0..40).map(parted).collect();
+        assert_eq!(clocks_parted_by(&parted), Some(500.0));
+        assert_eq!(clocks_parted_by(&parted[15..25]), None);
+        assert_eq!(clocks_parted_by(&[]), None);
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn a_whole_model_is_summarised() {
         architecture: String::from("llama"),
         parameters: 64 + 64 * 32,
         quantisation: String::from("Q8_0"),
+        context_length: None,
     };
     assert_eq!(whole().0.summary().unwrap(), summary);
 }

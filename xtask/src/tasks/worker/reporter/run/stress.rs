@@ -105,7 +105,12 @@ fn trend_row(worker_id: &str, trend: &Trend) -> Vec<String> {
         format!("{} to {}", number(low), number(high)),
         format!("{:.2}", slope.r_squared),
         slope.n.to_string(),
-        if trend.is_leak() { "leak" } else { "" }.to_owned(),
+        match (trend.is_leak(), trend.levels_off) {
+            (true, _) => "leak",
+            (false, true) => "levels off",
+            (false, false) => "",
+        }
+        .to_owned(),
     ]
 }
 
@@ -114,8 +119,8 @@ fn remarks(report: &RunReport) -> Vec<String> {
         String::from("tokens/s is measured while all workers are up."),
         String::from("Memory is anonymous memory and swap, where the system reports them."),
         String::from(
-            "A leak is a slope whose 99 % interval stays above zero by more than a floor, after the \
-             first third of the load.",
+            "A leak is a slope whose 99 % interval stays above zero by more than a floor, in the \
+             second half of the load, and to its end.",
         ),
     ];
     for worker in report

@@ -77,7 +77,11 @@ impl ByHand {
     pub fn bad(&self, kind: BadInput, name: &str) -> String {
         let all = self.dialect.bad_requests(kind);
         let found = all.iter().find(|bad| bad.name == name).or(all.first());
-        found.map_or_else(String::new, |bad| self.curl_raw(&bad.bytes))
+        found.map_or_else(String::new, |bad| match kind {
+            // What curl would mend.
+            BadInput::Host => self.netcat(&bad.bytes),
+            _ => self.curl_raw(&bad.bytes),
+        })
     }
 
     /// Sends the broken framing of this name, or else the first.

@@ -254,6 +254,10 @@ pub enum BadInput {
     ForeignHost,
     /// Two things wrong at once, of which one is named first.
     Order,
+    /// No host, several, or one that is none.
+    Host,
+    /// Wrong values of requests for streams.
+    Streamed,
 }
 
 /// Kinds of requests at the edge that have to be taken.

@@ -23,6 +23,8 @@ pub fn requests(kind: BadInput) -> Vec<BadRequest> {
         BadInput::WrongMethod => http::wrong_methods(),
         BadInput::ForeignHost => http::foreign_hosts(),
         BadInput::Order => order::pairs(),
+        BadInput::Host => bodies::hosts(),
+        BadInput::Streamed => fields::streamed(),
     }
 }
 

@@ -24,7 +24,21 @@ pub fn read(response: &Response, reason: Reason) -> Result<Refusal, Mismatch> {
     if [429, 503].contains(&status) {
         expect_retry_after(response)?;
     }
+    if status == 401 {
+        expect_challenge(response)?;
+    }
     Ok(refusal)
+}
+
+/// Who lacks a token is told which.
+fn expect_challenge(response: &Response) -> Result<(), Mismatch> {
+    let challenge = response.header("www-authenticate").unwrap_or("none");
+    let scheme = challenge.split([' ', ',']).next().unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(());
+    }
+    let place = format!("{}, `WWW-Authenticate`", response.request);
+    Err(Mismatch::new(place, "Bearer", challenge))
 }
 
 /// Reads an error in its JSON form, whatever its status.

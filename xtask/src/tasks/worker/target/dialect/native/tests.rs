@@ -8,7 +8,7 @@ use super::bad::requests;
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, Dialect};
 
-const KINDS: [BadInput; 9] = [
+const KINDS: [BadInput; 11] = [
     BadInput::Malformed,
     BadInput::MediaType,
     BadInput::TooLarge,
@@ -18,6 +18,8 @@ const KINDS: [BadInput; 9] = [
     BadInput::UnknownPath,
     BadInput::WrongMethod,
     BadInput::ForeignHost,
+    BadInput::Host,
+    BadInput::Streamed,
 ];
 
 fn response(status: u16, body: &str) -> Response {

@@ -26,8 +26,10 @@ pub fn requests(post: &Post, profile: &Profile, kind: BadInput) -> Vec<BadReques
         BadInput::MediaType
         | BadInput::TooLarge
         | BadInput::WrongMethod
+        | BadInput::Order
+        | BadInput::Host
         | BadInput::ForeignHost
-        | BadInput::Order => Vec::new(),
+        | BadInput::Streamed => Vec::new(),
     }
 }
 

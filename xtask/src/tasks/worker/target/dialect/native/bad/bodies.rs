@@ -5,11 +5,74 @@ use crate::tasks::worker::target::dialect::bodies::{self, GOOD};
 use crate::tasks::worker::target::dialect::post::Post;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
+/// What other protocols leave to their parsers, and the contract doesn't call JSON.
+const NOT_JSON_EITHER: [(&str, &[u8]); 10] = [
+    (
+        "-Infinity",
+        br#"{"prompt":"Hello","max_tokens":1,"temperature":-Infinity}"#,
+    ),
+    (
+        "a comment between asterisks",
+        br#"{"prompt":"Hello",/* one */"max_tokens":1}"#,
+    ),
+    (
+        "a comment after slashes",
+        b"{\"prompt\":\"Hello\", // one\n\"max_tokens\":1}",
+    ),
+    (
+        "a comment after a hash",
+        b"{\"prompt\":\"Hello\", # one\n\"max_tokens\":1}",
+    ),
+    (
+        "a comma too many in an array",
+        br#"{"prompt":"Hello","max_tokens":1,"stop":["a",]}"#,
+    ),
+    (
+        "a byte order mark",
+        b"\xef\xbb\xbf{\"prompt\":\"Hello\",\"max_tokens\":1}",
+    ),
+    (
+        "a high surrogate alone",
+        br#"{"prompt":"Hel\ud800lo","max_tokens":1}"#,
+    ),
+    (
+        "a low surrogate alone",
+        br#"{"prompt":"Hel\udc1dlo","max_tokens":1}"#,
+    ),
+    (
+        "a low surrogate before a high one",
+        br#"{"prompt":"\udc00\ud800","max_tokens":1}"#,
+    ),
+    (
+        "a surrogate alone in a stop string",
+        br#"{"prompt":"Hello","max_tokens":1,"stop":"\ud800"}"#,
+    ),
+];
+
 /// Bodies that aren't JSON.
 pub fn malformed() -> Vec<BadRequest> {
-    let bad =
-        |(name, body): (&str, &[u8])| BadRequest::new(name, POST.body(body), 400, "malformed_json");
-    bodies::MALFORMED.map(bad).to_vec()
+    let bad = |(name, body): &(&str, &[u8])| {
+        BadRequest::new(*name, POST.body(body), 400, "malformed_json")
+    };
+    let all = bodies::MALFORMED.iter().chain(&NOT_JSON_EITHER);
+    all.map(bad).collect()
+}
+
+/// Requests whose host is missing, given several times, or none.
+pub fn hosts() -> Vec<BadRequest> {
+    let named = [
+        ("no Host", ""),
+        ("two Hosts", "Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n"),
+        (
+            "two different Hosts",
+            "Host: 127.0.0.1\r\nHost: localhost\r\n",
+        ),
+        ("an empty Host", "Host: \r\n"),
+        ("a Host of two words", "Host: local host\r\n"),
+    ];
+    named
+        .map(|(name, hosts)| BadRequest::new(name, with_hosts(hosts), 400, "invalid_host"))
+        .to_vec()
 }
 
 /// A good body under a wrong name, or under none.
@@ -23,6 +86,8 @@ pub fn media_types() -> Vec<BadRequest> {
         Some("application/octet-stream"),
         Some("application/jsonp"),
         Some("json"),
+        Some("application/json; charset=iso-8859-1"),
+        Some("application/json; charset=utf-16"),
     ];
     kinds
         .map(|kind| BadRequest {
@@ -88,6 +153,10 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
             with_hosts("Host: LocalHost:80\r\n"),
         ),
         ("host [::1]", with_hosts("Host: [::1]\r\n")),
+        (
+            "content type Application/JSON;version=1; charset=\"UTF-8\"",
+            POST.typed(Some("Application/JSON;version=1; charset=\"UTF-8\""), GOOD),
+        ),
     ];
     bodies
         .map(|(name, bytes)| (name.to_owned(), bytes))
@@ -108,21 +177,9 @@ pub fn absurd() -> Vec<BadRequest> {
     bodies::absurd().into_iter().map(bad).collect()
 }
 
-/// Framing that the contract refuses as every server of HTTP does, and hosts that name none or several.
+/// Framing that the contract refuses as every server of HTTP does.
 pub fn framing() -> Vec<(&'static str, Vec<u8>)> {
-    let mut all = vec![
-        ("no Host", with_hosts("")),
-        (
-            "two Hosts",
-            with_hosts("Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n"),
-        ),
-        (
-            "two different Hosts",
-            with_hosts("Host: 127.0.0.1\r\nHost: localhost\r\n"),
-        ),
-    ];
-    all.extend(bodies::framing(&POST));
-    all
+    bodies::framing(&POST)
 }
 
 /// A good request whose head names these hosts.

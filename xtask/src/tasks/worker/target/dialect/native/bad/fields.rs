@@ -180,6 +180,11 @@ pub fn invalid() -> Vec<BadRequest> {
             json!({"max_tokens": 2, "seed": 1}),
         ),
     ];
+    all.extend(OTHER_JSON.map(|value| BadRequest {
+        field: Some("prompt"),
+        ..refused(format!("a body that is {value}"), value)
+    }));
+    all.extend(deep());
     let unheard_of = [
         "temprature",
         "max_token",
@@ -200,6 +205,53 @@ pub fn invalid() -> Vec<BadRequest> {
         );
     }
     all
+}
+
+/// JSON that isn't an object.
+const OTHER_JSON: [&str; 6] = [
+    r#"[{"prompt":"Hello"}]"#,
+    "[]",
+    r#""Hello""#,
+    "5",
+    "true",
+    "null",
+];
+
+/// The depth at which parsers that recurse give up, which a body may go far beyond.
+const DEEP: usize = 50_000;
+
+/// Values that are nested as deep as a body is long: JSON, and wrong for other reasons.
+fn deep() -> [BadRequest; 2] {
+    let arrays = "[".repeat(DEEP) + &"]".repeat(DEEP);
+    let objects = r#"{"x":"#.repeat(DEEP) + "1" + &"}".repeat(DEEP);
+    [("prompt", arrays), ("x", objects)].map(|(field, value)| BadRequest {
+        field: Some(field),
+        ..refused(
+            format!("{field} nested {DEEP} deep"),
+            &with(field, &[&value]),
+        )
+    })
+}
+
+/// Requests for streams with something wrong: refused with their status, before a stream begins.
+pub fn streamed() -> Vec<BadRequest> {
+    let rest = r#""stream":true"#;
+    let bodies = [
+        (r#""max_tokens":0"#, "invalid_field"),
+        (r#""max_tokens":1,"temprature":1"#, "invalid_field"),
+        (r#""max_tokens":100000000"#, "context_length_exceeded"),
+    ];
+    bodies
+        .map(|(wrong, code)| {
+            let body = format!(r#"{{"prompt":"Hello",{wrong},{rest}}}"#);
+            BadRequest::new(
+                format!("a stream with {wrong}"),
+                POST.body(body.as_bytes()),
+                422,
+                code,
+            )
+        })
+        .to_vec()
 }
 
 /// Values at the edge, which have to be taken: the request's name and its bytes.

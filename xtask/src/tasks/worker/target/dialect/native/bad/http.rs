@@ -21,6 +21,9 @@ pub fn unknown_paths() -> Vec<BadRequest> {
         ("GET", "/v1/nothing"),
         ("POST", "/v1/nothing"),
         ("GET", "/v1/health/more"),
+        ("GET", "/v1/health/"),
+        ("GET", "/v1/ready/"),
+        ("POST", "/v1/inference/"),
         ("POST", "/v1/inference/more"),
         ("DELETE", "/v1/nothing"),
     ];
