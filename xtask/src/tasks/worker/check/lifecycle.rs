@@ -88,7 +88,11 @@ fn engine_failure(subject: &Subject) -> Result<Evidence> {
 fn no_token(subject: &Subject) -> Result<Option<String>> {
     let request = InferenceRequest::greedy("Hello", 1);
     let request = subject.dialect().inference_request(&request, false);
-    let limit = subject.worker.inference_limit();
+    let limit = match subject.ensure_heard() {
+        Ok(()) => subject.worker.inference_limit(),
+        // It has had its time.
+        Err(_) => FAILURE_LIMIT,
+    };
     let failure = match subject.worker.client().send(&request, limit) {
         Ok(answer) if answer.status < 500 => return Ok(None),
         Ok(answer) => format!("status {}", answer.status),
