@@ -1,6 +1,7 @@
 //! The command line, as types. Reads arguments and nothing else.
 
 mod benchmark;
+pub mod completions;
 mod download;
 mod mutants;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use self::benchmark::BenchmarkArgs;
+use self::completions::CompletionsArgs;
 use self::download::DownloadModelArgs;
 use self::mutants::MutantsArgs;
 use self::stress::StressArgs;
@@ -52,6 +54,9 @@ pub enum Task {
     /// Test the tester: a faulty worker breaks one promise at a time, and each has to be caught
     #[command(name = "worker:mutants", after_help = mutants::HELP)]
     WorkerMutants(MutantsArgs),
+    /// Print a script that completes commands and options in your shell
+    #[command(after_help = completions::HELP)]
+    Completions(CompletionsArgs),
     /// Ends what a run left behind when it was killed; a run starts it itself
     #[command(name = REAPER_TASK, hide = true)]
     Reaper {
@@ -165,6 +170,9 @@ pub struct WorkerTestArgs {
     /// Explain a check without running it: its promise, how it is tested, how to try it by hand
     #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
     explain: Option<String>,
+    /// Show what would run with these options, and how long that took the last time, without running it
+    #[arg(long, conflicts_with_all = ["list_checks", "explain", "self_test", "all_backends"])]
+    plan: bool,
     /// Kill a run over a stubborn worker, and show that nothing is left behind
     #[arg(long, conflicts_with_all = ["list_checks", "explain", "all_backends"])]
     self_test: bool,
@@ -215,6 +223,11 @@ impl WorkerTestArgs {
             Some(id) => Some(TableQuery::About(id.clone())),
             None => self.list_checks.then_some(TableQuery::List),
         }
+    }
+
+    /// Whether only the plan is asked for.
+    pub fn is_plan(&self) -> bool {
+        self.plan
     }
 
     /// The backends that must not be skipped, where all of them are to be tested.

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some(Task::WorkerReport(args)) => report(args.into_config()),
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
         Some(Task::WorkerMutants(args)) => tasks::worker::mutants(&args.into_config()),
+        Some(Task::Completions(args)) => print_text(&args.script(Cli::command())),
     };
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
 }
@@ -45,11 +46,18 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
             Err(error) => Ok(fail(&error, USAGE)),
         };
     }
-    let all_backends = args.all_backends();
+    let (all_backends, is_plan) = (args.all_backends(), args.is_plan());
     let asked = args.into_config().and_then(|config| {
         let inputs = tasks::worker::inputs(&config)?;
         Ok((config, inputs))
     });
+    if is_plan {
+        let planned = asked.and_then(|(config, inputs)| tasks::worker::show_plan(&config, &inputs));
+        return match planned {
+            Ok(text) => print_text(&text),
+            Err(error) => Ok(fail(&error, USAGE)),
+        };
+    }
     if asked.is_ok()
         && let Some(code) = tasks::worker::supervise()?
     {

@@ -39,12 +39,14 @@ use self::config::target::WorkerSource;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
+use self::plan::Planned;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
 use self::process::{inheritance, port, registry, secrets};
 use self::record::backend::Backend;
 use self::record::event::{
-    CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
+    CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, PlannedCheck, Purpose, RunInfo,
+    SCHEMA_VERSION,
 };
 use self::record::matrix::{Matrix, RunMetadata};
 use self::record::report::Verdict;
@@ -144,6 +146,13 @@ pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     Ok(ExitCode::from(verdict.exit_code()))
 }
 
+/// What a run would try, and how long that took the last time, as text.
+pub fn show_plan(config: &WorkerTestConfig, inputs: &Inputs) -> Result<String> {
+    let (_, checks) = planned(config, inputs)?;
+    let runs = artifacts::runs(&artifacts(config, &Home::find().root)).unwrap_or_default();
+    Ok(explain::planned(&checks, &evidence::last_times(&runs)))
+}
+
 /// Tests every backend that this machine has, each in a process of its own with these arguments;
 /// gives the exit code that the README documents.
 pub fn test_all_backends(
@@ -207,13 +216,7 @@ fn run(
 ) -> Result<Ended> {
     let root = home.root.as_path();
     setup::ensure_testable(config, home)?;
-    let plan = plan::plan(&check::table::rows(), &config.selection)?;
-    let mut checks = match &config.mode {
-        Mode::Suite => mode::suite::planned_checks(&plan).collect(),
-        Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
-        Mode::Stress(stress) => mode::stress::planned(&plan, stress),
-    };
-    inputs.known.mark(&mut checks);
+    let (plan, checks) = planned(config, inputs)?;
     journal.emit(EventKind::Planned { checks });
     journal.emit(EventKind::ModelChecking);
     let model = match config.knows_model() {
@@ -375,6 +378,21 @@ fn audit(journal: &Journal) {
 }
 
 /// Where the folders of runs go.
+/// The checks that were asked for, as the table and as reports have them.
+fn planned(
+    config: &WorkerTestConfig,
+    inputs: &Inputs,
+) -> Result<(Vec<Planned>, Vec<PlannedCheck>)> {
+    let plan = plan::plan(&check::table::rows(), &config.selection)?;
+    let mut checks = match &config.mode {
+        Mode::Suite => mode::suite::planned_checks(&plan).collect(),
+        Mode::Benchmark(benchmark) => mode::bench::planned(&plan, benchmark),
+        Mode::Stress(stress) => mode::stress::planned(&plan, stress),
+    };
+    inputs.known.mark(&mut checks);
+    Ok((plan, checks))
+}
+
 fn artifacts(config: &WorkerTestConfig, root: &Path) -> PathBuf {
     let asked_for = config.artifacts.clone();
     asked_for.unwrap_or_else(|| build::target_folder(root).join(ARTIFACTS))

@@ -54,8 +54,8 @@ impl RunFolder {
     }
 }
 
-/// Removes all but the last runs. What isn't a run's folder, or belongs to a run that lives, stays.
-fn prune(parent: &Path) -> io::Result<()> {
+/// The folders of the runs below `parent`, the oldest first.
+pub fn runs(parent: &Path) -> io::Result<Vec<PathBuf>> {
     let mut runs: Vec<PathBuf> = fs::read_dir(parent)?
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -64,6 +64,12 @@ fn prune(parent: &Path) -> io::Result<()> {
         .collect();
     // Their names begin with the time, so that their order is that of the alphabet.
     runs.sort();
+    Ok(runs)
+}
+
+/// Removes all but the last runs. What isn't a run's folder, or belongs to a run that lives, stays.
+fn prune(parent: &Path) -> io::Result<()> {
+    let runs = runs(parent)?;
     let surplus = runs.len().saturating_sub(RUNS_KEPT);
     for run in runs.iter().take(surplus).filter(|run| !is_alive(run)) {
         fs::remove_dir_all(run)?;

@@ -1,5 +1,6 @@
 //! Which reporters a run has, and rendering a recorded run again.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, ErrorKind, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::tasks::worker::config::{Format, ReportTarget, WorkerTestConfig};
 use crate::tasks::worker::mode::matrix::Step;
+use crate::tasks::worker::record::event::CheckStatus;
 use crate::tasks::worker::record::matrix::summary;
 use crate::tasks::worker::record::matrix::summary::RunSummary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
@@ -202,6 +204,21 @@ pub fn show_matrix(config: &WorkerTestConfig, matrix: &Matrix, folder: &Path) {
 fn write_matrix(kind: ReportKind, path: &Path, matrix: &Matrix) -> io::Result<()> {
     let text = reporter::render_matrix(kind, matrix).unwrap_or_default();
     file::write_text(kind, path, &text)
+}
+
+/// How long each check took in the last of these runs, the oldest first, that tried it, in milliseconds.
+pub fn last_times(runs: &[PathBuf]) -> BTreeMap<String, u64> {
+    let reports = runs
+        .iter()
+        .map(|run| run.join(ReportKind::Json.file_name()));
+    let columns = reports
+        .filter_map(|report| columns_of(&report).ok())
+        .flatten();
+    let checks = columns.flat_map(|column| column.checks);
+    let tried = checks.filter(|check| check.outcome != CheckStatus::Skipped);
+    tried
+        .filter_map(|check| Some((check.id, check.duration_ms?)))
+        .collect()
 }
 
 /// The columns of one file: a report, or a recording, whose report they come of.
