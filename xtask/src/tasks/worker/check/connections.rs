@@ -36,7 +36,7 @@ const NAP: Duration = Duration::from_millis(250);
 pub const TO_THE_END: &[Check] = &[Check::contract(KEPT, kept)
     .promise("keeps an idle connection for 75 s, or for as long as its `Keep-Alive` header says")
     .holds(&["K9"])
-    .explanation("Asks for health on a connection that then idles beside all other checks; fails if the worker closes it before the time, or doesn't answer on it at the end of the run. Where the run is shorter than the time, so is what was seen.")
+    .explanation("Asks for health on a connection that then idles beside all other checks; fails if the worker closes it before the time, or doesn't answer on it at the end of the run. A run that is shorter than that sees less.")
     .by_hand(|by| by.health("-v"))
     .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)])
     .at(Phase::End)];

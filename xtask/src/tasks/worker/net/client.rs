@@ -143,7 +143,7 @@ impl Client {
             (None, Some(answer)) if is_whole => Ok(answer),
             (None, _) => {
                 let waited_s = began.elapsed().as_secs();
-                let cause = format!("no whole answer within {waited_s} s, and nobody works on it");
+                let cause = format!("no whole answer within {waited_s} s, and the worker is idle");
                 let request = request.name();
                 Err(NoAnswer { request, cause }.into())
             }

@@ -1,3 +1,5 @@
+//! Tests of what follows from what.
+
 use super::*;
 use crate::tasks::worker::record::event::{Level, PlannedCheck, Suite};
 use crate::tasks::worker::record::random::Random;
