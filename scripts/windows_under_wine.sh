@@ -7,8 +7,9 @@
 # worker    the worker over the embedded model, under this system's `worker:test`
 # harness   Windows' own `worker:test` over that worker, and what a killed run leaves behind
 #
-# It wants a quiet machine, as programs start slowly under Wine. On Debian it installs what it needs. Elsewhere it needs Wine for 64-bit programs, MinGW's gcc for
-# x86_64, and Rust's target x86_64-pc-windows-gnu.
+# It wants a quiet machine, as programs start slowly under Wine. On Debian it installs what it needs.
+# Elsewhere it needs Wine for 64-bit programs, MinGW's gcc for
+# x86_64 and Rust's target x86_64-pc-windows-gnu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=x86_64-pc-windows-gnu
