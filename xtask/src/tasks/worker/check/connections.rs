@@ -58,9 +58,6 @@ pub struct IdleConnection {
     watcher: Mutex<Option<JoinHandle<Watched>>>,
 }
 
-/// The connection, and when the worker has closed it.
-type Watched = (RawConnection, Option<Instant>);
-
 impl IdleConnection {
     /// The one of this run, which is opened when it is first asked for.
     pub fn of<'s>(subject: &'s Subject) -> Result<&'s Self> {
