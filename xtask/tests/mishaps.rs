@@ -16,7 +16,7 @@ const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_w
 const STAGES: [&str; 5] = ["loading", "idle", "prefill", "decode", "draining"];
 
 /// How many runs there are beside each other: they wait more than they compute.
-const RUNS_AT_ONCE: usize = 10;
+const RUNS_AT_ONCE: usize = 8;
 
 /// How soon after the end of a run nobody of it is left.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
@@ -106,7 +106,7 @@ fn run(what: &str, stage: &str) -> Seen {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command
         .args(["worker:test", "--model", "tiny", "--format", "json"])
-        .args(["--port", "0", "--hive-port", "0", "--timeout", "5"])
+        .args(["--port", "0", "--hive-port", "0", "--timeout", "20"])
         .args(["--worker-bin", FAULTY_WORKER, "--worker-id", &id])
         .args(checks.split(' ').flat_map(|check| ["--check", check]))
         .arg("--worker-env")

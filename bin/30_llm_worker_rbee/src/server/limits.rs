@@ -63,6 +63,14 @@ fn descriptors() -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// Those of the contract: the pools of clients keep connections for up to 90 s.
+    #[test]
+    fn idle_connections_outlive_those_who_would_use_them_again() {
+        let limits = Limits::of_this_process();
+        assert!(limits.idle >= Duration::from_secs(75), "{limits:?}");
+        assert_eq!(limits.head, Duration::from_secs(20));
+    }
+
     #[test]
     fn a_reserve_is_left_whatever_the_limit() {
         for (descriptors, connections_left) in [

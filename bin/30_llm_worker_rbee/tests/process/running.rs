@@ -264,6 +264,7 @@ pub fn try_infer(port: u16, body: &Value) -> Option<TcpStream> {
 
 /// Streams of which some go on for a while: so hot that the end token comes at random, and so many
 /// that it hardly comes early to all of them. The worker has taken each.
+#[cfg(unix)]
 pub fn long_streams(port: u16) -> Vec<TcpStream> {
     let stream = |seed| {
         let body = serde_json::json!({"prompt": "Hello", "max_tokens": 1000, "temperature": 2,
@@ -276,6 +277,7 @@ pub fn long_streams(port: u16) -> Vec<TcpStream> {
 }
 
 /// Reads the head of an answer and not a byte more.
+#[cfg(unix)]
 fn read_head(stream: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

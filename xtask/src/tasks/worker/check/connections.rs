@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
@@ -41,6 +41,13 @@ pub const TO_THE_END: &[Check] = &[Check::contract(KEPT, kept)
     .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)])
     .at(Phase::End)];
 
+/// What has become of a connection that was watched, and when the worker has closed it.
+#[derive(Debug)]
+struct Watched {
+    connection: RawConnection,
+    closed: Option<Instant>,
+}
+
 /// A connection on which one answer has come, and since then nothing was asked.
 #[derive(Debug)]
 pub struct IdleConnection {
@@ -50,9 +57,6 @@ pub struct IdleConnection {
     done: Arc<AtomicBool>,
     watcher: Mutex<Option<JoinHandle<Watched>>>,
 }
-
-/// The connection, and when the worker has closed it.
-type Watched = (RawConnection, Option<Instant>);
 
 impl IdleConnection {
     /// The one of this run, which is opened when it is first asked for.
@@ -70,18 +74,18 @@ impl IdleConnection {
         let done = Arc::new(AtomicBool::new(false));
         let is_done = Arc::clone(&done);
         let watcher = std::thread::spawn(move || {
+            let mut closed = None;
             while !is_done.load(Ordering::Relaxed) {
                 match connection.receive(1, NAP) {
-                    Ok(Received::Nothing) => {}
-                    Ok(Received::End | Received::Reset) => {
-                        return (connection, Some(Instant::now()));
-                    }
+                    Ok(Received::Nothing) => continue,
+                    Ok(Received::End | Received::Reset) => closed = Some(Instant::now()),
                     // A run that is interrupted, and bytes that nobody asked for, which are seen
                     // when the next answer is read.
-                    _ => break,
+                    _ => {}
                 }
+                break;
             }
-            (connection, None)
+            Watched { connection, closed }
         });
         Ok(Self {
             promised,
@@ -106,9 +110,11 @@ impl Drop for IdleConnection {
 
 fn kept(subject: &Subject) -> Result<Evidence> {
     let idle = IdleConnection::of(subject)?;
-    let Some((mut connection, closed)) = idle.take() else {
-        anyhow::bail!("the idle connection was not watched");
-    };
+    let watched = idle.take().context("the idle connection was not watched")?;
+    let Watched {
+        mut connection,
+        closed,
+    } = watched;
     let Some(promised) = idle.promised else {
         return Ok(String::from("each answer ends its connection, and says so"));
     };

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, OnceLock};
 
+use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, GenerateConsoleCtrlEvent, SetConsoleCtrlHandler,
 };
@@ -22,7 +23,9 @@ use windows_sys::Win32::System::JobObjects::{
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
     SetInformationJobObject, TerminateJobObject,
 };
-use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, PROCESS_QUERY_INFORMATION};
+use windows_sys::Win32::System::Threading::{
+    CREATE_NEW_PROCESS_GROUP, PROCESS_QUERY_INFORMATION, WaitForSingleObject,
+};
 use windows_sys::core::BOOL;
 
 use super::kinds::{GroupSignal, ILLEGAL_INSTRUCTION, MISSING_LIBRARY, Process};
@@ -98,7 +101,13 @@ impl Leash {
         };
         check(limited)?;
         // SAFETY: both handles are valid as long as their owners, which live here.
-        check(unsafe { AssignProcessToJobObject(job.as_raw_handle(), child.as_raw_handle()) })?;
+        let tied =
+            check(unsafe { AssignProcessToJobObject(job.as_raw_handle(), child.as_raw_handle()) });
+        // One that has ended already can't be tied, and needs not.
+        // SAFETY: the handle is valid as long as the child, which is borrowed here.
+        if unsafe { WaitForSingleObject(child.as_raw_handle(), 0) } != WAIT_OBJECT_0 {
+            tied?;
+        }
         Ok(Self { job })
     }
 }
