@@ -10,9 +10,10 @@ use crate::tasks::worker::record::replay;
 const SCHEMA: &str = include_str!("../../../../../../docs/events.schema.json");
 
 /// At least one for each version of the schema; the first line says which.
-const RECORDINGS: [&str; 2] = [
+const RECORDINGS: [&str; 3] = [
     include_str!("../../../../../tests/fixtures/failed-run/events.jsonl"),
     include_str!("../../../../../tests/fixtures/benchmark/events.jsonl"),
+    include_str!("../../../../../tests/fixtures/schema-2/events.jsonl"),
 ];
 
 fn schema() -> Value {
