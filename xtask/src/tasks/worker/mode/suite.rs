@@ -262,7 +262,7 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<Option<Outcome>>
                 ensure_in_time(subject, info)?;
                 let judged = run(subject);
                 if judged.is_err() {
-                    let lines = line.logs.since(began, &subject.worker, journal);
+                    let lines = line.logs.since(began, subject.worker.log(), journal);
                     let id = id.to_owned();
                     journal.emit(EventKind::LogOfCheck { id, lines });
                 }

@@ -26,7 +26,7 @@ pub struct RunsCompared {
     /// Every figure that both runs have.
     pub figures: Vec<Comparison>,
     /// What was different around them.
-    pub surroundings: Vec<Difference>,
+    pub surroundings: Vec<ChangedSurrounding>,
 }
 
 /// A check that ended otherwise.
@@ -42,7 +42,7 @@ pub struct ChangedCheck {
 
 /// Something around the runs that was different.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
+pub struct ChangedSurrounding {
     /// "processor", "--backend".
     pub name: String,
     /// What it was in each run.
@@ -184,13 +184,13 @@ fn surroundings(report: &RunReport) -> BTreeMap<String, String> {
 fn differences(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
-) -> Vec<Difference> {
+) -> Vec<ChangedSurrounding> {
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
     names.sort();
     names.dedup();
     let difference = |name: &String| {
         let values = [before.get(name).cloned(), after.get(name).cloned()];
-        (values[0] != values[1]).then(|| Difference {
+        (values[0] != values[1]).then(|| ChangedSurrounding {
             name: name.clone(),
             values,
         })

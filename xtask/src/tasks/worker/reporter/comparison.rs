@@ -4,7 +4,7 @@ use super::page::{Block, ReportPage, Section, Shown, Table, Tone};
 use super::run::comparison_rows;
 use super::words::{self, NO_FIGURE};
 use crate::tasks::worker::record::compare::Change;
-use crate::tasks::worker::record::runs_compared::{ChangedCheck, Difference, RunsCompared};
+use crate::tasks::worker::record::runs_compared::{ChangedCheck, ChangedSurrounding, RunsCompared};
 
 /// The sections, in their order. One that has nothing to say isn't there.
 const SECTIONS: &[fn(&RunsCompared) -> Option<Section>] = &[checks, figures, surroundings];
@@ -84,7 +84,7 @@ fn figures(compared: &RunsCompared) -> Option<Section> {
 
 fn surroundings(compared: &RunsCompared) -> Option<Section> {
     let mut table = Table::new(["", "before", "after"], usize::MAX);
-    let row = |difference: &Difference| {
+    let row = |difference: &ChangedSurrounding| {
         let [before, after] = difference.values.clone();
         let shown = |value: Option<String>| {
             let value = value.unwrap_or_else(|| NO_FIGURE.to_owned());

@@ -4,11 +4,13 @@
 //! Whatever a worker said is hostile until [`text`] has seen it.
 
 mod causes;
+mod parts;
 
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
+use self::parts::{badge, mismatch};
 use super::drawing::{Drawing, WIDTH};
 use super::page::{Alert, Block, CheckRow, Column, Fact, ReportPage, Section, Table, Tone};
 use super::words::{self, markup as text, shortened};
@@ -279,24 +281,6 @@ fn evidence(html: &mut String, check: &CheckSummary, column: &Column) {
     mismatch(html, check);
 }
 
-/// What was promised, what came and where that was seen; or why it isn't known.
-fn mismatch(html: &mut String, check: &CheckSummary) {
-    let _ = match (&check.expected, &check.got) {
-        (Some(expected), Some(got)) => writeln!(
-            html,
-            "<dl class=\"mismatch\"><dt>expected</dt><dd>{}</dd><dt>got</dt><dd>{}</dd><dt>seen at</dt><dd>{}</dd></dl>",
-            text(expected),
-            text(got),
-            text(check.place.as_deref().unwrap_or_default())
-        ),
-        _ => {
-            let said = check.reason.as_ref().or(check.detail.as_ref());
-            let said = said.map_or(check.outcome.as_str(), String::as_str);
-            writeln!(html, "<p>{}</p>", text(said))
-        }
-    };
-}
-
 /// A badge with the time below it; the evidence shows where a pointer rests on it.
 fn outcome(row: &CheckRow, index: usize, column: &Column) -> String {
     let Some(check) = &row.cells[index] else {
@@ -312,13 +296,6 @@ fn outcome(row: &CheckRow, index: usize, column: &Column) -> String {
         .duration_ms
         .map_or(String::new(), |ms| words::duration(ms as f64));
     format!("<span title=\"{title}\">{badge}</span> <span class=\"muted\">{took}</span>")
-}
-
-fn badge(class: &str, word: &str) -> String {
-    format!(
-        "<span class=\"badge {class}\">{}</span>",
-        word.replace('_', " ").to_lowercase()
-    )
 }
 
 /// One request, folded.

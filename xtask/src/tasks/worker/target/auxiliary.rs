@@ -19,7 +19,8 @@ impl Drop for AuxiliaryWorker {
     /// What it wrote may be what explains a verdict.
     fn drop(&mut self) {
         let logs = self.worker.line().logs.clone();
-        logs.keep(&self.name, &self.worker, &self.journal);
+        let (log, started) = (self.worker.log(), self.worker.started());
+        logs.keep(&self.name, log, started, &self.journal);
     }
 }
 

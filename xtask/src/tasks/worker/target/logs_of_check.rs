@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::worker::WorkerHandle;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::lock::lock;
+use crate::tasks::worker::process::log::Log;
 use crate::tasks::worker::record::facts::{TimedLine, cut};
 
 /// How many lines of each worker are kept.
@@ -26,32 +26,22 @@ impl LogsOfCheck {
     }
 
     /// Keeps what an auxiliary worker has written, which is about to end.
-    pub fn keep(&self, name: &str, worker: &WorkerHandle, journal: &Journal) {
-        let lines = lines_since(worker, worker.started(), Some(name), journal);
+    pub fn keep(&self, name: &str, log: &Log, started: Instant, journal: &Journal) {
+        let lines = lines_since(log, started, Some(name), journal);
         lock(&self.0).extend(lines);
     }
 
     /// Everything that was written since the check began, in order.
-    pub fn since(
-        &self,
-        began: Instant,
-        worker: &WorkerHandle,
-        journal: &Journal,
-    ) -> Vec<TimedLine> {
-        let mut lines = lines_since(worker, began, None, journal);
+    pub fn since(&self, began: Instant, log: &Log, journal: &Journal) -> Vec<TimedLine> {
+        let mut lines = lines_since(log, began, None, journal);
         lines.extend(std::mem::take(&mut *lock(&self.0)));
         lines.sort_by(|one, other| one.at_ms.total_cmp(&other.at_ms));
         lines
     }
 }
 
-fn lines_since(
-    worker: &WorkerHandle,
-    began: Instant,
-    name: Option<&str>,
-    journal: &Journal,
-) -> Vec<TimedLine> {
-    let lines = worker.log().timed_lines().into_iter();
+fn lines_since(log: &Log, began: Instant, name: Option<&str>, journal: &Journal) -> Vec<TimedLine> {
+    let lines = log.timed_lines().into_iter();
     let mut lines: Vec<_> = lines.filter(|(at, _)| *at >= began).collect();
     lines.drain(..lines.len().saturating_sub(LINES));
     let told = lines.into_iter().map(|(at, text)| TimedLine {

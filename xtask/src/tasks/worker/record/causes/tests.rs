@@ -1,3 +1,5 @@
+//! Causes and consequences, by hand and by chance.
+
 use super::*;
 use crate::tasks::worker::record::event::{Level, PlannedCheck, Suite};
 use crate::tasks::worker::record::random::Random;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{badge, mismatch};
+use super::parts::{badge, mismatch};
 use crate::tasks::worker::reporter::page::{CauseSpan, CauseView, Tone};
 use crate::tasks::worker::reporter::words::{self, markup as text};
 

@@ -1,6 +1,5 @@
 //! Causes for people at a terminal: each in full, and what follows from it in a few lines. Pure.
 
-use super::page::mismatch;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 use crate::tasks::worker::reporter::page::CauseView;
 use crate::tasks::worker::reporter::words;
@@ -40,6 +39,19 @@ fn cause(cause: &CauseView) -> Vec<String> {
         lines.extend(listed(word, &ids));
     }
     lines
+}
+
+/// What was promised, what came, and where that was seen.
+pub fn mismatch(check: &CheckSummary) -> Vec<String> {
+    let line = |name: &str, part: &Option<String>| {
+        let part = words::one_line(part.as_deref().unwrap_or_default());
+        format!("      {name:9} {part}")
+    };
+    vec![
+        line("expected:", &check.expected),
+        line("got:", &check.got),
+        line("seen at:", &check.place),
+    ]
 }
 
 /// Names after a word, in lines that fit.

@@ -161,24 +161,11 @@ fn in_full(check: &CheckSummary) -> Option<String> {
                 Level::Should => "should be one that ",
             };
             let mut lines = vec![format!("   {id}: the worker {should}{}", check.promise)];
-            lines.extend(mismatch(check));
+            lines.extend(causes::mismatch(check));
             Some(lines.join("\n"))
         }
         CheckStatus::Invalid => Some(format!("   {id} could not be judged: {reason}")),
     }
-}
-
-/// What was promised, what came, and where that was seen.
-pub(super) fn mismatch(check: &CheckSummary) -> Vec<String> {
-    let line = |name: &str, part: &Option<String>| {
-        let part = words::one_line(part.as_deref().unwrap_or_default());
-        format!("      {name:9} {part}")
-    };
-    vec![
-        line("expected:", &check.expected),
-        line("got:", &check.got),
-        line("seen at:", &check.place),
-    ]
 }
 
 /// A line for each reason for which checks of an area were skipped.
