@@ -24,11 +24,11 @@ use crate::tasks::worker::REAPER_TASK;
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::config::benchmark::parse_duration;
 use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
-use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
+use crate::tasks::worker::evidence::{CompareConfig, MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 use crate::tasks::worker::record::backend::Backend;
-use crate::tasks::worker::record::output::Verbosity;
+use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -160,6 +160,9 @@ pub struct WorkerTestArgs {
     /// Skip the checks whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
+    /// Skip what is left once so many checks have failed; how the worker ends is judged all the same
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_fail: Option<u32>,
     /// A file of checks that are known to fail, one `ID REASON` per line: one that fails doesn't make
     /// the run red, and one that passes does
     #[arg(long, value_name = "FILE")]
@@ -179,11 +182,15 @@ pub struct WorkerTestArgs {
     /// How to show the run on standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
-    /// Write a report: json, junit, markdown, html, repro, and for a benchmark github-benchmark or
+    /// Write a report: json, junit, markdown, html, repro, trace, and for a benchmark github-benchmark or
     /// bencher; `-` as PATH is standard output. Without a path it goes into the run's folder. May
     /// be repeated
     #[arg(long, value_name = "KIND[=PATH]")]
     report: Vec<ReportTarget>,
+    /// Write the run as a trace for Perfetto (ui.perfetto.dev) and Chrome into its folder, as
+    /// trace.json: short for --report trace
+    #[arg(long)]
+    trace: bool,
     /// Record what a worker like this one goes on with along its own texts, or along those of a
     /// report: for --all-backends, which compares them
     #[arg(long, value_name = "REPORT.json", num_args = 0..=1, require_equals = true, hide = true)]
@@ -271,6 +278,7 @@ impl WorkerTestArgs {
             prompt: self.prompt,
             max_tokens: self.max_tokens.unwrap_or(defaults.max_tokens),
             target: self.target.into_config(),
+            max_fail: self.max_fail,
             known_failures: self.known_failures,
             log_lines: self.log_lines,
             python: self.python,
@@ -280,7 +288,7 @@ impl WorkerTestArgs {
                 (false, true) => Verbosity::Verbose,
                 (false, false) => Verbosity::Normal,
             },
-            reports: self.report,
+            reports: reports(self.report, self.trace),
             greedy: self.greedy.map(|teacher| match teacher {
                 None => Teacher::Own,
                 Some(path) => Teacher::Report(path),
@@ -291,11 +299,19 @@ impl WorkerTestArgs {
     }
 }
 
+/// The reports that were asked for, in one way or the other.
+fn reports(mut reports: Vec<ReportTarget>, trace: bool) -> Vec<ReportTarget> {
+    let kind = ReportKind::Trace;
+    reports.extend(trace.then_some(ReportTarget { kind, path: None }));
+    reports
+}
+
 const WORKER_REPORT_HELP: &str = "\
 Examples:
   cargo xtask worker:report target/worker-test/latest/events.jsonl --report html=run.html
   cargo xtask worker:report events.jsonl --report markdown=- --report junit
   cargo xtask worker:report merge a/report.json b/report.json --report html=fleet.html
+  cargo xtask worker:report compare target/worker-test/RUN target/worker-test/latest
 
 Without a path a report lands beside the recording.";
 
@@ -320,6 +336,31 @@ pub enum ReportTask {
     /// Merge runs of many machines and backends into one matrix
     #[command(name = "merge", after_help = MERGE_HELP)]
     Merge(MergeArgs),
+    /// Compare two recorded runs: checks that changed, figures with their ratio, what differs around
+    /// them
+    #[command(name = "compare", after_help = COMPARE_HELP)]
+    Compare(CompareArgs),
+}
+
+const COMPARE_HELP: &str = "\
+Examples:
+  cargo xtask worker:report compare target/worker-test/RUN target/worker-test/latest
+  cargo xtask worker:report compare a/events.jsonl b/events.jsonl --report html=compared.html
+
+Without --report the comparison is shown on standard output. The exit code is 0 whatever it says.";
+
+/// Options of `worker:report compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The run to compare with: its folder, or the events.jsonl in it
+    #[arg(value_name = "BEFORE")]
+    before: PathBuf,
+    /// The run that came after it
+    #[arg(value_name = "AFTER")]
+    after: PathBuf,
+    /// What to render: json, markdown or html; `-` as PATH is standard output. May be repeated
+    #[arg(long, value_name = "KIND[=PATH]")]
+    report: Vec<ReportTarget>,
 }
 
 const MERGE_HELP: &str = "\
@@ -350,6 +391,8 @@ pub enum ReportConfig {
     Render(RenderConfig),
     /// Put many runs into one matrix.
     Merge(MergeConfig),
+    /// Put two runs side by side.
+    Compare(CompareConfig),
 }
 
 impl ReportArgs {
@@ -362,6 +405,10 @@ impl ReportArgs {
                     reports: report,
                 })
             }
+            Some(ReportTask::Compare(args)) => ReportConfig::Compare(CompareConfig {
+                runs: [args.before, args.after],
+                reports: args.report,
+            }),
             None => ReportConfig::Render(RenderConfig {
                 // The command line isn't accepted without one of the two.
                 events: self.events.unwrap_or_default(),

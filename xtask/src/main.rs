@@ -81,6 +81,7 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
 fn report(config: ReportConfig) -> anyhow::Result<ExitCode> {
     match config {
         ReportConfig::Render(config) => evidence::render(&config)?,
+        ReportConfig::Compare(config) => evidence::compare(&config)?,
         ReportConfig::Merge(config) => {
             if let Err(error) = evidence::ensure_matrix_reports(&config.reports) {
                 return Ok(fail(&error, USAGE));

@@ -115,6 +115,40 @@ fn two_faults_at_once_are_two_causes_in_every_report() {
 }
 
 #[test]
+fn a_run_ends_early_where_enough_has_failed_and_leaves_a_trace() {
+    let ids = [
+        "health.answers",
+        "inference.answers",
+        "refusals.invalid_field",
+    ];
+    let checks_of_it = ids.map(|id| ["--check", id]).concat();
+    let options = [&checks_of_it[..], &["--max-fail", "1", "--trace"]].concat();
+    let red = Red::of(
+        "early",
+        "start.health_never_loaded,accept.top_p_zero",
+        &options,
+    );
+    let report = red.report();
+    assert_eq!(checks(&report, "failed", None), ["health.answers"]);
+    let skipped = checks(&report, "skipped", None);
+    assert_eq!(skipped, ["inference.answers", "refusals.invalid_field"]);
+    let trace: Value = serde_json::from_str(&red.file("trace.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["name"] == "health.answers"));
+
+    let run = red.folder.join("latest");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let compared = command
+        .args(["worker:report", "compare"])
+        .args([&run, &run]);
+    let shown = text(&compared.env("LC_ALL", "C.UTF-8").output().unwrap());
+    assert!(
+        shown.contains("ALIKE: 0 checks ended otherwise and 3 alike"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_worker_that_hangs_in_inference_is_asked_twice_and_not_by_every_check() {
     let began = Instant::now();
     let red = Red::of("silent", "infer.hangs", &["--suite", "all"]);

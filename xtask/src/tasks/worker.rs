@@ -296,6 +296,7 @@ fn run(
         },
         heartbeat_interval_secs: config.heartbeat_interval_secs,
         heartbeat_window_secs: config.heartbeat_window_secs,
+        max_fail: config.max_fail,
         log_lines: config.log_lines,
     };
     let context = RunContext {

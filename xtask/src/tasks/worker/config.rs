@@ -168,6 +168,8 @@ pub struct WorkerTestConfig {
     pub max_tokens: u32,
     /// Which worker is tested.
     pub target: TargetConfig,
+    /// After so many failed checks those that are left are skipped.
+    pub max_fail: Option<u32>,
     /// The list of checks that are known to fail.
     pub known_failures: Option<PathBuf>,
     /// How many lines of the worker's log are shown.
@@ -208,6 +210,7 @@ impl Default for WorkerTestConfig {
             prompt: String::from("Hello, how are you?"),
             max_tokens: 20,
             target: TargetConfig::default(),
+            max_fail: None,
             known_failures: None,
             log_lines: 30,
             python: None,
@@ -292,6 +295,7 @@ impl WorkerTestConfig {
             "skip": selection.skips,
             "prompt": self.prompt,
             "max-tokens": self.max_tokens,
+            "max-fail": self.max_fail,
             "known-failures": self.known_failures.as_ref().map(|path| path.to_string_lossy()),
             "log-lines": self.log_lines,
         });

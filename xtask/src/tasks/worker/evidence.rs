@@ -14,6 +14,8 @@ use crate::tasks::worker::record::matrix::summary::RunSummary;
 use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
 use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 use crate::tasks::worker::record::replay;
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::runs_compared::RunsCompared;
 use crate::tasks::worker::reporter::detached::{self, Detached};
 use crate::tasks::worker::reporter::file;
 use crate::tasks::worker::reporter::file::FileReport;
@@ -87,12 +89,7 @@ pub struct RenderConfig {
 /// Renders a recorded run, also one that was cut off.
 pub fn render(config: &RenderConfig) -> Result<()> {
     let events = &config.events;
-    // A line that was cut off may end in half a character.
-    let bytes = std::fs::read(events)
-        .with_context(|| format!("cannot read the recording {}", events.display()))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let report = replay::fold(text.lines())
-        .with_context(|| format!("cannot render {}", events.display()))?;
+    let report = recorded(events)?;
     for ReportTarget { kind, path } in &config.reports {
         let path = match path {
             Some(path) => path.clone(),
@@ -144,6 +141,56 @@ pub fn merge(config: &MergeConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is asked of `worker:report compare`.
+#[derive(Debug, Clone)]
+pub struct CompareConfig {
+    /// The two runs: their folders, or their recordings.
+    pub runs: [PathBuf; 2],
+    /// The reports to render; none for people at a terminal.
+    pub reports: Vec<ReportTarget>,
+}
+
+/// Puts two recorded runs side by side.
+pub fn compare(config: &CompareConfig) -> Result<()> {
+    let [before, after] = &config.runs;
+    let compared = RunsCompared::of(&recorded(before)?, &recorded(after)?);
+    if config.reports.is_empty() {
+        let lines = human::comparison_lines(&compared);
+        // A reader that went away (`| head`) has seen enough.
+        return match human::print(&lines) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
+        };
+    }
+    for ReportTarget { kind, path } in &config.reports {
+        let text = reporter::render_comparison(*kind, &compared);
+        let text = text.context("--report: a comparison has json, markdown and html")?;
+        let path = match path {
+            Some(path) => path.clone(),
+            None => Path::new("comparison").with_extension(extension(*kind)),
+        };
+        file::write_text(*kind, &path, &text)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        if path.as_os_str() != "-" {
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The run of a recording, or of the folder that it is in.
+fn recorded(path: &Path) -> Result<RunReport> {
+    let events = match path.is_dir() {
+        true => path.join(EVENTS),
+        false => path.to_owned(),
+    };
+    // A line that was cut off may end in half a character.
+    let bytes = std::fs::read(&events)
+        .with_context(|| format!("cannot read the recording {}", events.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    replay::fold(text.lines()).with_context(|| format!("cannot render {}", events.display()))
 }
 
 /// Refuses the reports that tell of one run only.

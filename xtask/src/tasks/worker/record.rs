@@ -17,6 +17,7 @@ pub mod random;
 pub mod redact;
 pub mod replay;
 pub mod report;
+pub mod runs_compared;
 pub mod scenario;
 pub mod stats;
 pub mod stress;

@@ -1,5 +1,6 @@
 //! Who tells people and machines about a run. Knows the record and nothing else.
 
+mod comparison;
 pub mod detached;
 pub mod document;
 mod drawing;
@@ -19,6 +20,7 @@ mod repro;
 mod run;
 #[cfg(test)]
 mod snapshots;
+mod trace;
 mod words;
 
 use std::io;
@@ -28,6 +30,7 @@ use crate::tasks::worker::record::event::Event;
 use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::runs_compared::RunsCompared;
 
 /// Hears of every event, in order.
 pub trait Reporter: Send {
@@ -48,6 +51,17 @@ pub fn render(kind: ReportKind, report: &RunReport) -> String {
         ReportKind::Repro => repro::render(report),
         ReportKind::GithubBenchmark => exports::github_benchmark(report),
         ReportKind::Bencher => exports::bencher(report),
+        ReportKind::Trace => trace::render(report),
+    }
+}
+
+/// The whole comparison of two runs; `None` for a kind that is about one run only.
+pub fn render_comparison(kind: ReportKind, compared: &RunsCompared) -> Option<String> {
+    match kind {
+        ReportKind::Json => Some(document::pretty(compared)),
+        ReportKind::Markdown => Some(markdown::render(&comparison::page(compared))),
+        ReportKind::Html => Some(html::render(&comparison::page(compared))),
+        _ => None,
     }
 }
 
@@ -58,6 +72,9 @@ pub fn render_matrix(kind: ReportKind, matrix: &Matrix) -> Option<String> {
         ReportKind::Junit => Some(junit::render(&matrix::page(matrix))),
         ReportKind::Markdown => Some(markdown::render(&matrix::page(matrix))),
         ReportKind::Html => Some(html::render(&matrix::page(matrix))),
-        ReportKind::Repro | ReportKind::GithubBenchmark | ReportKind::Bencher => None,
+        ReportKind::Repro
+        | ReportKind::GithubBenchmark
+        | ReportKind::Bencher
+        | ReportKind::Trace => None,
     }
 }

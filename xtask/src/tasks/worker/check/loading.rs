@@ -123,7 +123,10 @@ fn inference(subject: &Subject) -> Result<Evidence> {
     let place = "an inference while the model loads";
     let response = match &loading.early.response {
         Ok(response) => response,
-        Err(cause) => return Err(Mismatch::new(place, "503 `not_ready`", cause).into()),
+        Err(cause) => {
+            subject.ensure_heard()?;
+            return Err(Mismatch::new(place, "503 `not_ready`", cause).into());
+        }
     };
     if response.status == 200 {
         subject.dialect().read_completion(response)?;

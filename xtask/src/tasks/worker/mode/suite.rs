@@ -17,7 +17,7 @@ use crate::tasks::worker::process::vitals::Sampler;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, Unmet, WorkerInfo,
+    CheckRecord, EventKind, Level, LogSource, Mismatch, Outcome, PlannedCheck, Unmet, WorkerInfo,
 };
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::logs_of_check::LogsOfCheck;
@@ -69,16 +69,31 @@ pub fn begin(subject: &mut Subject<'_>) -> Result<Option<Sampler>> {
 /// Runs every planned check.
 pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
     let mut was_missed = false;
+    let mut failed = 0;
     for planned in plan {
         subject.context.stop.check()?;
         let needs_it = planned.skipped.is_none() && needs_of(planned).contains(&Need::Ready);
         was_missed |= needs_it && subject.worker.exited()?.is_some();
-        run_check(subject, *planned)?;
+        let enough = enough_failed(subject, planned.info, failed);
+        let planned = Planned {
+            skipped: planned.skipped.or(enough),
+            ..*planned
+        };
+        let outcome = run_check(subject, planned)?;
+        let is_broken = matches!(outcome, Some(Outcome::Failed(_)));
+        failed += u32::from(is_broken && planned.info.level == Level::Must);
     }
     if was_missed && !plan.iter().any(|planned| planned.info.id == LIVES) {
         blame_untimely_end(subject)?;
     }
     Ok(())
+}
+
+/// Why another check isn't tried after so many have failed. How the worker ends is seen all the same.
+fn enough_failed(subject: &Subject, info: &CheckInfo, failed: u32) -> Option<&'static str> {
+    let limit = subject.context.config.max_fail?;
+    let is_over = info.phase == Phase::Serving && failed >= limit;
+    is_over.then_some("as many checks have failed as --max-fail allows")
 }
 
 /// Checks that were left out because the worker had ended must not leave a run green.
@@ -219,8 +234,8 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Fails only when the run is interrupted: then the check has no outcome.
-fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
+/// Runs a check, or leaves it out, which has no outcome here. Fails only when the run is interrupted.
+fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<Option<Outcome>> {
     let RunContext { journal, stop, .. } = subject.context;
     let Planned { info, skipped } = planned;
     let id = info.id;
@@ -238,11 +253,12 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
         Some(unmet) => {
             stop.check()?;
             left_out(journal, id, unmet, began.elapsed());
+            Ok(None)
         }
         None => {
             let line = subject.worker.line();
             line.logs.clear();
-            tried(subject.context, id, || {
+            let outcome = tried(subject.context, id, || {
                 ensure_in_time(subject, info)?;
                 let judged = run(subject);
                 if judged.is_err() {
@@ -252,9 +268,9 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
                 }
                 judged
             })?;
+            Ok(Some(outcome))
         }
     }
-    Ok(())
 }
 
 /// A worker that answers slowly, or not at all, must not hold a run for ever: what was not tried by then

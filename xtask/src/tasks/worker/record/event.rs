@@ -1,5 +1,7 @@
 //! The facts of a run, as they happen. Reporters learn about a run from these and nothing else.
 
+#[cfg(test)]
+mod described;
 mod verdict;
 
 use std::collections::BTreeMap;

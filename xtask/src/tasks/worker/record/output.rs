@@ -32,6 +32,8 @@ pub enum ReportKind {
     GithubBenchmark,
     /// Figures for Bencher.
     Bencher,
+    /// The run on one clock, for Perfetto and Chrome.
+    Trace,
 }
 
 /// Each report, its name on the command line and its file's name.
@@ -47,13 +49,20 @@ const KINDS: &[(ReportKind, &str, &str)] = &[
         "github-benchmark.json",
     ),
     (ReportKind::Bencher, "bencher", "bencher.json"),
+    (ReportKind::Trace, "trace", "trace.json"),
 ];
 
 impl ReportKind {
     /// Those that every run writes, in their order. Exports are written where they are asked for.
     pub fn always() -> impl Iterator<Item = ReportKind> {
         let all = KINDS.iter().map(|(kind, ..)| *kind);
-        all.filter(|kind| !matches!(kind, ReportKind::GithubBenchmark | ReportKind::Bencher))
+        all.filter(|kind| {
+            let is_export = matches!(
+                kind,
+                ReportKind::GithubBenchmark | ReportKind::Bencher | ReportKind::Trace
+            );
+            !is_export
+        })
     }
 
     /// Those that a matrix's folder holds.

@@ -1,6 +1,6 @@
 //! Secrets and how they are taken out of everything that is written down. Pure.
 
-mod base64;
+pub mod base64;
 mod scan;
 
 use std::borrow::Cow;

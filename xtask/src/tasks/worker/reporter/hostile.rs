@@ -151,7 +151,7 @@ proptest! {
         for kind in KINDS {
             let text = render(kind, &report);
             prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
-            prop_assert!(kind != ReportKind::Html || !text.contains("<script"));
+            prop_assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
             let is_harmless = !text.contains('\u{1b}') || kind == ReportKind::Repro;
             prop_assert!(is_harmless, "{:?} has an escape", kind);
         }
@@ -170,7 +170,7 @@ proptest! {
         for kind in ReportKind::of_matrices() {
             let text = render_matrix(kind, &matrix).unwrap();
             prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
-            prop_assert!(kind != ReportKind::Html || !text.contains("<script"));
+            prop_assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
         }
         // Its own JSON is read back, unless a figure was no number.
         let json = render_matrix(ReportKind::Json, &matrix).unwrap();

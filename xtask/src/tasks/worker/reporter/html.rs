@@ -1,4 +1,5 @@
-//! `report.html`: one page that needs no network and no script, and opens from a mail. Pure.
+//! `report.html`: one page that needs no network and opens from a mail. Its only script finds checks, and
+//! nothing is missing where it doesn't run. Pure.
 //!
 //! Whatever a worker said is hostile until [`text`] has seen it.
 
@@ -7,28 +8,40 @@ mod parts;
 
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
 use self::parts::{badge, mismatch};
 use super::drawing::{Drawing, WIDTH};
 use super::page::{Alert, Block, CheckRow, Column, Fact, ReportPage, Section, Table, Tone};
 use super::words::{self, markup as text, shortened};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
+use crate::tasks::worker::record::redact::base64;
 use crate::tasks::worker::record::timeline::RequestSpan;
 
 /// The style of every page.
 pub const STYLE: &str = include_str!("html/style.css");
 
-/// Nothing may be fetched, run or sent from the page, whatever gets into it.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+/// The script of every page.
+const SCRIPT: &str = concat!("\n", include_str!("html/find.js"));
+
+/// Nothing may be fetched or sent from the page, and nothing but its script may run, whatever gets into it.
+fn policy() -> String {
+    let hash = base64::padded(&Sha256::digest(SCRIPT));
+    format!(
+        "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+}
 
 /// The whole page.
 pub fn render(page: &ReportPage) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <link rel=\"icon\" href=\"data:,\">\n\
-         <title>{}: {} {}</title>\n<style>\n{STYLE}</style>\n</head>\n{}</html>\n",
+         <title>{}: {} {}</title>\n<style>\n{STYLE}</style>\n<script>{SCRIPT}</script>\n</head>\n{}</html>\n",
+        policy(),
         page.verdict,
         page.heading,
         text(&page.run_id),
@@ -230,7 +243,7 @@ fn check(html: &mut String, row: &CheckRow, page: &ReportPage) {
     };
     let _ = write!(
         html,
-        "<tr class=\"{}\" id=\"check-{id}\">\n<td><details{open}><summary><code>{id}</code><span class=\"promise\">The worker {}</span></summary>\n<div class=\"evidence\">\n",
+        "<tr class=\"{}\" id=\"check-{id}\">\n<td><details{open}><summary><code>{id}</code> <a class=\"link\" href=\"#check-{id}\" title=\"a link to this check\">#</a><span class=\"promise\">The worker {}</span></summary>\n<div class=\"evidence\">\n",
         Tone::of(worst).class(),
         text(&row.promise),
         id = text(&row.id),

@@ -11,11 +11,12 @@ use std::io::{self, Write};
 
 use self::live::Live;
 use self::style::Style;
-use super::{Reporter, matrix, run, words};
+use super::{Reporter, comparison, matrix, run, words};
 use crate::tasks::worker::record::event::{Event, EventKind, LogSource, ResponseReceived, Suite};
 use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::record::runs_compared::RunsCompared;
 
 /// Tells people about a run.
 pub struct Human<W> {
@@ -250,6 +251,16 @@ impl<W: Write + Send> Reporter for Human<W> {
 pub fn matrix_lines(matrix: &Matrix) -> Vec<String> {
     let page = matrix::page(matrix);
     let mut lines = page::lines(&page);
+    lines.push(format!("\n{}", page.last_line));
+    lines
+}
+
+/// Two runs side by side.
+pub fn comparison_lines(compared: &RunsCompared) -> Vec<String> {
+    let page = comparison::page(compared);
+    let [before, after] = &compared.runs;
+    let mut lines = vec![format!("📊 {before} and {after}")];
+    lines.extend(page::lines(&page));
     lines.push(format!("\n{}", page.last_line));
     lines
 }

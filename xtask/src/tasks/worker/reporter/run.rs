@@ -10,7 +10,7 @@ mod stress;
 
 use std::collections::HashMap;
 
-pub use self::load::calibration;
+pub use self::load::{calibration, comparison_rows};
 use super::page::{Alert, AlertKind, Block, CheckRow, Column, ReportPage, Section, Shown, Tone};
 use super::{drawing, words};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};

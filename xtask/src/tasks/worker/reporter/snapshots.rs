@@ -80,6 +80,7 @@ fn a_page_is_its_head_with_the_style_once_and_its_body() {
         head.contains("default-src 'none'"),
         "nothing may be fetched"
     );
+    assert!(!body.contains("<script"), "the one script is in the head");
     assert!(!body.contains("style="), "the policy allows no other style");
 }
 
@@ -104,6 +105,6 @@ fn ten_megabytes_of_hostile_text_make_no_large_report() {
     for kind in ReportKind::always() {
         let text = render(kind, &report);
         assert!(text.len() < 1 << 20, "{kind:?} has {} bytes", text.len());
-        assert!(kind != ReportKind::Html || !text.contains("<script"));
+        assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
     }
 }

@@ -35,7 +35,15 @@ fn encode(bytes: &[u8], alphabet: &[u8; 64]) -> Vec<u8> {
     bytes.chunks(3).flat_map(characters).collect()
 }
 
-/// Base64 as most write it, without padding.
+/// Base64 as most write it.
+pub fn padded(bytes: &[u8]) -> String {
+    let mut whole = encode(bytes, STANDARD);
+    let characters = (bytes.len() * 8).div_ceil(6);
+    whole.iter_mut().skip(characters).for_each(|c| *c = b'=');
+    whole.into_iter().map(char::from).collect()
+}
+
+/// The same without padding.
 #[cfg(test)]
 pub fn encode_standard(bytes: &[u8]) -> Vec<u8> {
     let mut whole = encode(bytes, STANDARD);
@@ -63,6 +71,12 @@ mod tests {
                 "{text}: {forms:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_short_of_three_bytes_is_padded() {
+        let shown = ["f", "fo", "foo"].map(|text| padded(text.as_bytes()));
+        assert_eq!(shown, ["Zg==", "Zm8=", "Zm9v"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{Drawing, WIDTH};
+use super::{Drawing, WIDTH, linear_values, logarithmic_values};
 use crate::tasks::worker::record::bench::{Load, LoadSpan};
 use crate::tasks::worker::record::measure::{MEASURES, MeasureSpec};
 use crate::tasks::worker::record::report::RunReport;
@@ -61,6 +61,17 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
         "<line class=\"rail\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{bottom}\" y2=\"{bottom}\"/>\n<text class=\"lane\" x=\"0\" y=\"{top}\">tokens/s</text>\n",
         WIDTH - RIGHT
     );
+    for value in linear_values(most, 4) {
+        let y = bottom - value / most * CHART;
+        let _ = writeln!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text class=\"scale\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            WIDTH - RIGHT,
+            LEFT - 12.0,
+            y + 4.0,
+            number(value)
+        );
+    }
     let mut line = String::new();
     for (at, (streams, rate)) in points.iter().enumerate() {
         let x = LEFT + step * at as f64;
@@ -75,7 +86,12 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
             bottom + 16.0
         );
     }
-    let _ = writeln!(svg, "<polyline class=\"curve cpu\" points=\"{line}\"/>");
+    let _ = writeln!(
+        svg,
+        "<polyline class=\"curve cpu\" points=\"{line}\"/><text class=\"tick\" x=\"{}\" y=\"{}\">concurrent streams</text>",
+        (LEFT + WIDTH - RIGHT) / 2.0,
+        bottom + 16.0
+    );
     let caption = "Tokens per second by the number of concurrent streams";
     Some(drawing("throughput", caption, bottom + 26.0, svg))
 }
@@ -140,15 +156,18 @@ fn spread(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
         );
         y += ROW;
     }
-    let _ = writeln!(
-        svg,
-        "<text class=\"tick\" x=\"{LEFT}\" y=\"{at:.1}\">{} {unit}</text><text class=\"tick\" x=\"{}\" y=\"{at:.1}\">{} {unit}</text>",
-        number(low),
-        WIDTH - RIGHT,
-        number(high),
-        at = y + 12.0,
-        unit = spec.unit
-    );
+    let mut axis = String::new();
+    for value in logarithmic_values(low, high) {
+        let _ = writeln!(
+            axis,
+            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{y:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{} {}</text>",
+            y + 12.0,
+            number(value),
+            spec.unit,
+            x = x(value)
+        );
+    }
+    let svg = axis + &svg;
     let caption = format!(
         "{}, on a logarithmic axis: line from min to max, box up to p90, mark at the median, dot at \
          p99 (p95 below 100 samples)",

@@ -41,6 +41,19 @@ fn cause(cause: &CauseView) -> Vec<String> {
     lines
 }
 
+/// What was promised, what came, and where that was seen.
+pub fn mismatch(check: &CheckSummary) -> Vec<String> {
+    let line = |name: &str, part: &Option<String>| {
+        let part = words::one_line(part.as_deref().unwrap_or_default());
+        format!("      {name:9} {part}")
+    };
+    vec![
+        line("expected:", &check.expected),
+        line("got:", &check.got),
+        line("seen at:", &check.place),
+    ]
+}
+
 /// Names after a word, in lines that fit.
 fn listed(word: &str, ids: &[&str]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -61,17 +74,4 @@ fn listed(word: &str, ids: &[&str]) -> Vec<String> {
         *first = first.replacen(word, &format!("{word} {}", ids.len()), 1);
     }
     lines
-}
-
-/// What was promised, what came, and where that was seen.
-pub fn mismatch(check: &CheckSummary) -> Vec<String> {
-    let line = |name: &str, part: &Option<String>| {
-        let part = words::one_line(part.as_deref().unwrap_or_default());
-        format!("      {name:9} {part}")
-    };
-    vec![
-        line("expected:", &check.expected),
-        line("got:", &check.got),
-        line("seen at:", &check.place),
-    ]
 }

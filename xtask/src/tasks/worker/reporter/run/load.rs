@@ -163,9 +163,7 @@ pub fn calibration(calibration: &Calibration) -> Vec<String> {
 
 /// A row for each figure that was compared.
 pub fn comparison(report: &RunReport) -> Option<Section> {
-    let head = ["figure", "before", "after", "ratio", "n", "verdict"];
-    let mut table = Table::new(head, 1);
-    table.rows = report.comparisons.iter().map(comparison_row).collect();
+    let table = comparison_rows(&report.comparisons);
     (!table.rows.is_empty()).then(|| Section {
         id: "comparison",
         title: "Comparison",
@@ -173,6 +171,14 @@ pub fn comparison(report: &RunReport) -> Option<Section> {
         shown: Shown::Everywhere,
         blocks: vec![Block::Table(table)],
     })
+}
+
+/// A row a figure, with its ratio and the interval of that.
+pub fn comparison_rows(comparisons: &[Comparison]) -> Table {
+    let head = ["figure", "before", "after", "ratio", "n", "verdict"];
+    let mut table = Table::new(head, 1);
+    table.rows = comparisons.iter().map(comparison_row).collect();
+    table
 }
 
 fn comparison_row(comparison: &Comparison) -> Vec<String> {
