@@ -484,7 +484,7 @@ FAULTS = (
     Fault("benign.chunked_answers", "whole answers in chunks, with extensions", KEPT),
     Fault("benign.split_answers", "whole answers in two writes with a pause between them", KEPT),
     Fault("benign.split_writes", "each event in writes of a few bytes", KEPT),
-    Fault("benign.more_fields", "more fields than promised in every object, in another order", KEPT),
+    Fault("benign.more_fields", "more fields than promised in every object, in another order", "H13"),
     Fault("benign.pretty_json", "JSON over several lines, escaped to ASCII", KEPT),
     Fault("benign.whole_floats", "5.0 for 5", KEPT),
     Fault("benign.sse_style", "CRLF, comments, ids, data before event, no space after the colon", "P8"),
