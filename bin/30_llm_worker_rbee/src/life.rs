@@ -22,12 +22,29 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// How long the last heartbeat may take.
 const LAST_BEAT: Duration = Duration::from_secs(1);
 
+/// How a caller loads the engine that is served. Boxed, so that a worker's life is compiled once, in
+/// this crate, and not again in each program that begins one.
+pub type Load = Box<dyn FnOnce(&Config) -> anyhow::Result<Arc<dyn Engine>> + Send>;
+
+/// A whole life, on a runtime of its own. Returns as [`live`] does.
+pub fn run(config: Config, load: Load) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Serving is waiting; the cores belong to the engine.
+        .worker_threads(2)
+        // These tokenize prompts. More at once would only slow each other down.
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(live(config, load));
+    // A model that is still being loaded ends with the process.
+    runtime.shutdown_background();
+    outcome
+}
+
 /// The port comes first, so that everybody can ask how far we are. Returns after an orderly end, or
 /// with the reason why there is nothing to serve with.
-pub async fn live<L>(config: Config, load: L) -> anyhow::Result<()>
-where
-    L: FnOnce(&Config) -> anyhow::Result<Arc<dyn Engine>> + Send + 'static,
-{
+pub async fn live(config: Config, load: Load) -> anyhow::Result<()> {
     let mut stop_requests = StopRequests::listen().context("cannot listen for signals")?;
     let (worker, changes) = Worker::new(&config.worker_id);
     let beats: Arc<BeatCounts> = Arc::default();
@@ -92,10 +109,7 @@ fn identity(config: &Config, server: &Server) -> Identity {
 }
 
 /// Loads the model and serves it. Returns only with the reason why that is not possible.
-async fn serve<L>(worker: &Arc<Worker>, config: Config, load: L) -> anyhow::Error
-where
-    L: FnOnce(&Config) -> anyhow::Result<Arc<dyn Engine>> + Send + 'static,
-{
+async fn serve(worker: &Arc<Worker>, config: Config, load: Load) -> anyhow::Error {
     let engine = match load_apart(config, load).await {
         Ok(engine) => engine,
         Err(error) => return error,
@@ -114,10 +128,7 @@ fn gone(reason: String) -> anyhow::Error {
 }
 
 /// Loads on a thread of its own: it takes seconds, and nobody waits for it at the end.
-async fn load_apart<L>(config: Config, load: L) -> anyhow::Result<Arc<dyn Engine>>
-where
-    L: FnOnce(&Config) -> anyhow::Result<Arc<dyn Engine>> + Send + 'static,
-{
+async fn load_apart(config: Config, load: Load) -> anyhow::Result<Arc<dyn Engine>> {
     let (loaded, wait) = oneshot::channel();
     std::thread::Builder::new()
         .name("load".to_owned())

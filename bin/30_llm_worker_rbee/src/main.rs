@@ -4,7 +4,6 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use llm_worker_rbee::auth::TOKEN_VARIABLE;
 use llm_worker_rbee::cli::{self, Config, NoConfig};
 use llm_worker_rbee::engine::{self, Engine, LoadOptions};
@@ -24,28 +23,13 @@ fn main() -> ExitCode {
         }
     };
     log::init(config.log_format);
-    match run(config) {
+    match life::run(config, Box::new(load_engine)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::fatal(&error);
             ExitCode::FAILURE
         }
     }
-}
-
-fn run(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Serving is waiting; the cores belong to the engine.
-        .worker_threads(2)
-        // These tokenize prompts. More at once would only slow each other down.
-        .max_blocking_threads(8)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(life::live(config, load_engine));
-    // A model that is still being loaded ends with the process.
-    runtime.shutdown_background();
-    outcome
 }
 
 fn load_engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {

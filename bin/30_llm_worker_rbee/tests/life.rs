@@ -70,7 +70,7 @@ impl Life {
         let (url, mut beats) = hive().await;
         let engine = Arc::new(engine);
         let loaded: Arc<dyn Engine> = engine.clone();
-        let end = tokio::spawn(live(config(&url), move |_| Ok(loaded)));
+        let end = tokio::spawn(live(config(&url), Box::new(move |_| Ok(loaded))));
         let port = loop {
             let beat = beats.recv().await.unwrap();
             if beat["state"] == "Ready" {
@@ -145,7 +145,10 @@ async fn an_idle_worker_notices_that_its_engine_is_gone() {
 #[tokio::test]
 async fn a_model_that_can_not_be_loaded_ends_the_worker() {
     let (url, mut beats) = hive().await;
-    let end = tokio::time::timeout(SOON, live(config(&url), |_| anyhow::bail!("no such model")));
+    let end = tokio::time::timeout(
+        SOON,
+        live(config(&url), Box::new(|_| anyhow::bail!("no such model"))),
+    );
     let error = end.await.expect("it ends").unwrap_err();
     assert_eq!(error.to_string(), "no such model");
     let mut states = Vec::new();

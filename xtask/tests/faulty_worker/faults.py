@@ -79,6 +79,7 @@ FAULTS = (
     Fault("start.health_wrong_status", "health says status ok", "H5"),
     Fault("start.health_loaded_string", "model_loaded is the string \"true\"", "H5"),
     Fault("start.health_never_loaded", "model_loaded stays false", "H5"),
+    Fault("start.health_500", "health answers 500", "H4"),
     Fault("start.health_plain_text", "health answers 200 with the text OK", "H5"),
     Fault("start.ready_while_loading", "ready says true while it loads", "H10", SEEN_MS),
     Fault("start.ready_never_true", "ready stays 503 although inference works", "H9"),
@@ -245,6 +246,7 @@ FAULTS = (
     Fault("infer.finish_missing", "no finish_reason", "A1"),
     Fault("infer.finish_unknown", "finish_reason is done", "A1"),
     Fault("infer.end_called_length", "the end of a text is called length", "A2"),
+    Fault("infer.hangs", "no inference is ever answered", "A1"),
     Fault("infer.second_hangs", "the second inference is never answered", "P7"),
 
     Fault("stream.truncated", "the events stop without an end", "P7"),
@@ -283,6 +285,8 @@ FAULTS = (
     Fault("error.media_type_status", "400 for a wrong content type", "E9"),
     Fault("error.media_type_code", "bad_request for a wrong content type", "E9"),
     Fault("error.utf8_refused", "charset=utf8 is refused", "R32"),
+    Fault("error.foreign_host_taken", "requests for any host are served without a token", "H14 E18"),
+    Fault("error.foreign_host_health", "health is answered for any host without a token", "H14 E18"),
     Fault("error.host_ignored", "requests without a host, or with two, are served", "H2 E5"),
     Fault("error.empty_host_taken", "a host that is none is taken", "E5"),
     Fault("error.invalid_host_status", "500 for a missing host", "E5"),
@@ -339,9 +343,9 @@ FAULTS = (
     Fault("error.crashes_on_bad_json", "bad JSON ends the process", "E11"),
     Fault("error.crashes_on_deep_nesting", "deep nesting ends the process", "R21"),
     Fault("error.crashes_on_huge_number", "a number of a thousand digits ends the process", "E16"),
-    Fault("error.poisoned_text", "after bad JSON the same request gives another text", "E11"),
-    Fault("error.poisoned_500", "after bad JSON the next good request fails", "E11"),
-    Fault("error.poisoned_slow", "after an invalid field every request takes 3 s longer", "E12"),
+    Fault("error.degraded_text", "after bad JSON the same request gives another text", "E11"),
+    Fault("error.degraded_500", "after bad JSON the next good request fails", "E11"),
+    Fault("error.degraded_slow", "after an invalid field every request takes 3 s longer", "E12"),
     Fault("error.lying_length_blocks", "nobody is answered while a body is shorter than its length says", "E16"),
     Fault("error.oversize_taken", "a body over 1 MiB is read and taken", "E10 R34"),
     Fault("error.oversize_status", "400 for a body over 1 MiB", "E10 R34"),
@@ -394,8 +398,9 @@ FAULTS = (
     Fault("robust.slow_sender_blocks", "nobody is answered while a request is half sent", "H4"),
     Fault("robust.slow_reader_blocks", "generation stands still for all while one client doesn't read", "K6"),
     Fault("robust.no_beats_in_a_crowd", "no beats while 100 connections are open", "K8"),
+    Fault("robust.idle_cut_short", "closes a connection that idles for half a second", "K9"),
+    Fault("robust.idle_time_lied", "says that it keeps idle connections for 90 s, and closes them after half a second", "K9"),
     Fault("robust.idle_limit_100", "takes no connection while 100 are open", "K7"),
-    Fault("robust.idle_cut", "closes a connection that was idle for a second", "K9"),
     Fault("robust.dies_at_150_connections", "exits when 150 connections are open", "K7"),
     Fault("robust.half_request_kills", "exits when a client hangs up within its request", "H4"),
     Fault("robust.dies_on_sigcont", "exits when it is continued after a stop", "H4"),
@@ -408,6 +413,8 @@ FAULTS = (
     Fault("crash.exits_while_streaming", "exits in the middle of the first stream", "P7"),
     Fault("crash.after_ten", "exits 101 at the tenth inference", "H4"),
     Fault("crash.freezes", "SIGSTOPs itself 300 ms after it became ready", "H4"),
+    Fault("crash.engine_hangs", "no inference is answered after the third, and health says healthy", "S12"),
+    Fault("crash.engine_fails", "every inference after the third fails with 500, and health says healthy", "S12 H7"),
     Fault("crash.deadlocks_after_inference", "no request is answered after the first inference", "P7"),
 
     Fault("stop.sigterm_ignored", "ignores SIGTERM", "T1"),
@@ -480,6 +487,7 @@ FAULTS = (
     Fault("openai.chat_stream_differs", "a streamed chat has another text than a plain one", "O1"),
     Fault("benign.header_case", "header names and media types in other cases", KEPT),
     Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
+    Fault("benign.short_keep_alive", "keeps idle connections for a second, and says so", KEPT),
     Fault("benign.closes", "closes the connection after every answer", KEPT),
     Fault("benign.chunked_answers", "whole answers in chunks, with extensions", KEPT),
     Fault("benign.split_answers", "whole answers in two writes with a pause between them", KEPT),
@@ -514,14 +522,19 @@ FAULTS = (
 
 BY_ID = {fault.id: fault for fault in FAULTS}
 
-# The one fault of this process; empty in a good worker.
-ACTIVE = os.environ.get("WORKER_FAULT", "")
+# The faults of this process: none in a good worker, mostly one, or several with commas between them.
+ACTIVE = tuple(filter(None, os.environ.get("WORKER_FAULT", "").split(",")))
 
 
 def active(fault_id):
     """Whether this process is to break that promise."""
     assert fault_id in BY_ID, fault_id
-    return fault_id == ACTIVE
+    return fault_id in ACTIVE
+
+
+def chosen(rows, otherwise=None):
+    """What a table says of a fault of this process."""
+    return next((rows[fault_id] for fault_id in ACTIVE if fault_id in rows), otherwise)
 
 
 def print_table():

@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import gguf, gpu, log
-from .faults import ACTIVE, active
+from .faults import active, chosen
 
 # option -> (how its text is read, default); no default means that it must be given.
 REQUIRED = object()
@@ -99,7 +99,7 @@ class Config:
         # What grows with each request up to here, and no further, is a cache.
         self.cache_bytes = _knob("FAULTY_CACHE_BYTES", float("inf"))
         self.leak_files = int(_knob("FAULTY_LEAK_FILES", 0))
-        for name, value in TEMPERAMENTS.get(ACTIVE, {}).items():
+        for name, value in chosen(TEMPERAMENTS, {}).items():
             setattr(self, name, value)
 
 
@@ -184,7 +184,7 @@ def _check_model(config):
     try:
         context = gguf.check(config.model)
         if config.ctx_size is None:
-            config.ctx_size = int(context * CONTEXT_PARTS.get(ACTIVE, 1))
+            config.ctx_size = int(context * chosen(CONTEXT_PARTS, 1))
     except gguf.BadModel as error:
         raise CannotServe("model %s" % config.model, error, error.kind) from None
 

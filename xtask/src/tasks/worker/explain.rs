@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use crate::tasks::worker::plan;
 use crate::tasks::worker::record::check::CheckInfo;
-use crate::tasks::worker::record::contract;
 
 /// What is asked of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +55,9 @@ fn list(rows: &[&'static CheckInfo]) -> String {
 fn about(row: &CheckInfo, by_hand: &str) -> String {
     let option = row.option();
     let option = option.map_or(String::new(), |option| format!(", with {option}"));
-    let quoted = row.holds.iter().filter_map(|number| contract::find(number));
-    let quoted = quoted.map(|promise| format!("[{}] {}", promise.number, promise.text));
     let contract = match row.holds {
-        [] => String::from("none: this is about how workers compare, not about what one promises"),
-        _ => quoted.collect::<Vec<_>>().join("\n            "),
+        [] => String::from("none: this compares workers, and no single worker promises it"),
+        _ => row.quoted().join("\n            "),
     };
     format!(
         "{id}\n\n  The worker {promise}.\n\n  suite     {suite}{option}\n  level     {level}\n  contract  {contract}\n  tried     {explanation}\n  by hand   {by_hand}\n",

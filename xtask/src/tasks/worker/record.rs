@@ -3,11 +3,13 @@
 pub mod backend;
 pub mod baseline;
 pub mod bench;
+pub mod causes;
 pub mod check;
 pub mod compare;
 pub mod contract;
 pub mod event;
 pub mod facts;
+pub mod heartbeats;
 pub mod matrix;
 pub mod measure;
 pub mod output;

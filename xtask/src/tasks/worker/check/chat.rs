@@ -11,7 +11,7 @@ use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 /// Chat.
 pub const CHECKS: &[Check] = &[
     Check::isolation("chat.answers", answers)
-        .promise("answers a user's words with text, correct token counts and a finish reason")
+        .promise("answers a chat message with text, correct token counts and a finish reason")
         .holds(&["O1"])
         .explanation("Sends the sample prompt as a chat; fails if there is no text, or counts and reason disagree. Skipped where the server refuses to chat with this model.")
         .by_hand(|by| by.chat("-s", "Hello, how are you?", false))

@@ -1,14 +1,12 @@
 //! Clients that dawdle, hang up within a request, or only hold connections open.
 
-use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::target::Subject;
@@ -55,60 +53,6 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready]),
 ];
 
-/// A connection that has been idle for most of the run.
-pub const TO_THE_END: &[Check] = &[Check::contract("clients.kept_connection", kept_connection)
-    .promise("keeps an idle connection open for more than a minute")
-    .holds(&["K9"])
-    .explanation("Asks for health on a connection when the worker is ready, and once more after all other checks; fails if the connection was closed within 75 s of the first answer.")
-    .by_hand(|by| by.health("-i"))
-    .needs(&[Need::Ready])];
-
-/// How long an idle connection is kept at least.
-const KEPT: Duration = Duration::from_secs(75);
-
-/// How long an answer about health may take on it.
-const HEALTH_LIMIT: Duration = Duration::from_secs(5);
-
-/// A connection with one answer behind it.
-#[derive(Debug)]
-pub struct IdleConnection {
-    /// `None` once it has been asked again, or where the worker said that it would close it.
-    connection: RefCell<Option<RawConnection>>,
-    since: Instant,
-}
-
-impl IdleConnection {
-    /// Opens it, asks, and leaves it alone.
-    pub fn open(subject: &Subject) -> Result<Self> {
-        let mut connection = subject.worker.connect()?;
-        let answer = ask_on(subject, &mut connection)?;
-        let closes = answer.header("connection");
-        let closes = closes.is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        Ok(Self {
-            connection: RefCell::new((!closes).then_some(connection)),
-            since: Instant::now(),
-        })
-    }
-}
-
-fn ask_on(subject: &Subject, connection: &mut RawConnection) -> Result<Response> {
-    connection.send_request(&subject.dialect().health_request(), HEALTH_LIMIT)?;
-    connection.read_answer("health on a kept connection", HEALTH_LIMIT)
-}
-
-fn kept_connection(subject: &Subject) -> Result<Evidence> {
-    let idle = subject.seen.of(|| IdleConnection::open(subject))?;
-    let Some(mut connection) = idle.connection.borrow_mut().take() else {
-        return Ok(String::from("the worker closes connections and says so"));
-    };
-    let idle_for = idle.since.elapsed();
-    let answer = ask_on(subject, &mut connection);
-    if idle_for < KEPT {
-        answer.map_err(|error| subject.worker.blame(error))?;
-    }
-    Ok(format!("open after {} s", idle_for.as_secs()))
-}
-
 fn slow_reader(subject: &Subject) -> Result<Evidence> {
     let (auxiliary, known) = ready_auxiliary(subject, "slow-reader", &[])?;
     let request = auxiliary
@@ -139,7 +83,7 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
     known
         .long
         .expect("the stream of the slow reader", &answer.text())?;
-    Ok(format!("{} tokens, whole in the end", answer.tokens()))
+    Ok(format!("{} tokens, complete in the end", answer.tokens()))
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {

@@ -48,7 +48,7 @@ pub const CHECKS: &[Check] = &[
         .holds(&["B14"])
         .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
     row("hive.redirects", redirects)
-        .promise("doesn't follow redirects of its hive")
+        .promise("doesn't follow redirects from its hive")
         .holds(&["B17"])
         .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop."),
     row("hive.returns", returns)
@@ -92,6 +92,7 @@ fn path(subject: &Subject) -> Result<Evidence> {
 }
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary_after("hive-absent", |launch, hive| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         hive.go_away()
@@ -136,6 +137,7 @@ fn redirects(subject: &Subject) -> Result<Evidence> {
 
 fn hangs(subject: &Subject) -> Result<Evidence> {
     let interval = 2 * INTERVAL;
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary("hive-hangs", |launch| {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
@@ -223,7 +225,7 @@ fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> 
     ensure_kept(
         came <= AT_ONCE,
         "heartbeats after the hive came back",
-        format!("{AT_ONCE} within half an interval at most"),
+        format!("at most {AT_ONCE} within half an interval"),
         came.to_string(),
     )?;
     let (earlier, later) = beats.split_at(seen);

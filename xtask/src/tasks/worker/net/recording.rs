@@ -95,14 +95,14 @@ impl Recording {
             }
             match received {
                 Received::Bytes(_) if parser.is_broken() => {
-                    break Err(String::from("no answer of HTTP"));
+                    break Err(String::from("no HTTP answer"));
                 }
                 Received::Bytes(_) if now < deadline => {}
                 Received::Bytes(_) | Received::Nothing => {
                     break Err(format!("no end within {} s", limit.as_secs_f64()));
                 }
                 Received::End => break Err(String::from("hung up before the end of the answer")),
-                Received::Reset => break Err(String::from("broke the connection off")),
+                Received::Reset => break Err(String::from("reset the connection")),
                 Received::TooMuch => break Err(too_much()),
             }
         };

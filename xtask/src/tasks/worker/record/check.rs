@@ -1,6 +1,7 @@
 //! What is known of a check without running it: the part of the table that plans, lists and
 //! explanations read. Pure.
 
+use super::contract;
 use super::event::{Level, PlannedCheck, Suite};
 
 /// A row of the table of checks, as text.
@@ -66,6 +67,16 @@ impl CheckInfo {
         }
     }
 
+    /// The promises that it holds, each with its number and in the contract's words.
+    pub fn quoted(&self) -> Vec<String> {
+        let held = self
+            .holds
+            .iter()
+            .filter_map(|number| contract::find(number));
+        held.map(|promise| format!("[{}] {}", promise.number, promise.text))
+            .collect()
+    }
+
     /// Whether every run can try it, whatever the run is for.
     pub fn is_selectable(&self) -> bool {
         self.option().is_none()
@@ -104,6 +115,7 @@ impl CheckInfo {
             promise: self.promise.replace('*', filling),
             suite: self.suite,
             level: self.level,
+            contract: self.quoted().join(" "),
             known_failure: None,
         }
     }

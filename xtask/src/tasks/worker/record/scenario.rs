@@ -102,10 +102,10 @@ impl ScenarioRecord {
     }
 
     /// Why the load wasn't the one that was asked for, if it wasn't.
-    pub fn lag(&self) -> Option<String> {
+    pub fn why_late(&self) -> Option<String> {
         let late = self.late_ms.as_ref().filter(|late| late.p50 > LATE_MS)?;
         Some(format!(
-            "the load generator lagged: median lateness {:.1} ms, max lateness {:.1} ms",
+            "the load generator fell behind: median lateness {:.1} ms, max lateness {:.1} ms",
             late.p50, late.max
         ))
     }
@@ -247,7 +247,19 @@ mod tests {
         };
         let record = ScenarioRecord::of(plan, WINDOW, &Objectives::default(), &[request]);
         assert_eq!(record.measure("ttft").unwrap().summary.p50, 50.0);
-        assert_eq!(record.measure("ttft_from_due").unwrap().summary.p50, 70.0);
-        assert!(record.lag().unwrap().contains("median lateness 20.0 ms"));
+        assert_eq!(
+            record
+                .measure("ttft_from_intended_start")
+                .unwrap()
+                .summary
+                .p50,
+            70.0
+        );
+        assert!(
+            record
+                .why_late()
+                .unwrap()
+                .contains("median lateness 20.0 ms")
+        );
     }
 }

@@ -83,8 +83,8 @@ pub fn verdict(record: &ScenarioRecord) -> Result<()> {
         let place = format!("the load {}", record.plan.name);
         return Err(Mismatch::new(place, "an answer to every request", got).into());
     }
-    if let Some(jitter) = record.lag() {
-        anyhow::bail!("{jitter}");
+    if let Some(lateness) = record.why_late() {
+        anyhow::bail!("{lateness}");
     }
     anyhow::ensure!(
         record.valid > 0,

@@ -64,7 +64,7 @@ pub enum PromptSource {
 
 /// Lengths, cut to what the context has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct PromptCut {
     /// Of the prompt; `None` where it is what the file has.
     pub prompt_tokens: Option<u64>,
     /// Of the answer.
@@ -89,7 +89,7 @@ impl PromptSource {
         })
     }
 
-    /// The one request of the cold load, as nothing is known of the model yet.
+    /// The one request of the cold load, as nothing is known about the model yet.
     pub fn cold(dialect: &dyn Dialect, max_tokens: u32) -> Requests {
         let first = spelled(dialect, [FIRST_PROMPT.to_owned()].iter(), max_tokens);
         Requests {
@@ -99,10 +99,10 @@ impl PromptSource {
     }
 
     /// These lengths as far as the context has room for both.
-    pub fn cut(&self, prompt_tokens: u64, max_tokens: u32) -> Cut {
+    pub fn cut(&self, prompt_tokens: u64, max_tokens: u32) -> PromptCut {
         match self {
             Self::Made { context, .. } => fit(*context, prompt_tokens, max_tokens),
-            Self::Read(_) => Cut {
+            Self::Read(_) => PromptCut {
                 prompt_tokens: None,
                 max_tokens,
             },
@@ -110,7 +110,7 @@ impl PromptSource {
     }
 
     /// The requests of the warm-up, and others that count.
-    pub fn requests(&mut self, subject: &Subject<'_>, cut: Cut) -> Result<Requests> {
+    pub fn requests(&mut self, subject: &Subject<'_>, cut: PromptCut) -> Result<Requests> {
         let fresh;
         let pool = match self {
             Self::Read(prompts) => prompts,
@@ -156,10 +156,10 @@ fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
 }
 
 /// The answer gets half of the context at most, and the prompt what is left.
-fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> Cut {
+fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> PromptCut {
     let context = context.unwrap_or(u64::MAX);
     let answer = u64::from(max_tokens).min(context / 2).max(1);
-    Cut {
+    PromptCut {
         prompt_tokens: Some(prompt_tokens.min(context.saturating_sub(answer)).max(1)),
         max_tokens: answer as u32,
     }
@@ -172,7 +172,7 @@ fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> Cut {
 fn find_lasting(
     subject: &Subject<'_>,
     prompts: &mut Prompts,
-    cut: Cut,
+    cut: PromptCut,
     patience: Duration,
 ) -> Result<Vec<String>> {
     let began = Instant::now();
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn lengths_are_cut_to_the_context() {
         let read = PromptSource::Read(vec![String::from("a")]);
-        let cut = |prompt_tokens, max_tokens| Cut {
+        let cut = |prompt_tokens, max_tokens| PromptCut {
             prompt_tokens,
             max_tokens,
         };

@@ -8,7 +8,7 @@ use super::bad::requests;
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, Dialect};
 
-const KINDS: [BadInput; 10] = [
+const KINDS: [BadInput; 11] = [
     BadInput::Malformed,
     BadInput::MediaType,
     BadInput::TooLarge,
@@ -19,6 +19,7 @@ const KINDS: [BadInput; 10] = [
     BadInput::WrongMethod,
     BadInput::Host,
     BadInput::Streamed,
+    BadInput::ForeignHost,
 ];
 
 fn response(status: u16, body: &str) -> Response {

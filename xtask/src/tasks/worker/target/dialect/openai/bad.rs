@@ -28,6 +28,7 @@ pub fn requests(post: &Post, profile: &Profile, kind: BadInput) -> Vec<BadReques
         | BadInput::WrongMethod
         | BadInput::Order
         | BadInput::Host
+        | BadInput::ForeignHost
         | BadInput::Streamed => Vec::new(),
     }
 }
