@@ -93,7 +93,7 @@ fn about(row: &CheckInfo, by_hand: &str) -> String {
     let option = option.map_or(String::new(), |option| format!(", with {option}"));
     let contract = match row.holds {
         [] => String::from("none: this compares workers, and no single worker promises it"),
-        _ => row.held().join("\n            "),
+        _ => row.quoted().join("\n            "),
     };
     format!(
         "{id}\n\n  The worker {promise}.\n\n  suite     {suite}{option}\n  level     {level}\n  contract  {contract}\n  tried     {explanation}\n  by hand   {by_hand}\n",

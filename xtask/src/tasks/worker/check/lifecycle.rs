@@ -20,7 +20,7 @@ pub const LIVES: &str = "lifecycle.lives";
 pub const TO_THE_END: &[Check] = &[
     Check::isolation("lifecycle.engine_failure", engine_failure)
         .promise("says `failed` and ends when its engine can't go on")
-        .holds(&["S12"])
+        .holds(&["S12", "H7"])
         .explanation("After all other checks, asks for one token; fails if none comes, or an error of the server, while health goes on to say that the worker is healthy.")
         .by_hand(|by| by.infer("-i", &InferenceRequest::greedy("Hello", 1)))
         .needs(&[Need::Promised(Promise::Stages)])

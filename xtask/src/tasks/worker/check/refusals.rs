@@ -113,7 +113,7 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("refusals.foreign_host", |subject| refuse(subject, BadInput::ForeignHost))
         .promise("refuses requests for hosts other than this machine if it has no token")
-        .holds(&["H13", "E18"])
+        .holds(&["H14", "E18"])
         .explanation("Asks for every path under a name that isn't this machine's, as a page in a browser could; fails if it is answered, or on another status or code.")
         .by_hand(|by| by.bad(BadInput::ForeignHost, "GET /v1/health for evil.example"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::ForeignHost))]),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const WORTH_EXCUSING: Duration = Duration::from_millis(10);
 
 /// A wait is prolonged to so many times its limit at most.
-const MOST_TIMES: u32 = 3;
+const MOST_TIMES: u32 = 2;
 
 /// Whether `holds` became true within `limit`.
 pub fn wait_until(limit: Duration, interval: Duration, holds: impl FnMut() -> bool) -> bool {

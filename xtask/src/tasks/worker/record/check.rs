@@ -67,6 +67,16 @@ impl CheckInfo {
         }
     }
 
+    /// The promises that it holds, each with its number and in the contract's words.
+    pub fn quoted(&self) -> Vec<String> {
+        let held = self
+            .holds
+            .iter()
+            .filter_map(|number| contract::find(number));
+        held.map(|promise| format!("[{}] {}", promise.number, promise.text))
+            .collect()
+    }
+
     /// Whether every run can try it, whatever the run is for.
     pub fn is_selectable(&self) -> bool {
         self.option().is_none()
@@ -93,16 +103,6 @@ impl CheckInfo {
         }
     }
 
-    /// The contract's words for what it holds, each with its number in front.
-    pub fn held(&self) -> Vec<String> {
-        let held = self
-            .holds
-            .iter()
-            .filter_map(|number| contract::find(number));
-        held.map(|promise| format!("[{}] {}", promise.number, promise.text))
-            .collect()
-    }
-
     /// The check as the plan of a run has it.
     pub fn planned(&self) -> PlannedCheck {
         self.planned_for("*")
@@ -115,7 +115,7 @@ impl CheckInfo {
             promise: self.promise.replace('*', filling),
             suite: self.suite,
             level: self.level,
-            contract: self.held().join(" "),
+            contract: self.quoted().join(" "),
             known_failure: None,
         }
     }

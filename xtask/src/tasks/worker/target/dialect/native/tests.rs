@@ -94,3 +94,14 @@ fn a_refusal_is_judged_by_status_code_and_field() {
         "message"
     );
 }
+
+#[test]
+fn a_message_may_say_in_its_own_words_what_was_got_and_what_is_allowed() {
+    let bad = requests(BadInput::Field);
+    let of = |name: &str| bad.iter().find(|bad| bad.name == name).unwrap();
+    let said = "prompt: got none, allowed is a string, not empty";
+    for name in ["no prompt", "prompt null", "prompt \"\""] {
+        assert!(of(name).is_explained_by(said), "{name}");
+    }
+    assert!(!of("no prompt").is_explained_by("invalid request"));
+}
