@@ -94,6 +94,11 @@ impl Socket {
         self.sent
     }
 
+    /// The connection alone, for whoever reads it.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// The next byte that is written begins another request, and may get as long an answer again.
     pub fn begin_anew(&mut self) {
         self.sent = None;

@@ -1,0 +1,284 @@
+//! The threads that read answers for measures. Each has many connections: it waits until any of them
+//! has something, reads it, asks the clock right after, and does no work beside it.
+//!
+//! One thread for each connection would be woken up for each token of each stream: at tens of
+//! thousands of tokens a second the machine does little else, and the time stamps say when a thread
+//! got its turn.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use super::framing::AnswerParser;
+use super::http::ANSWER_BYTES;
+use super::raw::too_much;
+use super::socket::Received;
+use crate::tasks::worker::process::lock::lock;
+use crate::tasks::worker::process::stop::StopFlag;
+
+/// How many threads read.
+const READERS: usize = 1;
+
+/// How often a reader looks at the deadlines and stop flags of connections that bring nothing.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Whoever waits for a reader gives up so long after the deadline that the reader is to keep.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection that always has more isn't read more often than this before others get their turn.
+const READS_AT_ONCE: usize = 16;
+
+/// How many connections are taken note of at once.
+const EVENTS: usize = 256;
+
+/// Room for an answer of usual length; it grows where there is less left than one read wants.
+const BUFFER_BYTES: usize = 32 << 10;
+const READ_BYTES: usize = 8 << 10;
+
+/// Stands for no connection.
+const WAKE: Token = Token(usize::MAX);
+
+/// What came of one answer.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    /// After each read: when, and how many bytes there were in all by then.
+    pub reads: Vec<(Instant, usize)>,
+    /// Those bytes.
+    pub bytes: Vec<u8>,
+    /// Its status, as soon as that is there.
+    pub status: Option<u16>,
+    /// Why it ended before the answer did.
+    pub broken: Option<String>,
+}
+
+/// How long an answer is waited for.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// Until then,
+    pub deadline: Instant,
+    /// which is so long after its beginning,
+    pub limit: Duration,
+    /// and no longer than this allows.
+    pub stop: StopFlag,
+}
+
+/// One thread, as those see it that have something to read.
+struct Reader {
+    registry: Registry,
+    waker: Waker,
+    arrivals: Mutex<Vec<(Token, Connection)>>,
+}
+
+struct Connection {
+    stream: mio::net::TcpStream,
+    patience: Patience,
+    parser: AnswerParser,
+    incoming: Incoming,
+    length: usize,
+    done: mpsc::Sender<Incoming>,
+}
+
+/// Reads an answer to its end. The request has been written.
+pub fn read_answer(stream: TcpStream, patience: &Patience) -> io::Result<Incoming> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let readers = readers()?;
+    let (done, whole) = mpsc::channel();
+    readers[number % readers.len()].take(Token(number), Connection::new(stream, patience, done)?)?;
+    let left = patience.deadline.saturating_duration_since(Instant::now());
+    let waited = whole.recv_timeout(left + PATIENCE);
+    waited.map_err(|_| io::Error::other("the thread that reads is gone"))
+}
+
+/// They live as long as the process.
+fn readers() -> io::Result<&'static [Arc<Reader>]> {
+    static STARTED: OnceLock<Result<Vec<Arc<Reader>>, String>> = OnceLock::new();
+    let start = || {
+        let readers = (0..READERS).map(|_| Reader::start());
+        readers.collect::<io::Result<Vec<_>>>()
+    };
+    let started = STARTED.get_or_init(|| start().map_err(|error| error.to_string()));
+    let started = started.as_deref();
+    started.map_err(|error| io::Error::other(error.clone()))
+}
+
+impl Reader {
+    fn start() -> io::Result<Arc<Self>> {
+        let poll = Poll::new()?;
+        let reader = Arc::new(Self {
+            registry: poll.registry().try_clone()?,
+            waker: Waker::new(poll.registry(), WAKE)?,
+            arrivals: Mutex::default(),
+        });
+        let thread = std::thread::Builder::new().name(String::from("reader"));
+        let body = Arc::clone(&reader);
+        thread.spawn(move || body.read(poll))?;
+        Ok(reader)
+    }
+
+    /// One more connection.
+    fn take(&self, token: Token, mut connection: Connection) -> io::Result<()> {
+        // Whoever hears of the connection before it is there waits for this lock.
+        let mut arrivals = lock(&self.arrivals);
+        let stream = &mut connection.stream;
+        self.registry.register(stream, token, Interest::READABLE)?;
+        arrivals.push((token, connection));
+        drop(arrivals);
+        self.waker.wake()
+    }
+
+    fn read(&self, mut poll: Poll) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut connections = HashMap::new();
+        // Those that had more than they may bring at once.
+        let mut unread: Vec<Token> = Vec::new();
+        let mut looked = Instant::now();
+        loop {
+            let patience = match (unread.is_empty(), connections.is_empty()) {
+                (false, _) => Some(Duration::ZERO),
+                (true, false) => Some(LOOK_INTERVAL),
+                (true, true) => None,
+            };
+            match poll.poll(&mut events, patience) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return,
+                _ => {}
+            }
+            let ready = std::mem::take(&mut unread).into_iter();
+            for token in ready.chain(events.iter().map(|event| event.token())) {
+                if !connections.contains_key(&token) {
+                    connections.extend(std::mem::take(&mut *lock(&self.arrivals)));
+                }
+                let Some(connection) = connections.get_mut(&token) else {
+                    continue;
+                };
+                match connection.read() {
+                    Progress::Waits => {}
+                    Progress::HasMore => unread.push(token),
+                    Progress::Over => self.finish(connections.remove(&token)),
+                }
+            }
+            if looked.elapsed() >= LOOK_INTERVAL {
+                looked = Instant::now();
+                let over = connections.iter_mut();
+                let over = over.filter_map(|(token, one)| one.has_given_up(looked).then_some(*token));
+                for token in over.collect::<Vec<_>>() {
+                    self.finish(connections.remove(&token));
+                }
+            }
+        }
+    }
+
+    fn finish(&self, connection: Option<Connection>) {
+        let Some(mut connection) = connection else { return };
+        let _ = self.registry.deregister(&mut connection.stream);
+        let mut incoming = connection.incoming;
+        incoming.bytes.truncate(connection.length);
+        incoming.status = connection.parser.head().map(|head| head.status);
+        // Whoever waited may have given up.
+        let _ = connection.done.send(incoming);
+    }
+}
+
+/// What a look at a connection brought.
+enum Progress {
+    /// All that has arrived.
+    Waits,
+    /// As much as it may bring at once.
+    HasMore,
+    /// The end, of whatever kind.
+    Over,
+}
+
+impl Connection {
+    fn new(
+        stream: TcpStream,
+        patience: &Patience,
+        done: mpsc::Sender<Incoming>,
+    ) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream: mio::net::TcpStream::from_std(stream),
+            patience: patience.clone(),
+            parser: AnswerParser::default(),
+            incoming: Incoming {
+                reads: Vec::with_capacity(512),
+                bytes: vec![0; BUFFER_BYTES],
+                ..Incoming::default()
+            },
+            length: 0,
+            done,
+        })
+    }
+
+    /// Reads what has arrived.
+    fn read(&mut self) -> Progress {
+        for _ in 0..READS_AT_ONCE {
+            let bytes = &mut self.incoming.bytes;
+            if bytes.len() - self.length < READ_BYTES {
+                bytes.resize(bytes.len() * 2, 0);
+            }
+            let read = self.stream.read(&mut bytes[self.length..]);
+            let now = Instant::now();
+            let received = match read {
+                Ok(0) => Received::End,
+                Ok(count) => Received::Bytes(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Waits,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => Received::Reset,
+            };
+            if let Some(broken) = self.take(received, now) {
+                self.incoming.broken = broken;
+                return Progress::Over;
+            }
+        }
+        Progress::HasMore
+    }
+
+    /// Takes what came. `Some` at the end, with what is wrong with it.
+    fn take(&mut self, received: Received, now: Instant) -> Option<Option<String>> {
+        match received {
+            Received::Bytes(count) => {
+                let to = self.length + count;
+                // Where the body's bytes lie is found again afterwards: here they are only counted.
+                self.parser.push(&self.incoming.bytes[self.length..to], |_| {});
+                self.length = to;
+                self.incoming.reads.push((now, to));
+            }
+            Received::End => self.parser.end(),
+            Received::Reset | Received::Nothing | Received::TooMuch => {}
+        }
+        if self.parser.is_whole() {
+            return Some(None);
+        }
+        let broken = match received {
+            Received::Bytes(_) if self.parser.is_broken() => String::from("no answer of HTTP"),
+            Received::Bytes(_) if self.length >= ANSWER_BYTES => too_much(),
+            Received::Bytes(_) if now < self.patience.deadline => return None,
+            Received::Bytes(_) | Received::Nothing => self.patience.too_late(),
+            Received::End => String::from("hung up before the end of the answer"),
+            Received::Reset => String::from("broke the connection off"),
+            Received::TooMuch => too_much(),
+        };
+        Some(Some(broken))
+    }
+
+    /// Whether it is time to give up; then it says why.
+    fn has_given_up(&mut self, now: Instant) -> bool {
+        let stopped = self.patience.stop.check().err();
+        let is_late = now >= self.patience.deadline;
+        let late = is_late.then(|| self.patience.too_late());
+        self.incoming.broken = stopped.map(|stopped| stopped.to_string()).or(late);
+        self.incoming.broken.is_some()
+    }
+}
+
+impl Patience {
+    fn too_late(&self) -> String {
+        format!("no end within {} s", self.limit.as_secs_f64())
+    }
+}
