@@ -6,7 +6,7 @@ pub mod framing;
 mod hostile;
 pub mod http;
 pub mod raw;
-mod readers;
+mod reader;
 pub mod recording;
 mod socket;
 pub mod sse;

@@ -4,12 +4,13 @@
 
 use std::collections::BinaryHeap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use socket2::{Domain, Socket, Type};
 
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::net::sse::SseEvent;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the thread that sends waits for the next connection before it looks whether all is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -89,8 +93,7 @@ impl CalibrationServer {
 
     /// Starts to listen. Every answer follows the script.
     pub fn start(script: Script) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .context("cannot listen on a loopback port")?;
+        let listener = listen().context("cannot listen on a loopback port")?;
         let port = listener.local_addr()?.port();
         let over = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(Mutex::new(Vec::new()));
@@ -164,6 +167,14 @@ impl Drop for CalibrationServer {
         // Wakes the thread that waits for the next connection.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
+}
+
+/// With room for everybody who connects at once: whoever finds none tries again after a second.
+fn listen() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Begins an answer for each connection that asks.

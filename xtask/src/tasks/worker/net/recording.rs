@@ -1,12 +1,12 @@
-//! One exchange, recorded for measures as [`readers`](super::readers) read it. What came is taken apart
+//! One exchange, recorded for measures as [`reader`](super::reader) reads it. What came is taken apart
 //! afterwards.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::framing::AnswerParser;
-use super::readers::{Incoming, Patience, read_answer};
-use super::socket::{Attention, Socket, WriteError};
+use super::reader::{Incoming, Patience, read_answer};
+use super::socket::{Socket, WriteError};
 use super::stream::{StreamReader, StreamSpelling};
 use crate::tasks::worker::process::stop::StopFlag;
 
@@ -32,7 +32,7 @@ pub fn record(port: u16, request: &[u8], limit: Duration, stop: &StopFlag) -> Re
         over: now,
         incoming: Incoming::default(),
     };
-    let connected = Socket::connect(at, CONNECT_LIMIT, stop, Attention::Close, None);
+    let connected = Socket::connect(at, CONNECT_LIMIT, stop, None);
     let exchanged = match connected {
         Ok(socket) => recording.exchange(socket, request, limit, stop),
         Err(error) => Err(format!("connecting: {error}")),

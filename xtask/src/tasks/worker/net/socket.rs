@@ -11,13 +11,7 @@ use super::http::ANSWER_BYTES;
 use crate::tasks::worker::process::stop::{Interrupted, StopFlag};
 
 /// How soon a connection looks at its deadline and at the stop flag while nothing comes or goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
-    /// Soon enough for whoever waits for it.
-    Close,
-    /// Seldom, so that hundreds of them cost nothing while they wait.
-    Loose,
-}
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection. Dropping it closes it.
 #[derive(Debug)]
@@ -53,22 +47,12 @@ pub enum WriteError {
     Refused(io::Error, usize),
 }
 
-impl Attention {
-    fn interval(self) -> Duration {
-        match self {
-            Attention::Close => Duration::from_millis(20),
-            Attention::Loose => Duration::from_millis(500),
-        }
-    }
-}
-
 impl Socket {
     /// Connects within `limit`. `buffer` is the size of the receive buffer, where it matters.
     pub fn connect(
         at: SocketAddr,
         limit: Duration,
         stop: &StopFlag,
-        attention: Attention,
         buffer: Option<usize>,
     ) -> io::Result<Self> {
         let socket = Unconnected::new(Domain::for_address(at), Type::STREAM, None)?;
@@ -79,8 +63,8 @@ impl Socket {
         socket.connect_timeout(&at.into(), limit)?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(attention.interval()))?;
-        stream.set_write_timeout(Some(attention.interval()))?;
+        stream.set_read_timeout(Some(LOOK_INTERVAL))?;
+        stream.set_write_timeout(Some(LOOK_INTERVAL))?;
         Ok(Self {
             stream,
             stop: stop.clone(),

@@ -1,14 +1,11 @@
-//! The threads that read answers for measures. Each has many connections: it waits until any of them
-//! has something, reads it, asks the clock right after, and does no work beside it.
+//! The thread that reads answers for measures: it waits until any of its connections has something,
+//! reads it, asks the clock right after, and does no work beside it.
 //!
-//! One thread for each connection would be woken up for each token of each stream: at tens of
-//! thousands of tokens a second the machine does little else, and the time stamps say when a thread
-//! got its turn.
+//! A thread for each connection would be woken up for each token of each stream: at tens of thousands
+//! of tokens a second the machine does little else, and time stamps say when a thread got its turn.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -21,13 +18,10 @@ use super::socket::Received;
 use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
 
-/// How many threads read.
-const READERS: usize = 1;
-
-/// How often a reader looks at the deadlines and stop flags of connections that bring nothing.
+/// How often it looks at the deadlines and stop flags of connections that bring nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Whoever waits for a reader gives up so long after the deadline that the reader is to keep.
+/// Whoever waits for it gives up so long after the deadline that it is to keep.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection that always has more isn't read more often than this before others get their turn.
@@ -67,11 +61,18 @@ pub struct Patience {
     pub stop: StopFlag,
 }
 
-/// One thread, as those see it that have something to read.
+/// The thread, as those see it that have something to read.
 struct Reader {
     registry: Registry,
     waker: Waker,
-    arrivals: Mutex<Vec<(Token, Connection)>>,
+    connections: Mutex<Connections>,
+}
+
+/// By their tokens. A place is empty, and listed as free, once its connection is over.
+#[derive(Default)]
+struct Connections {
+    places: Vec<Option<Box<Connection>>>,
+    free: Vec<usize>,
 }
 
 struct Connection {
@@ -85,24 +86,17 @@ struct Connection {
 
 /// Reads an answer to its end. The request has been written.
 pub fn read_answer(stream: TcpStream, patience: &Patience) -> io::Result<Incoming> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let readers = readers()?;
     let (done, whole) = mpsc::channel();
-    readers[number % readers.len()].take(Token(number), Connection::new(stream, patience, done)?)?;
+    reader()?.take(Connection::new(stream, patience, done)?)?;
     let left = patience.deadline.saturating_duration_since(Instant::now());
     let waited = whole.recv_timeout(left + PATIENCE);
     waited.map_err(|_| io::Error::other("the thread that reads is gone"))
 }
 
-/// They live as long as the process.
-fn readers() -> io::Result<&'static [Arc<Reader>]> {
-    static STARTED: OnceLock<Result<Vec<Arc<Reader>>, String>> = OnceLock::new();
-    let start = || {
-        let readers = (0..READERS).map(|_| Reader::start());
-        readers.collect::<io::Result<Vec<_>>>()
-    };
-    let started = STARTED.get_or_init(|| start().map_err(|error| error.to_string()));
+/// It lives as long as the process.
+fn reader() -> io::Result<&'static Reader> {
+    static STARTED: OnceLock<Result<Arc<Reader>, String>> = OnceLock::new();
+    let started = STARTED.get_or_init(|| Reader::start().map_err(|error| error.to_string()));
     let started = started.as_deref();
     started.map_err(|error| io::Error::other(error.clone()))
 }
@@ -113,7 +107,7 @@ impl Reader {
         let reader = Arc::new(Self {
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKE)?,
-            arrivals: Mutex::default(),
+            connections: Mutex::default(),
         });
         let thread = std::thread::Builder::new().name(String::from("reader"));
         let body = Arc::clone(&reader);
@@ -122,58 +116,81 @@ impl Reader {
     }
 
     /// One more connection.
-    fn take(&self, token: Token, mut connection: Connection) -> io::Result<()> {
-        // Whoever hears of the connection before it is there waits for this lock.
-        let mut arrivals = lock(&self.arrivals);
+    fn take(&self, mut connection: Connection) -> io::Result<()> {
+        // Whoever hears of the connection before it has its place waits for this lock.
+        let mut connections = lock(&self.connections);
+        let place = match connections.free.pop() {
+            Some(place) => place,
+            None => {
+                connections.places.push(None);
+                connections.places.len() - 1
+            }
+        };
         let stream = &mut connection.stream;
-        self.registry.register(stream, token, Interest::READABLE)?;
-        arrivals.push((token, connection));
-        drop(arrivals);
+        let registered = self.registry.register(stream, Token(place), Interest::READABLE);
+        if let Err(error) = registered {
+            connections.free.push(place);
+            return Err(error);
+        }
+        connections.places[place] = Some(Box::new(connection));
+        drop(connections);
+        // Without connections it waits for ever.
         self.waker.wake()
     }
 
     fn read(&self, mut poll: Poll) {
         let mut events = Events::with_capacity(EVENTS);
-        let mut connections = HashMap::new();
         // Those that had more than they may bring at once.
         let mut unread: Vec<Token> = Vec::new();
         let mut looked = Instant::now();
         loop {
-            let patience = match (unread.is_empty(), connections.is_empty()) {
-                (false, _) => Some(Duration::ZERO),
-                (true, false) => Some(LOOK_INTERVAL),
-                (true, true) => None,
+            let patience = match unread.is_empty() {
+                false => Some(Duration::ZERO),
+                true if lock(&self.connections).is_empty() => None,
+                true => Some(LOOK_INTERVAL),
             };
             match poll.poll(&mut events, patience) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return,
                 _ => {}
             }
-            let ready = std::mem::take(&mut unread).into_iter();
-            for token in ready.chain(events.iter().map(|event| event.token())) {
-                if !connections.contains_key(&token) {
-                    connections.extend(std::mem::take(&mut *lock(&self.arrivals)));
-                }
-                let Some(connection) = connections.get_mut(&token) else {
-                    continue;
-                };
-                match connection.read() {
-                    Progress::Waits => {}
-                    Progress::HasMore => unread.push(token),
-                    Progress::Over => self.finish(connections.remove(&token)),
-                }
+            for token in std::mem::take(&mut unread) {
+                self.look(token, &mut unread);
+            }
+            for event in &events {
+                self.look(event.token(), &mut unread);
             }
             if looked.elapsed() >= LOOK_INTERVAL {
                 looked = Instant::now();
-                let over = connections.iter_mut();
-                let over = over.filter_map(|(token, one)| one.has_given_up(looked).then_some(*token));
-                for token in over.collect::<Vec<_>>() {
-                    self.finish(connections.remove(&token));
-                }
+                self.give_up(looked);
             }
         }
     }
 
-    fn finish(&self, connection: Option<Connection>) {
+    /// Reads what a connection has.
+    fn look(&self, token: Token, unread: &mut Vec<Token>) {
+        let mut connections = lock(&self.connections);
+        let Some(Some(connection)) = connections.places.get_mut(token.0) else {
+            return;
+        };
+        match connection.read() {
+            Progress::Waits => {}
+            Progress::HasMore => unread.push(token),
+            Progress::Over => self.finish(connections.remove(token.0)),
+        }
+    }
+
+    /// Ends those whose time is over.
+    fn give_up(&self, now: Instant) {
+        let mut connections = lock(&self.connections);
+        for place in 0..connections.places.len() {
+            let connection = connections.places[place].as_mut();
+            if connection.is_some_and(|connection| connection.has_given_up(now)) {
+                self.finish(connections.remove(place));
+            }
+        }
+    }
+
+    fn finish(&self, connection: Option<Box<Connection>>) {
         let Some(mut connection) = connection else { return };
         let _ = self.registry.deregister(&mut connection.stream);
         let mut incoming = connection.incoming;
@@ -181,6 +198,18 @@ impl Reader {
         incoming.status = connection.parser.head().map(|head| head.status);
         // Whoever waited may have given up.
         let _ = connection.done.send(incoming);
+    }
+}
+
+impl Connections {
+    fn is_empty(&self) -> bool {
+        self.places.len() == self.free.len()
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Box<Connection>> {
+        let connection = self.places[place].take();
+        self.free.push(place);
+        connection
     }
 }
 
