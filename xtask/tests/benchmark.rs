@@ -174,8 +174,19 @@ fn a_worker_of_known_pace_is_measured_as_it_is() {
         (150.0..260.0).contains(&median(decode, "e2e")),
         "{decode:#}"
     );
+    // The client is measured at the rate of the load, and beside it.
+    let sweep = scenario(&report, "sweep_2");
+    let calibrated = &sweep["client"]["calibrated"];
+    assert_eq!(calibrated["streams"], 2, "{sweep:#}");
+    let gap_ms = calibrated["gap_ms"].as_f64().unwrap();
+    assert!((18.0..50.1).contains(&gap_ms), "{sweep:#}");
+    assert!(
+        sweep["client"]["error_ms"]["n"].as_u64().unwrap() > 0,
+        "{sweep:#}"
+    );
+    assert!(sweep["reached"].as_f64().unwrap() > 0.5, "{sweep:#}");
+    assert!(shown.contains("2 x "), "{shown}");
     let tare = &report["tare"];
-    assert_eq!(tare["streams"], 512);
     let error_ms = tare["error_ms"]["p50"].as_f64().unwrap();
     assert!(error_ms > 0.0 && error_ms < 20.0, "{tare:#}");
     let metrics: Value = serde_json::from_str(&fs::read_to_string(export).unwrap()).unwrap();
@@ -378,6 +389,6 @@ fn the_client_measures_itself() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command.args(["worker:test", "--tare"]);
     let shown = run(command, 0);
-    assert!(shown.contains("512 streams  10240"), "{shown}");
+    assert!(shown.contains("512 x 60.0 ms  10240"), "{shown}");
     assert!(shown.contains("events a second"), "{shown}");
 }

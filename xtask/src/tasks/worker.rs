@@ -188,15 +188,17 @@ pub fn test_all_backends(
 pub fn calibrate() -> Result<ExitCode> {
     let stop = StopFlag::default();
     process::signals::raise_on_signal(&stop)?;
-    let calibration = match mode::calibrate::measure(&stop) {
-        Ok(calibration) => calibration,
+    let measured = mode::calibrate::measure(&stop);
+    let measured = measured.and_then(|found| Ok((found, mode::calibrate::across(&stop)?)));
+    let (calibration, loads) = match measured {
+        Ok(measured) => measured,
         Err(error) => return interrupted(error),
     };
     // A reader that went away has seen enough.
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        reporter::calibration(&calibration).join("\n")
+        reporter::calibration(&calibration, &loads).join("\n")
     );
     Ok(ExitCode::SUCCESS)
 }

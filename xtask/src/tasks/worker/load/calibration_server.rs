@@ -17,6 +17,7 @@ use crate::tasks::worker::net::sse::SseEvent;
 use crate::tasks::worker::net::stream::{
     Completion, FinishReason, StreamDecoder, StreamEvent, StreamSpelling,
 };
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::record::event::Mismatch;
 
 /// How many tokens go into one write where there is no gap between them.
@@ -51,6 +52,8 @@ pub struct Script {
 pub struct CalibrationServer {
     /// Where it listens.
     pub port: u16,
+    /// How it answers.
+    pub script: Script,
     over: Arc<AtomicBool>,
     sent: Sent,
 }
@@ -102,13 +105,18 @@ impl CalibrationServer {
         std::thread::spawn(move || accept(&listener, script, &is_over, &begun));
         let (is_over, stamps) = (Arc::clone(&over), Arc::clone(&sent));
         std::thread::spawn(move || send(&Spelled::of(script), &begins, &is_over, &stamps));
-        Ok(Self { port, over, sent })
+        Ok(Self {
+            port,
+            script,
+            over,
+            sent,
+        })
     }
 
-    /// When it sent each token, by the number that the request carried.
-    pub fn sent(&self, number: usize) -> Vec<Instant> {
-        let sent = self.sent.lock().map(|sent| sent.get(number).cloned());
-        sent.ok().flatten().unwrap_or_default()
+    /// When it sent each token, by the number that the request carried; told once.
+    pub fn take_sent(&self, number: usize) -> Vec<Instant> {
+        let mut sent = lock(&self.sent);
+        sent.get_mut(number).map(std::mem::take).unwrap_or_default()
     }
 
     /// A request that carries a number.
@@ -178,12 +186,7 @@ fn listen() -> std::io::Result<TcpListener> {
 }
 
 /// Begins an answer for each connection that asks.
-fn accept(
-    listener: &TcpListener,
-    script: Script,
-    over: &AtomicBool,
-    begun: &mpsc::Sender<Answer>,
-) {
+fn accept(listener: &TcpListener, script: Script, over: &AtomicBool, begun: &mpsc::Sender<Answer>) {
     for stream in listener.incoming() {
         if over.load(Ordering::Relaxed) {
             return;
@@ -212,7 +215,9 @@ fn send(spelled: &Spelled, begins: &mpsc::Receiver<Answer>, over: &AtomicBool, s
             }
             continue;
         }
-        let Some(answer) = under_way.pop() else { continue };
+        let Some(answer) = under_way.pop() else {
+            continue;
+        };
         // Whoever went away gets nothing more.
         under_way.extend(answer.send_next(spelled, sent).ok().flatten());
     }
@@ -272,11 +277,11 @@ impl Answer {
             return Ok(Some(self));
         }
         // Before the end is told: whoever has the whole answer may ask for these.
-        if let Ok(mut sent) = sent.lock() {
-            let length = sent.len().max(self.number + 1);
-            sent.resize(length, Vec::new());
-            sent[self.number] = self.stamps;
-        }
+        let mut sent = lock(sent);
+        let length = sent.len().max(self.number + 1);
+        sent.resize(length, Vec::new());
+        sent[self.number] = self.stamps;
+        drop(sent);
         self.stream.write_all(&bytes[to..])?;
         Ok(None)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::calibrated::Probe;
 use super::generator::{Job, LoadGenerator, Next, Turn};
 use super::sample::RequestSample;
 use crate::tasks::worker::net::http::Request;
@@ -64,6 +65,8 @@ pub struct LoadResult {
     pub samples: Vec<RequestSample>,
     /// From the end of the warm-up until the first stream had nothing more to ask.
     pub window: (Instant, Instant),
+    /// By how much tokens of known timing were seen late inside the window.
+    pub client_errors: Vec<Duration>,
 }
 
 struct Windowed {
@@ -128,6 +131,7 @@ pub fn measure(
         done: AtomicUsize::new(0),
         recorded: Mutex::default(),
     });
+    let probe = Probe::start(&addressee.stop)?;
     let generator = LoadGenerator::start(load, &job)?;
     // Requests have limits of their own.
     generator.settle(Duration::MAX, &addressee.stop, alive)?;
@@ -152,9 +156,11 @@ pub fn measure(
         Load::Open { .. } => counted.iter().map(|(_, sent, _)| *sent).max(),
     };
     let end = end.unwrap_or_else(Instant::now).max(counts_from);
+    let window = (counts_from, end);
     Ok(LoadResult {
         samples,
-        window: (counts_from, end),
+        window,
+        client_errors: probe.end(window, &addressee.stop)?,
     })
 }
 

@@ -96,7 +96,7 @@ fn measure_one(
         expected_ms: (budget.warm_up + budget.duration).as_millis() as u64,
     });
     let result = under_load(subject, &subject.worker, &plan, &requests, budget)?;
-    let record = tell(subject, config, plan, result);
+    let record = tell(subject, config, plan, result)?;
     verdict(&record)?;
     let short = scenario.cut_short(&record.plan).unwrap_or_default();
     Ok(in_short(&record) + &short)
@@ -108,16 +108,19 @@ fn tell(
     config: &BenchmarkConfig,
     plan: ScenarioPlan,
     result: LoadResult,
-) -> ScenarioRecord {
+) -> Result<ScenarioRecord> {
     let journal = subject.context.journal;
-    let (window, requests) = record_of(journal, &plan, result);
+    let (window, requests, mut client) = record_of(journal, &plan, result);
+    let record = ScenarioRecord::of(plan.clone(), window, &config.objectives, &requests);
+    client.calibrated = calibrate::at_rate_of(&record, &requests, subject.context.stop)?;
     for request in &requests {
         journal.emit(EventKind::RequestMeasured(request.clone()));
     }
     journal.emit(EventKind::ScenarioFinished {
-        plan: plan.clone(),
+        plan,
         window,
         objectives: config.objectives,
+        client: client.clone(),
     });
-    ScenarioRecord::of(plan, window, &config.objectives, &requests)
+    Ok(ScenarioRecord { client, ..record })
 }

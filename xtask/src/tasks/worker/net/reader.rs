@@ -127,7 +127,9 @@ impl Reader {
             }
         };
         let stream = &mut connection.stream;
-        let registered = self.registry.register(stream, Token(place), Interest::READABLE);
+        let registered = self
+            .registry
+            .register(stream, Token(place), Interest::READABLE);
         if let Err(error) = registered {
             connections.free.push(place);
             return Err(error);
@@ -191,7 +193,9 @@ impl Reader {
     }
 
     fn finish(&self, connection: Option<Box<Connection>>) {
-        let Some(mut connection) = connection else { return };
+        let Some(mut connection) = connection else {
+            return;
+        };
         let _ = self.registry.deregister(&mut connection.stream);
         let mut incoming = connection.incoming;
         incoming.bytes.truncate(connection.length);
@@ -274,7 +278,8 @@ impl Connection {
             Received::Bytes(count) => {
                 let to = self.length + count;
                 // Where the body's bytes lie is found again afterwards: here they are only counted.
-                self.parser.push(&self.incoming.bytes[self.length..to], |_| {});
+                self.parser
+                    .push(&self.incoming.bytes[self.length..to], |_| {});
                 self.length = to;
                 self.incoming.reads.push((now, to));
             }

@@ -80,7 +80,8 @@ impl Recording {
 
     /// How much memory its bytes take.
     pub fn bytes(&self) -> usize {
-        self.incoming.bytes.capacity() + self.incoming.reads.capacity() * size_of::<(Instant, usize)>()
+        self.incoming.bytes.capacity()
+            + self.incoming.reads.capacity() * size_of::<(Instant, usize)>()
     }
 
     /// What kept the rest of the answer from coming.

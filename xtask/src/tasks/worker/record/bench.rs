@@ -1,9 +1,11 @@
 //! A benchmark as data: the load, the part of it that counts, and what each request measured. Pure.
 
+mod client;
 mod request;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::client::{CalibratedLoad, ClientRecord};
 pub use self::request::{LoadSpan, RequestOutcome, RequestRecord};
 use super::stats::Distribution;
 
@@ -63,7 +65,8 @@ pub struct Objectives {
 pub struct Calibration {
     /// By how much a token's time stamp is later than the token was sent, in milliseconds.
     pub error_ms: Distribution,
-    /// The same with as many streams at once as `streams` says.
+    /// The same with as many streams at once as `streams` says; older recordings have it.
+    #[serde(default)]
     pub crowded_error_ms: Option<Distribution>,
     /// How many streams were read at once, each of them whole.
     pub streams: u32,

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub use self::verdict::{
     CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite,
 };
-use super::bench::{Calibration, Objectives, RequestRecord, ScenarioPlan, Window};
+use super::bench::{Calibration, ClientRecord, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
 use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, Vitals};
 use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
@@ -166,6 +166,9 @@ pub enum EventKind {
         window: Window,
         /// What requests have to keep to count as good.
         objectives: Objectives,
+        /// How far its figures are the worker's and not the client's.
+        #[serde(default)]
+        client: ClientRecord,
     },
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),

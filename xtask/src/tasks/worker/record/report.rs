@@ -157,11 +157,13 @@ impl RunReport {
                 plan,
                 window,
                 objectives,
+                client,
             } => {
                 let requests = std::mem::take(&mut self.requests);
                 let (plan, window) = (plan.clone(), *window);
                 let record = ScenarioRecord::of(plan, window, objectives, &requests);
-                self.scenarios.push(record);
+                let client = client.clone();
+                self.scenarios.push(ScenarioRecord { client, ..record });
             }
             EventKind::Compared(comparison) => self.comparisons.push(comparison.clone()),
             EventKind::StressFinished(worker) => self.stress.push((**worker).clone()),

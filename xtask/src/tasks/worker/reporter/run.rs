@@ -2,6 +2,7 @@
 //!
 //! To add a section, write a function and add it to [`SECTIONS`]: every format renders it.
 
+mod client;
 mod load;
 mod observed;
 mod stress;
@@ -9,7 +10,7 @@ mod surroundings;
 
 use std::collections::HashMap;
 
-pub use self::load::calibration;
+pub use self::client::calibration;
 use super::page::{Alert, AlertKind, Block, CheckRow, Column, ReportPage, Section, Shown, Tone};
 use super::{drawing, words};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
@@ -19,6 +20,7 @@ use crate::tasks::worker::record::timeline::RequestSpan;
 /// The sections, in their order. One that has nothing to say isn't there.
 const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
     load::figures,
+    client::section,
     load::comparison,
     stress::section,
     timeline,

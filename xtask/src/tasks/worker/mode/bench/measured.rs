@@ -9,9 +9,10 @@ use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::sample::RequestSample;
 use crate::tasks::worker::load::windowed;
 use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
+use crate::tasks::worker::record::bench::{ClientRecord, RequestRecord, ScenarioPlan, Window};
 use crate::tasks::worker::record::event::{Mismatch, PlannedCheck};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::worker::WorkerHandle;
 
@@ -41,12 +42,12 @@ pub fn under_load(
     })
 }
 
-/// What a load brought, on the run's axis.
+/// What a load brought, on the run's axis, and what is known of the client meanwhile.
 pub fn record_of(
     journal: &Journal,
     plan: &ScenarioPlan,
     result: LoadResult,
-) -> (Window, Vec<RequestRecord>) {
+) -> (Window, Vec<RequestRecord>, ClientRecord) {
     let (from, to) = result.window;
     let window = Window {
         from_ms: journal.elapsed_ms(from),
@@ -67,15 +68,25 @@ pub fn record_of(
         prompt_tokens: sample.prompt_tokens,
         outcome: sample.outcome,
     };
-    (window, result.samples.into_iter().map(record).collect())
+    let errors: Vec<f64> = result.client_errors.into_iter().map(ms).collect();
+    let client = ClientRecord {
+        error_ms: Distribution::of(&errors),
+        calibrated: None,
+    };
+    let requests = result.samples.into_iter().map(record).collect();
+    (window, requests, client)
 }
 
 /// A scenario is green when every request was answered, by the rules, and enough were.
 pub fn verdict(record: &ScenarioRecord) -> Result<()> {
-    let broken = record.failed + record.invalid;
+    let broken = record.failed + record.invalid + record.broken_outside;
     if broken > 0 {
+        let outside = match record.broken_outside {
+            0 => String::new(),
+            count => format!(", and {count} more did either outside the window"),
+        };
         let got = format!(
-            "{} failed and {} broke a rule of streams: {}",
+            "{} failed and {} broke a rule of streams{outside}: {}",
             record.failed,
             record.invalid,
             record.reasons.join("; ")
@@ -83,8 +94,8 @@ pub fn verdict(record: &ScenarioRecord) -> Result<()> {
         let place = format!("the load {}", record.plan.name);
         return Err(Mismatch::new(place, "an answer to every request", got).into());
     }
-    if let Some(jitter) = record.lag() {
-        anyhow::bail!("{jitter}");
+    if let Some(doubt) = record.doubt() {
+        anyhow::bail!("{doubt}");
     }
     anyhow::ensure!(
         record.valid > 0,

@@ -1,11 +1,11 @@
 //! What was measured under load, and beside what. Pure.
 
-use crate::tasks::worker::record::bench::{Calibration, Load};
+use super::client;
+use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::{MEASURES, Measure, MeasureSpec, Statistic};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
-use crate::tasks::worker::record::stats::Distribution;
 use crate::tasks::worker::reporter::drawing::load;
 use crate::tasks::worker::reporter::page::{Block, Section, Shown, Table};
 use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
@@ -92,6 +92,12 @@ fn remarks(report: &RunReport) -> Vec<String> {
                 record.failed, record.invalid
             ));
         }
+        if record.broken_outside > 0 {
+            remarks.push(format!(
+                "{name}: {} requests failed or broke a rule outside the window",
+                record.broken_outside
+            ));
+        }
         if let Some(good) = record.goodput_per_s {
             remarks.push(format!(
                 "{name}: goodput {} of {} requests/s",
@@ -109,56 +115,8 @@ fn remarks(report: &RunReport) -> Vec<String> {
             ));
         }
     }
-    remarks.extend(report.calibration.as_ref().map(load_error));
+    remarks.extend(report.calibration.as_ref().map(client::in_short));
     remarks
-}
-
-/// The load generator's own error and limits, in a sentence.
-fn load_error(calibration: &Calibration) -> String {
-    let crowded = calibration.crowded_error_ms.as_ref();
-    let crowded = crowded.map_or(String::new(), |error| {
-        format!(
-            ", {} ms with {} concurrent streams",
-            number(error.p50),
-            calibration.streams
-        )
-    });
-    format!(
-        "client calibration: median error {} ms (n {}){crowded}; one reader handles {:.0} events/s per \
-         core",
-        number(calibration.error_ms.p50),
-        calibration.error_ms.n,
-        calibration.events_per_s
-    )
-}
-
-/// Everything about the load generator's error, as lines of text.
-pub fn calibration(calibration: &Calibration) -> Vec<String> {
-    let row = |name: String, error: &Distribution| {
-        let [p50, p90, max] = [error.p50, error.p90, error.max].map(number);
-        vec![
-            name,
-            error.n.to_string(),
-            p50,
-            p90,
-            words::figure(error.p99),
-            max,
-        ]
-    };
-    let mut table = Table::new(["", "n", "p50", "p90", "p99", "max"], 1);
-    table.rows = vec![row(String::from("1 stream"), &calibration.error_ms)];
-    let crowd = calibration.crowded_error_ms.as_ref();
-    let name = format!("{} streams", calibration.streams);
-    table.rows.extend(crowd.map(|error| row(name, error)));
-    let mut lines = vec![String::from(
-        "Delay between sending a token and its time stamp, in ms:",
-    )];
-    lines.extend(table.aligned());
-    lines.push(format!(
-        "One reader handles {:.0} events a second.",
-        calibration.events_per_s
-    ));
-    lines
 }
 
 /// A row for each figure that was compared.
