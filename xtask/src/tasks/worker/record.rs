@@ -16,5 +16,6 @@ pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod stats;
+pub mod steady;
 pub mod stress;
 pub mod timeline;

@@ -81,7 +81,9 @@ pub fn at_rate_of(
     let streams = match record.plan.load {
         Load::Closed { streams } => streams,
         // As many as were under way, on average.
-        Load::Open { .. } => (busy_ms / 1e3 / window.seconds()).ceil().clamp(1.0, 512.0) as u32,
+        Load::Open { .. } | Load::Trace { .. } => {
+            (busy_ms / 1e3 / window.seconds()).ceil().clamp(1.0, 512.0) as u32
+        }
     };
     if record.plan.max_tokens == 1 || reads == 0.0 {
         return Ok(None);

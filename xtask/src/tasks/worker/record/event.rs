@@ -149,6 +149,11 @@ pub enum EventKind {
     /// The load generator's own error and limits are known.
     #[serde(rename = "tared")]
     Calibrated(Calibration),
+    /// A worker like the one under test was started, to see how long that takes.
+    StartMeasured {
+        /// From its start until it said that it is ready.
+        ready_ms: f64,
+    },
     /// The worker is put under a load.
     ScenarioStarted {
         /// Which.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bench::{Load, RequestRecord, ScenarioPlan, Window};
+use super::bench::{RequestRecord, ScenarioPlan, Window};
 use super::compare::{Compared, Direction};
 use super::stats::Distribution;
 use super::timeline::{RequestSpan, Timeline};
@@ -111,6 +111,8 @@ pub struct RunFacts<'a> {
     pub timeline: &'a Timeline,
     /// From the worker's start until it said that it is ready.
     pub ready_ms: Option<u64>,
+    /// The same of others like it.
+    pub starts_ms: &'a [f64],
     /// By how much each heartbeat was late.
     pub lateness_ms: &'a [f64],
 }
@@ -238,7 +240,12 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "time_to_ready",
         title: "Time to ready",
-        source: MeasureSource::Run(|run| run.ready_ms.map(|ms| ms as f64).into_iter().collect()),
+        source: MeasureSource::Run(|run| {
+            let own = run.ready_ms.map(|ms| ms as f64);
+            own.into_iter()
+                .chain(run.starts_ms.iter().copied())
+                .collect()
+        }),
         ..ROW
     },
     MeasureSpec {
@@ -379,7 +386,7 @@ impl<'a> LoadResults<'a> {
                 let valid = self.valid.iter();
                 let samples: Vec<f64> = valid.flat_map(|request| sample(request)).collect();
                 let measure = spec.measure(spec.name, Distribution::of(&samples));
-                let is_open = matches!(self.plan.load, Load::Open { .. });
+                let is_open = self.plan.load.is_open();
                 let twin = spec
                     .from_intended_start
                     .filter(|_| is_open)

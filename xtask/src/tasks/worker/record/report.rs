@@ -46,6 +46,9 @@ pub struct RunReport {
     pub worker: Option<WorkerInfo>,
     /// From the worker's start until it said that it is ready.
     pub ready_ms: Option<u64>,
+    /// The same of workers like it, where several were started for that.
+    #[serde(default)]
+    pub starts_ms: Vec<f64>,
     /// What was going to run.
     pub planned: Vec<PlannedCheck>,
     /// What ran, in order.
@@ -151,6 +154,7 @@ impl RunReport {
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
             EventKind::Calibrated(found) => self.calibration = Some(found.clone()),
+            EventKind::StartMeasured { ready_ms } => self.starts_ms.push(*ready_ms),
             EventKind::ScenarioStarted { .. } => self.requests.clear(),
             EventKind::RequestMeasured(request) => self.requests.push(request.clone()),
             EventKind::ScenarioFinished {
@@ -239,6 +243,7 @@ impl RunReport {
         let facts = RunFacts {
             timeline: &self.timeline,
             ready_ms: self.ready_ms,
+            starts_ms: &self.starts_ms,
             lateness_ms: &lateness_ms,
         };
         facts.measures()

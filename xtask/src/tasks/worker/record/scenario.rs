@@ -7,6 +7,7 @@ use super::bench::{
 };
 use super::measure::{LoadResults, Measure};
 use super::stats::Distribution;
+use super::steady;
 
 /// How many requests of a scenario are kept one by one, for the waterfall.
 const SPANS_KEPT: usize = 400;
@@ -52,6 +53,9 @@ pub struct ScenarioRecord {
     /// The share of tokens that shared a read with another, 0 to 1.
     #[serde(default)]
     pub coalesced: Option<f64>,
+    /// By which part the rate of tokens changed over the window; `None` where too few came to say.
+    #[serde(default)]
+    pub drift: Option<f64>,
     /// What is known of the client meanwhile.
     #[serde(default)]
     pub client: ClientRecord,
@@ -99,12 +103,13 @@ impl ScenarioRecord {
             requests_per_s: load.valid.len() as f64 / seconds,
             goodput_per_s: (!objectives.is_empty()).then(|| good.count() as f64 / seconds),
             measures: load.measures(),
-            late_ms: match plan.load {
-                Load::Open { .. } => Distribution::of(&late),
-                Load::Closed { .. } => None,
+            late_ms: match plan.load.is_open() {
+                true => Distribution::of(&late),
+                false => None,
             },
             reached: reached(plan.load, window, requests),
             coalesced: coalesced(&load.valid),
+            drift: steady::drift(window, requests),
             client: ClientRecord::default(),
             spans: requests
                 .iter()
@@ -159,7 +164,7 @@ fn reached(load: Load, window: Window, requests: &[RequestRecord]) -> Option<f64
             let whole_ms = window.seconds() * 1e3 * f64::from(streams);
             (busy.sum(), whole_ms)
         }
-        Load::Open { .. } => {
+        Load::Open { .. } | Load::Trace { .. } => {
             let due = requests.iter().filter(|request| {
                 let scheduled_ms = request.scheduled_ms.unwrap_or(request.sent_ms);
                 window.contains(scheduled_ms)
@@ -228,6 +233,8 @@ mod tests {
             load: Load::Closed { streams: 1 },
             prompt_tokens: Some(10),
             max_tokens: 4,
+            context_depth: 0,
+            turns: 0,
         };
         ScenarioRecord::of(plan, WINDOW, objectives, requests)
     }
@@ -338,6 +345,7 @@ mod tests {
         let mut plan = record(&Objectives::default(), &[]).plan;
         plan.load = Load::Open {
             rate_per_s: 1.0,
+            burstiness: 1.0,
             seed: 1,
         };
         let record = ScenarioRecord::of(plan, WINDOW, &Objectives::default(), &[request]);

@@ -128,6 +128,20 @@ pub fn median_interval(sorted: &[f64], confidence: Confidence) -> Option<(f64, f
     (rank > 0).then(|| (sorted[rank - 1], sorted[n - rank]))
 }
 
+/// An interval of a share, `good` of `n` (Wilson, Probable inference, JASA 22, 1927).
+pub fn share_interval(good: usize, n: usize, confidence: Confidence) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, z) = (n as f64, confidence.z());
+    let share = good as f64 / n;
+    let middle = share + z * z / (2.0 * n);
+    let margin = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    let whole = 1.0 + z * z / n;
+    let ends = [middle - margin, middle + margin].map(|end| (end / whole).clamp(0.0, 1.0));
+    (ends[0], ends[1])
+}
+
 /// A straight line through points, by least squares.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Slope {
@@ -235,6 +249,22 @@ mod tests {
         let mut reversed = numbers(37);
         reversed.reverse();
         assert_eq!(Distribution::of(&reversed), Distribution::of(&numbers(37)));
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_that_of_the_literature() {
+        // Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263, and 0 of 20.
+        let (low, high) = share_interval(81, 263, Confidence::P95);
+        assert!(
+            (low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4,
+            "{low} {high}"
+        );
+        let (low, high) = share_interval(0, 20, Confidence::P95);
+        assert!(
+            low.abs() < 1e-9 && (high - 0.1611).abs() < 1e-4,
+            "{low} {high}"
+        );
+        assert_eq!(share_interval(0, 0, Confidence::P95), (0.0, 1.0));
     }
 
     #[test]

@@ -86,6 +86,8 @@ mod tests {
             load: Load::Closed { streams: 2 },
             prompt_tokens: Some(32),
             max_tokens: 2,
+            context_depth: 0,
+            turns: 0,
         };
         let window = Window {
             from_ms: 0.0,

@@ -220,6 +220,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::Sampled(_)
             | EventKind::LogRecorded { .. }
             | EventKind::Calibrated(_)
+            | EventKind::StartMeasured { .. }
             | EventKind::RequestMeasured(_)
             | EventKind::ScenarioFinished { .. }
             | EventKind::Compared(_)

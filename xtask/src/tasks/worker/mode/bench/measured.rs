@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::tasks::worker::check::table;
+use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::sample::RequestSample;
 use crate::tasks::worker::load::windowed;
 use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
+use crate::tasks::worker::mode::calibrate;
 use crate::tasks::worker::record::bench::{ClientRecord, RequestRecord, ScenarioPlan, Window};
-use crate::tasks::worker::record::event::{Mismatch, PlannedCheck};
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::record::stats::Distribution;
 use crate::tasks::worker::target::Subject;
@@ -75,6 +77,29 @@ pub fn record_of(
     };
     let requests = result.samples.into_iter().map(record).collect();
     (window, requests, client)
+}
+
+/// Tells the journal what was measured, and folds it as the report will.
+pub fn tell(
+    subject: &Subject<'_>,
+    config: &BenchmarkConfig,
+    plan: ScenarioPlan,
+    result: LoadResult,
+) -> Result<ScenarioRecord> {
+    let journal = subject.context.journal;
+    let (window, requests, mut client) = record_of(journal, &plan, result);
+    let record = ScenarioRecord::of(plan.clone(), window, &config.objectives, &requests);
+    client.calibrated = calibrate::at_rate_of(&record, &requests, subject.context.stop)?;
+    for request in &requests {
+        journal.emit(EventKind::RequestMeasured(request.clone()));
+    }
+    journal.emit(EventKind::ScenarioFinished {
+        plan,
+        window,
+        objectives: config.objectives,
+        client: client.clone(),
+    });
+    Ok(ScenarioRecord { client, ..record })
 }
 
 /// A scenario is green when every request was answered, by the rules, and enough were.

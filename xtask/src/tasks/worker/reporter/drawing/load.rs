@@ -48,7 +48,7 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
         .filter(|record| record.plan.name.starts_with("sweep_"))
         .filter_map(|record| match record.plan.load {
             Load::Closed { streams } => Some((streams, record.output_tokens_per_s)),
-            Load::Open { .. } => None,
+            Load::Open { .. } | Load::Trace { .. } => None,
         })
         .collect();
     let most = points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);

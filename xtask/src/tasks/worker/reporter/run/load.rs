@@ -6,6 +6,7 @@ use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::{MEASURES, Measure, MeasureSpec, Statistic};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::steady;
 use crate::tasks::worker::reporter::drawing::load;
 use crate::tasks::worker::reporter::page::{Block, Section, Shown, Table};
 use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
@@ -31,6 +32,28 @@ pub fn figures(report: &RunReport) -> Option<Section> {
         shown: Shown::Everywhere,
         blocks,
     })
+}
+
+/// How requests arrive, where that doesn't depend on answers.
+fn arrivals(load: Load) -> Option<String> {
+    match load {
+        Load::Closed { .. } => None,
+        Load::Open {
+            rate_per_s,
+            burstiness: 1.0,
+            ..
+        } => Some(format!("as a Poisson process at {}/s", number(rate_per_s))),
+        Load::Open {
+            rate_per_s,
+            burstiness,
+            ..
+        } => Some(format!(
+            "at {}/s with burstiness {}",
+            number(rate_per_s),
+            number(burstiness)
+        )),
+        Load::Trace { .. } => Some(String::from("when the trace says so")),
+    }
 }
 
 fn row(record: &ScenarioRecord) -> Vec<String> {
@@ -98,6 +121,17 @@ fn remarks(report: &RunReport) -> Vec<String> {
                 record.broken_outside
             ));
         }
+        if let Some(drift) = record.drift.filter(|drift| steady::is_missing(*drift)) {
+            let (way, percent) = if drift > 0.0 {
+                ("rose", drift)
+            } else {
+                ("fell", -drift)
+            };
+            remarks.push(format!(
+                "{name}: no steady state: tokens/s {way} by {} % over the window",
+                number(percent * 100.0)
+            ));
+        }
         if let Some(good) = record.goodput_per_s {
             remarks.push(format!(
                 "{name}: goodput {} of {} requests/s",
@@ -105,11 +139,10 @@ fn remarks(report: &RunReport) -> Vec<String> {
                 number(record.requests_per_s)
             ));
         }
-        if let (Load::Open { rate_per_s, .. }, Some(late)) = (record.plan.load, &record.late_ms) {
+        if let (Some(arrivals), Some(late)) = (arrivals(record.plan.load), &record.late_ms) {
             remarks.push(format!(
-                "{name}: requests arrive as a Poisson process at {}/s; times count from the intended \
+                "{name}: requests arrive {arrivals}; times count from the intended \
                  start; median lateness {} ms, max lateness {} ms",
-                number(rate_per_s),
                 number(late.p50),
                 number(late.max)
             ));
