@@ -5,8 +5,8 @@ each token was sent, on the monotonic clock. What a client reports beside that i
     known_pace.py LOG --port 0 --gap-ms 4 --first-ms 20 [--cut-every N]
 
 It prints its port, and writes a line of JSON for each answer when it ends. With --cut-every, each so
-many-th stream is cut in its middle: half of its tokens, and then the connection is closed. It has no
-dependencies.
+many-th stream is cut in its middle: half of its tokens, and then the connection is closed, or with --quiet
+the answer ends as HTTP has it, without a word of why. It has no dependencies.
 """
 
 import argparse
@@ -100,8 +100,9 @@ class Server:
         record = {"received": received, "sent": sent, "is_cut": is_cut, "tokens": tokens}
         print(json.dumps(record), file=self.log, flush=True)
         if is_cut:
+            writer.write(b"0\r\n\r\n" if self.options.quiet else b"")
             await writer.drain()
-            return False
+            return self.options.quiet
         end = [self.delta(is_chat, "", "length")]
         if (request.get("stream_options") or {}).get("include_usage"):
             end.append({**self.frame(is_chat), "choices": [], "usage": usage})
@@ -132,6 +133,7 @@ async def main():
     parser.add_argument("--gap-ms", type=float, default=4)
     parser.add_argument("--first-ms", type=float, default=20)
     parser.add_argument("--cut-every", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true")
     options = parser.parse_args()
     with open(options.log, "w") as log:
         server = Server(options, log)
