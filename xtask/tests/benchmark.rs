@@ -213,6 +213,112 @@ fn an_open_loop_takes_its_prompts_from_a_file() {
 }
 
 #[test]
+fn a_trace_is_replayed_and_starts_are_timed() {
+    let scratch = Scratch::new("trace");
+    let path = scratch.0.join("trace.jsonl");
+    let line = |ms: u32, tokens: u32| {
+        format!(
+            "{{\"text_input\": \"At {ms}\", \"timestamp\": {ms}, \"output_length\": {tokens}}}\n"
+        )
+    };
+    fs::write(&path, [line(900, 3), line(500, 2), line(520, 4)].concat()).unwrap();
+    let trace = path.to_str().unwrap();
+    let options = ["--prompts", trace, "--replay", "--startups", "2"];
+    let shown = run(scratch.benchmark(&scratch.worker(2), &options), 0);
+    assert!(shown.contains("when the trace says so"), "{shown}");
+    assert!(shown.contains("ready after"), "{shown}");
+    let report = scratch.report();
+    let replay = scenario(&report, "replay");
+    assert_eq!(replay["plan"]["load"]["requests"], 3);
+    assert_eq!(replay["valid"], 3, "{replay:#}");
+    // Each answer is as long as the trace asks for.
+    let tokens: Vec<_> = replay["spans"].as_array().unwrap().iter().collect();
+    let tokens: Vec<_> = tokens
+        .iter()
+        .map(|span| span["tokens"].as_u64().unwrap())
+        .collect();
+    assert_eq!(tokens, [2, 4, 3], "{replay:#}");
+    let starts = report["measures"].as_array().unwrap().iter();
+    let starts = starts
+        .clone()
+        .find(|found| found["name"] == "time_to_ready")
+        .unwrap();
+    assert_eq!(starts["n"], 3, "{starts:#}");
+}
+
+#[test]
+fn sessions_go_on_from_what_they_said_and_bursts_are_named() {
+    let scratch = Scratch::new("sessions");
+    let options = ["--turns", "3", "--context-depth", "64", "--ramp", "1..2"];
+    run(scratch.benchmark(&scratch.worker(2), &options), 0);
+    let report = scratch.report();
+    let sweep = scenario(&report, "sweep_2");
+    let plan = &sweep["plan"];
+    assert_eq!(
+        (
+            &plan["turns"],
+            &plan["context_depth"],
+            &plan["prompt_tokens"]
+        ),
+        (&3.into(), &64.into(), &160.into())
+    );
+    let events = fs::read_to_string(scratch.0.join("latest/events.jsonl")).unwrap();
+    let events = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lengths: std::collections::BTreeSet<u64> = events
+        .filter(|event| event["event"] == "request_measured" && event["scenario"] == "sweep_2")
+        .map(|event| event["prompt_tokens"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [96, 128, 160]);
+    let prompts = scratch.prompts();
+    let options = ["--rate", "40", "--burstiness", "0.5", "--prompts", &prompts];
+    let shown = run(scratch.benchmark(&scratch.worker(2), &options), 0);
+    assert!(shown.contains("at 40.0/s with burstiness 0.50"), "{shown}");
+}
+
+#[test]
+fn the_highest_rate_that_keeps_the_objectives_is_enclosed() {
+    let scratch = Scratch::new("rate");
+    let prompts = scratch.prompts();
+    // Four at once, each of which takes 170 ms: about 23 a second.
+    let options = [
+        "--find-max-rate",
+        "--slo",
+        "ttft:150ms",
+        "--prompts",
+        &prompts,
+    ];
+    let shown = run(scratch.benchmark(&scratch.worker(20), &options), 0);
+    let report = scratch.report();
+    let checks = report["checks"].as_array().unwrap();
+    let found = checks
+        .iter()
+        .find(|check| check["id"] == "bench.max_rate")
+        .unwrap();
+    let detail = found.to_string();
+    assert!(
+        detail.contains("kept at") && detail.contains("not at"),
+        "{shown}"
+    );
+    let rate = detail
+        .split("kept at ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let rate: f64 = rate.unwrap().parse().unwrap();
+    assert!((1.0..40.0).contains(&rate), "{shown}");
+    let never = [
+        "--find-max-rate",
+        "--goodput",
+        "ttft:1ms",
+        "--prompts",
+        &prompts,
+    ];
+    let shown = run(scratch.benchmark(&scratch.worker(20), &never), 1);
+    assert!(shown.contains("at some rate"), "{shown}");
+}
+
+#[test]
 fn a_run_in_which_requests_fail_is_not_green() {
     let scratch = Scratch::new("fails");
     let prompts = scratch.prompts();
@@ -373,6 +479,9 @@ fn options_that_make_no_sense_are_refused() {
         (["--rate", "0"], "--rate"),
         (["--requests", "3"], "--requests 3"),
         (["--goodput", "speed:1s"], "speed"),
+        (["--ramp", "4..1"], "ramp"),
+        (["--turns", "0"], "--turns"),
+        (["--burstiness", "2"], "--rate"),
         (["--floor", "100"], "--floor"),
         (["--save-baseline", "a/b"], "--save-baseline"),
     ] {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{RequestRecord, ScenarioPlan, Window};
 use super::compare::{Compared, Direction};
-use super::stats::Distribution;
+use super::stats::{Distribution, quantiles};
 use super::timeline::{RequestSpan, Timeline};
 
 /// A measure that was taken.
@@ -20,6 +20,10 @@ pub struct Measure {
     /// The samples' distribution; `n` is in it.
     #[serde(flatten)]
     pub summary: Distribution,
+    /// From the smallest sample to the largest, a hundredth of them apart; only of measures whose
+    /// distribution is drawn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantiles: Vec<f64>,
 }
 
 /// A row of the table.
@@ -46,6 +50,8 @@ pub struct MeasureSpec {
     pub export: Option<Export>,
     /// Whether its spread is drawn, load by load.
     pub is_drawn: bool,
+    /// Whether its whole distribution is.
+    pub has_curve: bool,
 }
 
 /// How a measure is computed. What gives no samples isn't measured.
@@ -129,6 +135,7 @@ const ROW: MeasureSpec = MeasureSpec {
     comparable: Comparable::Not,
     export: None,
     is_drawn: false,
+    has_curve: false,
 };
 
 /// Every measure.
@@ -149,6 +156,7 @@ pub const MEASURES: &[MeasureSpec] = &[
             github: "ttft",
         }),
         is_drawn: true,
+        has_curve: true,
         ..ROW
     },
     MeasureSpec {
@@ -173,6 +181,7 @@ pub const MEASURES: &[MeasureSpec] = &[
             bencher: "itl-ms",
             github: "itl",
         }),
+        has_curve: true,
         ..ROW
     },
     MeasureSpec {
@@ -347,6 +356,7 @@ impl MeasureSpec {
             name: name.to_owned(),
             unit: self.unit.to_owned(),
             summary: summary?,
+            quantiles: Vec::new(),
         })
     }
 
@@ -385,7 +395,10 @@ impl<'a> LoadResults<'a> {
             MeasureSource::Request(sample) => {
                 let valid = self.valid.iter();
                 let samples: Vec<f64> = valid.flat_map(|request| sample(request)).collect();
-                let measure = spec.measure(spec.name, Distribution::of(&samples));
+                let mut measure = spec.measure(spec.name, Distribution::of(&samples));
+                if let Some(measure) = measure.as_mut().filter(|_| spec.has_curve) {
+                    measure.quantiles = quantiles(&samples);
+                }
                 let is_open = self.plan.load.is_open();
                 let twin = spec
                     .from_intended_start
@@ -476,7 +489,8 @@ mod tests {
             let is_used = !spec.columns.is_empty()
                 || spec.comparable != Comparable::Not
                 || spec.export.is_some()
-                || spec.is_drawn;
+                || spec.is_drawn
+                || spec.has_curve;
             assert!(is_of_loads || !is_used, "{}", spec.name);
         }
     }

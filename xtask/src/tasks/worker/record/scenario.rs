@@ -38,6 +38,9 @@ pub struct ScenarioRecord {
     pub reasons: Vec<String>,
     /// Output tokens per second inside the window, of valid requests.
     pub output_tokens_per_s: f64,
+    /// A 95 % interval of that; `None` where too few tokens came to say.
+    #[serde(default)]
+    pub output_interval: Option<(f64, f64)>,
     /// Valid requests per second, sent inside the window.
     pub requests_per_s: f64,
     /// Valid requests per second that kept every objective; `None` without objectives.
@@ -100,6 +103,7 @@ impl ScenarioRecord {
                 .count(),
             reasons: reasons(requests),
             output_tokens_per_s: load.output_tokens_per_s(),
+            output_interval: steady::rate_interval(window, requests),
             requests_per_s: load.valid.len() as f64 / seconds,
             goodput_per_s: (!objectives.is_empty()).then(|| good.count() as f64 / seconds),
             measures: load.measures(),
@@ -223,6 +227,7 @@ mod tests {
             chunks: chunks.to_vec(),
             knows_chunks: true,
             prompt_tokens: 10,
+            queue_ms: None,
             outcome: RequestOutcome::Valid,
         }
     }

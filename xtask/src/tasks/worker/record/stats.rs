@@ -106,6 +106,30 @@ pub fn percentile(sorted: &[f64], p: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
+/// The smallest sample, the percentiles 1 to 99, and the largest; nothing without samples.
+pub fn quantiles(samples: &[f64]) -> Vec<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(smallest) = sorted.first() else {
+        return Vec::new();
+    };
+    let above = (1..=100).map(|p| percentile(&sorted, f64::from(p)));
+    std::iter::once(*smallest).chain(above).collect()
+}
+
+/// A 95 % interval of the mean of samples (Student's t); `None` with fewer than three.
+pub fn mean_interval(samples: &[f64]) -> Option<(f64, f64)> {
+    let n = samples.len();
+    if n < 3 {
+        return None;
+    }
+    let mean = samples.iter().sum::<f64>() / n as f64;
+    let squares: f64 = samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+    let error = (squares / (n - 1) as f64 / n as f64).sqrt();
+    let margin = student_t(n - 1, Confidence::P95) * error;
+    Some((mean - margin, mean + margin))
+}
+
 /// A distribution-free interval of the median of sorted samples: the narrowest pair of order
 /// statistics, equally far from both ends, by the binomial distribution (Conover, Practical
 /// Nonparametric Statistics, 3rd ed., section 3.2). `None` with so few samples that not even their
@@ -249,6 +273,25 @@ mod tests {
         let mut reversed = numbers(37);
         reversed.reverse();
         assert_eq!(Distribution::of(&reversed), Distribution::of(&numbers(37)));
+    }
+
+    #[test]
+    fn quantiles_go_from_the_smallest_to_the_largest() {
+        let found = quantiles(&numbers(200));
+        assert_eq!(
+            (found[0], found[50], found[99], found[100]),
+            (1.0, 100.0, 198.0, 200.0)
+        );
+        assert!(quantiles(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_interval_of_a_mean_is_students() {
+        // Mean 2, deviation 1, t(2) = 4.3027.
+        let (low, high) = mean_interval(&[1.0, 2.0, 3.0]).unwrap();
+        let margin = 4.302_653 / 3f64.sqrt();
+        assert!((low - (2.0 - margin)).abs() < 1e-6 && (high - (2.0 + margin)).abs() < 1e-6);
+        assert_eq!(mean_interval(&[1.0, 2.0]), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether a load was steady in its window. Pure.
 
 use super::bench::{RequestRecord, Window};
-use super::stats::{Confidence, slope};
+use super::stats::{Confidence, mean_interval, slope};
 
 /// The window is looked at in so many parts.
 const PARTS: usize = 10;
@@ -16,16 +16,7 @@ const DRIFT: f64 = 0.1;
 /// straight line through ten parts of it; 0 where the line's 99 % interval has 0 in it. `None` where
 /// there are too few tokens to say.
 pub fn drift(window: Window, requests: &[RequestRecord]) -> Option<f64> {
-    let length_ms = window.to_ms - window.from_ms;
-    let mut parts = [0.0; PARTS];
-    for request in requests.iter().filter(|request| request.is_valid()) {
-        for (at, tokens) in &request.chunks {
-            let share = (request.sent_ms + at - window.from_ms) / length_ms;
-            if (0.0..1.0).contains(&share) {
-                parts[(share * PARTS as f64) as usize] += f64::from(*tokens);
-            }
-        }
-    }
+    let parts = tokens_in_parts(window, requests);
     let mean = parts.iter().sum::<f64>() / PARTS as f64;
     if mean < LEAST_TOKENS {
         return None;
@@ -41,6 +32,31 @@ pub fn drift(window: Window, requests: &[RequestRecord]) -> Option<f64> {
     } else {
         0.0
     })
+}
+
+/// A 95 % interval of the rate of tokens in the window, per second: that of the mean of its ten parts.
+/// `None` where there are too few tokens to say.
+pub fn rate_interval(window: Window, requests: &[RequestRecord]) -> Option<(f64, f64)> {
+    let parts = tokens_in_parts(window, requests);
+    let seconds = window.seconds() / PARTS as f64;
+    let is_enough = parts.iter().sum::<f64>() / PARTS as f64 >= LEAST_TOKENS;
+    let (low, high) = mean_interval(&parts).filter(|_| is_enough)?;
+    Some((low.max(0.0) / seconds, high / seconds))
+}
+
+/// Tokens of valid requests in each tenth of the window.
+fn tokens_in_parts(window: Window, requests: &[RequestRecord]) -> [f64; PARTS] {
+    let length_ms = window.to_ms - window.from_ms;
+    let mut parts = [0.0; PARTS];
+    for request in requests.iter().filter(|request| request.is_valid()) {
+        for (at, tokens) in &request.chunks {
+            let share = (request.sent_ms + at - window.from_ms) / length_ms;
+            if (0.0..1.0).contains(&share) {
+                parts[(share * PARTS as f64) as usize] += f64::from(*tokens);
+            }
+        }
+    }
+    parts
 }
 
 /// Whether that is no steady state.
@@ -71,6 +87,7 @@ mod tests {
             chunks: chunks.collect(),
             knows_chunks: true,
             prompt_tokens: 1,
+            queue_ms: None,
             outcome: RequestOutcome::Valid,
         };
         drift(window, &[request])

@@ -102,6 +102,7 @@ mod tests {
             chunks: vec![(50.0, 1), (60.0, 1)],
             knows_chunks: true,
             prompt_tokens: 32,
+            queue_ms: None,
             outcome: RequestOutcome::Valid,
         };
         RunReport {

@@ -68,6 +68,7 @@ pub fn record_of(
             .collect(),
         knows_chunks: sample.knows_chunks,
         prompt_tokens: sample.prompt_tokens,
+        queue_ms: sample.queue_ms,
         outcome: sample.outcome,
     };
     let errors: Vec<f64> = result.client_errors.into_iter().map(ms).collect();

@@ -6,7 +6,7 @@ use crate::tasks::worker::record::stats::{Confidence, share_interval};
 pub const KEPT_SHARE: f64 = 0.9;
 
 /// Where the search begins, in requests a second.
-const FIRST: f64 = 1.0;
+const FIRST: f64 = 4.0;
 
 /// The lowest and the highest rate that are tried.
 const LIMITS: (f64, f64) = (1.0 / 64.0, 8192.0);
