@@ -44,19 +44,20 @@ fn drawing(id: &str, caption: &str, height: f64, svg: String) -> Drawing {
 
 /// Tokens per second over the number of streams.
 fn throughput(report: &RunReport) -> Option<Drawing> {
-    let points: Vec<(u32, f64, Option<(f64, f64)>)> = report
+    let points: Vec<(u32, &ScenarioRecord)> = report
         .scenarios
         .iter()
         .filter(|record| record.plan.name.starts_with("sweep_"))
         .filter_map(|record| match record.plan.load {
-            Load::Closed { streams } => {
-                Some((streams, record.output_tokens_per_s, record.output_interval))
-            }
+            Load::Closed { streams } => Some((streams, record)),
             Load::Open { .. } | Load::Trace { .. } => None,
         })
         .collect();
-    let highest = |(_, rate, interval): &(u32, f64, Option<(f64, f64)>)| {
-        interval.map_or(*rate, |(_, high)| rate.max(high))
+    let highest = |(_, record): &(u32, &ScenarioRecord)| {
+        let rate = record.output_tokens_per_s;
+        record
+            .output_interval
+            .map_or(rate, |(_, high)| rate.max(high))
     };
     let most = points.iter().map(highest).fold(0.0, f64::max);
     if points.len() < 2 || most <= 0.0 {
@@ -80,11 +81,12 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
         );
     }
     let mut line = String::new();
-    for (at, (streams, rate, interval)) in points.iter().enumerate() {
+    for (at, (streams, record)) in points.iter().enumerate() {
+        let rate = record.output_tokens_per_s;
         let x = LEFT + step * at as f64;
         let y = bottom - rate / most * CHART;
         let _ = write!(line, "{x:.1},{y:.1} ");
-        if let Some((low, high)) = interval {
+        if let Some((low, high)) = record.output_interval {
             let [low, high] = [low, high].map(|rate| bottom - rate / most * CHART);
             let _ = writeln!(
                 svg,
@@ -94,9 +96,9 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
         let _ = writeln!(
             svg,
             "<circle class=\"point\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{streams} streams: {} tokens/s</title></circle><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{}</text><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{streams}</text>",
-            number(*rate),
+            number(rate),
             y - 9.0,
-            number(*rate),
+            number(rate),
             bottom + 16.0
         );
     }
