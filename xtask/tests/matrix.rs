@@ -4,49 +4,21 @@
 mod asked;
 #[path = "support/python.rs"]
 mod python;
+#[path = "support/scratch.rs"]
+mod scratch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use asked::{Needs, is_asked_for};
 use python::python;
+use scratch::Scratch;
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 const REPORT: &str = include_str!("fixtures/failed-run/report.json");
-
-/// A folder that is gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let name = format!("matrix-{name}-{}-{}", std::process::id(), now.as_nanos());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// A file with this text.
-    fn with(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.file(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn xtask() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -266,13 +238,11 @@ fn a_second_backend_is_seen_on_its_device_and_agrees_with_the_first() {
 #[test]
 #[cfg(unix)]
 fn backends_that_go_on_differently_disagree_although_each_keeps_its_promises() {
-    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new("disagree");
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *\"--backend cuda\"*) export WORKER_FAULT=infer.greedy_random;; esac\nexec '{FAULTY_WORKER}' \"$@\"\n"
     );
-    let worker = scratch.with("worker", &script);
-    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
+    let worker = scratch.program("worker", &script);
     let (code, matrix) = matrix_with_gpu(&scratch, &worker);
     let verdicts: Vec<_> = (0..2).map(|i| &matrix["columns"][i]["verdict"]).collect();
     assert_eq!(verdicts, ["passed", "passed"]);
@@ -469,7 +439,7 @@ for path in sys.argv[2:]:
 fn what_cannot_be_merged_is_named() {
     let scratch = Scratch::new("refused");
     let good = scratch.with("good.json", REPORT);
-    let newer = REPORT.replacen("\"schema_version\": 1", "\"schema_version\": 7", 1);
+    let newer = REPORT.replacen("\"schema_version\": 2", "\"schema_version\": 7", 1);
     let newer = scratch.with("newer.json", &newer);
     let cut = scratch.with("cut.json", &REPORT[..REPORT.len() / 2]);
     let events = RECORDING.replacen("\"schema_version\":1", "\"schema_version\":8", 1);
@@ -477,7 +447,7 @@ fn what_cannot_be_merged_is_named() {
     for (file, words) in [
         (&newer, "schema version 7"),
         (&events, "schema version 8"),
-        (&cut, "no report of a run"),
+        (&cut, "not a report of a run"),
         (&scratch.file("absent.json"), "absent.json"),
     ] {
         let output = merge(&[&good, file], &["json"]);

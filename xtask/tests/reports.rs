@@ -5,17 +5,20 @@
 mod asked;
 #[path = "support/python.rs"]
 mod python;
+#[path = "support/scratch.rs"]
+mod scratch;
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use asked::{Needs, is_asked_for};
 use python::python;
+use scratch::Scratch;
 
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 
@@ -34,29 +37,6 @@ const BROWSERS: [&str; 6] = [
 
 /// How long a browser may take to show a page, on a machine that is busy with other tests.
 const BROWSER_LIMIT: Duration = Duration::from_secs(120);
-
-/// A folder that is gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let name = format!("{name}-{}-{}", std::process::id(), now.as_nanos());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -221,20 +201,7 @@ fn output_that_nobody_takes_holds_up_neither_the_run_nor_its_verdict() {
             .stderr(fs::File::create(scratch.file("stderr")).unwrap())
             .spawn()
             .unwrap();
-        let began = Instant::now();
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if began.elapsed() < OUTPUT_LIMIT => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                None => {
-                    child.kill().unwrap();
-                    child.wait().unwrap();
-                    panic!("{name} held the run up for {} s", OUTPUT_LIMIT.as_secs());
-                }
-            }
-        };
+        let status = end_of(&mut child, OUTPUT_LIMIT, name);
         let errors = fs::read_to_string(scratch.file("stderr")).unwrap();
         assert_eq!(status.code(), Some(0), "{name}: {errors}");
         assert!(errors.contains("ends here"), "{name}: {errors}");
@@ -388,27 +355,27 @@ fn browse(scratch: &Scratch, page: &Path) -> (String, String) {
         .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if began.elapsed() < BROWSER_LIMIT => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            None => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!(
-                    "the browser was not done within {} s",
-                    BROWSER_LIMIT.as_secs()
-                );
-            }
-        }
-    };
+    let status = end_of(&mut child, BROWSER_LIMIT, "the browser");
     let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     let (dom, log) = (text(dom), text(log));
     assert!(status.success(), "{log}");
     (dom, log)
+}
+
+/// How a process ended; one that hasn't within the limit is killed.
+fn end_of(child: &mut Child, limit: Duration, name: &str) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status,
+            None if began.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{name}: not over within {} s", limit.as_secs());
+            }
+        }
+    }
 }
 
 fn browser() -> String {

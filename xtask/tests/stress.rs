@@ -2,15 +2,17 @@
 //! of which the second breaks one promise, each caught by the check that guards it.
 #![cfg(unix)]
 
+#[path = "support/scratch.rs"]
+mod scratch;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use scratch::Scratch;
 use serde_json::Value;
 
 const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
@@ -111,33 +113,13 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
-/// A folder that is gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let name = format!("stress-{name}-{}-{}", std::process::id(), now.as_nanos());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
     /// A worker whose second instance is started after these lines of the shell.
     fn worker(&self, shell: &str) -> PathBuf {
-        let path = self.0.join("worker");
         let script = format!(
             "#!/bin/sh\ncase \"$2\" in *-2)\n{shell}\n;; esac\nexec '{FAULTY_WORKER}' \"$@\"\n"
         );
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        self.program("worker", &script)
     }
 }
 

@@ -359,7 +359,7 @@ class Inference(Case):
 
     def test_refusals(self):
         self.start("--ctx-size", "64")
-        golden = infer(self.port, **GREEDY).json()["text"]
+        reference = infer(self.port, **GREEDY).json()["text"]
         good = json.dumps(GREEDY).encode()
         rows = [
             (400, "malformed_json", JSON, [
@@ -390,7 +390,7 @@ class Inference(Case):
                     self.assertTrue(answer.json()["error"]["message"])
                     self.assertEqual("field" in answer.json()["error"], status == 422)
         self.assertEqual(infer(self.port, prompt="x", max_tokens=63).status, 200)
-        self.assertEqual(infer(self.port, **GREEDY).json()["text"], golden)
+        self.assertEqual(infer(self.port, **GREEDY).json()["text"], reference)
         wrong = ask(self.port, "DELETE", "/v1/inference")
         self.assertEqual((wrong.status, wrong.headers["allow"]), (405, "POST"))
         self.assertEqual(ask(self.port, "GET", "/v2").json()["error"]["code"], "not_found")

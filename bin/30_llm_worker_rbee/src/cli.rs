@@ -15,20 +15,20 @@ use crate::auth::{ApiToken, TOKEN_VARIABLE};
 use crate::hive_url::HiveUrl;
 use crate::log::LogFormat;
 
-/// Serves one GGUF model over HTTP and tells its hive that it lives.
+/// Serves one GGUF model over HTTP and sends heartbeats to its hive.
 #[derive(Debug, Parser)]
 #[command(name = "llm-worker-rbee", version)]
 struct Args {
-    /// Name of this worker, as health answers and heartbeats carry it
+    /// Name of this worker in health answers and heartbeats
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     worker_id: String,
     /// The GGUF file
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
-    /// Where the model came from, in the hive's terms; goes into heartbeats
+    /// Where the model came from, in the hive's terms; sent with heartbeats
     #[arg(long, value_name = "REF", value_parser = NonEmptyStringValueParser::new())]
     model_ref: String,
-    /// What computes; never replaced by another one
+    /// Backend to compute on; the worker never falls back to another one
     #[arg(long)]
     backend: Backend,
     /// Which of the backend's devices; 0 for cpu
@@ -40,25 +40,25 @@ struct Args {
     /// Heartbeats go to URL/heartbeat/workers
     #[arg(long, value_name = "URL")]
     hive_url: HiveUrl,
-    /// Address to listen on; other than loopback needs WORKER_API_TOKEN in the environment
+    /// Address to listen on; any but loopback needs WORKER_API_TOKEN in the environment
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = parse_host)]
     host: Host,
     /// Seconds between heartbeats
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_interval)]
     heartbeat_interval: Duration,
-    /// Seconds that running requests may take to finish after a request to stop
+    /// Seconds that running requests get to finish when the worker is asked to stop
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     drain_timeout: Duration,
-    /// Threads that compute [default: as many as there are physical cores]
+    /// Compute threads [default: one per physical core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Tokens that prompt and answer may have together [default: the model's]
+    /// Most tokens of prompt and answer together [default: the model's limit]
     #[arg(long, value_name = "N")]
     ctx_size: Option<NonZeroU32>,
     /// Requests that may wait for their turn
     #[arg(long, value_name = "N", default_value = "64")]
     max_queue: NonZeroUsize,
-    /// How log lines are written
+    /// Format of log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }

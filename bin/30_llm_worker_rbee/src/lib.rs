@@ -6,7 +6,6 @@ pub mod auth;
 pub mod body;
 pub mod chat_template;
 pub mod cli;
-pub mod engine;
 pub mod error;
 pub mod heartbeat;
 pub mod hive_url;
@@ -19,3 +18,5 @@ pub mod server;
 pub mod shutdown;
 pub mod sse;
 pub mod state;
+
+pub use llm_engine as engine;

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, ValueEnum};
-use llm_worker_rbee::engine::{
-    self, Backend, Completion, Engine, GenerationEvent, GenerationRequest, LoadOptions,
-    LoadedEngine, Prompt,
+use llm_engine::{
+    Backend, Completion, Engine, GenerationEvent, GenerationRequest, LoadOptions, LoadedEngine,
+    Prompt,
 };
 use serde_json::{Map, Value, json};
 
@@ -71,7 +71,7 @@ fn main() -> Result<()> {
         .len();
     figures.insert("file_bytes".to_owned(), json!(file_bytes));
     let started = Instant::now();
-    let engine = engine::load(&LoadOptions {
+    let engine = llm_engine::load(&LoadOptions {
         model_path: options.model.clone(),
         backend: Backend::Cpu,
         device: 0,

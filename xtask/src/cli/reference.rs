@@ -10,7 +10,7 @@ use super::Cli;
 /// The page, as Markdown: a section for each task, a table for each group of its options.
 pub fn page() -> String {
     let mut page = String::from(
-        "# Options\n\nWritten from the command line's own definitions; `cargo xtask TASK --help` \
+        "# Options\n\nGenerated from the definitions of the command line; `cargo xtask TASK --help` \
          says the same, with examples.\n",
     );
     let mut command = Cli::command();

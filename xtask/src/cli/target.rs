@@ -17,36 +17,35 @@ pub struct TargetArgs {
     /// workspace]
     #[arg(long, value_name = "PATH")]
     worker_bin: Option<PathBuf>,
-    /// Another server by its own command line, which is split as a shell does it and runs without
+    /// Another server, started by this command line, which is split as a shell would but run without
     /// one. {model}, {port}, {host}, {backend}, {device}, {worker_id}, {model_ref}, {hive_url} and
     /// {heartbeat_interval} are filled in; {{ is a brace
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "worker_bin")]
     worker_cmd: Option<CommandTemplate>,
-    /// A server that runs already on this machine, by its address: it is neither started nor stopped
+    /// A server that is already running on this machine: it is neither started nor stopped
     #[arg(
         long,
         value_name = "URL",
         conflicts_with_all = ["worker_bin", "worker_cmd", "all_backends", "stress", "soak"]
     )]
     attach: Option<Attachment>,
-    /// A variable of the environment that the worker gets besides PATH, HOME, languages, and what
-    /// devices and libraries that compute are set up with: its value here, where it has one, or this
-    /// one; may be repeated
+    /// An environment variable for the worker, with this value or the one it has here, in addition to
+    /// PATH, HOME, the locale, and what sets up devices and compute libraries; may be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     worker_env: Vec<WorkerVariable>,
-    /// How the worker is talked to
+    /// The protocol that the worker speaks
     #[arg(long, value_enum, default_value = "rbee")]
     dialect: DialectName,
-    /// How servers of this kind differ from OpenAI's reference by their own documentation
+    /// Allow the differences from OpenAI's reference that this kind of server documents
     #[arg(long, value_enum)]
     profile: Option<ProfileName>,
-    /// What requests call the model [default: what --model-ref says]
+    /// The model's name in requests [default: the value of --model-ref]
     #[arg(long, value_name = "NAME")]
     model_name: Option<String>,
-    /// The environment variable that holds the key for the server's clients
+    /// The environment variable that holds the server's API key
     #[arg(long, value_name = "NAME")]
     api_key_env: Option<String>,
-    /// The worker sends no heartbeats: their checks are skipped
+    /// The worker sends no heartbeats: skip their checks
     #[arg(long)]
     no_heartbeat: bool,
 }

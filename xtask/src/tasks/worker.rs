@@ -14,6 +14,7 @@ mod mode;
 pub mod model;
 pub mod mutants;
 mod net;
+mod other_tasks;
 mod other_worker;
 pub mod plan;
 mod process;
@@ -25,24 +26,22 @@ mod target;
 mod workspace;
 
 use std::ffi::OsString;
-use std::io::{Write, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use self::artifacts::RunFolder;
+use self::config::arguments;
 use self::config::target::WorkerSource;
 use self::config::{Mode, WorkerTestConfig};
 use self::environment::Gathering;
 use self::journal::Journal;
-use self::model::download::{DownloadConfig, Refused};
-use self::mutants::config::MutantsConfig;
 use self::process::python::Python;
 use self::process::stop::{Interrupted, StopFlag};
-use self::process::{inheritance, port, reaper, registry, secrets};
+use self::process::{inheritance, port, registry, secrets};
 use self::record::backend::Backend;
 use self::record::event::{
     CheckRecord, EventKind, Mismatch, NO_SURVIVORS, Outcome, Purpose, RunInfo, SCHEMA_VERSION,
@@ -58,6 +57,7 @@ use self::target::{Deadline, RunContext, RunSettings};
 
 use self::workspace::Home;
 
+pub use self::other_tasks::{calibrate, download_model, mutants, reap, self_test, supervise};
 pub use self::process::reaper::TASK as REAPER_TASK;
 pub use self::setup::{Inputs, inputs};
 
@@ -99,6 +99,7 @@ pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     )));
     journal.emit(EventKind::Configured {
         options: config.options(),
+        arguments: repeatable(std::env::args_os().skip(1)),
     });
     let mut gathering = Gathering::begin(root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -170,7 +171,7 @@ pub fn test_all_backends(
     };
     let columns = matrix_run.run(|step| evidence::show_step(config, &step));
     let survivors = registry::close().survivors;
-    let course = RunMetadata {
+    let metadata = RunMetadata {
         run: Some(run),
         duration_ms: Some(began.elapsed().as_millis() as u64),
         interrupted_by: match stop.check() {
@@ -179,82 +180,16 @@ pub fn test_all_backends(
         },
         survivors,
     };
-    let matrix = Matrix::fold(columns, course);
+    let matrix = Matrix::fold(columns, metadata);
     evidence::show_matrix(config, &matrix, folder.path());
     Ok(ExitCode::from(matrix.exit_code))
 }
 
-/// Measures the load generator's own error and limits; gives the exit code.
-pub fn calibrate() -> Result<ExitCode> {
-    let stop = StopFlag::default();
-    process::signals::raise_on_signal(&stop)?;
-    let measured = mode::calibrate::measure(&stop);
-    let measured = measured.and_then(|found| Ok((found, mode::calibrate::across(&stop)?)));
-    let (calibration, loads) = match measured {
-        Ok(measured) => measured,
-        Err(error) => return interrupted(error),
-    };
-    // A reader that went away has seen enough.
-    let _ = writeln!(
-        std::io::stdout(),
-        "{}",
-        reporter::calibration(&calibration, &loads).join("\n")
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Shows that a run which is killed leaves nobody behind; gives the exit code.
-pub fn self_test(python: Option<&Path>) -> Result<ExitCode> {
-    let stop = StopFlag::default();
-    process::signals::raise_on_signal(&stop)?;
-    self_test::run(python, &stop)
-}
-
-/// Puts a process in front of a run, which sees to it that nobody is left behind however the run ends,
-/// and gives the run's exit code; `None` where this process is to run itself.
-pub fn supervise() -> Result<Option<ExitCode>> {
-    process::supervisor::supervise().context("cannot start a process for the run")
-}
-
-/// Ends what a run left behind, if it was killed. For the hidden task that a run starts itself.
-pub fn reap(run_id: &str) -> ExitCode {
-    reaper::run(run_id)
-}
-
-/// Shows the catalog of models, or downloads one of them; gives the exit code.
-pub fn download_model(config: &DownloadConfig) -> Result<ExitCode> {
-    let stop = StopFlag::default();
-    process::signals::raise_on_signal(&stop)?;
-    let Err(error) = model::download::run(config, &Home::find().root, &stop) else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let shown = format!("error: {error:#}");
-    let code = match error.is::<Refused>() {
-        true => ExitCode::from(2),
-        false => interrupted(error)?,
-    };
-    // A terminal that is gone can't be told.
-    let _ = writeln!(stderr(), "{shown}");
-    Ok(code)
-}
-
-/// Tests the tester with a faulty worker; gives the exit code.
-pub fn mutants(config: &MutantsConfig) -> Result<ExitCode> {
-    let stop = StopFlag::default();
-    process::signals::raise_on_signal(&stop)?;
-    match mutants::run(config, &Home::find().root, &stop) {
-        Ok(true) => Ok(ExitCode::SUCCESS),
-        Ok(false) => Ok(ExitCode::FAILURE),
-        Err(error) => interrupted(error),
-    }
-}
-
-/// The exit code of what a signal has ended, as shells have it; any other error stays one.
-fn interrupted(error: anyhow::Error) -> Result<ExitCode> {
-    match error.downcast_ref::<Interrupted>() {
-        Some(Interrupted::Signal(signal)) => Ok(ExitCode::from(128 + *signal as u8)),
-        Some(Interrupted::Panic(_)) | None => Err(error),
-    }
+/// What runs the same again, but for the checks.
+fn repeatable(given: impl IntoIterator<Item = OsString>) -> Vec<String> {
+    let kept = arguments::without(given, arguments::SELECTION).into_iter();
+    kept.map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Everything that is started lives in here, and is gone when it returns.
@@ -412,7 +347,7 @@ fn cleanup_started() -> EventKind {
 fn ending(error: anyhow::Error) -> EventKind {
     match error.downcast::<Interrupted>() {
         Ok(Interrupted::Signal(signal)) => EventKind::Interrupted { signal },
-        Ok(Interrupted::Panic(message)) => EventKind::Troubled { message },
+        Ok(Interrupted::Failure(message)) => EventKind::Troubled { message },
         Err(error) => EventKind::Troubled {
             message: format!("{error:#}"),
         },

@@ -7,7 +7,7 @@ rather than to a payload lives where that behaviour is.
 import time
 
 from . import variants
-from .faults import ACTIVE, active
+from .faults import active, chosen
 from .wire import to_json
 
 
@@ -34,7 +34,7 @@ def health(status, body):
     """The status and body of health."""
     if active("start.health_503_while_loading") and not body["model_loaded"]:
         return 503, body
-    return status, HEALTH.get(ACTIVE, lambda same: same)(body)
+    return status, chosen(HEALTH, lambda same: same)(body)
 
 
 def ready(status, body, headers):
@@ -87,7 +87,7 @@ ANSWER = {
 
 def answer(body):
     """What a plain answer says; at a stream's end the same without the text."""
-    return ANSWER.get(ACTIVE, lambda same: same)(body)
+    return chosen(ANSWER, lambda same: same)(body)
 
 
 # Streams: generators over (name, data); data is a dict, or bytes where it is not JSON
@@ -109,13 +109,12 @@ MIDWAY_ERROR = ("error", {"error": {"code": "internal", "message": "the engine g
 
 def events(source):
     """The events of one stream, as they are to be sent."""
-    if ACTIVE in END:
-        return ((name, END[ACTIVE](data) if name == "end" else data) for name, data in source)
-    if ACTIVE in TOKENS:
-        return _tokens(source, TOKENS[ACTIVE])
-    if ACTIVE in AROUND:
-        return AROUND[ACTIVE](source)
-    return source
+    end, token, around = chosen(END), chosen(TOKENS), chosen(AROUND)
+    if end:
+        return ((name, end(data) if name == "end" else data) for name, data in source)
+    if token:
+        return _tokens(source, token)
+    return around(source) if around else source
 
 
 def _tokens(source, bend):
@@ -254,12 +253,13 @@ ERROR_HEADER = {
 def error(refusal):
     """The status, headers, content type and body of a refusal."""
     status, code, headers, kind = refusal.status, refusal.code, dict(refusal.headers), "application/json"
-    if ERROR_STATUS.get(ACTIVE, ("",))[0] == code:
-        status = ERROR_STATUS[ACTIVE][1]
-    if ERROR_HEADER.get(ACTIVE, ("",))[0] == code:
-        del headers[ERROR_HEADER[ACTIVE][1]]
-    if ERROR_CODE.get(ACTIVE, ("",))[0] == code:
-        code = ERROR_CODE[ACTIVE][1]
+    of_status, of_header, of_code = (chosen(rows, ("", "")) for rows in (ERROR_STATUS, ERROR_HEADER, ERROR_CODE))
+    if of_status[0] == code:
+        status = of_status[1]
+    if of_header[0] == code:
+        del headers[of_header[1]]
+    if of_code[0] == code:
+        code = of_code[1]
     message, field = refusal.message, refusal.field
     if active("error.no_message"):
         message = ""
@@ -315,9 +315,10 @@ BEAT_STATE = {
 
 def beat(payload):
     """The JSON of one beat."""
-    if ACTIVE in BEAT_STATE and payload["state"] == BEAT_STATE[ACTIVE][0]:
-        return dict(payload, state=BEAT_STATE[ACTIVE][1])
-    return BEAT.get(ACTIVE, lambda same: same)(payload)
+    true, told = chosen(BEAT_STATE, ("", ""))
+    if payload["state"] == true:
+        return dict(payload, state=told)
+    return chosen(BEAT, lambda same: same)(payload)
 
 
 def timestamp(seconds):

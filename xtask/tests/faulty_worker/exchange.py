@@ -1,6 +1,7 @@
 """One request and its answer: the routes, and an inference from its bytes to its last event."""
 
 import hmac
+import ipaddress
 import os
 import time
 
@@ -28,6 +29,7 @@ class Exchange:
 
     def run(self):
         """Answers, or raises the refusal."""
+        self._check_host()
         self._check_token()
         methods = self.ROUTES.get(self.head.path)
         if methods is None and active("error.method_before_path") and self.head.method not in ("GET", "POST"):
@@ -49,6 +51,16 @@ class Exchange:
             message %= (self.head.method, self.head.path, ", ".join(methods))
             raise ApiError(405, "method_not_allowed", message, headers={"Allow": ", ".join(methods)})
         {"/v1/health": self._health, "/v1/ready": self._ready, "/v1/inference": self._inference}[self.head.path]()
+
+    def _check_host(self):
+        """A name that somebody else can point here lets pages in a browser ask, where no token is needed."""
+        open_path = active("error.foreign_host_health") and self.head.path == "/v1/health"
+        if self.config.token or open_path or active("error.foreign_host_taken"):
+            return
+        host = self.head.headers.get("host", "localhost")
+        if not names_this_machine(host):
+            message = "host: got %.80s, allowed without a token are localhost and addresses" % host
+            raise ApiError(403, "forbidden_host", message)
 
     def _check_token(self):
         token = self.config.token
@@ -84,6 +96,8 @@ class Exchange:
             time.sleep(0.4)
         if active("load.health_500") and busy():
             raise ApiError(500, "internal", "too busy")
+        if active("start.health_500"):
+            raise ApiError(500, "internal", "health is unknown")
         if active("start.health_plain_text"):
             self._answer(200, b"OK", kind="text/plain")
             return
@@ -197,9 +211,9 @@ class Exchange:
 
     def _suffer(self):
         """What earlier requests and a silent hive do to this one, under faults."""
-        if active("error.poisoned_500") and "malformed_json" in self.server.poisoned_by:
+        if active("error.degraded_500") and "malformed_json" in self.server.degraded_by:
             raise ApiError(500, "internal", "the engine is in a bad state")
-        if active("error.poisoned_slow") and "invalid_field" in self.server.poisoned_by:
+        if active("error.degraded_slow") and "invalid_field" in self.server.degraded_by:
             time.sleep(3)
         if active("hive.blocks_inference"):
             with self.worker.heartbeat.sending:
@@ -213,8 +227,13 @@ class Exchange:
         if waited and active("load.queued_forgotten"):
             watch.leave_place()
             watch.pause(600)
-        if active("infer.second_hangs") and self.worker.served == 1:
+        if active("infer.hangs") or (active("infer.second_hangs") and self.worker.served == 1):
             watch.pause(600)
+        if self.worker.served >= 3:
+            if active("crash.engine_hangs"):
+                watch.pause(600)
+            if active("crash.engine_fails"):
+                raise ApiError(500, "generation_failed", "the engine is gone")
 
     def _is_crowded(self):
         return self.worker.places.running() > 1 or bool(self.worker.places.line)
@@ -224,8 +243,8 @@ class Exchange:
         if active("infer.state_leaks"):
             return self.worker.served
         others = active("infer.differs_beside_others") or active("infer.crosstalk")
-        poisoned = active("error.poisoned_text") and "malformed_json" in self.server.poisoned_by
-        return int((others and self._is_crowded()) or poisoned)
+        degraded = active("error.degraded_text") and "malformed_json" in self.server.degraded_by
+        return int((others and self._is_crowded()) or degraded)
 
     def _plain(self, generation, watch):
         try:
@@ -268,6 +287,18 @@ class Exchange:
             os._exit(0)
         if active("beat.stops_after_inference"):
             self.worker.heartbeat.muted = True
+
+
+def names_this_machine(host):
+    """Whether this is `localhost` or an address, with or without a port."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if name.lower() == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def facts(generation):

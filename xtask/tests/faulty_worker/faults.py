@@ -47,6 +47,9 @@ DRAIN = "SIGTERM, SIGINT: ready turns 503, what runs is finished up to --drain-t
 SECOND = "A second signal ends it at once."
 OPENAI = "OpenAI's paths: its bodies, chunks, usage, [DONE] and errors, as its reference has them."
 KEPT = "None: every promise is kept, in a way that nobody excluded."
+HOST = "Without a token the host is localhost or an address."
+IDLE = "An idle connection is kept for at least 75 s, or for as long as a Keep-Alive header says."
+FAILED = "A worker whose engine cannot go on says failed in health, ready and one heartbeat at once, and ends."
 LOGS = "Logs go to stderr, one line an event, level first."
 
 
@@ -91,6 +94,7 @@ FAULTS = (
     Fault("start.health_wrong_status", "health says status ok", HEALTH),
     Fault("start.health_loaded_string", "model_loaded is the string \"true\"", HEALTH),
     Fault("start.health_never_loaded", "model_loaded stays false", HEALTH),
+    Fault("start.health_500", "health answers 500", HEALTH),
     Fault("start.health_plain_text", "health answers 200 with the text OK", HEALTH),
     Fault("start.ready_while_loading", "ready says true while it loads", READY, SEEN_MS),
     Fault("start.ready_never_true", "ready stays 503 although inference works", READY),
@@ -235,6 +239,7 @@ FAULTS = (
     Fault("infer.finish_always_stop", "finish_reason is always stop", FINISH),
     Fault("infer.finish_missing", "no finish_reason", FINISH),
     Fault("infer.finish_unknown", "finish_reason is done", FINISH),
+    Fault("infer.hangs", "no inference is ever answered", ALIVE),
     Fault("infer.second_hangs", "the second inference is never answered", ALIVE),
 
     Fault("stream.truncated", "the events stop without an end", END),
@@ -271,6 +276,8 @@ FAULTS = (
     Fault("error.media_type_status", "400 for a wrong content type", ERRORS),
     Fault("error.media_type_code", "bad_request for a wrong content type", ERRORS),
     Fault("error.utf8_refused", "charset=utf8 is refused", ERRORS),
+    Fault("error.foreign_host_taken", "requests for any host are served without a token", HOST),
+    Fault("error.foreign_host_health", "health is answered for any host without a token", HOST),
     Fault("error.host_ignored", "requests without a host, or with two, are served", ERRORS),
     Fault("error.media_type_ignored", "any content type is taken", ERRORS),
     Fault("error.no_media_type_taken", "a body without a content type is taken", ERRORS),
@@ -315,9 +322,9 @@ FAULTS = (
     Fault("error.crashes_on_bad_json", "bad JSON ends the process", NEXT),
     Fault("error.crashes_on_deep_nesting", "deep nesting ends the process", NEXT),
     Fault("error.crashes_on_huge_number", "a number of a thousand digits ends the process", NEXT),
-    Fault("error.poisoned_text", "after bad JSON the same request gives another text", NEXT),
-    Fault("error.poisoned_500", "after bad JSON the next good request fails", NEXT),
-    Fault("error.poisoned_slow", "after an invalid field every request takes 3 s longer", NEXT),
+    Fault("error.degraded_text", "after bad JSON the same request gives another text", NEXT),
+    Fault("error.degraded_500", "after bad JSON the next good request fails", NEXT),
+    Fault("error.degraded_slow", "after an invalid field every request takes 3 s longer", NEXT),
     Fault("error.lying_length_blocks", "nobody is answered while a body is shorter than its length says", NEXT),
     Fault("error.oversize_taken", "a body over 1 MiB is read and taken", SIZE),
     Fault("error.oversize_status", "400 for a body over 1 MiB", SIZE),
@@ -366,6 +373,8 @@ FAULTS = (
     Fault("robust.slow_sender_blocks", "nobody is answered while a request is half sent", ALIVE),
     Fault("robust.slow_reader_blocks", "generation stands still for all while one client doesn't read", LEAVE),
     Fault("robust.no_beats_in_a_crowd", "no beats while 100 connections are open", ALIVE),
+    Fault("robust.idle_cut_short", "closes a connection that idles for half a second", IDLE),
+    Fault("robust.idle_time_lied", "says that it keeps idle connections for 90 s, and closes them after half a second", IDLE),
     Fault("robust.idle_limit_100", "takes no connection while 100 are open", ALIVE),
     Fault("robust.dies_at_150_connections", "exits when 150 connections are open", ALIVE),
     Fault("robust.half_request_kills", "exits when a client hangs up within its request", ALIVE),
@@ -379,6 +388,8 @@ FAULTS = (
     Fault("crash.exits_while_streaming", "exits in the middle of the first stream", ALIVE),
     Fault("crash.after_ten", "exits 101 at the tenth inference", ALIVE),
     Fault("crash.freezes", "SIGSTOPs itself 300 ms after it became ready", ALIVE),
+    Fault("crash.engine_hangs", "no inference is answered after the third, and health says healthy", FAILED),
+    Fault("crash.engine_fails", "every inference after the third fails with 500, and health says healthy", FAILED),
     Fault("crash.deadlocks_after_inference", "no request is answered after the first inference", ALIVE),
 
     Fault("stop.sigterm_ignored", "ignores SIGTERM", DRAIN),
@@ -449,6 +460,7 @@ FAULTS = (
     Fault("openai.chat_stream_differs", "a streamed chat has another text than a plain one", OPENAI),
     Fault("benign.header_case", "header names and media types in other cases", KEPT),
     Fault("benign.http10", "HTTP/1.0, without a length and without chunks", KEPT),
+    Fault("benign.short_keep_alive", "keeps idle connections for a second, and says so", KEPT),
     Fault("benign.closes", "closes the connection after every answer", KEPT),
     Fault("benign.chunked_answers", "whole answers in chunks, with extensions", KEPT),
     Fault("benign.split_answers", "whole answers in two writes with a pause between them", KEPT),
@@ -479,14 +491,19 @@ FAULTS = (
 
 BY_ID = {fault.id: fault for fault in FAULTS}
 
-# The one fault of this process; empty in a good worker.
-ACTIVE = os.environ.get("WORKER_FAULT", "")
+# The faults of this process: none in a good worker, mostly one, or several with commas between them.
+ACTIVE = tuple(filter(None, os.environ.get("WORKER_FAULT", "").split(",")))
 
 
 def active(fault_id):
     """Whether this process is to break that promise."""
     assert fault_id in BY_ID, fault_id
-    return fault_id == ACTIVE
+    return fault_id in ACTIVE
+
+
+def chosen(rows, otherwise=None):
+    """What a table says of a fault of this process."""
+    return next((rows[fault_id] for fault_id in ACTIVE if fault_id in rows), otherwise)
 
 
 def print_table():

@@ -19,7 +19,7 @@ NEUTRAL = ("model", "user", "n", "stream_options")
 
 def is_spoken():
     """Whether this process speaks it."""
-    return ACTIVE.startswith(("openai.", "benign.openai_"))
+    return any(fault_id.startswith(("openai.", "benign.openai_")) for fault_id in ACTIVE)
 
 
 def error(refusal):

@@ -21,7 +21,7 @@ class Server:
         self.worker = worker
         self.connections = set()
         self.engine_lock = threading.Lock()
-        self.poisoned_by = set()
+        self.degraded_by = set()
         self.departures = 0
         self.locked = False
 
@@ -118,7 +118,7 @@ class Server:
     def _note(self, refusal, connection):
         """What refusals do to a worker that doesn't take them well."""
         log.info("Refused with %d %s" % (refusal.status, refusal.code))
-        self.poisoned_by.add(refusal.code)
+        self.degraded_by.add(refusal.code)
         self.worker.heartbeat.refused_one = True
         if refusal.code == "bad_request" and connection.at_end and active("robust.half_request_kills"):
             os._exit(1)

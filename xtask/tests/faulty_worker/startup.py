@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import gguf, gpu
-from .faults import ACTIVE, active
+from .faults import active, chosen
 
 # option -> (how its text is read, default); no default means that it must be given.
 REQUIRED = object()
@@ -92,7 +92,7 @@ class Config:
         self.answer_tokens = int(_knob("FAULTY_ANSWER_TOKENS", 0))
         self.leak_bytes = int(_knob("FAULTY_LEAK_BYTES", 0))
         self.leak_files = int(_knob("FAULTY_LEAK_FILES", 0))
-        for name, value in TEMPERAMENTS.get(ACTIVE, {}).items():
+        for name, value in chosen(TEMPERAMENTS, {}).items():
             setattr(self, name, value)
 
 

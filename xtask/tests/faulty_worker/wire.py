@@ -28,7 +28,7 @@ REASONS = {
 
 
 class ClientGone(Exception):
-    """The client hung up. `how` is fin, rst or stalled."""
+    """The client hung up, or is done with. `how` is fin, rst, stalled or idle."""
 
     def __init__(self, how):
         super().__init__(how)
@@ -177,10 +177,12 @@ class Connection:
         begun = self.stage != "idle"
         if begun and time.monotonic() > self.deadline:
             raise ApiError(408, "bad_request", "the request was not whole after %d s" % WHOLE_S)
-        self.sock.settimeout(IDLE_S if begun else None)
+        self.sock.settimeout(IDLE_S if begun else idle_limit_s())
         try:
             data = self.sock.recv(65536)
         except socket.timeout:
+            if not begun:
+                raise ClientGone("idle") from None
             raise ApiError(408, "bad_request", "nothing came for %d s within a request" % IDLE_S) from None
         except OSError:
             raise ClientGone("rst") from None
@@ -200,6 +202,8 @@ class Connection:
         head += [variants.header("Content-Type") + ": " + variants.content_type(content_type)] + framing
         head += ["%s: %s" % (variants.header(name), value) for name, value in headers.items()]
         head.append(variants.header("Connection") + ": " + ("keep-alive" if keep_alive else "close"))
+        if keep_alive and keep_alive_header():
+            head.append("Keep-Alive: " + keep_alive_header())
         for part in variants.halves("\r\n".join(head).encode() + b"\r\n\r\n" + body):
             self._send_all(part)
 
@@ -277,6 +281,18 @@ class Connection:
         self.sock.settimeout(0.5)
         while time.monotonic() < give_up and self.sock.recv(65536):
             pass
+
+
+def idle_limit_s():
+    """How long a connection may idle; for ever without a limit."""
+    if active("robust.idle_cut_short") or active("robust.idle_time_lied"):
+        return 0.5
+    return variants.IDLE_LIMIT_S
+
+
+def keep_alive_header():
+    """What answers say of that."""
+    return "timeout=90" if active("robust.idle_time_lied") else variants.KEEP_ALIVE
 
 
 def too_large(got, limit):

@@ -10,7 +10,7 @@ import time
 
 from . import gpu, log, mishap, startup
 from .engine import Places
-from .faults import ACTIVE, BY_ID, active, print_table
+from .faults import ACTIVE, BY_ID, active, chosen, print_table
 from .heartbeat import Heartbeat
 from .knowledge import Knowledge
 from .server import Server
@@ -68,8 +68,9 @@ def main(argv):
         return
     config = None
     try:
-        if ACTIVE and ACTIVE not in BY_ID:
-            raise startup.CannotServe("WORKER_FAULT %s" % ACTIVE, "no such fault, see --list-faults", exit_code=2)
+        for fault_id in ACTIVE:
+            if fault_id not in BY_ID:
+                raise startup.CannotServe("WORKER_FAULT %s" % fault_id, "no such fault, see --list-faults", exit_code=2)
         signals = catch_signals()
         config = startup.Config(argv)
         log.use_json(config.log_format == "json")
@@ -149,8 +150,8 @@ def load(worker, signals):
     """The loading phase; a signal within it ends the process."""
     load_s = worker.config.load_ms / 1000
     mishap.at("loading")
-    if ACTIVE:
-        load_s = max(load_s, BY_ID[ACTIVE].load_ms / 1000)
+    for fault_id in ACTIVE:
+        load_s = max(load_s, BY_ID[fault_id].load_ms / 1000)
     if active("start.never_ready"):
         load_s = 1e9
     if active("crash.exits_while_loading"):
@@ -193,9 +194,10 @@ def misbehave():
         time.sleep(0.3)
         mishap.at("idle")
     ends = {"crash.segv_after_ready": "SIGSEGV", "crash.abort_after_ready": "SIGABRT", "crash.freezes": "SIGSTOP"}
-    if ACTIVE in ends:
+    end = chosen(ends)
+    if end:
         time.sleep(0.3)
-        os.kill(os.getpid(), getattr(signal, ends[ACTIVE]))
+        os.kill(os.getpid(), getattr(signal, end))
 
 
 def stop(worker, listener):

@@ -164,6 +164,40 @@ go_on()
     assert!(message.contains("python"), "{message}");
 }
 
+/// A worker that was killed comes back on another port where its own was taken meanwhile.
+#[test]
+fn the_port_of_a_killed_worker_that_somebody_takes_is_replaced() {
+    let thief = script(
+        r#"
+starts = os.path.join(here, "starts" + worker_id[-2:])
+with open(starts, "a") as file:
+    file.write(port + "\n")
+if worker_id.endswith("-2") and len(open(starts).readlines()) == 2:
+    start_stranger(port, "stranger")
+    sys.exit("error: cannot listen: port taken")
+go_on()
+"#,
+    );
+    let mut run = Plan::of_killed_worker(thief)
+        .args(&["--format", "json"])
+        .start();
+    let _strangers = Strangers::beside(&run);
+    let (_, output) = run.finish();
+    let ports = fs::read_to_string(run.folder().join("starts-2")).unwrap();
+    let ports: Vec<&str> = ports.lines().collect();
+    assert_eq!(ports.len(), 3, "{output}");
+    assert_eq!(ports[0], ports[1]);
+    assert_ne!(ports[1], ports[2]);
+    let events = events(&output);
+    let message = event(&events, "noted")["message"].as_str().unwrap();
+    assert!(
+        message.contains("python") && message.contains(ports[1]),
+        "{message}"
+    );
+    let killed = outcome(&events, "stress.killed");
+    assert_eq!(killed["outcome"], "passed", "{killed}");
+}
+
 #[test]
 fn a_chosen_port_that_somebody_takes_in_between_is_nobody_s_fault() {
     let thief = script(

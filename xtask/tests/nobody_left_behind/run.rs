@@ -71,6 +71,17 @@ impl Plan {
 
     /// A run over that worker, without ports.
     pub fn bare(worker: Worker) -> Self {
+        Self::of(worker, &["--suite", "isolation"])
+    }
+
+    /// Two workers of that kind under load for a moment, of which the second is killed and started
+    /// again.
+    pub fn of_killed_worker(worker: Worker) -> Self {
+        let stress = ["--stress", "2", "--duration", "3s", "--kill-one"];
+        Self::of(worker, &stress).args(&["--port", "0", "--hive-port", "0"])
+    }
+
+    fn of(worker: Worker, mode: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{number}", std::process::id());
@@ -78,7 +89,9 @@ impl Plan {
         fs::create_dir_all(&folder).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
-            .args(["worker:test", "--suite", "isolation", "--model"])
+            .arg("worker:test")
+            .args(mode)
+            .arg("--model")
             .arg(workspace().join(".test-models/tiny/tiny.gguf"))
             .arg("--worker-bin")
             .arg(write_worker(worker, &folder))

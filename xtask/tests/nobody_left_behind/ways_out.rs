@@ -251,6 +251,19 @@ fn hang_up() {
     ends_with("HUP", 129);
 }
 
+/// As `nohup` does it, and a shell for what it starts in the background.
+#[test]
+fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
+    let ignoring = ["-c", "trap '' HUP INT; exec \"$0\" \"$@\""];
+    let mut run = untimed().through("sh", &ignoring).start();
+    assert!(run.next_line().is_some());
+    run.signal("HUP");
+    run.signal("INT");
+    let (code, output) = run.finish();
+    run.assert_gone_within(Duration::ZERO);
+    assert_eq!(code, Some(0), "{output}");
+}
+
 fn ends_with(signal: &str, expected: i32) {
     let mut run = busy(polite());
     run.signal(signal);

@@ -3,7 +3,7 @@
 mod floors;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         because: "the engine knows no HTTP",
-        paths: &["bin/30_llm_worker_rbee/src/engine"],
+        paths: &["bin/llm_engine/src"],
         forbidden: &["axum", "hyper", "http::", "heartbeat"],
     },
     Rule {
@@ -185,6 +185,50 @@ fn every_file_opens_with_what_lives_in_it() {
             file.display()
         );
     }
+}
+
+/// So that a search for a name finds one thing. What each system has of its own is called the same on
+/// purpose.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let krate = source::Crate::read(&root().join("xtask/src"));
+    for file in krate.files().values() {
+        let name = file.strip_prefix(root()).unwrap().to_string_lossy();
+        if !name.contains("process/platform/") {
+            for defined in types_of(&fs::read_to_string(file).unwrap()) {
+                places.entry(defined).or_default().push(name.to_string());
+            }
+        }
+    }
+    assert!(places.len() > 200, "only {} types were found", places.len());
+    places.retain(|_, files| files.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
+}
+
+/// The types that a text defines, those of its functions included. What stands in an `impl` or a
+/// trait (`type Item = ...`) is no type of its own.
+fn types_of(text: &str) -> Vec<String> {
+    let tokens = source::tokens(text);
+    let named = tokens.windows(2).filter(|pair| {
+        matches!(pair[0].as_str(), "struct" | "enum" | "trait" | "union")
+            && pair[1].starts_with(char::is_uppercase)
+    });
+    let aliases = text.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let name = line.strip_prefix("type ")?;
+        name.split(|c: char| !c.is_alphanumeric()).next()
+    });
+    let named = named.map(|pair| pair[1].clone());
+    named.chain(aliases.map(str::to_owned)).collect()
+}
+
+#[test]
+fn types_are_found_wherever_they_are_defined() {
+    let found = types_of(
+        "pub type A<'t> = B;\nimpl I for A {\n    type Item = C;\n}\nfn f() {\n    struct D;\n}\npub(crate) enum E {}\n",
+    );
+    assert_eq!(found, ["D", "E", "A"]);
 }
 
 /// By the lock file, which knows what every system needs and asks no registry.

@@ -230,17 +230,17 @@ fn holds(body: &[u8]) {
 
 proptest! {
     #[test]
-    fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn fuzzed_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..400)) {
         holds(&body);
     }
 
     #[test]
-    fn any_json_is_answered(value in any_json()) {
+    fn fuzzed_json_is_answered(value in any_json()) {
         holds(value.to_string().as_bytes());
     }
 
     #[test]
-    fn any_damage_to_a_good_body_is_answered(at in 0usize..100, byte in any::<u8>(), cut in 0usize..120) {
+    fn fuzzed_good_bodies_are_answered(at in 0usize..100, byte in any::<u8>(), cut in 0usize..120) {
         let mut body = br#"{"prompt":"a\u00e9","max_tokens":5,"temperature":0.5,"stop":["x"],"seed":7,"stream":true}"#.to_vec();
         let at = at % body.len();
         body[at] = byte;

@@ -1,10 +1,13 @@
 //! The worker as a process: how it starts, what it refuses to start with, and how it ends.
 
+#[cfg(target_os = "linux")]
+mod mishaps;
 mod running;
 mod schemathesis;
 #[cfg(unix)]
 mod signals;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,7 +57,10 @@ impl Drop for Scratch {
 #[test]
 fn models_that_are_none_are_refused() {
     let model = std::fs::read(tiny_model()).unwrap();
-    let contents: [(&str, &[u8]); 4] = [
+    // As some systems send a folder.
+    let zip = b"PK\x03\x04\x14\0\0\0\0\0model/tiny.gguf";
+    let contents: [(&str, &[u8]); 5] = [
+        ("folder.zip", zip),
         ("empty.gguf", b""),
         ("text.gguf", b"This is not a model, but a text about one.\n"),
         ("header.gguf", &model[..100]),
@@ -300,6 +306,55 @@ fn localhost_is_both_of_its_addresses() {
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         assert_eq!(answer(stream).0, 200);
     }
+}
+
+/// Another worker may begin where one has just ended, whose connections the system still remembers.
+#[test]
+fn a_port_is_free_again_as_soon_as_its_worker_has_ended() {
+    let (mut worker, port) = WorkerCommand::default().serve();
+    // Who closes first is remembered: here the worker.
+    assert_eq!(get(port, "/v1/health").0, 200);
+    worker.kill();
+    let again = WorkerCommand {
+        port,
+        ..WorkerCommand::default()
+    };
+    let (_worker, again) = again.serve();
+    assert_eq!(again, port);
+    assert_eq!(get(port, "/v1/health").0, 200);
+}
+
+/// Where there is nothing else, neither the worker nor its hive may need IPv4.
+#[test]
+fn ipv6_alone_is_enough() {
+    let Ok(hive) = TcpListener::bind("[::1]:0") else {
+        return println!("this machine has no IPv6");
+    };
+    let hive_port = hive.local_addr().unwrap().port();
+    let command = WorkerCommand {
+        hive_url: format!("http://[::1]:{hive_port}"),
+        more: vec!["--host", "::1"],
+        ..WorkerCommand::default()
+    };
+    let mut worker = command.spawn();
+    let line = worker.until_logged("Listening on [::1]:");
+    let (_, port) = line.rsplit_once(':').unwrap();
+    let port: u16 = port.trim().parse().unwrap();
+    worker.until_logged("Worker ready, starting HTTP server");
+    let mut beat = [0; 4096];
+    let length = hive.accept().unwrap().0.read(&mut beat).unwrap();
+    let beat = String::from_utf8_lossy(&beat[..length]).into_owned();
+    assert!(beat.starts_with("POST /heartbeat/workers"), "{beat}");
+    assert!(
+        beat.to_lowercase()
+            .contains(&format!("host: [::1]:{hive_port}")),
+        "{beat}"
+    );
+    let mut stream = std::net::TcpStream::connect(("::1", port)).unwrap();
+    let request = "GET /v1/health HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    assert_eq!(answer(stream).0, 200);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
 #[test]

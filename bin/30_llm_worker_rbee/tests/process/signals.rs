@@ -52,7 +52,7 @@ fn a_hive_that_hangs_does_not_hold_the_end_up() {
 
 /// Holds a lease on a file: whoever opens it waits until the lease is given back, at the latest when
 /// the holder ends. Linux alone has that, and Rust's library no call for it.
-const LEASE: &str = "\
+pub const LEASE: &str = "\
 import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = os.open(sys.argv[1], os.O_RDWR)
@@ -185,44 +185,42 @@ fn rest_of(stream: &mut impl Read) -> String {
 }
 
 #[test]
-fn a_closed_standard_error_does_not_end_it() {
-    let script = "exec \"$0\" \"$@\" 2>&-";
-    let port = free_port();
-    let mut worker = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_llm-worker-rbee")])
-        .args([
-            "--worker-id",
-            "w-1",
-            "--model-ref",
-            "r",
-            "--backend",
-            "cpu",
-            "--device",
-            "0",
-        ])
-        .args([
-            "--hive-url",
-            "http://127.0.0.1:9",
-            "--port",
-            &port.to_string(),
-            "--model",
-        ])
-        .arg(tiny_model())
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + DEADLINE;
-    let ready = loop {
-        if try_get(port, "/v1/ready").is_some_and(|(status, _)| status == 200) {
-            break true;
-        }
-        if Instant::now() > deadline || worker.try_wait().unwrap().is_some() {
-            break false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let _ = worker.kill();
-    let _ = worker.wait();
-    assert!(ready);
+fn a_log_that_nobody_takes_and_a_full_disk_do_not_end_it() {
+    let is_linux = cfg!(target_os = "linux");
+    let redirects = ["2>&-"]
+        .into_iter()
+        .chain(is_linux.then_some("2>/dev/full"));
+    for redirect in redirects {
+        let port = free_port();
+        let script = format!("exec \"$0\" \"$@\" {redirect}");
+        let mut worker = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_llm-worker-rbee")])
+            .args(["--worker-id", "w-1", "--model-ref", "r"])
+            .args(["--backend", "cpu", "--device", "0"])
+            .args(["--hive-url", "http://127.0.0.1:9", "--port"])
+            .args([&port.to_string(), "--model"])
+            .arg(tiny_model())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        let ready = loop {
+            if try_get(port, "/v1/ready").is_some_and(|(status, _)| status == 200) {
+                break true;
+            }
+            if Instant::now() > deadline || worker.try_wait().unwrap().is_some() {
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let answer = try_infer(port, &json!({"prompt": "Hello", "max_tokens": 1}));
+        let answer = answer.and_then(try_answer).map(|(status, _)| status);
+        let pid = worker.id().to_string();
+        let _ = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        let status = worker.wait().unwrap();
+        assert!(ready, "{redirect}");
+        assert_eq!(answer, Some(200), "{redirect}");
+        assert_eq!(status.code(), Some(0), "{redirect}");
+    }
 }
 
 /// A port that nobody gets by asking for any: those that systems hand out lie above.

@@ -8,6 +8,7 @@ mod apart;
 mod bench;
 mod chat;
 mod clients;
+pub mod connections;
 mod corrupt_models;
 pub mod device;
 mod drain;

@@ -1,5 +1,6 @@
 //! What a run was asked to do, validated. Pure.
 
+pub mod arguments;
 pub mod benchmark;
 pub mod command;
 pub mod known_failures;
@@ -308,7 +309,6 @@ impl WorkerTestConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::target::WorkerSource;
     use super::*;
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
         let config = WorkerTestConfig {
             model_path: path.clone(),
             target: TargetConfig {
-                source: WorkerSource::Binary(path),
+                source: super::target::WorkerSource::Binary(path),
                 ..TargetConfig::default()
             },
             ..WorkerTestConfig::default()

@@ -148,7 +148,7 @@ pub fn merge(config: &MergeConfig) -> Result<()> {
 pub fn ensure_matrix_reports(reports: &[ReportTarget]) -> Result<()> {
     for ReportTarget { kind, .. } in reports {
         if !ReportKind::of_matrices().contains(kind) {
-            bail!("--report: many runs have no such report, but json, junit, markdown or html");
+            bail!("--report: several runs can only be reported as json, junit, markdown or html");
         }
     }
     Ok(())

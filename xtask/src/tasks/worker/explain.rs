@@ -56,7 +56,7 @@ fn about(row: &CheckInfo, by_hand: &str) -> String {
     let option = row.option();
     let option = option.map_or(String::new(), |option| format!(", with {option}"));
     let contract = match row.contract {
-        "" => "none: this is about how workers compare, not about what one promises",
+        "" => "none: this compares workers, and no single worker promises it",
         quoted => quoted,
     };
     format!(

@@ -26,7 +26,7 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 /// The writing end: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    sender: Sender<Message>,
+    sender: Sender<JournalMessage>,
     began: Instant,
     numbers: Arc<AtomicU64>,
 }
@@ -38,7 +38,7 @@ pub struct Keeper {
 }
 
 #[derive(Debug)]
-enum Message {
+enum JournalMessage {
     Happened(Box<Event>),
     /// Somebody wants to know the report so far.
     Asked(Sender<RunReport>),
@@ -55,13 +55,13 @@ impl Journal {
             let mut report = RunReport::default();
             while let Ok(message) = receiver.recv() {
                 let event = match message {
-                    Message::Happened(event) => *event,
-                    Message::Asked(answer) => {
+                    JournalMessage::Happened(event) => *event,
+                    JournalMessage::Asked(answer) => {
                         // Who asked may have given up.
                         let _ = answer.send(report.clone());
                         continue;
                     }
-                    Message::Close => break,
+                    JournalMessage::Close => break,
                 };
                 let event = without_secrets(event, &redactor);
                 report.apply(&event);
@@ -100,7 +100,7 @@ impl Journal {
         let elapsed_ms = self.elapsed_ms(Instant::now()) as u64;
         let event = Event { elapsed_ms, kind };
         // The receiver is gone only after the run; what comes then has no reader.
-        let _ = self.sender.send(Message::Happened(Box::new(event)));
+        let _ = self.sender.send(JournalMessage::Happened(Box::new(event)));
     }
 
     /// The report as it is once every event so far is folded.
@@ -108,9 +108,9 @@ impl Journal {
     /// Fails where a reporter can't get rid of its output.
     pub fn so_far(&self) -> anyhow::Result<RunReport> {
         let (sender, answer) = channel();
-        let _ = self.sender.send(Message::Asked(sender));
+        let _ = self.sender.send(JournalMessage::Asked(sender));
         let report = answer.recv_timeout(FOLD_LIMIT);
-        report.context("nothing reads this run's output, so its figures can't be collected")
+        report.context("nobody reads this run's output, so its figures can't be collected")
     }
 
     /// The moment at this place of the run's axis.
@@ -130,7 +130,7 @@ impl Keeper {
     /// `None` where the run was interrupted and a reporter still can't get rid of its output: a
     /// terminal that is stopped, a pipe that nobody reads.
     pub fn close(self, journal: &Journal, is_stopped: impl Fn() -> bool) -> Option<RunReport> {
-        let _ = journal.sender.send(Message::Close);
+        let _ = journal.sender.send(JournalMessage::Close);
         let mut interrupted: Option<Instant> = None;
         loop {
             match self.report.recv_timeout(Duration::from_millis(20)) {

@@ -150,7 +150,7 @@ fn choose(default: &Path, catalog: &Catalog, root: &Path) -> Result<Choice> {
             false => format!("; a larger one: {}", larger.download_command()),
         });
     let note = format!(
-        "{} stands in: {wanted} is not on this machine{}",
+        "using {} instead: {wanted} is not on this machine{}",
         entry.name,
         larger.unwrap_or_default()
     );
@@ -177,7 +177,7 @@ fn suggest(wanted: &Path, catalog: &Catalog, root: &Path) -> String {
 }
 
 fn path_of(entry: &CatalogEntry, root: &Path) -> PathBuf {
-    root.join(MODELS_FOLDER).join(&entry.file)
+    entry.path_in(&root.join(MODELS_FOLDER))
 }
 
 /// The catalog's name for a file that it knows; others are called after their file.
@@ -214,14 +214,14 @@ mod tests {
             Workspace(root)
         }
 
-        fn choose(&self) -> Result<(String, String)> {
+        fn choose(&self) -> Result<(PathBuf, String)> {
             let choice = choose(Path::new(DEFAULT_MODEL), &catalog(), &self.0)?;
             let path = choice
                 .path
                 .strip_prefix(self.0.join(MODELS_FOLDER))
                 .unwrap();
             let note = choice.note.unwrap_or_default();
-            Ok((path.display().to_string(), note))
+            Ok((path.to_owned(), note))
         }
     }
 
@@ -257,16 +257,16 @@ mod tests {
     #[test]
     fn the_embedded_model_stands_in_and_says_why_and_what_else_there_is() {
         let (path, note) = Workspace::with(&["tiny/tiny.gguf"]).choose().unwrap();
-        assert_eq!(path, "tiny/tiny.gguf");
+        assert_eq!(path, Path::new("tiny/tiny.gguf"));
         assert_eq!(
             note,
-            "tiny stands in: tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf is not on this machine; \
+            "using tiny instead: tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf is not on this machine; \
              a larger one: cargo xtask worker:download-model smollm2-135m"
         );
         let (path, note) = Workspace::with(&["tiny/tiny.gguf", SMOLLM2])
             .choose()
             .unwrap();
-        assert_eq!(path, "tiny/tiny.gguf");
+        assert_eq!(path, Path::new("tiny/tiny.gguf"));
         assert!(
             note.ends_with("a larger one is here: --model smollm2-135m"),
             "{note}"
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn without_the_embedded_model_whatever_is_there_will_do() {
         let (path, note) = Workspace::with(&[SMOLLM2]).choose().unwrap();
-        assert_eq!(path, SMOLLM2);
+        assert_eq!(path, Path::new(SMOLLM2));
         assert!(note.ends_with("is not on this machine"), "{note}");
         let error = Workspace::with(&[]).choose().unwrap_err().to_string();
         assert!(

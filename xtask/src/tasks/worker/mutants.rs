@@ -17,6 +17,7 @@ use self::config::MutantsConfig;
 use self::table::{Expectation, FaultTable, Judgement, NO_FAULT};
 use self::trial::Laboratory;
 use crate::tasks::worker::plan;
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
@@ -29,7 +30,7 @@ const TABLE: &str = "xtask/tests/faults.toml";
 const RUNS_PER_CORE: usize = 3;
 
 /// One fault, tried.
-struct Row {
+struct MutantRow {
     fault: String,
     /// Whether a check has to catch it.
     has_fault: bool,
@@ -41,7 +42,7 @@ struct Row {
 pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool> {
     ensure!(
         platform::STARTS_SCRIPTS,
-        "the faulty worker is a Python script, which this system doesn't start as a program\n  try: Linux, macOS or WSL"
+        "the faulty worker is a Python script, which this system can't start as a program\n  try: Linux, macOS or WSL"
     );
     let python = Python::find(config.python.as_deref())?;
     let table = FaultTable::load(&root.join(TABLE))?;
@@ -71,7 +72,7 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
 }
 
 /// "caught 290 / 290, no false alarm in 23 / 23 without a fault".
-fn totals(rows: &[Row]) -> String {
+fn totals(rows: &[MutantRow]) -> String {
     let count = |has_fault: bool| {
         let kind = || rows.iter().filter(move |row| row.has_fault == has_fault);
         let right = kind().filter(|row| row.judgement.is_right());
@@ -127,7 +128,7 @@ fn try_all(
     wanted: &[&Expectation],
     jobs: usize,
     stop: &StopFlag,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<MutantRow>> {
     let width = wanted.iter().map(|row| row.fault.len()).max().unwrap_or(0);
     let next = Mutex::new(wanted.iter().enumerate());
     let (sender, receiver) = channel();
@@ -155,18 +156,14 @@ fn try_all(
     })
 }
 
-type Tried = (usize, Result<Row>);
+type Tried = (usize, Result<MutantRow>);
 
 fn work<'t>(
     laboratory: &Laboratory,
     next: &Mutex<impl Iterator<Item = (usize, &'t &'t Expectation)>>,
     sender: Sender<Tried>,
 ) {
-    let take = || {
-        next.lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .next()
-    };
+    let take = || lock(next).next();
     while let Some((number, expectation)) = take() {
         let row = try_one(laboratory, expectation);
         let failed = row.is_err();
@@ -176,7 +173,7 @@ fn work<'t>(
     }
 }
 
-fn try_one(laboratory: &Laboratory, expectation: &Expectation) -> Result<Row> {
+fn try_one(laboratory: &Laboratory, expectation: &Expectation) -> Result<MutantRow> {
     let began = Instant::now();
     let fault = &expectation.fault;
     let tried = || -> Result<Judgement> {
@@ -184,7 +181,7 @@ fn try_one(laboratory: &Laboratory, expectation: &Expectation) -> Result<Row> {
         Ok(expectation.judge(&trial))
     };
     let judgement = tried().with_context(|| format!("cannot try the fault {fault}"))?;
-    Ok(Row {
+    Ok(MutantRow {
         fault: fault.clone(),
         has_fault: expectation.by.is_some(),
         judgement,
@@ -192,7 +189,7 @@ fn try_one(laboratory: &Laboratory, expectation: &Expectation) -> Result<Row> {
     })
 }
 
-fn print(row: &Row, width: usize) -> Result<()> {
+fn print(row: &MutantRow, width: usize) -> Result<()> {
     let fault = if row.fault == NO_FAULT {
         "(none)"
     } else {

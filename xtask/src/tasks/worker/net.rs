@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod framing;
+#[cfg(test)]
+mod fuzz;
 #[cfg(all(test, unix))]
 mod hostile;
 pub mod http;

@@ -1,5 +1,5 @@
-//! The worker to compare with: a binary, or this repository at another revision, built from a work
-//! tree of its own.
+//! The worker to compare with: a binary, or this repository at another revision, built from a checkout
+//! of its own.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -28,11 +28,8 @@ const BUILD: &str = "build";
 /// The longest that git may take.
 const GIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// A work tree that goes when this does.
-struct Checkout<'run> {
-    root: &'run Path,
-    path: PathBuf,
-}
+/// A checkout that goes when this does.
+struct Checkout(PathBuf);
 
 /// The binary that is meant by a path or by a revision, which is built where it hasn't been yet.
 pub fn find(
@@ -83,7 +80,7 @@ pub fn find(
     // A target folder of their own: cargo tells two checkouts of a workspace apart by their files'
     // times alone, and would take the binary of the one for the other's.
     let target = folder.join(BUILD);
-    let binary = build::build_worker(&checkout.path, Some(&target), backend, journal, stop)?;
+    let binary = build::build_worker(&checkout.0, Some(&target), backend, journal, stop)?;
     let part = kept.with_extension("part");
     std::fs::copy(&binary, &part)
         .and_then(|_| std::fs::rename(&part, &kept))
@@ -91,32 +88,38 @@ pub fn find(
     Ok(kept)
 }
 
-impl<'run> Checkout<'run> {
-    fn make(root: &'run Path, path: PathBuf, revision: &str) -> Result<Self> {
-        let checkout = Self { root, path };
+impl Checkout {
+    /// A repository of its own that borrows the objects of this one: into that, which may not be
+    /// writable, nothing is written.
+    fn make(root: &Path, path: PathBuf, revision: &str) -> Result<Self> {
+        let checkout = Self(path);
         // What a run left behind that was killed.
         checkout.remove();
-        let place = checkout.path.to_string_lossy();
-        git(root, &["worktree", "add", "--detach", &place, revision])
-            .with_context(|| format!("cannot check out {revision}"))?;
+        let place = checkout.0.as_path();
+        let borrow = || {
+            std::fs::create_dir_all(place)?;
+            git(place, &["init", "--quiet"])?;
+            let objects = root.join(git(root, &["rev-parse", "--git-path", "objects"])?);
+            let objects = format!("{}\n", std::path::absolute(objects)?.display());
+            std::fs::write(place.join(".git/objects/info/alternates"), objects)?;
+            git(place, &["checkout", "--quiet", "--detach", revision])
+        };
+        borrow().with_context(|| format!("cannot check out {revision}"))?;
         Ok(checkout)
     }
 
     fn remove(&self) {
-        let place = self.path.to_string_lossy();
-        let _ = git(self.root, &["worktree", "remove", "--force", &place]);
-        let _ = std::fs::remove_dir_all(&self.path);
-        let _ = git(self.root, &["worktree", "prune"]);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-impl Drop for Checkout<'_> {
+impl Drop for Checkout {
     fn drop(&mut self) {
         self.remove();
     }
 }
 
-/// Two runs must not build in one work tree. The lock is free when the file is closed.
+/// Two runs must not build in one checkout. The lock is free when the file is closed.
 fn take_lock(path: &Path, stop: &StopFlag) -> Result<File> {
     let file = File::options()
         .create(true)
@@ -148,6 +151,54 @@ fn git(root: &Path, arguments: &[&str]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every file below a folder.
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let mut all = Vec::new();
+        for path in entries.map(|entry| entry.path()) {
+            if path.is_dir() {
+                all.extend(files(&path));
+            }
+            all.push(path);
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn another_revision_is_checked_out_without_a_trace_in_the_repository() {
+        let folder = std::env::temp_dir().join(format!("revisions-{}", uuid::Uuid::new_v4()));
+        let root = folder.join("it's \"here\"");
+        std::fs::create_dir_all(&root).unwrap();
+        git(&root, &["init", "--quiet"]).unwrap();
+        let commit = |text: &str| {
+            std::fs::write(root.join("file"), text).unwrap();
+            git(&root, &["add", "file"]).unwrap();
+            let who = ["-c", "user.name=n", "-c", "user.email=e"];
+            let commit = ["commit", "--quiet", "--no-gpg-sign", "-m", text];
+            git(&root, &[&who[..], &commit[..]].concat()).unwrap();
+            git(&root, &["rev-parse", "HEAD"]).unwrap()
+        };
+        let first = commit("first");
+        commit("second");
+        let before = files(&root);
+        let place = folder.join("against");
+        for _ in 0..2 {
+            let checkout = Checkout::make(&root, place.clone(), &first).unwrap();
+            assert_eq!(
+                std::fs::read_to_string(place.join("file")).unwrap(),
+                "first"
+            );
+            assert_eq!(git(&place, &["rev-parse", "HEAD"]).unwrap(), first);
+            assert_eq!(files(&root), before);
+            // As a run leaves it that is killed.
+            std::mem::forget(checkout);
+        }
+        drop(Checkout(place.clone()));
+        assert!(!place.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn two_runs_take_turns() {

@@ -18,7 +18,7 @@ pub mod registry;
 pub mod secrets;
 pub mod signals;
 pub mod stop;
-mod strays;
+pub mod strays;
 pub mod supervisor;
 pub mod tool;
 pub mod vitals;

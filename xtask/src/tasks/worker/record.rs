@@ -3,10 +3,12 @@
 pub mod backend;
 pub mod baseline;
 pub mod bench;
+pub mod causes;
 pub mod check;
 pub mod compare;
 pub mod event;
 pub mod facts;
+pub mod heartbeats;
 pub mod matrix;
 pub mod measure;
 pub mod output;

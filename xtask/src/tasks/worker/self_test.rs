@@ -3,18 +3,19 @@
 //! Runs this very command against a worker that doesn't want to go, kills the run without a
 //! warning, and looks at what is left.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::tasks::worker::process::platform;
-use crate::tasks::worker::process::platform::{Listeners, Process};
+use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::platform::Process;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
+use crate::tasks::worker::process::{platform, registry, strays};
 use crate::tasks::worker::record::event::{Event, EventKind};
 
 const STUBBORN_SOURCE: &str = include_str!("self_test/stubborn_worker.py");
@@ -28,6 +29,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long the clean-up may take: the worker's grace period, and three seconds.
 const GONE_LIMIT: Duration = Duration::from_secs(6);
 
+/// How long the run may take to clean up where it is asked to, because this test was.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
+
 /// Gives the worker a child that has dropped its group, its session, its parent and its environment,
 /// where such a one can be found.
 const ORPHAN: Option<&str> = if platform::ADOPTS_ORPHANS {
@@ -36,137 +40,138 @@ const ORPHAN: Option<&str> = if platform::ADOPTS_ORPHANS {
     None
 };
 
-/// A run that is going to be killed.
-struct InnerRun {
-    child: Child,
-    events: Receiver<EventKind>,
-}
-
-/// The run when it was killed, and what it had started.
-#[derive(Debug, Default)]
-struct Leaders {
-    supervisor: u32,
-    run: u32,
-    hive: u32,
-    worker: u32,
-    ports: Vec<u16>,
-}
-
 /// A folder that goes when this does.
-struct Scratch(PathBuf);
+struct ScratchFolder(PathBuf);
+
+/// What the run has told of itself.
+struct Told(Vec<EventKind>);
 
 /// Runs the self-test and gives its exit code.
 pub fn run(python: Option<&Path>, stop: &StopFlag) -> Result<ExitCode> {
     let python = Python::find(python)?;
-    let scratch = Scratch::new()?;
+    let folder = ScratchFolder::new()?;
     say(
         "Starting a run over a worker that ignores every signal, has children and floods its log...",
     );
-    let mut inner = InnerRun::start(&python, &scratch)?;
-    let started = inner.wait_until_busy(stop)?;
-    let table = platform::processes();
-    let supervisor = inner.child.id();
+    let events = folder.0.join("events.jsonl");
+    let run = start(&folder.write_worker(&python)?, &events)?;
+    let told = wait_until_busy(&run, &events, stop)?;
+    let family = strays::family_of(run.pid());
+    let victim = family.iter().find(|process| process.parent == run.pid());
     // The run itself, where a supervisor was put in front of it.
-    let run = table.iter().find(|process| process.parent == supervisor);
-    let run = run.filter(|_| platform::ADOPTS_ORPHANS).map(|run| run.pid);
-    let leaders = Leaders {
-        supervisor,
-        run: run.unwrap_or(supervisor),
-        ..started
-    };
-    let family = family(&table, &leaders);
+    let victim = victim.filter(|_| platform::ADOPTS_ORPHANS);
+    let victim = victim.map_or(run.pid(), |run| run.pid);
     for process in &family {
-        let role = role(process, &leaders);
-        say(&format!(
-            "  {:>8}  {:<12} {role}",
-            process.pid, process.name
-        ));
+        let role = told.role(process, run.pid(), victim);
+        let (pid, name) = (process.pid, &process.name);
+        say(&format!("  {pid:>8}  {name:<12} {role}"));
     }
     say("Killing the run (no signal handler, no destructor, no clean-up of its own)...");
     let killed = Instant::now();
-    match run {
-        Some(run) => platform::kill_process(run),
-        None => inner.child.kill().context("cannot kill the run")?,
-    }
-    inner.child.wait()?;
-    let left = wait_until_gone(&family, killed, stop)?;
-    let held: Vec<_> = leaders
-        .ports
-        .iter()
-        .filter(|&&port| platform::listeners(port) != Listeners::Nobody)
+    platform::kill_process(victim);
+    let mut left = Vec::new();
+    let waited = stop.wait_for("all processes to end", GONE_LIMIT, || {
+        left = strays::living(&family);
+        Ok(left.is_empty().then_some(()))
+    });
+    in_time(waited)?;
+    let took_s = killed.elapsed().as_secs_f64();
+    let ports = told.ports();
+    let held = ports.iter();
+    let held: Vec<String> = held
+        .filter_map(|(port, whose)| registry::held_port(*port, whose))
         .collect();
-    for process in &left {
-        say(&format!("  left behind: {process}"));
-    }
-    for port in &held {
-        say(&format!("  still held: port {port}"));
+    for survivor in left.iter().map(ToString::to_string).chain(held.clone()) {
+        say(&format!("  left behind: {survivor}"));
     }
     if !(left.is_empty() && held.is_empty()) {
         say("FAILED: processes or ports were left behind");
         return Ok(ExitCode::FAILURE);
     }
     say(&format!(
-        "PASSED: {} processes gone and {} ports free {:.1} s after the kill",
+        "PASSED: {} processes gone and {} ports free {took_s:.1} s after the kill",
         family.len(),
-        leaders.ports.len(),
-        killed.elapsed().as_secs_f64()
+        ports.len(),
     ));
     Ok(ExitCode::SUCCESS)
 }
 
-impl InnerRun {
-    fn start(python: &Python, scratch: &Scratch) -> Result<Self> {
-        let worker = scratch.write_worker(python)?;
-        let mut child = Command::new(platform::own_executable()?)
-            .args(["worker:test", "--format", "json", "--check", CHECK])
-            .args(["--port", "0", "--hive-port", "0", "--worker-bin"])
-            .arg(worker)
-            .args(ORPHAN.iter().flat_map(|given| ["--worker-env", given]))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start a run")?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        let (sender, events) = channel();
-        std::thread::spawn(move || read_events(stdout, |event| sender.send(event).is_ok()));
-        Ok(Self { child, events })
+fn start(worker: &Path, events: &Path) -> Result<ProcessGroup> {
+    let mut command = Command::new(platform::own_executable()?);
+    command
+        .args(["worker:test", "--format", "json", "--check", CHECK])
+        .args(["--port", "0", "--hive-port", "0", "--worker-bin"])
+        .arg(worker)
+        .args(ORPHAN.iter().flat_map(|given| ["--worker-env", given]))
+        .stdin(Stdio::null())
+        .stdout(File::create(events).context("cannot keep the run's events")?);
+    ProcessGroup::spawn(command, Role::Tool, GRACE_PERIOD).context("cannot start a run")
+}
+
+/// Waits until the worker has been asked for something that it never answers.
+fn wait_until_busy(run: &ProcessGroup, events: &Path, stop: &StopFlag) -> Result<Told> {
+    stop.wait_for("the run to be under way", START_LIMIT, || {
+        let told = Told::read(events)?;
+        if let Some(message) = told.trouble() {
+            bail!("the run could not start: {message}");
+        }
+        if let Some(status) = run.try_wait()? {
+            bail!("the run exited early: {}", platform::describe_exit(status));
+        }
+        Ok(told.is_busy().then_some(told))
+    })
+}
+
+impl Told {
+    /// The last line may not be whole yet, nor its last character.
+    fn read(events: &Path) -> Result<Told> {
+        let bytes = std::fs::read(events)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let events = text.lines().map(serde_json::from_str::<Event>);
+        Ok(Told(events.flatten().map(|event| event.kind).collect()))
     }
 
-    /// Waits until the worker has been asked for something that it never answers.
-    fn wait_until_busy(&mut self, stop: &StopFlag) -> Result<Leaders> {
-        let mut started = Leaders::default();
-        stop.wait_for("the run to be under way", START_LIMIT, || {
-            for event in self.events.try_iter() {
-                match event {
-                    EventKind::HiveStarted { pid, port } => {
-                        started.hive = pid;
-                        started.ports.push(port);
-                    }
-                    EventKind::WorkerStarting(worker) => started.ports.push(worker.port),
-                    EventKind::WorkerStarted { pid } => started.worker = pid,
-                    EventKind::CheckStarted { id } if id == CHECK => return Ok(Some(())),
-                    EventKind::Troubled { message } => bail!("the run could not start: {message}"),
-                    _ => {}
-                }
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the run exited early: {}", platform::describe_exit(status));
-            }
-            Ok(None)
-        })?;
-        Ok(started)
+    fn is_busy(&self) -> bool {
+        let is_asked = |event: &_| matches!(event, EventKind::CheckStarted { id } if id == CHECK);
+        self.0.iter().any(is_asked)
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.0.iter().find_map(|event| match event {
+            EventKind::Troubled { message } => Some(message.as_str()),
+            _ => None,
+        })
+    }
+
+    fn ports(&self) -> Vec<(u16, &'static str)> {
+        let port = |event: &EventKind| match event {
+            EventKind::HiveStarted { port, .. } => Some((*port, Role::Hive.name())),
+            EventKind::WorkerStarting(worker) => Some((worker.port, Role::Worker.name())),
+            _ => None,
+        };
+        self.0.iter().filter_map(port).collect()
+    }
+
+    fn role(&self, process: &Process, supervisor: u32, run: u32) -> &'static str {
+        let leads = self.0.iter().find_map(|event| match event {
+            EventKind::HiveStarted { pid, .. } if *pid == process.pid => Some(Role::Hive),
+            EventKind::WorkerStarted { pid } if *pid == process.pid => Some(Role::Worker),
+            _ => None,
+        });
+        let is_of_worker =
+            |event: &_| matches!(event, EventKind::WorkerStarted { pid } if *pid == process.group);
+        match leads {
+            Some(role) => role.name(),
+            None if process.pid == run => "the run",
+            None if process.pid == supervisor => "its supervisor",
+            None if self.0.iter().any(is_of_worker) => "the worker's child",
+            None if process.name == "sleep" => "an orphan without an environment",
+            None => "the reaper",
+        }
     }
 }
 
-impl Drop for InnerRun {
-    /// Where we end early: the run's own reaper sees to the rest.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Scratch {
+impl ScratchFolder {
     fn new() -> Result<Self> {
         let name = format!("worker-self-test-{}", uuid::Uuid::new_v4());
         let folder = std::env::temp_dir().join(name);
@@ -184,70 +189,9 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The run, its children, and all that are in a group with one of them.
-fn family<'a>(table: &'a [Process], leaders: &Leaders) -> Vec<&'a Process> {
-    let belongs = |process: &&Process| {
-        let own = [
-            leaders.supervisor,
-            leaders.run,
-            leaders.hive,
-            leaders.worker,
-        ];
-        own.contains(&process.pid)
-            || own.contains(&process.parent)
-            || (process.group != 0 && own[2..].contains(&process.group))
-    };
-    table.iter().filter(belongs).collect()
-}
-
-fn role(process: &Process, leaders: &Leaders) -> &'static str {
-    match process.pid {
-        pid if pid == leaders.run => "the run",
-        pid if pid == leaders.supervisor => "its supervisor",
-        pid if pid == leaders.hive => "the mock hive",
-        pid if pid == leaders.worker => "the worker",
-        _ if process.group == leaders.worker => "the worker's child",
-        _ if process.name == "sleep" => "an orphan without an environment",
-        _ => "the reaper",
-    }
-}
-
-/// Who is still there when the time is up.
-fn wait_until_gone<'a>(
-    family: &[&'a Process],
-    killed: Instant,
-    stop: &StopFlag,
-) -> Result<Vec<&'a Process>> {
-    let mut left = Vec::new();
-    let limit = GONE_LIMIT.saturating_sub(killed.elapsed());
-    let gone = stop.wait_for("all processes to end", limit, || {
-        let table = platform::processes();
-        let lives = |process: &&&Process| {
-            let same =
-                |other: &Process| other.pid == process.pid && other.started == process.started;
-            table.iter().any(same)
-        };
-        left = family.iter().filter(lives).copied().collect();
-        Ok(left.is_empty().then_some(()))
-    });
-    in_time(gone)?;
-    Ok(left)
-}
-
-/// Hands over the events in `output` as long as somebody takes them.
-fn read_events(output: impl Read, mut take: impl FnMut(EventKind) -> bool) {
-    for line in BufReader::new(output).lines().map_while(Result::ok) {
-        if let Ok(event) = serde_json::from_str::<Event>(&line)
-            && !take(event.kind)
-        {
-            return;
-        }
     }
 }
 

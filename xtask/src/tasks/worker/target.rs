@@ -3,10 +3,12 @@
 pub mod auxiliary;
 pub mod dialect;
 pub mod hive;
+pub mod logs_of_check;
 pub mod observations;
 pub mod open_stream;
 pub mod recorder;
 pub mod reference;
+pub mod silence;
 pub mod stream;
 mod subject;
 pub mod worker;

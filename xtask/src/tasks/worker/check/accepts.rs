@@ -26,9 +26,9 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.infer("-i -H 'Transfer-Encoding: chunked'", &InferenceRequest::new("Hello", 1)))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("accepts.spellings", spellings)
-        .promise("reads an integer alike however it is spelled")
+        .promise("treats equal integers alike, however they are written")
         .quote("As in JSON Schema, a number without a fraction is an integer however it is written: `5`, `5.0` and `5e0` are equal.")
-        .explanation("Sends one request with its integers as 10, 10.0, 1e1 and the like; fails on a refusal, or if the answer depends on the spelling.")
+        .explanation("Sends one request with its integers as 10, 10.0, 1e1 and the like; fails on a refusal, or if the answer depends on how they are written.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { seed: Some(10), ..InferenceRequest::new("Hello", 10) }))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::ExactIntegers)]),
 ];

@@ -46,7 +46,7 @@ pub const CHECKS: &[Check] = &[
     Check::contract("answers.stop_that_never_comes", stop_that_never_comes)
         .promise("returns the whole text when only the beginning of a stop string appears")
         .quote("So does text that may turn out to be a stop string.")
-        .explanation("Uses a stop string that starts like the end of a known answer and never completes; fails if the end of the text is missing.")
+        .explanation("Uses a stop string that begins like the end of a known answer and is never completed; fails if the end of the text is missing.")
         .by_hand(|by| by.stream("-sN", &InferenceRequest { stop: vec![String::from("a\u{1}")], ..InferenceRequest::greedy("Hello", 20) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("answers.finish_reason", finish_reason)
@@ -92,8 +92,8 @@ fn again(subject: &Subject) -> Result<Evidence> {
 
 fn stop(subject: &Subject) -> Result<Evidence> {
     let reference = subject.reference()?;
-    let within = Cut::within_a_token(reference);
-    let across = || Cut::across_tokens(reference);
+    let within = StopCut::within_a_token(reference);
+    let across = || StopCut::across_tokens(reference);
     let Some(cut) = within.or_else(across) else {
         anyhow::bail!("the answer `{}` is too short to be cut", reference.text);
     };
@@ -108,7 +108,7 @@ fn stop(subject: &Subject) -> Result<Evidence> {
 
 fn stop_across_tokens(subject: &Subject) -> Result<Evidence> {
     let reference = subject.reference()?;
-    let Some(cut) = Cut::across_tokens(reference) else {
+    let Some(cut) = StopCut::across_tokens(reference) else {
         anyhow::bail!("the answer `{}` is too short to be cut", reference.text);
     };
     let decoy = DECOYS[0].to_owned();
@@ -162,7 +162,9 @@ fn finish_reason(subject: &Subject) -> Result<Evidence> {
         );
         cases.push((place, request, FinishReason::Length));
     }
-    if let Some(cut) = Cut::across_tokens(reference).or_else(|| Cut::within_a_token(reference)) {
+    if let Some(cut) =
+        StopCut::across_tokens(reference).or_else(|| StopCut::within_a_token(reference))
+    {
         let place = format!("an answer that the stop string `{}` ends", cut.stop);
         let request = cut.request(reference, vec![cut.stop.clone()]);
         cases.push((place, request, FinishReason::Stop));
@@ -254,7 +256,7 @@ fn timings(subject: &Subject) -> Result<Evidence> {
         }
     }
     Ok(format!(
-        "{:.0} % of the measured time at most",
+        "at most {:.0} % of the measured time",
         largest * 100.0
     ))
 }
@@ -278,23 +280,23 @@ fn ensure_plausible(phases: &Phases, measured_ms: f64) -> Result<(), Mismatch> {
 
 /// A stop string that is known to occur in an answer, and what stays before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Cut {
+struct StopCut {
     stop: String,
     text: String,
 }
 
-impl Cut {
-    fn across_tokens(reference: &Reference) -> Option<Cut> {
+impl StopCut {
+    fn across_tokens(reference: &Reference) -> Option<StopCut> {
         Self::find(&reference.pieces, true)
     }
 
-    fn within_a_token(reference: &Reference) -> Option<Cut> {
+    fn within_a_token(reference: &Reference) -> Option<StopCut> {
         Self::find(&reference.pieces, false)
     }
 
     /// The first piece whose first occurrence lies across a border of tokens, or inside one token,
     /// as far into the text as a few tokens.
-    fn find(tokens: &[String], across: bool) -> Option<Cut> {
+    fn find(tokens: &[String], across: bool) -> Option<StopCut> {
         let text = tokens.concat();
         let mut borders = Vec::new();
         let mut at = 0;
@@ -316,7 +318,7 @@ impl Cut {
                 let crosses = borders.iter().any(|&border| start < border && border < end);
                 let says_something = piece.chars().any(char::is_alphanumeric);
                 if is_first && crosses == across && says_something {
-                    return Some(Cut {
+                    return Some(StopCut {
                         stop: piece.to_owned(),
                         text: text[..start].to_owned(),
                     });
@@ -341,11 +343,11 @@ impl Cut {
 
 #[cfg(test)]
 mod tests {
-    use super::Cut;
+    use super::StopCut;
 
     fn find(tokens: &[&str], across: bool) -> Option<(String, String)> {
         let tokens: Vec<String> = tokens.iter().map(|&token| token.to_owned()).collect();
-        Cut::find(&tokens, across).map(|cut| (cut.stop, cut.text))
+        StopCut::find(&tokens, across).map(|cut| (cut.stop, cut.text))
     }
 
     #[test]

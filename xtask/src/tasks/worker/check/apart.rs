@@ -32,6 +32,7 @@ pub fn ready_auxiliary<'s>(
     name: &str,
     more: &[(&'static str, &str)],
 ) -> Result<(AuxiliaryWorker, &'s References)> {
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary(name, |launch| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         launch.set(more);

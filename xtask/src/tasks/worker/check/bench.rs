@@ -17,19 +17,19 @@ pub const CHECKS: &[Check] = &[
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.prefill_*")
-        .promise("answers every request with a prompt of * tokens by a valid stream")
+        .promise("answers every request with a prompt of * tokens with a valid stream")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.decode")
-        .promise("answers every request by a valid stream, one request at a time")
+        .promise("answers every request with a valid stream, one request at a time")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.sweep_*")
-        .promise("answers every request by a valid stream at concurrency *")
+        .promise("answers every request with a valid stream at concurrency *")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.open_*")
-        .promise("answers every request by a valid stream when requests arrive by chance at */s")
+        .promise("answers every request with a valid stream when requests arrive by chance at */s")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.replay")

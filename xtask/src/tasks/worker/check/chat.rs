@@ -14,7 +14,7 @@ const CONTRACT: &str =
 /// Chat.
 pub const CHECKS: &[Check] = &[
     Check::isolation("chat.answers", answers)
-        .promise("answers a user's words with text, correct token counts and a finish reason")
+        .promise("answers a chat message with text, correct token counts and a finish reason")
         .quote(CONTRACT)
         .explanation("Sends the sample prompt as a chat; fails if there is no text, or counts and reason disagree. Skipped where the server refuses to chat with this model.")
         .by_hand(|by| by.chat("-s", "Hello, how are you?", false))

@@ -88,7 +88,7 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
     known
         .long
         .expect("the stream of the slow reader", &answer.text())?;
-    Ok(format!("{} tokens, whole in the end", answer.tokens()))
+    Ok(format!("{} tokens, complete in the end", answer.tokens()))
 }
 
 fn slow_sender(subject: &Subject) -> Result<Evidence> {

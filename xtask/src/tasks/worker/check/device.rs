@@ -64,7 +64,7 @@ fn used(subject: &Subject) -> Result<Evidence> {
 fn freed(subject: &Subject) -> Result<Evidence> {
     let observation = observe(subject)?;
     if let Use::None { .. } = observation.seen {
-        bail!("the worker was not seen on a device, so nothing can come back");
+        bail!("the worker was not seen on a device, so there is nothing to free");
     }
     let mut left = None;
     let stop = subject.context.stop;
@@ -84,7 +84,7 @@ fn freed(subject: &Subject) -> Result<Evidence> {
 }
 
 fn observe<'s>(subject: &'s Subject) -> Result<&'s DeviceObservation> {
-    subject.seen.of(|| DeviceObservation::make(subject))
+    subject.observations.of(|| DeviceObservation::make(subject))
 }
 
 /// The devices at one moment.
@@ -176,7 +176,7 @@ impl DeviceObservation {
             subject.worker.exited()?.is_none(),
             "the worker exited before its device could be checked"
         );
-        let before = &subject.seen.of(DevicesBefore::look)?.0;
+        let before = &subject.observations.of(DevicesBefore::look)?.0;
         let pids = subject.worker.pids();
         let devices = Devices::look()?;
         let table = platform::processes();
@@ -203,7 +203,7 @@ impl DeviceObservation {
             Use::Risen(risen_mib) => {
                 let fallen_mib = self.devices.used_mib.saturating_sub(now.used_mib);
                 let fell = fallen_mib >= risen_mib / 2;
-                (!fell).then(|| format!("of {risen_mib} MiB only {fallen_mib} MiB came back"))
+                (!fell).then(|| format!("only {fallen_mib} of {risen_mib} MiB were freed"))
             }
             Use::None { .. } => None,
         }
@@ -279,6 +279,6 @@ mod tests {
         let risen = observation(Use::Risen(500), 900);
         assert_eq!(risen.still_taken(&devices(&[], 420)), None);
         let left = risen.still_taken(&devices(&[], 880)).unwrap();
-        assert!(left.contains("only 20 MiB"), "{left}");
+        assert!(left.contains("only 20 of 500 MiB"), "{left}");
     }
 }

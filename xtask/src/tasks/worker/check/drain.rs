@@ -49,7 +49,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.ready("-i"))
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
     Check::resilience("drain.deadline", deadline)
-        .promise("ends when --drain-timeout is over, and tells its clients so")
+        .promise("ends when --drain-timeout expires, and tells its clients so")
         .quote(STOPPING)
         .explanation("Stops a worker with --drain-timeout 1 during long streams; fails if the process lives on, its exit status isn't 0, or a stream has no last event.")
         .by_hand(|by| by.stream("-N", &InferenceRequest::new("Once upon a time", 2000)))
@@ -82,7 +82,7 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     known
         .long
-        .expect("the stream that ran at SIGTERM", &answer.text())?;
+        .expect("the stream that was running at SIGTERM", &answer.text())?;
     exits_orderly(&auxiliary, 2 * LATENESS)?;
     Ok(format!("{} tokens, then exit status 0", answer.tokens()))
 }
@@ -94,7 +94,7 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
     match questions_while_draining(&auxiliary, known) {
         // It may have had no more to do than what came in before we could ask.
         Err(_) if has_ended(&auxiliary, &mut stream)? => {
-            Ok(String::from("it was done before it could be asked"))
+            Ok(String::from("it had finished before it could be asked"))
         }
         Err(error) => Err(error),
         Ok(()) => {
@@ -106,7 +106,7 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
 }
 
 fn questions_while_draining(auxiliary: &AuxiliaryWorker, known: &References) -> Result<()> {
-    let turned = auxiliary.wait_for("the worker to say that it drains", LATENESS, || {
+    let turned = auxiliary.wait_for("the worker to say that it is draining", LATENESS, || {
         Ok(match auxiliary.worker.ready()? {
             Readiness::NotReady(reason) => Some(reason),
             Readiness::Ready => None,
@@ -222,13 +222,13 @@ fn while_loading(subject: &Subject) -> Result<Evidence> {
         Ok(answer.ok())
     })?;
     let Some(answer) = answered else {
-        let place = "a worker that is to be stopped while it loads";
+        let place = "a worker that is stopped while it loads";
         return Err(Mismatch::new(place, "an answer on its port", "none").into());
     };
     let status = auxiliary.worker.dialect().read_health(&answer)?.status;
     auxiliary.worker.tell(GroupSignal::Terminate);
     let exit = exit_within(&auxiliary, SHORT_LIMIT + 2 * LATENESS)?;
-    Ok(format!("{exit}, asked when it said `{status}`"))
+    Ok(format!("{exit}, asked to stop when it said `{status}`"))
 }
 
 /// A long stream whose first token is there.
@@ -265,8 +265,8 @@ fn exits_orderly(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidenc
 fn exit_within(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence> {
     let place = "stop of the worker";
     let Some(exit) = auxiliary.wait_for_exit(limit)? else {
-        let expected = format!("an end within {:.1} s", limit.as_secs_f64());
-        return Err(Mismatch::new(place, expected, "a process that still runs").into());
+        let expected = format!("an exit within {:.1} s", limit.as_secs_f64());
+        return Err(Mismatch::new(place, expected, "a process that is still running").into());
     };
     let is_zero = exit.status.code() == Some(0);
     ensure_kept(is_zero, place, "exit status 0", exit.describe())?;

@@ -48,7 +48,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
     auxiliary.worker.tell(GroupSignal::Freeze);
     let frozen = Frozen(&auxiliary);
     if !stands_still(&auxiliary)? {
-        bail!("the worker stands still, and yet something answers on its port");
+        bail!("the worker is frozen, and yet something answers on its port");
     }
     let seen = auxiliary.hive.heartbeats().len();
     auxiliary.let_pass(INTERVAL * STANDSTILL - HUNG_LIMIT)?;
@@ -62,9 +62,9 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
     known
         .long
-        .expect("the stream that stood still", &answer.text())?;
+        .expect("the stream that was frozen", &answer.text())?;
     answers_as_ever(&auxiliary, known, "after SIGCONT")?;
-    Ok(String::from("hung while it stood still, and well again"))
+    Ok(String::from("hung while it was frozen, and recovered"))
 }
 
 /// Beats come again after the first `seen`, and not all that were missed.
@@ -81,7 +81,7 @@ fn beats_go_on(auxiliary: &AuxiliaryWorker, seen: usize) -> Result<()> {
     ensure_kept(
         came <= AT_ONCE,
         "heartbeats after SIGCONT",
-        format!("{AT_ONCE} at once at most"),
+        format!("at most {AT_ONCE} at once"),
         came.to_string(),
     )?;
     Ok(())

@@ -101,9 +101,9 @@ const CLOCK_LIMIT_S: i64 = 60;
 
 /// All heartbeats once more, when everything else has been tried.
 pub const TO_THE_END: &[Check] = &[Check::contract("heartbeat.to_the_end", to_the_end)
-        .promise("keeps sending correct heartbeats after everything that it was given")
+        .promise("keeps sending correct heartbeats to the end, whatever it was sent")
         .quote("`sequence` starts at 1 and rises by one for each beat that is due.")
-        .explanation("Judges payload, identity and pace of all heartbeats since the start once more; fails like the checks of each, or if there are none at the end.")
+        .explanation("Applies heartbeat.payload, heartbeat.identity and heartbeat.periodic to all heartbeats since the start; fails like each of them, or if there are none at the end.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])];
 
@@ -127,7 +127,7 @@ fn first_beat(subject: &Subject) -> Result<Evidence> {
         again_ms <= FIRST_BEAT_LIMIT_MS,
         "heartbeat #1",
         "an arrival within 1 s of the start",
-        format!("{after_ms:.0} ms, and {again_ms:.0} ms at the best of other starts"),
+        format!("{after_ms:.0} ms, and {again_ms:.0} ms in the best of other starts"),
     )?;
     Ok(format!("after {again_ms:.0} ms, at another start"))
 }
@@ -143,7 +143,7 @@ fn state_changes(subject: &Subject) -> Result<Evidence> {
     }
     let place = "heartbeats during a request";
     let expected = format!("Busy and Ready within {CHANGE_LIMIT_MS} ms of the changes");
-    let got = format!("{late_ms:.0} ms at the best of {CHANGE_ATTEMPTS} requests");
+    let got = format!("{late_ms:.0} ms in the best of {CHANGE_ATTEMPTS} requests");
     Err(Mismatch::new(place, expected, got).into())
 }
 
@@ -213,10 +213,10 @@ fn periodic(subject: &Subject) -> Result<Evidence> {
     let seen = beats.len();
     let again = AGAIN * config.heartbeat_interval_secs as u32;
     let again = Duration::from_secs(again.into()) + Duration::from_millis(200);
-    beats_after(subject, "heartbeats at a second look", again, |_| false)?;
+    beats_after(subject, "heartbeats at a second try", again, |_| false)?;
     match late_beat(subject, seen, 0.0)? {
         Some(_) => Err(mismatch.into()),
-        None => Ok(String::from("on time at the second look")),
+        None => Ok(String::from("on time at the second try")),
     }
 }
 
@@ -269,7 +269,7 @@ fn payload(subject: &Subject) -> Result<Evidence> {
             expected.to_string(),
             beat.sequence.to_string(),
         )?;
-        let expected = "the time now, in UTC, not before the beat before";
+        let expected = "the current time in UTC, not earlier than in the beat before";
         let in_order = before.is_none_or(|(_, before)| beat.timestamp >= before.timestamp);
         let apart_s = (now - beat.timestamp.to_utc()).num_seconds().abs();
         let fits = in_order
@@ -308,7 +308,7 @@ fn clock_runs(beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<(), Mismatch> {
     ensure_kept(
         drift_ms.abs() <= CLOCK_DRIFT_MS,
         &format!("heartbeat #{}, `timestamp`", last.0.number),
-        "a clock that goes on as ours does",
+        "a clock that runs as ours does",
         format!("one that fell behind by {drift_ms:.0} ms since the first heartbeats"),
     )
 }

@@ -45,7 +45,7 @@ pub const CHECKS: &[Check] = &[
         .promise("keeps serving and sending heartbeats while its hive hangs up on it")
         .explanation("Closes the connection without an answer to at least two heartbeats; fails if the process ends, an answer differs or the heartbeats stop."),
     row("hive.redirects", redirects)
-        .promise("doesn't follow redirects of its hive")
+        .promise("doesn't follow redirects from its hive")
         .quote("Redirects are not followed.")
         .explanation("Answers 307 with another path; fails if a request reaches that path, or the heartbeats stop."),
     row("hive.returns", returns)
@@ -62,6 +62,7 @@ const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
 }
 
 fn absent_at_start(subject: &Subject) -> Result<Evidence> {
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary_after("hive-absent", |launch, hive| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         hive.go_away()
@@ -106,6 +107,7 @@ fn redirects(subject: &Subject) -> Result<Evidence> {
 
 fn hangs(subject: &Subject) -> Result<Evidence> {
     let interval = 2 * INTERVAL;
+    subject.ensure_heard()?;
     let mut auxiliary = subject.auxiliary("hive-hangs", |launch| {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
@@ -175,7 +177,7 @@ fn resumes(auxiliary: &AuxiliaryWorker, interval: Duration) -> Result<Evidence> 
     ensure_kept(
         came <= AT_ONCE,
         "heartbeats after the hive came back",
-        format!("{AT_ONCE} within half an interval at most"),
+        format!("at most {AT_ONCE} within half an interval"),
         came.to_string(),
     )?;
     let (earlier, later) = beats.split_at(seen);

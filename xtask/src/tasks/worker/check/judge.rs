@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::tasks::worker::record::event::{Mismatch, Outcome};
+use crate::tasks::worker::record::event::{Mismatch, Outcome, Unmet};
 
 /// What the evidence was, in a few words; empty where the verdict says it all.
 pub type Evidence = String;
@@ -14,13 +14,36 @@ pub fn judge(result: Result<Evidence>) -> (Outcome, Option<String>) {
             Outcome::Passed,
             Some(evidence).filter(|text| !text.is_empty()),
         ),
-        Err(error) => match error.downcast::<Mismatch>() {
-            Ok(mismatch) => (Outcome::Failed(mismatch), None),
-            Err(error) => {
-                let reason = format!("{error:#}");
-                (Outcome::Invalid { reason }, None)
-            }
+        Err(error) => (blame(error), None),
+    }
+}
+
+fn blame(error: anyhow::Error) -> Outcome {
+    let other = match error.downcast::<Mismatch>() {
+        Ok(mismatch) => return Outcome::Failed(mismatch),
+        Err(other) => other,
+    };
+    match other.downcast::<Unmet>() {
+        Ok(unmet) => unmet.into(),
+        Err(error) => Outcome::Invalid {
+            reason: format!("{error:#}"),
         },
+    }
+}
+
+/// What an error says of a need that it leaves unmet.
+pub fn unmet_by(what: &str, error: &anyhow::Error) -> Unmet {
+    let reason = format!("{what}: {error:#}");
+    match (
+        error.downcast_ref::<Mismatch>(),
+        error.downcast_ref::<Unmet>(),
+    ) {
+        (Some(mismatch), _) => Unmet::by(reason, mismatch),
+        (None, Some(unmet)) => Unmet {
+            reason,
+            ..unmet.clone()
+        },
+        (None, None) => Unmet::because_of(reason),
     }
 }
 
@@ -50,5 +73,7 @@ mod tests {
         let (outcome, _) = judge(Err(error));
         let reason = String::from("while: the sink died");
         assert_eq!(outcome, Outcome::Invalid { reason });
+        let error = anyhow::Error::from(Unmet::because_of("no device")).context("while");
+        assert!(matches!(judge(Err(error)).0, Outcome::Skipped { .. }));
     }
 }

@@ -103,16 +103,25 @@ impl StartErrors {
     }
 }
 
-/// Runs the worker with more options until it is ready, and ends it in an orderly way. Its output goes
-/// to files in a folder of this name.
+/// Runs workers beside each other, each with more options, until they are ready, and ends them in an
+/// orderly way. Their output goes to files in folders of these names.
 pub fn run_until_ready(
     subject: &Subject,
-    name: &str,
-    more: &[(&'static str, &str)],
-) -> Result<BareRun> {
-    let launch = alone(subject, more)?;
-    let folder = subject.context.folder.join(name);
-    run(launch, &folder, subject.context.stop, true)
+    starts: &[(&str, &[(&'static str, &str)])],
+) -> Result<Vec<BareRun>> {
+    let launches = starts.iter().map(|(_, more)| alone(subject, more));
+    let launches = launches.collect::<Result<Vec<_>>>()?;
+    let (folder, stop) = (subject.context.folder, subject.context.stop);
+    std::thread::scope(|scope| {
+        let runs = starts.iter().zip(launches).map(|((name, _), launch)| {
+            let folder = folder.join(name);
+            scope.spawn(move || run(launch, &folder, stop, true))
+        });
+        let runs: Vec<_> = runs.collect();
+        let runs = runs.into_iter().map(|run| run.join());
+        runs.map(|run| run.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// A launch without a hive, on a port of its own unless `changes` names one.
@@ -251,7 +260,7 @@ impl BareRun {
         match self.exit {
             _ if self.became_ready => String::from("a worker that says it is ready"),
             Some(status) => format!("{} after {lived_s:.1} s", describe_exit(status)),
-            None => format!("a process that still runs after {lived_s:.1} s"),
+            None => format!("a process that is still running after {lived_s:.1} s"),
         }
     }
 }

@@ -33,8 +33,8 @@ const STREAMS: u32 = 8;
 /// The least time that is watched.
 const LEAST_WINDOW: Duration = Duration::from_millis(1500);
 
-/// Intervals of heartbeats that are watched, and a little.
-const INTERVALS: f64 = 2.3;
+/// Intervals of heartbeats that are watched: one beat is due, and whoever is late has time to show it.
+const INTERVALS: f64 = 1.3;
 
 /// How often health and readiness are asked for.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(40);
@@ -60,12 +60,12 @@ struct LoadObservation {
     /// Questions for readiness.
     ready: Vec<Question>,
     /// What came of the requests.
-    work: Work,
+    work: LoadWork,
 }
 
 /// What came of the requests of a load.
 #[derive(Debug, Default)]
-struct Work {
+struct LoadWork {
     /// How many were answered well.
     answered: usize,
     /// How many found the queue full.
@@ -103,7 +103,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
-    subject.seen.of(|| LoadObservation::make(subject))
+    subject.observations.of(|| LoadObservation::make(subject))
 }
 
 impl LoadObservation {
@@ -120,7 +120,7 @@ impl LoadObservation {
             await_periodic_beat(subject, Duration::from_secs_f64(interval_s * 2.0))?;
         }
         let began = Instant::now();
-        let work = Arc::new(Mutex::new(Work::default()));
+        let work = Arc::new(Mutex::new(LoadWork::default()));
         let (worker, seen) = (client.clone(), Arc::clone(&work));
         let dialect = subject.dialect();
         let job = move |turn: Turn| {
@@ -160,7 +160,7 @@ fn work_once(
     client: &Client,
     request: &Request,
     limit: Duration,
-    work: &Mutex<Work>,
+    work: &Mutex<LoadWork>,
 ) -> Next {
     let sent = client.send(request, limit);
     let mut work = lock(work);
@@ -205,14 +205,14 @@ fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
 fn answers(subject: &Subject) -> Result<Evidence> {
     let load = observed(subject)?;
     if let Some(trouble) = &load.work.trouble {
-        let expected = "a good answer, or 429 `queue_full`";
+        let expected = "a correct answer, or 429 `queue_full`";
         return Err(Mismatch::new("one of eight clients", expected, trouble).into());
     }
     let got = "none";
     ensure_kept(load.work.answered > 0, "eight clients", "answers", got)?;
     let full = match load.work.queue_full {
         0 => String::new(),
-        count => format!(", {count} times a full queue"),
+        count => format!(", the queue full {count} times"),
     };
     Ok(format!("{} answers{full}", load.work.answered))
 }
@@ -254,7 +254,7 @@ fn ready(subject: &Subject) -> Result<Evidence> {
         if let Readiness::NotReady(reason) = subject.dialect().read_ready(response)?
             && load.work.queue_full == 0
         {
-            let expected = "ready, as every request was taken";
+            let expected = "ready, since every request was accepted";
             return Err(Mismatch::new(
                 "ready under load",
                 expected,
@@ -325,7 +325,7 @@ fn heartbeats(subject: &Subject) -> Result<Evidence> {
     let again = LoadObservation::make(subject)?;
     match late_beat(subject, &again)? {
         Some(_) => Err(mismatch.into()),
-        None => Ok(String::from("on time at the second look")),
+        None => Ok(String::from("on time at the second try")),
     }
 }
 
@@ -358,7 +358,7 @@ fn late_beat(subject: &Subject, load: &LoadObservation) -> Result<Option<Mismatc
         )
     });
     Ok(late.or(silent).map(|(place, late_ms)| {
-        let expected = format!("late by {:.0} ms at most", tolerance_ms(interval_ms));
+        let expected = format!("at most {:.0} ms late", tolerance_ms(interval_ms));
         Mismatch::new(place, expected, format!("late by {late_ms:.0} ms"))
     }))
 }

@@ -12,7 +12,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::load::polling::Question;
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::process::stop::TimedOut;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{
     BeatState, Dialect, InferenceRequest, Promise, Readiness, Reason,
@@ -54,7 +54,9 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadingObservation> {
-    subject.seen.of(|| LoadingObservation::make(subject))
+    subject
+        .observations
+        .of(|| LoadingObservation::make(subject))
 }
 
 fn health(subject: &Subject) -> Result<Evidence> {
@@ -69,7 +71,7 @@ fn health(subject: &Subject) -> Result<Evidence> {
         seen_loading += usize::from(is_loading);
         ensure_kept(
             health.model_loaded != is_loading,
-            "health of a worker that starts",
+            "health of a worker that is starting",
             "model_loaded true exactly when it is no longer loading",
             format!(
                 "status {}, model_loaded {}",
@@ -85,7 +87,7 @@ fn health(subject: &Subject) -> Result<Evidence> {
         let place = "health of a worker that said it is ready";
         return Err(Mismatch::new(place, "an answer", cause).into());
     }
-    Ok(seen(seen_loading))
+    Ok(times_loading(seen_loading))
 }
 
 fn ready(subject: &Subject) -> Result<Evidence> {
@@ -97,22 +99,23 @@ fn ready(subject: &Subject) -> Result<Evidence> {
         };
         if let Readiness::NotReady(reason) = subject.dialect().read_ready(response)? {
             denied += 1;
-            let place = "ready of a worker that starts, `reason`";
+            let place = "ready of a worker that is starting, `reason`";
             ensure_kept(reason == "loading", place, "loading", &reason)?;
         }
     }
     let place = "an inference right after ready said yes";
-    match &loading.first.response {
+    let first = loading.first.as_ref().map_err(Unmet::clone)?;
+    match &first.response {
         Ok(response) => subject
             .dialect()
             .read_completion(response)
             .map_err(|mismatch| Mismatch {
-                place: place.to_owned(),
+                place: format!("{}, right after ready said yes", mismatch.place),
                 ..mismatch
             })?,
         Err(cause) => return Err(Mismatch::new(place, "an answer", cause).into()),
     };
-    Ok(seen(denied))
+    Ok(times_loading(denied))
 }
 
 fn inference(subject: &Subject) -> Result<Evidence> {
@@ -135,7 +138,7 @@ fn inference(subject: &Subject) -> Result<Evidence> {
             denied.len()
         );
         ensure_kept(!is_held, place, "503 `not_ready` at once", got)?;
-        return Ok(seen(0));
+        return Ok(times_loading(0));
     }
     let refused = subject.dialect().read_refusal(response, Reason::NotReady);
     refused.map_err(|mismatch| Mismatch {
@@ -186,13 +189,13 @@ fn heartbeat(subject: &Subject) -> Result<Evidence> {
     let loading = beats
         .iter()
         .filter(|(_, beat)| beat.state == BeatState::Loading);
-    Ok(seen(loading.count()))
+    Ok(times_loading(loading.count()))
 }
 
-fn seen(count: usize) -> Evidence {
+fn times_loading(count: usize) -> Evidence {
     match count {
-        0 => String::from("it loads too fast to be seen loading"),
-        count => format!("{count} times seen loading"),
+        0 => String::from("it loads too fast to be observed loading"),
+        count => format!("observed loading {count} times"),
     }
 }
 
@@ -212,7 +215,7 @@ struct LoadingObservation {
     /// An inference that was asked for as soon as the port answered.
     early: Question,
     /// An inference that was asked for as soon as it said that it is ready.
-    first: Question,
+    first: Result<Question, Unmet>,
 }
 
 impl LoadingObservation {
@@ -249,7 +252,8 @@ impl LoadingObservation {
                 Ok(is_ready.then_some(()))
             });
             became.map_err(late)?;
-            let first = ask(client, &request, limit);
+            let heard = auxiliary.worker.line().silence.ensure_heard();
+            let first = heard.map(|()| ask(client, &request, limit));
             health.push(ask(client, &dialect.health_request(), QUESTION_LIMIT));
             let early = early
                 .join()

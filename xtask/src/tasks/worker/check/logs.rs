@@ -43,9 +43,26 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
 ];
 
+/// A worker that logs lines, and one that logs JSON.
+#[derive(Debug)]
+struct LogObservation {
+    plain: BareRun,
+    json: BareRun,
+}
+
+fn observed<'s>(subject: &'s Subject) -> Result<&'s LogObservation> {
+    subject.observations.of(|| {
+        let json: &[_] = &[("--log-format", "json")];
+        let runs = run_until_ready(subject, &[("log-lines", &[]), ("log-json", json)])?;
+        let [plain, json] = <[BareRun; 2]>::try_from(runs)
+            .map_err(|runs| anyhow::anyhow!("{} runs instead of two", runs.len()))?;
+        Ok(LogObservation { plain, json })
+    })
+}
+
 fn on_stderr(subject: &Subject) -> Result<Evidence> {
-    let run = run_until_ready(subject, "log-lines", &[])?;
-    let lines = log_lines(&run, "log")?;
+    let run = &observed(subject)?.plain;
+    let lines = log_lines(run, "log")?;
     let stray = run.stdout.iter().find(|line| has_level(line));
     if let Some(line) = stray {
         let place = "standard output of the worker";
@@ -61,8 +78,8 @@ fn on_stderr(subject: &Subject) -> Result<Evidence> {
 }
 
 fn json(subject: &Subject) -> Result<Evidence> {
-    let run = run_until_ready(subject, "log-json", &[("--log-format", "json")])?;
-    let lines = log_lines(&run, "log with --log-format json")?;
+    let run = &observed(subject)?.json;
+    let lines = log_lines(run, "log with --log-format json")?;
     for line in &lines {
         let is_json = line.trim_start().starts_with('{') && has_level(line);
         let expected = "JSON objects with a level";

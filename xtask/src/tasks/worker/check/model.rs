@@ -39,15 +39,15 @@ const TELLING_TOKENS: u32 = 16;
 /// What the worker says, and whose words those are.
 pub const CHECKS: &[Check] = &[
     Check::contract("model.itself", itself)
-        .promise("says what the model that was named says")
+        .promise("continues texts as the named model does")
         .quote("The text is that of the model in `--model`, whole and as it is, and depends on every token of the prompt.")
-        .explanation("Asks for one greedy token after each of some hundred prefixes whose next token another engine found clear by a nat; fails if more than 3 % differ.")
+        .explanation("Asks for one greedy token after each of about a hundred prefixes whose next token was clear, by a nat, in another engine; fails if more than 3 % differ.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("The capital of France is", 1)))
         .needs(&[Need::Ready, Need::Sound, Need::KnownModel]),
     Check::contract("model.counts", counts)
-        .promise("cuts a prompt into the tokens of the model that was named")
+        .promise("tokenizes prompts as the named model does")
         .quote("`prompt_tokens` includes the begin-of-text token, if the model has one.")
-        .explanation("Sends some sixty texts, awkward ones among them; fails if `prompt_tokens` of one isn't the number that another engine counts.")
+        .explanation("Sends about sixty texts, some of them awkward; fails if `prompt_tokens` of one differs from another engine's count.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("   leading and trailing   ", 1)))
         .needs(&[Need::Ready, Need::KnownModel]),
     Check::contract("model.whole_prompt", whole_prompt)
@@ -153,7 +153,7 @@ fn whole_prompt(subject: &Subject) -> Result<Evidence> {
             .collect();
         ensure!(
             !texts.iter().all(|text| text.is_empty()),
-            "the model ends at once after every prompt"
+            "the model stops at once after every prompt"
         );
         let got = format!(
             "`{}` for all {}",

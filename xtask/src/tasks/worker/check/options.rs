@@ -38,7 +38,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(42), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.exact_seeds", exact_seeds)
-        .promise("tells large seeds apart, and takes 0 for a seed")
+        .promise("tells large seeds apart, and accepts 0 as a seed")
         .quote("Integers are read exactly, large seeds too.")
         .explanation("Samples with seed 0 twice; fails if the texts differ, or if none of three pairs of neighbouring seeds beyond 2^53 gives two texts although far seeds do.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some((1 << 53) + 1), ..InferenceRequest::new("Hello", 12) }))
@@ -50,7 +50,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(2.0), seed: Some(1), ..InferenceRequest::new("Hello", 12) }))
         .needs(&[Need::Ready, Need::Sound]),
     Check::contract("options.likeliest", likeliest).should()
-        .promise("picks the likeliest token for top_k 1, and for a top_p close to 0")
+        .promise("picks the most likely token with top_k 1, and with a top_p close to 0")
         .quote("`top_k`: integer from 1: off.")
         .explanation("Samples at temperature 1 with top_k 1, and with top_p 0.000001; warns if the text isn't the greedy one: the option is ignored.")
         .by_hand(|by| by.infer("-s", &InferenceRequest { temperature: Some(1.0), seed: Some(1), top_k: Some(1), ..InferenceRequest::new("Hello", 12) }))
@@ -167,12 +167,15 @@ fn exact_seeds(subject: &Subject) -> Result<Evidence> {
         }
         texts.insert(one);
     }
-    anyhow::ensure!(texts.len() > 1, "the model gives one text for all seeds");
+    anyhow::ensure!(
+        texts.len() > 1,
+        "the model gives the same text for all seeds"
+    );
     let place = "inference with neighbouring seeds beyond 2^53 at temperature 2";
     Err(Mismatch::new(
         place,
         "two texts for two seeds",
-        "always one, as if they were rounded",
+        "always the same, as if seeds were rounded",
     )
     .into())
 }

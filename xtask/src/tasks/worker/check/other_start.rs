@@ -29,7 +29,7 @@ pub struct OtherStart {
 impl OtherStart {
     /// The other starts of this run, which are made when somebody needs them.
     pub fn of<'s>(subject: &'s Subject) -> Result<&'s OtherStart> {
-        subject.seen.of(|| Self::make(subject))
+        subject.observations.of(|| Self::make(subject))
     }
 
     /// Starts workers of its own and keeps the quickest times.

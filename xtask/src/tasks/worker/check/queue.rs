@@ -62,7 +62,7 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
     }
     if refused.is_empty() {
         let expected = "429 queue_full with --max-queue 1";
-        let got = format!("{accepted} requests taken at once");
+        let got = format!("{accepted} requests accepted at once");
         return Err(Mismatch::new("a full queue", expected, got).into());
     }
     for stream in refused {
@@ -94,7 +94,7 @@ fn recovers(subject: &Subject) -> Result<Evidence> {
         let answer = read_whole(auxiliary.worker.dialect(), &answer)?;
         known
             .long
-            .expect_beginning("a stream taken when the queue was full", &answer.text())?;
+            .expect_beginning("a stream accepted when the queue was full", &answer.text())?;
         finished += 1;
     }
     let place = "a full queue";

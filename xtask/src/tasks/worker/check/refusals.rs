@@ -74,7 +74,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.bad(BadInput::WrongMethod, "DELETE /v1/inference"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::WrongMethod))]),
     Check::contract("refusals.order", |subject| refuse(subject, BadInput::Order))
-        .promise("names the first of two faults, from the outside in")
+        .promise("names the outermost of two errors")
         .quote("Checks run from the outside in, and the first that fails is the one that is named.")
         .explanation("Breaks every row of the error table together with every later one; fails if the later one is named.")
         .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))
@@ -91,6 +91,12 @@ pub const CHECKS: &[Check] = &[
         .explanation("Sends no Host and two of them, missing and wrong Content-Length, broken chunks and noise; fails if it is accepted, on a 5xx or silence, or if the next valid request is answered late or differently.")
         .by_hand(|by| by.framing("a negative Content-Length"))
         .needs(&[Need::Ready, Need::Sound]),
+    Check::contract("refusals.foreign_host", |subject| refuse(subject, BadInput::ForeignHost))
+        .promise("refuses requests for other hosts than this machine, without a token")
+        .quote("Without a token that is `localhost` or an address: a name that somebody else can point here would let pages in a browser ask the worker.")
+        .explanation("Asks for every path under a name that isn't this machine's, as a page in a browser could; fails if it is answered, or on another status or code.")
+        .by_hand(|by| by.bad(BadInput::ForeignHost, "GET /v1/health for evil.example"))
+        .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::ForeignHost))]),
     Check::contract("refusals.unfinished_body", unfinished_body)
         .promise("answers others while it waits for the rest of a body")
         .quote("After any refused request the same process answers the next good one.")
@@ -169,7 +175,7 @@ fn framing(subject: &Subject) -> Result<Evidence> {
 
 fn unfinished_body(subject: &Subject) -> Result<Evidence> {
     let limit = subject.references()?.short.limit_alone();
-    let place = "inference beside half a body, which is still awaited";
+    let place = "inference while the rest of a body is awaited";
     let mut slowest = Duration::ZERO;
     for _ in 0..ATTEMPTS {
         let half = half_a_body(subject)?;
@@ -182,10 +188,10 @@ fn unfinished_body(subject: &Subject) -> Result<Evidence> {
         half.leave()?;
         if slowest <= limit {
             let mut unchanged = Unchanged::new(subject)?;
-            unchanged.ensure_after("half a body, whose client left")?;
+            unchanged.ensure_after("half a body whose client left")?;
             unchanged.finish()?;
             return Ok(format!(
-                "answers within {} ms meanwhile",
+                "answers within {} ms in the meantime",
                 slowest.as_millis()
             ));
         }

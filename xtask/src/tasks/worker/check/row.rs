@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::judge::Evidence;
+use super::judge::{Evidence, unmet_by};
 use super::stress::observed::PoolObservation;
 use crate::tasks::worker::process::platform;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
-use crate::tasks::worker::record::event::{Level, Suite};
+use crate::tasks::worker::record::event::{Level, Suite, Unmet};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{ByHand, Promise};
 
@@ -23,12 +23,12 @@ pub struct Check {
     /// never skips itself.
     pub needs: &'static [Need],
     /// How it is tried.
-    pub trial: Trial,
+    pub experiment: Experiment,
 }
 
 /// How a check is tried.
 #[derive(Debug, Clone, Copy)]
-pub enum Trial {
+pub enum Experiment {
     /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
     /// we can't tell.
     Asked(fn(&Subject) -> Result<Evidence>),
@@ -61,27 +61,37 @@ pub enum Need {
 impl Check {
     /// A part of a whole life of one worker.
     pub const fn isolation(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
-        Self::row(id, Suite::Isolation, Phase::Serving, Trial::Asked(run))
+        Self::row(id, Suite::Isolation, Phase::Serving, Experiment::Asked(run))
     }
 
     /// A sentence of the contract, tried with good and bad input.
     pub const fn contract(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
-        Self::row(id, Suite::Contract, Phase::Serving, Trial::Asked(run))
+        Self::row(id, Suite::Contract, Phase::Serving, Experiment::Asked(run))
     }
 
     /// Something that a worker has to survive.
     pub const fn resilience(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
-        Self::row(id, Suite::Resilience, Phase::Serving, Trial::Asked(run))
+        Self::row(
+            id,
+            Suite::Resilience,
+            Phase::Serving,
+            Experiment::Asked(run),
+        )
     }
 
     /// What a benchmark judges.
     pub const fn benchmark(id: &'static str) -> Self {
-        Self::row(id, Suite::Benchmark, Phase::Benchmark, Trial::ByItsMode)
+        Self::row(
+            id,
+            Suite::Benchmark,
+            Phase::Benchmark,
+            Experiment::ByItsMode,
+        )
     }
 
     /// What happens to several workers before and after their load.
     pub const fn stress(id: &'static str) -> Self {
-        Self::row(id, Suite::Stress, Phase::Stress, Trial::ByItsMode)
+        Self::row(id, Suite::Stress, Phase::Stress, Experiment::ByItsMode)
     }
 
     /// What is judged of several workers under load.
@@ -89,20 +99,20 @@ impl Check {
         id: &'static str,
         judge: fn(&PoolObservation<'_>) -> Result<Evidence>,
     ) -> Self {
-        Self::row(id, Suite::Stress, Phase::Stress, Trial::OfPool(judge))
+        Self::row(id, Suite::Stress, Phase::Stress, Experiment::OfPool(judge))
     }
 
     /// What is judged when all backends have been tried.
     pub const fn matrix(id: &'static str) -> Self {
-        Self::row(id, Suite::Matrix, Phase::Matrix, Trial::ByItsMode)
+        Self::row(id, Suite::Matrix, Phase::Matrix, Experiment::ByItsMode)
     }
 
-    const fn row(id: &'static str, suite: Suite, phase: Phase, trial: Trial) -> Self {
+    const fn row(id: &'static str, suite: Suite, phase: Phase, experiment: Experiment) -> Self {
         Self {
             info: CheckInfo::row(id, suite, phase),
             by_hand: |_| String::new(),
             needs: &[],
-            trial,
+            experiment,
         }
     }
 
@@ -151,26 +161,10 @@ impl Check {
 
 impl Need {
     /// Why the need is not met, if it isn't.
-    pub fn unmet(self, subject: &Subject) -> Option<String> {
-        match self {
-            Need::Ready => match (&subject.not_ready, subject.worker.exited()) {
-                (Some(_), _) => Some(String::from("the worker did not become ready")),
-                (None, Ok(Some(exit))) => Some(format!(
-                    "the worker's process has ended: {}",
-                    exit.describe()
-                )),
-                (None, _) => subject.worker.silence(),
-            },
-            Need::Sound => {
-                let degraded_by = subject.degraded_by.borrow().clone();
-                let after = degraded_by.map(|degraded_by| {
-                    format!("the worker answers differently since {degraded_by}")
-                });
-                after.or_else(|| {
-                    let error = subject.reference().err()?;
-                    Some(format!("there is no reference answer: {error}"))
-                })
-            }
+    pub fn unmet(self, subject: &Subject) -> Option<Unmet> {
+        let lacking = match self {
+            Need::Ready => return unready(subject),
+            Need::Sound => return unsound(subject),
             Need::Device => match subject.worker.launch().backend {
                 Backend::Cuda => None,
                 Backend::Cpu => Some(String::from(
@@ -190,6 +184,26 @@ impl Need {
             Need::Promised(promise) => subject.worker.launch().lacks(promise),
             Need::Signals if platform::HAS_SIGNALS => None,
             Need::Signals => Some(String::from("this system has no signals")),
-        }
+        };
+        lacking.map(Unmet::because_of)
     }
+}
+
+fn unready(subject: &Subject) -> Option<Unmet> {
+    match (&subject.not_ready, subject.worker.exited()) {
+        (Some(mismatch), _) => Some(Unmet::by("the worker did not become ready", mismatch)),
+        (None, Ok(Some(exit))) => {
+            let reason = format!("the worker's process has ended: {}", exit.describe());
+            Some(Unmet::by(reason, &exit.mismatch()))
+        }
+        (None, _) => subject.worker.silence(),
+    }
+}
+
+fn unsound(subject: &Subject) -> Option<Unmet> {
+    if let Some(degraded) = &*subject.degraded.borrow() {
+        return Some(degraded.clone());
+    }
+    let error = subject.reference().err()?;
+    Some(unmet_by("there is no reference answer", &error))
 }

@@ -68,7 +68,7 @@ fn answers_soon(subject: &Subject) -> Result<Evidence> {
         place,
         "an answer within 1 s",
         format!(
-            "the first after {first_answer_ms} ms, and after {again_ms} ms at the best of other starts"
+            "the first after {first_answer_ms} ms, and after {again_ms} ms in the best of other starts"
         ),
     )?;
     Ok(format!("after {again_ms} ms, at another start"))
@@ -105,7 +105,7 @@ fn loopback_only(subject: &Subject) -> Result<Evidence> {
         ensure_kept(
             !is_ours,
             &format!("health at {address}"),
-            "no answer but on 127.0.0.1",
+            "no answer except on 127.0.0.1",
             "the worker's",
         )?;
     }

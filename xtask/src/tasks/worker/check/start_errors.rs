@@ -75,7 +75,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
     Check::contract("start_errors.last_word", last_word)
-        .promise("tells the hive that it failed, where it has told it anything")
+        .promise("sends Failed as its last heartbeat if it can't serve and has sent any")
         .quote("`state` is `Loading`, `Ready`, `Busy` (at least one request is being generated), `Draining`, or `Failed` when the worker can't serve, which is its last word.")
         .explanation("Starts a worker with half a model and a hive of its own; fails if it sends heartbeats and the last one says anything but Failed.")
         .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
@@ -96,7 +96,7 @@ fn last_word(subject: &Subject) -> Result<Evidence> {
     let ended = auxiliary.wait_for_exit(END_LIMIT)?;
     std::fs::remove_dir_all(&folder)?;
     if ended.is_none() {
-        return Ok(String::from("it didn't end, which other checks judge"));
+        return Ok(String::from("it didn't exit, which other checks judge"));
     }
     let said = || -> Result<Vec<BeatState>> {
         let beats = auxiliary.beats()?.into_iter();
@@ -118,21 +118,18 @@ fn last_word(subject: &Subject) -> Result<Evidence> {
         format!("{said:?}"),
     )?;
     Ok(match said.len() {
-        0 => String::from("it ended before it said anything"),
+        0 => String::from("it exited before it sent anything"),
         count => format!("the last of {count}"),
     })
 }
 
 fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {
-    let errors = subject.seen.of(|| StartErrors::make(subject))?;
+    let errors = subject.observations.of(|| StartErrors::make(subject))?;
     let mut lines = Vec::new();
     for (name, run) in errors.of(names) {
         lines.push(error_line(name, run)?);
     }
-    anyhow::ensure!(
-        !lines.is_empty(),
-        "no such start can be made on this machine"
-    );
+    anyhow::ensure!(!lines.is_empty(), "this machine can't produce such a start");
     Ok(format!("{} starts, one clear line each", lines.len()))
 }
 
@@ -142,7 +139,7 @@ fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
     let refused = run
         .exit
         .is_some_and(|exit| exit.code().is_some_and(|code| code != 0));
-    let expected = "an end with a status from 1 on";
+    let expected = "an exit status other than 0";
     ensure_kept(
         refused && !run.became_ready,
         &place,
@@ -150,7 +147,7 @@ fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
         run.describe(),
     )?;
     let place = format!("{place}, standard error");
-    let expected = "one line `error: what: cause`, and log lines at most";
+    let expected = "one line `error: what: cause`, and otherwise only log lines";
     let (errors, others): (Vec<_>, Vec<_>) = run
         .stderr
         .iter()
@@ -178,8 +175,8 @@ fn error_line(name: &str, run: &BareRun) -> Result<String, Mismatch> {
     ensure_kept(
         stayed <= EXIT_LIMIT,
         &place,
-        "an end within 2 s of that line",
-        format!("an end {:.1} s after it", stayed.as_secs_f64()),
+        "an exit within 2 s of that line",
+        format!("an exit {:.1} s after it", stayed.as_secs_f64()),
     )?;
     Ok(error.clone())
 }

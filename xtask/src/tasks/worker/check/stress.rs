@@ -60,9 +60,9 @@ pub const CHECKS: &[Check] = &[
         .explanation("Fails if a process ends under load without being asked to.")
         .by_hand(HEALTH),
     Check::of_pool("stress.answers", answers)
-        .promise("answers every request by a valid stream, with the text that it gives alone")
+        .promise("answers every request with a valid stream, with the same text as without load")
         .quote("The same seed, prompt and options give the same text, alone or beside other requests.")
-        .explanation("Fails if a request gets no answer, a stream is invalid, or a text differs from the one given alone; a full queue is no failure.")
+        .explanation("Fails if a request gets no answer, a stream is invalid, or a text differs from the one without load; a full queue is no failure.")
         .by_hand(STREAM),
     Check::of_pool("stress.health", health)
         .promise("answers health within 250 ms, under its own name, while all are under load")
@@ -118,14 +118,14 @@ fn answers(pool: &PoolObservation<'_>) -> Result<Evidence> {
             return Err(mismatch.into());
         }
         if tally.requests == 0 && member.death.is_none() {
-            bail!("no answer of {worker_id} came within the load\n  try: a longer --duration");
+            bail!("no answer from {worker_id} came during the load\n  try: a longer --duration");
         }
         requests += tally.requests;
         refused += tally.refused;
     }
     let full = match refused {
         0 => String::new(),
-        count => format!(", {count} times a full queue"),
+        count => format!(", the queue full {count} times"),
     };
     Ok(format!("{requests} answers{full}"))
 }
@@ -204,7 +204,7 @@ fn fair(pool: &PoolObservation<'_>) -> Result<Evidence> {
     let most = fastest.1.tokens_together;
     ensure!(
         most >= COMPARABLE_TOKENS,
-        "{most} tokens of the fastest worker while all were there are too few to compare\n  try: a \
+        "{most} tokens of the fastest worker while all were up are too few to compare\n  try: a \
          longer --duration"
     );
     let share = slowest.1.tokens_together as f64 / most as f64;
@@ -227,7 +227,7 @@ fn fair(pool: &PoolObservation<'_>) -> Result<Evidence> {
 
 fn killed(pool: &PoolObservation<'_>) -> Result<Evidence> {
     let Some(revival) = &pool.together.revival else {
-        bail!("the worker that was to be killed had ended before");
+        bail!("the worker to be killed had already ended");
     };
     let number = pool.launches.len() - 1;
     let worker_id = pool.launches[number].worker_id.as_str();
@@ -264,7 +264,7 @@ fn beats_again(pool: &PoolObservation<'_>, number: usize, ready: Duration) -> Re
     match page.resumed_after_ms {
         Some(after_ms) if after_ms - ready.as_secs_f64() * 1e3 <= RESUME_LIMIT_MS => {}
         Some(after_ms) => {
-            let expected = format!("{RESUME_LIMIT_MS:.0} ms after it was ready at most");
+            let expected = format!("at most {RESUME_LIMIT_MS:.0} ms after it was ready");
             return Err(Mismatch::new(place, expected, format!("{after_ms:.0} ms")).into());
         }
         None => return Err(Mismatch::new(place, "a sequence from 1", "none").into()),
@@ -333,7 +333,7 @@ pub fn stop_all<'a>(workers: impl Iterator<Item = &'a WorkerHandle>) -> Result<E
         let exit = worker.stop_orderly(STOP_LIMIT);
         let exit = exit.map_err(|error| match error.downcast::<TimedOut>() {
             Ok(late) => {
-                let expected = format!("an end within {} s", late.limit.as_secs());
+                let expected = format!("an exit within {} s", late.limit.as_secs());
                 Mismatch::new("stop of the worker", expected, "it still runs").into()
             }
             Err(error) => error,

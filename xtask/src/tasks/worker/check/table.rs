@@ -3,9 +3,10 @@
 
 use super::row::Check;
 use super::{
-    accepts, against, answers, bench, chat, clients, device, drain, freeze, greedy, health,
-    heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, model, options,
-    queue, ready, refusals, shutdown, start, start_errors, streaming, streams, stress, token,
+    accepts, against, answers, bench, chat, clients, connections, device, drain, freeze, greedy,
+    health, heartbeat, hive, inference, leave, lifecycle, load, loading, logs, matrix, model,
+    options, queue, ready, refusals, shutdown, start, start_errors, streaming, streams, stress,
+    token,
 };
 use crate::tasks::worker::config::WorkerTestConfig;
 use crate::tasks::worker::record::check::CheckInfo;
@@ -20,6 +21,11 @@ const AREAS: &[&[Check]] = &[
     streaming::CHECKS,
     chat::CHECKS,
     device::CHECKS,
+    // Each of these has workers of its own. Meanwhile the first one beats, and nobody waits for that.
+    loading::CHECKS,
+    start_errors::CHECKS,
+    token::CHECKS,
+    logs::CHECKS,
     heartbeat::CHECKS,
     answers::FIRST,
     refusals::CHECKS,
@@ -29,10 +35,6 @@ const AREAS: &[&[Check]] = &[
     answers::CHECKS,
     streams::CHECKS,
     load::CHECKS,
-    loading::CHECKS,
-    start_errors::CHECKS,
-    token::CHECKS,
-    logs::CHECKS,
     heartbeat::TO_THE_END,
     leave::CHECKS,
     clients::CHECKS,
@@ -43,6 +45,7 @@ const AREAS: &[&[Check]] = &[
     bench::CHECKS,
     against::CHECKS,
     stress::CHECKS,
+    connections::TO_THE_END,
     lifecycle::TO_THE_END,
     stress::AFTERWARDS,
     logs::TO_THE_END,

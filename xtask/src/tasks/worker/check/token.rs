@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::client::{Client, Request, Response};
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Reason};
 
@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[
     Check::contract("token.required", required)
         .promise("refuses every request without its token")
         .quote("no or wrong token where one is needed: 401, with `WWW-Authenticate: Bearer` `unauthorized`.")
-        .explanation("Sends health, ready and inference without the token, with part of it, with more than it, with another one and another scheme; fails on anything but 401.")
+        .explanation("Sends health, ready and inference without the token, with part of it, with extra characters, with another token and with another scheme; fails on anything but 401.")
         .by_hand(|by| by.health("-i -H 'Authorization: Bearer nonsense'"))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
     Check::contract("token.accepted", accepted)
@@ -34,7 +34,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
-    subject.seen.of(|| TokenObservation::make(subject))
+    subject.observations.of(|| TokenObservation::make(subject))
 }
 
 fn required(subject: &Subject) -> Result<Evidence> {
@@ -62,6 +62,7 @@ fn accepted(subject: &Subject) -> Result<Evidence> {
             response.status.to_string(),
         )?;
     }
+    token.is_heard.clone()?;
     Ok(format!("{} requests", token.with_token.len()))
 }
 
@@ -87,6 +88,8 @@ struct TokenObservation {
     with_token: Vec<Response>,
     /// Requests without, or with a wrong one: how it was wrong, and the answer.
     without_token: Vec<(&'static str, Response)>,
+    /// Whether an inference was among them.
+    is_heard: Result<(), Unmet>,
     /// Lines of the log that contain the token, with the token made harmless.
     log_lines_with_token: Vec<String>,
     /// How many lines the log has.
@@ -105,7 +108,8 @@ impl TokenObservation {
             auxiliary.worker.client().clone().with_header(authorization)
         };
         let dialect = auxiliary.worker.dialect();
-        let requests = requests(dialect);
+        let is_heard = auxiliary.worker.line().silence.ensure_heard();
+        let requests = requests(dialect, is_heard.is_ok());
         let send = |client: &Client, request: &Request| {
             let sent = client.send(request, LIMIT);
             sent.map_err(|error| auxiliary.worker.blame(error))
@@ -126,12 +130,13 @@ impl TokenObservation {
             ..dialect.health_request()
         };
         without_token.push(("no token", send(&client(None), &unknown)?));
-        let with_token_again = send(&right, &requests[2])?;
+        let with_token_again = send(&right, &requests[requests.len() - 1])?;
         without_token.extend(Self::on_loopback(subject)?);
         let lines = auxiliary.worker.log().tail(usize::MAX);
         Ok(TokenObservation {
             with_token: with_token.into_iter().chain([with_token_again]).collect(),
             without_token,
+            is_heard,
             log_lines: lines.len(),
             log_lines_with_token: lines
                 .iter()
@@ -153,19 +158,21 @@ impl TokenObservation {
             let response = sent.map_err(|error| auxiliary.worker.blame(error))?;
             Ok(("no token, on loopback", response))
         };
-        requests(auxiliary.worker.dialect())
+        requests(auxiliary.worker.dialect(), true)
             .iter()
             .map(send)
             .collect()
     }
 }
 
-fn requests(dialect: &dyn Dialect) -> [Request; 3] {
-    [
-        dialect.health_request(),
-        dialect.ready_request(),
-        dialect.inference_request(&InferenceRequest::greedy("Hello", 1), false),
-    ]
+/// One of each kind; the inference only where an answer may come.
+fn requests(dialect: &dyn Dialect, is_heard: bool) -> Vec<Request> {
+    let inference = dialect.inference_request(&InferenceRequest::greedy("Hello", 1), false);
+    let questions = [dialect.health_request(), dialect.ready_request()];
+    questions
+        .into_iter()
+        .chain(is_heard.then_some(inference))
+        .collect()
 }
 
 /// Ways to come without the right token.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::judge::unmet_by;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 
@@ -63,8 +64,10 @@ impl<'s> Unchanged<'s> {
             return Ok(());
         }
         let looked = self.look();
-        if looked.is_err() {
-            *self.subject.degraded_by.borrow_mut() = Some(self.since.join(", "));
+        if let Err(error) = &looked {
+            let since = self.since.join(", ");
+            let what = format!("the worker answers differently since {since}");
+            *self.subject.degraded.borrow_mut() = Some(unmet_by(&what, error));
         }
         looked
     }

@@ -130,13 +130,13 @@ impl BenchmarkConfig {
         for streams in &self.concurrency {
             ensure!(
                 (1..=MOST_STREAMS).contains(streams),
-                "--concurrency {streams}: from 1 to {MOST_STREAMS} streams at once"
+                "--concurrency {streams}: must be from 1 to {MOST_STREAMS} streams"
             );
         }
         if let Some(rate) = self.rate_per_s {
             ensure!(
                 rate.is_finite() && rate > 0.0 && rate <= 10_000.0,
-                "--rate {rate}: requests a second, more than 0 and up to 10000"
+                "--rate {rate}: must be more than 0 and at most 10000 requests per second"
             );
         }
         ensure!(
@@ -167,13 +167,13 @@ impl BenchmarkConfig {
         if let Some(requests) = self.requests {
             ensure!(
                 requests >= most as usize,
-                "--requests {requests} is less than --concurrency {most}: each stream has to ask once"
+                "--requests {requests} is less than --concurrency {most}: each stream must send at least one"
             );
         }
         ensure!(!self.duration.is_zero(), "--duration must be more than 0");
         ensure!(
             self.floor.is_finite() && (0.0..1.0).contains(&self.floor),
-            "--floor is a percentage from 0 to below 100"
+            "--floor must be a percentage from 0 to less than 100"
         );
         for (option, name) in [
             ("--save-baseline", &self.save_baseline),
@@ -192,7 +192,7 @@ fn ensure_file_name(option: &str, name: &str) -> Result<()> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     ensure!(
         !name.is_empty() && name.chars().all(is_plain) && !name.starts_with('.'),
-        "{option} {name}: letters, digits, `-`, `_` and `.` make a name"
+        "{option} {name}: a name consists of letters, digits, `-`, `_` and `.`"
     );
     Ok(())
 }
@@ -229,14 +229,14 @@ pub fn parse_objectives(text: &str) -> Result<Objectives> {
     let mut objectives = Objectives::default();
     for part in text.split(',') {
         let Some((name, limit)) = part.split_once(':') else {
-            bail!("`{part}` is no objective: NAME:DURATION, as in ttft:200ms");
+            bail!("`{part}` is not an objective: write NAME:DURATION, as in ttft:200ms");
         };
         let limit_ms = parse_duration(limit)?.as_secs_f64() * 1e3;
         let place = match name.trim() {
             "ttft" => &mut objectives.ttft_ms,
             "tpot" => &mut objectives.tpot_ms,
             "e2e" => &mut objectives.e2e_ms,
-            other => bail!("there is no objective `{other}`: ttft, tpot or e2e"),
+            other => bail!("there is no objective `{other}`: use ttft, tpot or e2e"),
         };
         ensure!(place.replace(limit_ms).is_none(), "`{name}` is given twice");
     }
@@ -256,14 +256,14 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => bail!("`{text}` has no known unit: ms, s, m or h"),
+        _ => bail!("`{text}` has no known unit: use ms, s, m or h"),
     };
     let seconds = number.trim().parse::<f64>().map(|number| number * factor);
     match seconds {
         Ok(seconds) if seconds.is_finite() && (0.0..1e9).contains(&seconds) => {
             Ok(Duration::from_secs_f64(seconds))
         }
-        _ => bail!("`{text}` is no duration: 200ms, 1.5s, 10m, 1h"),
+        _ => bail!("`{text}` is not a duration, such as 200ms, 1.5s, 10m or 1h"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 pub struct CommandTemplate {
     text: String,
     /// Never empty.
-    words: Vec<Vec<Part>>,
+    words: Vec<Vec<WordPart>>,
 }
 
 /// What a run fills in.
@@ -47,7 +47,7 @@ const PLACEHOLDERS: [(&str, Placeholder); 9] = [
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum WordPart {
     Text(String),
     Value(Placeholder),
 }
@@ -55,12 +55,12 @@ enum Part {
 impl CommandTemplate {
     /// The program and its arguments.
     pub fn fill(&self, value: impl Fn(Placeholder) -> OsString) -> Vec<OsString> {
-        let word = |parts: &Vec<Part>| {
+        let word = |parts: &Vec<WordPart>| {
             let mut word = OsString::new();
             for part in parts {
                 match part {
-                    Part::Text(text) => word.push(text),
-                    Part::Value(placeholder) => word.push(value(*placeholder)),
+                    WordPart::Text(text) => word.push(text),
+                    WordPart::Value(placeholder) => word.push(value(*placeholder)),
                 }
             }
             word
@@ -71,7 +71,7 @@ impl CommandTemplate {
     /// Whether it has a place for this.
     pub fn has(&self, placeholder: Placeholder) -> bool {
         let mut parts = self.words.iter().flatten();
-        parts.any(|part| *part == Part::Value(placeholder))
+        parts.any(|part| *part == WordPart::Value(placeholder))
     }
 
     /// As it was given.
@@ -99,9 +99,9 @@ impl std::str::FromStr for CommandTemplate {
 /// and `{{` and `}}` are braces.
 struct Splitter<'t> {
     characters: std::iter::Peekable<std::str::Chars<'t>>,
-    words: Vec<Vec<Part>>,
+    words: Vec<Vec<WordPart>>,
     /// The word that is being read; a pair of quotes begins one, too.
-    word: Option<Vec<Part>>,
+    word: Option<Vec<WordPart>>,
 }
 
 impl<'t> Splitter<'t> {
@@ -113,7 +113,7 @@ impl<'t> Splitter<'t> {
         }
     }
 
-    fn words(mut self) -> Result<Vec<Vec<Part>>, String> {
+    fn words(mut self) -> Result<Vec<Vec<WordPart>>, String> {
         while let Some(character) = self.characters.next() {
             match character {
                 c if c.is_whitespace() => self.words.extend(self.word.take()),
@@ -162,7 +162,7 @@ impl<'t> Splitter<'t> {
                 Some(c) if c.is_ascii_alphanumeric() || c == '_' => name.push(c),
                 _ => {
                     return Err(format!(
-                        "`{{{name}` is no placeholder: write `{{{{` for a brace"
+                        "`{{{name}` is not a placeholder: write `{{{{` for a brace"
                     ));
                 }
             }
@@ -176,15 +176,15 @@ impl<'t> Splitter<'t> {
             ));
         };
         let word = self.word.get_or_insert_default();
-        word.push(Part::Value(*placeholder));
+        word.push(WordPart::Value(*placeholder));
         Ok(())
     }
 
     fn push(&mut self, character: char) {
         let word = self.word.get_or_insert_default();
         match word.last_mut() {
-            Some(Part::Text(text)) => text.push(character),
-            _ => word.push(Part::Text(character.to_string())),
+            Some(WordPart::Text(text)) => text.push(character),
+            _ => word.push(WordPart::Text(character.to_string())),
         }
     }
 }
@@ -236,7 +236,7 @@ mod tests {
             .map(|(name, _)| format!("{{{name}}}"))
             .join(" ");
         let template: CommandTemplate = all.parse().unwrap();
-        let expected = PLACEHOLDERS.map(|(_, placeholder)| vec![Part::Value(placeholder)]);
+        let expected = PLACEHOLDERS.map(|(_, placeholder)| vec![WordPart::Value(placeholder)]);
         assert_eq!(template.words, expected);
     }
 
@@ -249,7 +249,7 @@ mod tests {
             ("s \"a", "quote \" is never closed"),
             ("s a\\", "backslash"),
             ("s {modle}", "no placeholder {modle}: {model}"),
-            ("s {model", "`{model` is no placeholder"),
+            ("s {model", "`{model` is not a placeholder"),
             (r#"s '{"a":1}'"#, "write `{{` for a brace"),
         ] {
             let error = text.parse::<CommandTemplate>().unwrap_err();

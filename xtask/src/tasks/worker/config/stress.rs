@@ -55,12 +55,12 @@ impl StressConfig {
     pub fn validate(&self) -> Result<()> {
         ensure!(
             (1..=MOST_WORKERS).contains(&self.workers),
-            "--stress {}: from 1 to {MOST_WORKERS} workers",
+            "--stress {}: must be from 1 to {MOST_WORKERS} workers",
             self.workers
         );
         ensure!(
             (1..=MOST_STREAMS).contains(&self.streams),
-            "--streams {}: from 1 to {MOST_STREAMS} streams a worker",
+            "--streams {}: must be from 1 to {MOST_STREAMS} streams per worker",
             self.streams
         );
         ensure!(
@@ -70,7 +70,7 @@ impl StressConfig {
         );
         ensure!(
             !self.kill_one || self.workers > 1,
-            "--kill-one needs at least 2 workers: the others have to go on\n  try: --stress 2"
+            "--kill-one needs at least 2 workers, since the others must keep running\n  try: --stress 2"
         );
         Ok(())
     }

@@ -56,10 +56,10 @@ impl std::str::FromStr for Attachment {
     /// Reads `http://127.0.0.1:8080`, with `localhost` and a `/v1` as OpenAI's clients have it.
     fn from_str(url: &str) -> Result<Self, String> {
         let rest = url.strip_prefix("http://");
-        let rest = rest.ok_or("it has to begin with http://")?;
+        let rest = rest.ok_or("it must begin with http://")?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if !["", "v1", "v1/"].contains(&path) {
-            return Err(format!("/{path}: a server is attached to as a whole"));
+            return Err(format!("/{path}: give the address alone, without a path"));
         }
         let (host, port) = authority.rsplit_once(':').ok_or("it has no port")?;
         if !["127.0.0.1", "localhost"].contains(&host) {
@@ -119,7 +119,7 @@ impl std::str::FromStr for WorkerVariable {
         };
         match name {
             "" => Err(String::from("no name before `=`")),
-            name if name.contains('\0') => Err(String::from("a name can't hold a zero byte")),
+            name if name.contains('\0') => Err(String::from("a name can't contain a zero byte")),
             name => Ok(WorkerVariable {
                 name: name.to_owned(),
                 value,
@@ -232,7 +232,7 @@ mod tests {
             ("https://127.0.0.1:8080", "http://"),
             ("http://127.0.0.1", "no port"),
             ("http://127.0.0.1:0", "0 is no port"),
-            ("http://127.0.0.1:8080/v1/models", "as a whole"),
+            ("http://127.0.0.1:8080/v1/models", "without a path"),
             ("http://gpu-box:8080", "ssh -L"),
         ] {
             let error = bad.parse::<Attachment>().unwrap_err();

@@ -63,7 +63,7 @@ type Sent = Arc<Mutex<Vec<Vec<Instant>>>>;
 
 /// An answer byte for byte, made before anybody asks.
 #[derive(Debug)]
-struct Spelled {
+struct SpelledScript {
     script: Script,
     bytes: Vec<u8>,
     /// Where each token ends in them; the end event follows the last.
@@ -72,7 +72,7 @@ struct Spelled {
 
 /// An answer that is under way.
 #[derive(Debug)]
-struct Answer {
+struct PacedAnswer {
     stream: TcpStream,
     number: usize,
     /// When its next token is due.
@@ -104,7 +104,7 @@ impl CalibrationServer {
         let is_over = Arc::clone(&over);
         std::thread::spawn(move || accept(&listener, script, &is_over, &begun));
         let (is_over, stamps) = (Arc::clone(&over), Arc::clone(&sent));
-        std::thread::spawn(move || send(&Spelled::of(script), &begins, &is_over, &stamps));
+        std::thread::spawn(move || send(&SpelledScript::of(script), &begins, &is_over, &stamps));
         Ok(Self {
             port,
             script,
@@ -186,12 +186,17 @@ fn listen() -> std::io::Result<TcpListener> {
 }
 
 /// Begins an answer for each connection that asks.
-fn accept(listener: &TcpListener, script: Script, over: &AtomicBool, begun: &mpsc::Sender<Answer>) {
+fn accept(
+    listener: &TcpListener,
+    script: Script,
+    over: &AtomicBool,
+    begun: &mpsc::Sender<PacedAnswer>,
+) {
     for stream in listener.incoming() {
         if over.load(Ordering::Relaxed) {
             return;
         }
-        let answer = stream.and_then(|stream| Answer::begin(stream, script));
+        let answer = stream.and_then(|stream| PacedAnswer::begin(stream, script));
         let Ok(answer) = answer else { continue };
         if begun.send(answer).is_err() {
             return;
@@ -200,8 +205,13 @@ fn accept(listener: &TcpListener, script: Script, over: &AtomicBool, begun: &mps
 }
 
 /// Sends each token when it is due.
-fn send(spelled: &Spelled, begins: &mpsc::Receiver<Answer>, over: &AtomicBool, sent: &Sent) {
-    let mut under_way: BinaryHeap<Answer> = BinaryHeap::new();
+fn send(
+    spelled: &SpelledScript,
+    begins: &mpsc::Receiver<PacedAnswer>,
+    over: &AtomicBool,
+    sent: &Sent,
+) {
+    let mut under_way: BinaryHeap<PacedAnswer> = BinaryHeap::new();
     while !over.load(Ordering::Relaxed) {
         under_way.extend(begins.try_iter());
         let now = Instant::now();
@@ -223,7 +233,7 @@ fn send(spelled: &Spelled, begins: &mpsc::Receiver<Answer>, over: &AtomicBool, s
     }
 }
 
-impl Spelled {
+impl SpelledScript {
     fn of(script: Script) -> Self {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for index in 0..script.tokens {
@@ -240,7 +250,7 @@ impl Spelled {
     }
 }
 
-impl Answer {
+impl PacedAnswer {
     fn begin(mut stream: TcpStream, script: Script) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -257,8 +267,8 @@ impl Answer {
     }
 
     /// Sends what is due; `None` once that was the last.
-    fn send_next(mut self, spelled: &Spelled, sent: &Sent) -> std::io::Result<Option<Self>> {
-        let Spelled {
+    fn send_next(mut self, spelled: &SpelledScript, sent: &Sent) -> std::io::Result<Option<Self>> {
+        let SpelledScript {
             script,
             bytes,
             ends,
@@ -288,25 +298,25 @@ impl Answer {
 }
 
 /// The next that is due is the greatest, as a heap has it.
-impl Ord for Answer {
+impl Ord for PacedAnswer {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (other.due, other.number).cmp(&(self.due, self.number))
     }
 }
 
-impl PartialOrd for Answer {
+impl PartialOrd for PacedAnswer {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Answer {
+impl PartialEq for PacedAnswer {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Answer {}
+impl Eq for PacedAnswer {}
 
 /// A chunk with one event.
 fn chunk(event: &str, number: u64) -> Vec<u8> {

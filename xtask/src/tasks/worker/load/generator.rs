@@ -64,11 +64,11 @@ pub enum Next {
 /// A load that is under way. Nothing is begun any more once this is dropped.
 #[derive(Debug)]
 pub struct LoadGenerator {
-    shared: Arc<Shared>,
+    shared: Arc<GeneratorState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct GeneratorState {
     over: AtomicBool,
     failures: AtomicUsize,
     /// Threads that haven't ended yet, and turns of an open loop that are under way.
@@ -98,7 +98,7 @@ impl LoadGenerator {
             Load::Closed { streams } => {
                 for stream in 0..streams {
                     let job = Arc::clone(job);
-                    let body = move |shared: &Arc<Shared>| shared.repeat(stream, &*job);
+                    let body = move |shared: &Arc<GeneratorState>| shared.repeat(stream, &*job);
                     spawn(&generator.shared, "stream", body)?;
                 }
             }
@@ -130,7 +130,7 @@ impl LoadGenerator {
             shared: Arc::default(),
         };
         let job = Arc::clone(job);
-        let body = move |shared: &Arc<Shared>| shared.arrive(dues, &job);
+        let body = move |shared: &Arc<GeneratorState>| shared.arrive(dues, &job);
         spawn(&generator.shared, "arrivals", body)?;
         Ok(generator)
     }
@@ -182,7 +182,7 @@ pub fn at_once<T: Send + 'static>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-impl Shared {
+impl GeneratorState {
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed) || self.failures.load(Ordering::Relaxed) >= FAILURES
     }
@@ -243,12 +243,12 @@ impl Shared {
 }
 
 fn spawn(
-    shared: &Arc<Shared>,
+    shared: &Arc<GeneratorState>,
     name: &str,
-    body: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    body: impl FnOnce(&Arc<GeneratorState>) + Send + 'static,
 ) -> Result<()> {
     /// Says at the end of a thread that it has ended, also where it panics.
-    struct Busy(Arc<Shared>);
+    struct Busy(Arc<GeneratorState>);
     impl Drop for Busy {
         fn drop(&mut self) {
             self.0.busy.fetch_sub(1, Ordering::Release);

@@ -98,12 +98,12 @@ pub struct HealthTally {
 
 /// The load on one worker. It ends when this is dropped.
 pub struct SustainedLoad {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLoad>,
     streams: LoadGenerator,
     health: LoadGenerator,
 }
 
-struct Shared {
+struct SharedLoad {
     exercise: Exercise,
     /// How often the worker went; odd while it is gone.
     absences: AtomicU64,
@@ -122,7 +122,7 @@ impl SustainedLoad {
         streams: u32,
     ) -> Result<Self> {
         let port = addressee.port;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedLoad {
             exercise,
             absences: AtomicU64::new(0),
             reached: Mutex::new((addressee, client)),
@@ -187,7 +187,7 @@ impl SustainedLoad {
     }
 }
 
-impl Shared {
+impl SharedLoad {
     /// One request of a stream.
     fn ask(&self, turn: Turn, random: &mut Random) -> Next {
         let before = self.absences.load(Ordering::SeqCst);

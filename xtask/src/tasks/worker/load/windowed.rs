@@ -106,7 +106,7 @@ struct Spelled {
 
 /// Leave to send one request.
 #[derive(Debug, Clone, Copy)]
-struct Ticket {
+struct WindowTicket {
     number: usize,
     counts: bool,
 }
@@ -190,13 +190,13 @@ fn first_idle(counted: &[(u32, Instant, Instant)]) -> Option<Instant> {
 }
 
 impl Job for Windowed {
-    type Ticket = Ticket;
+    type Ticket = WindowTicket;
 
-    fn take(&self, at: Instant) -> Option<Ticket> {
+    fn take(&self, at: Instant) -> Option<WindowTicket> {
         let counts = at >= self.counts_from;
         if !counts {
             let number = self.warmed.fetch_add(1, Ordering::Relaxed);
-            return Some(Ticket { number, counts });
+            return Some(WindowTicket { number, counts });
         }
         let wanted = self.budget.requests;
         if wanted.is_none() {
@@ -209,10 +209,10 @@ impl Job for Windowed {
         }
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         let is_wanted = wanted.is_none_or(|requests| number < requests);
-        is_wanted.then_some(Ticket { number, counts })
+        is_wanted.then_some(WindowTicket { number, counts })
     }
 
-    fn run(&self, turn: Turn, ticket: Ticket) -> Next {
+    fn run(&self, turn: Turn, ticket: WindowTicket) -> Next {
         let requests = &self.of(ticket.counts).requests;
         let number = match (ticket.counts, self.turns) {
             (true, turns) if turns > 1 => self.next_of_session(turn.stream, requests.len()),
@@ -268,7 +268,7 @@ impl Windowed {
         number
     }
 
-    fn keep(&self, turn: Turn, ticket: Ticket, recording: Recording) {
+    fn keep(&self, turn: Turn, ticket: WindowTicket, recording: Recording) {
         let (over, bytes) = (recording.over, recording.bytes());
         let has_room = lock(&self.recorded).1 + bytes <= RECORDED_BYTES;
         let mut answer = Answer::Recorded(turn, recording);

@@ -1,7 +1,7 @@
 //! All backends, one after another: each is tested by a run of this very program, in a process and a
 //! folder of its own, so that no backend can bring down or influence the test of another.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::tasks::worker::config::arguments;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
 use crate::tasks::worker::process::stop::StopFlag;
 use crate::tasks::worker::process::{gpu, platform};
@@ -26,7 +27,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(30);
 const REPORT: &str = "report.json";
 
 /// Options that are the whole matrix's and no single run's, and whether a value follows.
-const OWN_OPTIONS: &[(&str, bool)] = &[
+const OWN_OPTIONS: &[arguments::Named] = &[
     ("--all-backends", false),
     ("--require", true),
     ("--report", true),
@@ -149,7 +150,7 @@ impl MatrixRun<'_> {
         };
         // A verdict that the process didn't stand by in the end is none.
         if column.exit_code.map(i32::from) != code {
-            return Ok(lost("the run's report says otherwise than its exit"));
+            return Ok(lost("the run's report contradicts its exit code"));
         }
         Ok(column)
     }
@@ -167,26 +168,8 @@ impl MatrixRun<'_> {
 }
 
 /// The command line of each run, from the one of the matrix.
-pub fn run_arguments(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut kept = Vec::new();
-    let mut arguments = arguments.into_iter();
-    while let Some(argument) = arguments.next() {
-        let is_own = |(name, _): &&(&str, bool)| is_option(&argument, name);
-        match OWN_OPTIONS.iter().find(is_own) {
-            None => kept.push(argument),
-            // Its value stands by itself.
-            Some((name, true)) if argument == *name => drop(arguments.next()),
-            Some(_) => {}
-        }
-    }
-    kept
-}
-
-/// Whether an argument is this option, alone or with `=` and a value.
-fn is_option(argument: &OsStr, name: &str) -> bool {
-    let bytes = argument.as_encoded_bytes();
-    let rest = bytes.strip_prefix(name.as_bytes());
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+pub fn run_arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    arguments::without(given, OWN_OPTIONS)
 }
 
 /// Asks a run for its next tokens: along its own text, or along the teacher's.

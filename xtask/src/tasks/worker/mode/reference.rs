@@ -38,7 +38,7 @@ pub fn save(subject: &Subject<'_>, model: &str, path: &Path) -> Result<()> {
     let reference = ask().context("there is no reference to save")?;
     reference.save(path)?;
     let message = format!(
-        "what the worker says after {} prefixes is in {}: --reference {} holds others against it",
+        "saved what the worker says after {} prefixes in {}: --reference {} holds others to it",
         reference.prefixes().len(),
         path.display(),
         path.display()
@@ -66,7 +66,7 @@ fn reference_of(worker: &WorkerHandle, model: &str) -> Result<ModelReference> {
     }
     ensure!(
         nexts.len() >= LEAST_CLEAR,
-        "the worker is clear about {} next tokens only, and {LEAST_CLEAR} are needed",
+        "the worker is sure of only {} next tokens, and {LEAST_CLEAR} are needed",
         nexts.len()
     );
     let (passages, strings) = (counted(worker, passages)?, counted(worker, strings)?);

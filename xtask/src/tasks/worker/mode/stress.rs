@@ -13,7 +13,7 @@ use self::pool::WorkerPool;
 use super::suite;
 use super::tried::{left_out, tried};
 use crate::tasks::worker::check::lifecycle::LIVES;
-use crate::tasks::worker::check::row::Trial;
+use crate::tasks::worker::check::row::Experiment;
 use crate::tasks::worker::check::stress::observed::PoolObservation;
 use crate::tasks::worker::check::stress::{of_worker, stop_all};
 use crate::tasks::worker::check::table;
@@ -21,7 +21,7 @@ use crate::tasks::worker::config::stress::StressConfig;
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::process::stop::Interrupted;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
-use crate::tasks::worker::record::event::{EventKind, PlannedCheck, Suite};
+use crate::tasks::worker::record::event::{EventKind, PlannedCheck, Suite, Unmet};
 use crate::tasks::worker::target::dialect::InferenceRequest;
 use crate::tasks::worker::target::reference::Reference;
 use crate::tasks::worker::target::{RunContext, Subject};
@@ -66,7 +66,10 @@ pub fn run(subject: &mut Subject<'_>, plan: &[Planned], config: &StressConfig) -
                 .of(&subject.worker.launch().worker_id)
                 .into())
         })?;
-        teller.skip("the first worker never became ready", |_| true);
+        teller.skip(
+            &Unmet::because_of("the first worker never became ready"),
+            |_| true,
+        );
         suite::run_checks(subject, lives)?;
     } else {
         let mut pool = WorkerPool::start(subject, config.workers)?;
@@ -108,7 +111,9 @@ fn stress(
         ))
     })?;
     if !is_ready {
-        teller.skip("not all workers became ready", |id| id != GONE);
+        teller.skip(&Unmet::because_of("not all workers became ready"), |id| {
+            id != GONE
+        });
         return Ok(());
     }
     let observed = observe(subject, pool, config);
@@ -118,7 +123,7 @@ fn stress(
         // What keeps the load from beginning is a broken promise of answers, or nothing to judge by.
         Err(error) => {
             teller.tell(ANSWERS, || Err(error))?;
-            teller.skip("there was no load", |id| id != GONE);
+            teller.skip(&Unmet::because_of("there was no load"), |id| id != GONE);
             return Ok(());
         }
     };
@@ -130,9 +135,9 @@ fn stress(
         let Some(check) = table::find(row.id) else {
             continue;
         };
-        if let Trial::OfPool(judge) = check.trial {
+        if let Experiment::OfPool(judge) = check.experiment {
             match check.needs.iter().find_map(|need| need.unmet(subject)) {
-                Some(reason) => teller.skip(&reason, |id| id == row.id),
+                Some(unmet) => teller.skip(&unmet, |id| id == row.id),
                 None => {
                     teller.tell(row.id, || judge(&observed))?;
                 }
@@ -218,12 +223,12 @@ impl<'run> Teller<'run> {
     }
 
     /// Says why those that are meant, and haven't been told yet, aren't tried.
-    fn skip(&self, reason: &str, is_meant: impl Fn(&str) -> bool) {
+    fn skip(&self, unmet: &Unmet, is_meant: impl Fn(&str) -> bool) {
         let told = self.told.borrow().clone();
         for id in &self.wanted {
             if is_meant(id) && !told.contains(id) {
                 self.told.borrow_mut().push(id);
-                left_out(self.context.journal, id, reason, Duration::ZERO);
+                left_out(self.context.journal, id, unmet.clone(), Duration::ZERO);
             }
         }
     }

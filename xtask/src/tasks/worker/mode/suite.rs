@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::tried::{left_out, tried};
+use crate::tasks::worker::check::connections::{IdleConnection, KEPT};
 use crate::tasks::worker::check::device::DevicesBefore;
 use crate::tasks::worker::check::lifecycle::LIVES;
-use crate::tasks::worker::check::row::{Need, Trial};
+use crate::tasks::worker::check::row::{Experiment, Need};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::plan::Planned;
@@ -16,11 +17,13 @@ use crate::tasks::worker::process::vitals::Sampler;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, WorkerInfo,
+    CheckRecord, EventKind, LogSource, Mismatch, Outcome, PlannedCheck, Unmet, WorkerInfo,
 };
 use crate::tasks::worker::target::hive::MockHiveServer;
+use crate::tasks::worker::target::logs_of_check::LogsOfCheck;
 use crate::tasks::worker::target::observations::Observations;
 use crate::tasks::worker::target::recorder::{Asker, Line};
+use crate::tasks::worker::target::silence::Silence;
 use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
 use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 use crate::tasks::worker::target::{Deadline, RunContext, Subject};
@@ -44,7 +47,15 @@ pub fn split_before(plan: &[Planned], phase: Phase) -> (&[Planned], &[Planned]) 
 /// of this function but facts in the journal.
 pub fn run(subject: &mut Subject<'_>, plan: &[Planned]) -> Result<()> {
     let _sampler = begin(subject)?;
+    if subject.not_ready.is_none() && plan.iter().any(is_about_idling) {
+        // Where it can't be opened, the check that wants it says so.
+        let _ = IdleConnection::of(subject);
+    }
     run_checks(subject, plan)
+}
+
+fn is_about_idling(planned: &Planned) -> bool {
+    planned.info.id == KEPT && planned.skipped.is_none()
 }
 
 /// Waits until the worker is ready, or isn't in time, while its needs are sampled.
@@ -111,16 +122,18 @@ pub fn start<'run>(
     hive: &'run MockHiveServer,
     launch: Launch,
 ) -> Result<Subject<'run>> {
-    let seen = Observations::default();
+    let observations = Observations::default();
     if launch.backend == Backend::Cuda {
         // What can't be told now is told by the check that wants to know it.
-        let _ = seen.of(DevicesBefore::look);
+        let _ = observations.of(DevicesBefore::look);
     }
     let line = Line {
         journal: context.journal.clone(),
         asker: Asker::new("start"),
         auxiliary: None,
         dialect: launch.dialect,
+        silence: Silence::default(),
+        logs: LogsOfCheck::default(),
     };
     let check_id = line.asker.clone();
     let worker = start_worker(context, launch, line)?;
@@ -132,9 +145,9 @@ pub fn start<'run>(
         not_ready: None,
         check_id,
         alone: std::cell::OnceCell::new(),
-        seen,
+        observations,
         jitter: JitterWatch::start(),
-        degraded_by: std::cell::RefCell::new(None),
+        degraded: std::cell::RefCell::new(None),
     })
 }
 
@@ -211,7 +224,7 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
     let RunContext { journal, stop, .. } = subject.context;
     let Planned { info, skipped } = planned;
     let id = info.id;
-    let Some(Trial::Asked(run)) = table::find(id).map(|check| check.trial) else {
+    let Some(Experiment::Asked(run)) = table::find(id).map(|check| check.experiment) else {
         anyhow::bail!("{id} is not a check of a suite: {info:?}");
     };
     subject.check_id.set(id);
@@ -221,15 +234,23 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<()> {
             .iter()
             .find_map(|need| need.unmet(subject))
     };
-    match skipped.map(str::to_owned).or_else(unmet) {
-        Some(reason) => {
+    match skipped.map(Unmet::because_of).or_else(unmet) {
+        Some(unmet) => {
             stop.check()?;
-            left_out(journal, id, &reason, began.elapsed());
+            left_out(journal, id, unmet, began.elapsed());
         }
         None => {
+            let line = subject.worker.line();
+            line.logs.clear();
             tried(subject.context, id, || {
                 ensure_in_time(subject, info)?;
-                run(subject)
+                let judged = run(subject);
+                if judged.is_err() {
+                    let lines = line.logs.since(began, &subject.worker, journal);
+                    let id = id.to_owned();
+                    journal.emit(EventKind::LogOfCheck { id, lines });
+                }
+                judged
             })?;
         }
     }
@@ -243,7 +264,7 @@ fn ensure_in_time(subject: &Subject<'_>, info: &CheckInfo) -> Result<()> {
     let is_over = info.phase == Phase::Serving && began.elapsed() >= limit;
     anyhow::ensure!(
         !is_over,
-        "not tried: the checks before it took {limit:?}\n  try: a longer --time-limit, or see what holds \
+        "not tried: earlier checks took {limit:?}\n  try: a longer --time-limit, or see what holds \
          them up"
     );
     Ok(())

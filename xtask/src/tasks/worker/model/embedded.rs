@@ -14,7 +14,7 @@ pub fn provide(catalog: &Catalog, root: &Path) -> Result<()> {
     let Some(entry) = catalog.models.iter().find(|entry| entry.is_embedded()) else {
         return Ok(());
     };
-    let path = root.join(MODELS_FOLDER).join(&entry.file);
+    let path = entry.path_in(&root.join(MODELS_FOLDER));
     if path.exists() {
         return Ok(());
     }

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 const MAGIC: [u8; 4] = *b"GGUF";
 
+/// What begins a zip archive, which browsers and Windows make of a folder.
+const ZIP: [u8; 4] = *b"PK\x03\x04";
+
 /// Versions whose lengths have 64 bits, which is what everybody writes today.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
 
@@ -80,15 +83,16 @@ pub struct ModelSummary {
 
 /// Reads header and tensor table, and refuses what isn't a whole model.
 pub fn check(path: &Path) -> Result<ModelSummary> {
-    let file =
-        File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
-    let metadata = file.metadata()?;
+    // Asked first: on Windows a folder can't be opened, and the error doesn't say why.
     ensure!(
-        metadata.is_file(),
+        !path.is_dir(),
         "{} is a folder, not a GGUF model",
         path.display()
     );
-    summarise(BufReader::new(file), metadata.len())
+    let file =
+        File::open(path).with_context(|| format!("cannot open the model {}", path.display()))?;
+    let size_bytes = file.metadata()?.len();
+    summarise(BufReader::new(file), size_bytes)
         .with_context(|| format!("{} is not a usable GGUF model", path.display()))
 }
 
@@ -114,7 +118,7 @@ fn summarise(input: impl Read + Seek, size_bytes: u64) -> Result<ModelSummary> {
     }
     ensure!(
         alignment.is_power_of_two(),
-        "its general.alignment is {alignment}, which is no power of two"
+        "its general.alignment is {alignment}, which is not a power of two"
     );
     let mut table = TensorTable::default();
     for _ in 0..tensor_count {
@@ -145,7 +149,7 @@ impl TensorTable {
         let dimensions = reader.u32("the tensor table")?;
         ensure!(
             dimensions <= MOST_DIMENSIONS,
-            "tensor `{name}` has {dimensions} dimensions, and {MOST_DIMENSIONS} is the most"
+            "tensor `{name}` has {dimensions} dimensions, but at most {MOST_DIMENSIONS} are allowed"
         );
         let mut weights = Some(1_u64);
         for _ in 0..dimensions {
@@ -205,15 +209,19 @@ impl<R: Read + Seek> Reader<R> {
     /// Gives the counts of tensors and of metadata values.
     fn header(&mut self) -> Result<(u64, u64)> {
         let magic: [u8; 4] = self.bytes("the header").unwrap_or_default();
+        ensure!(
+            magic != ZIP,
+            "it is a zip archive\n  try: unpack it, and give the .gguf file that is in it"
+        );
         ensure!(magic == MAGIC, "it does not begin with `GGUF`");
         let version = self.u32("the header")?;
         ensure!(
             !VERSIONS.contains(&version.swap_bytes()),
-            "it is a big-endian GGUF, and this needs a little-endian one"
+            "it is a big-endian GGUF, but must be little-endian"
         );
         ensure!(
             VERSIONS.contains(&version),
-            "it has GGUF version {version}, and this reads versions {} and {}",
+            "it has GGUF version {version}, but only versions {} and {} can be read",
             VERSIONS.start(),
             VERSIONS.end()
         );

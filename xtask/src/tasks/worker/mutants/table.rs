@@ -164,7 +164,7 @@ impl Expectation {
                 Outcome::Failed(mismatch) => mismatch.to_string(),
                 Outcome::Invalid { reason } => format!("could not judge: {reason}"),
                 // What was to meet the difference of a worker without a fault has to have met it.
-                Outcome::Skipped { reason } if self.by.is_none() && self.needs(&record.id) => {
+                Outcome::Skipped { reason, .. } if self.by.is_none() && self.needs(&record.id) => {
                     format!("was skipped: {reason}")
                 }
                 Outcome::Passed | Outcome::Skipped { .. } => continue,
@@ -219,7 +219,7 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Passed => String::from("passed"),
         Outcome::Failed(mismatch) => format!("failed: {mismatch}"),
         Outcome::Invalid { reason } => format!("could not judge: {reason}"),
-        Outcome::Skipped { reason } => format!("was skipped: {reason}"),
+        Outcome::Skipped { reason, .. } => format!("was skipped: {reason}"),
     }
 }
 
@@ -306,7 +306,8 @@ mod tests {
             with: vec![String::from("a.b")],
             ..good.clone()
         };
-        let unmet = [("a.b", Outcome::Skipped { reason })];
+        let because = None;
+        let unmet = [("a.b", Outcome::Skipped { reason, because })];
         assert!(good.judge(&trial(&unmet)).is_right());
         assert!(!different.judge(&trial(&unmet)).is_right());
     }

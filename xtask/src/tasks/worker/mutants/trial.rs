@@ -14,13 +14,14 @@ use super::config::MutantsConfig;
 use super::table::{Expectation, NO_FAULT, Trial};
 use crate::tasks::worker::check::table;
 use crate::tasks::worker::process::group::{ProcessGroup, Role};
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::{StopFlag, TimedOut};
 use crate::tasks::worker::record::event::{Event, Suite};
 use crate::tasks::worker::record::report::RunReport;
 
 /// Where the events of each run are kept, from the workspace root.
-const ARTIFACTS: &str = "target/worker-mutants";
+const ARTIFACTS: [&str; 2] = ["target", "worker-mutants"];
 
 /// The tool of a driver that isn't there, from the workspace root.
 const FAKE_GPU: &str = "xtask/tests/fake_gpu";
@@ -45,7 +46,7 @@ const READY_TIMEOUT_S: &str = "9";
 const OF_ANOTHER_WORKER: &str = "heartbeat.default_interval";
 
 /// How the faulty worker is paced: quick, and with a prefill that a client can leave in.
-const PACE: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "100")];
+const TIMING: [(&str, &str); 2] = [("FAULTY_TOKEN_MS", "2"), ("FAULTY_PREFILL_MS", "100")];
 
 /// What every run has in common.
 #[derive(Debug)]
@@ -68,11 +69,11 @@ impl<'run> Laboratory<'run> {
         config: &'run MutantsConfig,
         stop: &'run StopFlag,
     ) -> Result<Self> {
-        let folder = root.join(ARTIFACTS);
+        let folder = root.join(PathBuf::from_iter(ARTIFACTS));
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {
-            harness: std::env::current_exe().context("cannot find this very program")?,
+            harness: platform::own_executable().context("cannot find this very program")?,
             program,
             python,
             root,
@@ -106,7 +107,7 @@ impl<'run> Laboratory<'run> {
             .arg(&folder)
             .current_dir(self.root)
             .env("WORKER_FAULT", &expectation.fault)
-            .envs(PACE)
+            .envs(TIMING)
             .env("PATH", self.search_path(None)?)
             // What a run tells GitHub about a worker that is faulty on purpose would mislead.
             .env_remove("GITHUB_STEP_SUMMARY")
@@ -137,7 +138,7 @@ impl<'run> Laboratory<'run> {
         );
         ensure!(
             status.code() == Some(report.verdict().exit_code().into()),
-            "the run ended with {status}, and its events say otherwise, see {}",
+            "the run ended with {status}, but its events say otherwise: see {}",
             events.display()
         );
         let survivors = report.survivors;
@@ -187,7 +188,7 @@ impl<'run> Laboratory<'run> {
             self.program.display().to_string(),
         ]);
         arguments.extend([String::from("--python"), self.python.to_string()]);
-        let knobs = PACE.map(|(name, _)| name);
+        let knobs = TIMING.map(|(name, _)| name);
         for variable in knobs.iter().chain(&["WORKER_FAULT", FAKE_GPU_STATE]) {
             arguments.extend(["--worker-env", variable].map(str::to_owned));
         }
@@ -237,7 +238,7 @@ fn read_report(path: &Path) -> Result<RunReport> {
     let mut report = RunReport::default();
     for line in BufReader::new(File::open(path)?).lines() {
         let event: Event = serde_json::from_str(&line?)
-            .with_context(|| format!("{} holds something else than events", path.display()))?;
+            .with_context(|| format!("{} contains something other than events", path.display()))?;
         report.apply(&event);
     }
     Ok(report)

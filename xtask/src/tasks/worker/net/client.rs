@@ -99,37 +99,54 @@ impl Client {
     ///
     /// Fails with [`NoAnswer`], or with `Interrupted` as soon as the run is.
     pub fn send(&self, request: &Request, limit: Duration) -> anyhow::Result<Response> {
+        self.send_while(request, limit, || true)
+    }
+
+    /// The same, as long as `is_patient` while nothing arrives.
+    pub fn send_while(
+        &self,
+        request: &Request,
+        limit: Duration,
+        is_patient: impl Fn() -> bool,
+    ) -> anyhow::Result<Response> {
         let Some(witness) = &self.witness else {
-            return self.exchange(request, limit);
+            return self.exchange(request, limit, is_patient);
         };
         let note = witness.asked(self, request, limit);
-        let response = self.exchange(request, limit);
+        let response = self.exchange(request, limit, is_patient);
         note(&response);
         response
     }
 
-    fn exchange(&self, request: &Request, limit: Duration) -> anyhow::Result<Response> {
+    fn exchange(
+        &self,
+        request: &Request,
+        limit: Duration,
+        is_patient: impl Fn() -> bool,
+    ) -> anyhow::Result<Response> {
+        let began = Instant::now();
         let mut answer = None;
         let mut broken = None;
-        self.stream(
-            request,
-            limit,
-            || true,
-            |arrival| match arrival {
-                Arrival::Head(head) => answer = Some(head),
-                Arrival::Bytes(received, bytes) => {
-                    let answer = answer.as_mut().expect("the head comes before the body");
-                    answer.body.extend_from_slice(&bytes);
-                    answer.received = received;
-                }
-                Arrival::End => {}
-                Arrival::Broken(error) => broken = Some(error),
-            },
-        )?;
+        let mut is_whole = false;
+        self.stream(request, limit, is_patient, |arrival| match arrival {
+            Arrival::Head(head) => answer = Some(head),
+            Arrival::Bytes(received, bytes) => {
+                let answer = answer.as_mut().expect("the head comes before the body");
+                answer.body.extend_from_slice(&bytes);
+                answer.received = received;
+            }
+            Arrival::End => is_whole = true,
+            Arrival::Broken(error) => broken = Some(error),
+        })?;
         match (broken, answer) {
             (Some(error), _) => Err(error.into()),
-            (None, Some(answer)) => Ok(answer),
-            (None, None) => unreachable!("a stream begins with its head or breaks"),
+            (None, Some(answer)) if is_whole => Ok(answer),
+            (None, _) => {
+                let waited_s = began.elapsed().as_secs();
+                let cause = format!("no whole answer within {waited_s} s, and nobody works on it");
+                let request = request.name();
+                Err(NoAnswer { request, cause }.into())
+            }
         }
     }
 
@@ -160,7 +177,11 @@ impl Client {
         loop {
             self.stop.check()?;
             match receiver.recv_timeout(POLL_INTERVAL) {
-                Ok(arrival) => sink(arrival),
+                Ok(arrival) => {
+                    // It says so where a broken connection is ours.
+                    self.stop.check()?;
+                    sink(arrival);
+                }
                 Err(RecvTimeoutError::Timeout) if self.worker.has_ended() => {
                     let since = ended.get_or_insert_with(Instant::now);
                     if since.elapsed() >= LAST_WORDS {

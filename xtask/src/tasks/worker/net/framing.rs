@@ -15,18 +15,20 @@ pub struct Head {
 /// Takes one answer apart, in whatever pieces its bytes come. Interim answers are passed over.
 #[derive(Debug, Default)]
 pub struct AnswerParser {
-    state: State,
+    state: FramingState,
     /// The head that is under way, or a line between chunks.
     line: Vec<u8>,
     /// Bytes of interim answers before the head.
     interim: usize,
     head: Option<Head>,
+    /// Whether the connection may be used for another request.
+    keeps_open: bool,
     /// Whether the answer ends with its head, whatever that says of a body.
     is_bodiless: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FramingState {
     #[default]
     Head,
     Counted(usize),
@@ -56,31 +58,33 @@ impl AnswerParser {
         while at < bytes.len() {
             let rest = &bytes[at..];
             at += match self.state {
-                State::Head => self.take_head(rest),
-                State::Counted(left) => {
+                FramingState::Head => self.take_head(rest),
+                FramingState::Counted(left) => {
                     let count = left.min(rest.len());
                     body(&rest[..count]);
                     self.state = match left - count {
-                        0 => State::Whole,
-                        left => State::Counted(left),
+                        0 => FramingState::Whole,
+                        left => FramingState::Counted(left),
                     };
                     count
                 }
-                State::UntilEnd => {
+                FramingState::UntilEnd => {
                     body(rest);
                     rest.len()
                 }
-                State::Chunk(left) => {
+                FramingState::Chunk(left) => {
                     let count = left.min(rest.len());
                     body(&rest[..count]);
                     self.state = match left - count {
-                        0 => State::AfterChunk,
-                        left => State::Chunk(left),
+                        0 => FramingState::AfterChunk,
+                        left => FramingState::Chunk(left),
                     };
                     count
                 }
-                State::ChunkSize | State::AfterChunk | State::Trailers => self.take_line(rest),
-                State::Whole | State::Broken => return at,
+                FramingState::ChunkSize | FramingState::AfterChunk | FramingState::Trailers => {
+                    self.take_line(rest)
+                }
+                FramingState::Whole | FramingState::Broken => return at,
             };
         }
         at
@@ -88,8 +92,8 @@ impl AnswerParser {
 
     /// Says that no more bytes come: an answer without a length ends here.
     pub fn end(&mut self) {
-        if self.state == State::UntilEnd {
-            self.state = State::Whole;
+        if self.state == FramingState::UntilEnd {
+            self.state = FramingState::Whole;
         }
     }
 
@@ -100,12 +104,17 @@ impl AnswerParser {
 
     /// Whether the answer has ended.
     pub fn is_whole(&self) -> bool {
-        self.state == State::Whole
+        self.state == FramingState::Whole
     }
 
     /// Whether it is no answer of HTTP, or one with a head that is too long.
     pub fn is_broken(&self) -> bool {
-        self.state == State::Broken
+        self.state == FramingState::Broken
+    }
+
+    /// Whether the connection may be used for another request after this answer.
+    pub fn keeps_open(&self) -> bool {
+        self.keeps_open
     }
 
     fn take_head(&mut self, bytes: &[u8]) -> usize {
@@ -116,13 +125,14 @@ impl AnswerParser {
         self.interim += self.line.len();
         self.line.clear();
         self.state = match parse_head(&text) {
-            None => State::Broken,
-            Some(head) if (100..200).contains(&head.status) => State::Head,
+            None => FramingState::Broken,
+            Some(head) if (100..200).contains(&head.status) => FramingState::Head,
             Some(head) => {
                 let state = match self.is_bodiless {
-                    true => State::Whole,
+                    true => FramingState::Whole,
                     false => framing(&head),
                 };
+                self.keeps_open = keeps_open(&text, &head);
                 self.head = Some(head);
                 self.interim = 0;
                 state
@@ -137,15 +147,15 @@ impl AnswerParser {
         };
         let line = self.line.strip_suffix(b"\r\n").unwrap_or(&self.line);
         self.state = match (self.state, line) {
-            (State::ChunkSize, line) => match chunk_size(line) {
-                None => State::Broken,
-                Some(0) => State::Trailers,
-                Some(size) => State::Chunk(size),
+            (FramingState::ChunkSize, line) => match chunk_size(line) {
+                None => FramingState::Broken,
+                Some(0) => FramingState::Trailers,
+                Some(size) => FramingState::Chunk(size),
             },
-            (State::AfterChunk, []) => State::ChunkSize,
-            (State::AfterChunk, _) => State::Broken,
-            (_, []) => State::Whole,
-            (_, _) => State::Trailers,
+            (FramingState::AfterChunk, []) => FramingState::ChunkSize,
+            (FramingState::AfterChunk, _) => FramingState::Broken,
+            (_, []) => FramingState::Whole,
+            (_, _) => FramingState::Trailers,
         };
         self.line.clear();
         count
@@ -162,7 +172,7 @@ impl AnswerParser {
         let found = find(&self.line[from..], end);
         let Some(length) = found.map(|at| from + at + end.len()) else {
             if bytes.len() > room {
-                self.state = State::Broken;
+                self.state = FramingState::Broken;
             }
             return None;
         };
@@ -192,14 +202,25 @@ fn parse_head(text: &str) -> Option<Head> {
     })
 }
 
+/// Whether the connection may be used for another request after this answer (RFC 9112, 9.3).
+fn keeps_open(text: &str, head: &Head) -> bool {
+    let says = |option: &str| {
+        let options = head.header("connection").unwrap_or_default().split(',');
+        let mut options = options.map(str::trim);
+        options.any(|word| word.eq_ignore_ascii_case(option))
+    };
+    let is_old = text.starts_with("HTTP/1.0");
+    framing(head) != FramingState::UntilEnd && !says("close") && (!is_old || says("keep-alive"))
+}
+
 /// What tells where the body ends.
-fn framing(head: &Head) -> State {
+fn framing(head: &Head) -> FramingState {
     let length = head.header("content-length").map(str::parse);
     match (head.header("transfer-encoding"), length) {
-        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => State::ChunkSize,
-        (_, Some(Ok(0))) => State::Whole,
-        (_, Some(Ok(length))) => State::Counted(length),
-        _ => State::UntilEnd,
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => FramingState::ChunkSize,
+        (_, Some(Ok(0))) => FramingState::Whole,
+        (_, Some(Ok(length))) => FramingState::Counted(length),
+        _ => FramingState::UntilEnd,
     }
 }
 
@@ -230,6 +251,27 @@ mod tests {
             parser.end();
         }
         (parser, String::from_utf8(body).unwrap(), length)
+    }
+
+    #[test]
+    fn a_head_says_whether_another_request_may_follow() {
+        for (head, keeps_open) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", true),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x, Close",
+                false,
+            ),
+            ("HTTP/1.1 200 OK", false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 2", false),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: Keep-Alive",
+                true,
+            ),
+        ] {
+            let (parser, _, _) = parse(&[head.as_bytes(), b"\r\n\r\n"], false);
+            assert_eq!(parser.keeps_open(), keeps_open, "{head}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::tasks::worker::record::event::Mismatch;
+
 /// The largest answer that is read; whatever is beyond it is a broken promise anyway.
 pub const ANSWER_BYTES: usize = 64 << 20;
 
@@ -114,6 +116,13 @@ impl std::fmt::Display for NoAnswer {
 }
 
 impl std::error::Error for NoAnswer {}
+
+impl NoAnswer {
+    /// The broken promise that it is.
+    pub fn mismatch(self) -> Mismatch {
+        Mismatch::new(self.request, "an answer", self.cause)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,8 @@ pub struct RawConnection {
     received: Vec<u8>,
     /// When the last of it was.
     received_at: Instant,
+    /// Whether the last answer leaves it open for another request.
+    keeps_open: bool,
 }
 
 impl RawConnection {
@@ -60,6 +62,8 @@ impl RawConnection {
     ) -> Result<Self> {
         stop.check()?;
         let socket = Socket::connect(at, limit, stop, buffer);
+        // It says so where the error is ours.
+        stop.check()?;
         let socket = socket.map_err(|error| NoAnswer {
             request: String::from("connecting"),
             cause: error.to_string(),
@@ -69,7 +73,13 @@ impl RawConnection {
             port: at.port(),
             received: Vec::new(),
             received_at: Instant::now(),
+            keeps_open: false,
         })
+    }
+
+    /// Whether the last answer leaves it open for another request.
+    pub fn keeps_open(&self) -> bool {
+        self.keeps_open
     }
 
     /// Writes all of these bytes. Fails with [`NoAnswer`] where the other side doesn't take them.
@@ -152,7 +162,7 @@ impl RawConnection {
                 break;
             }
             if parser.is_broken() {
-                cause.get_or_insert_with(|| String::from("no answer of HTTP"));
+                cause.get_or_insert_with(|| String::from("no HTTP answer"));
             }
             if let Some(cause) = cause {
                 let got = self.received.len();
@@ -170,7 +180,7 @@ impl RawConnection {
                     parser.end();
                     Some(String::from("hung up"))
                 }
-                Received::Reset => Some(String::from("broke the connection off")),
+                Received::Reset => Some(String::from("reset the connection")),
                 Received::TooMuch => Some(too_much()),
             };
         }
@@ -178,6 +188,7 @@ impl RawConnection {
         let sent = self.socket.sent().unwrap_or(self.received_at);
         self.socket.begin_anew();
         let head = parser.head().cloned().unwrap_or_default();
+        self.keeps_open = parser.keeps_open();
         Ok(Response {
             request: name.to_owned(),
             status: head.status,

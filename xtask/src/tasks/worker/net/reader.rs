@@ -62,7 +62,7 @@ pub struct Patience {
 }
 
 /// The thread, as those see it that have something to read.
-struct Reader {
+struct ReaderThread {
     registry: Registry,
     waker: Waker,
     connections: Mutex<Connections>,
@@ -94,14 +94,14 @@ pub fn read_answer(stream: TcpStream, patience: &Patience) -> io::Result<Incomin
 }
 
 /// It lives as long as the process.
-fn reader() -> io::Result<&'static Reader> {
-    static STARTED: OnceLock<Result<Arc<Reader>, String>> = OnceLock::new();
-    let started = STARTED.get_or_init(|| Reader::start().map_err(|error| error.to_string()));
+fn reader() -> io::Result<&'static ReaderThread> {
+    static STARTED: OnceLock<Result<Arc<ReaderThread>, String>> = OnceLock::new();
+    let started = STARTED.get_or_init(|| ReaderThread::start().map_err(|error| error.to_string()));
     let started = started.as_deref();
     started.map_err(|error| io::Error::other(error.clone()))
 }
 
-impl Reader {
+impl ReaderThread {
     fn start() -> io::Result<Arc<Self>> {
         let poll = Poll::new()?;
         let reader = Arc::new(Self {
@@ -175,9 +175,9 @@ impl Reader {
             return;
         };
         match connection.read() {
-            Progress::Waits => {}
-            Progress::HasMore => unread.push(token),
-            Progress::Over => self.finish(connections.remove(token.0)),
+            ReadProgress::Waits => {}
+            ReadProgress::HasMore => unread.push(token),
+            ReadProgress::Over => self.finish(connections.remove(token.0)),
         }
     }
 
@@ -218,7 +218,7 @@ impl Connections {
 }
 
 /// What a look at a connection brought.
-enum Progress {
+enum ReadProgress {
     /// All that has arrived.
     Waits,
     /// As much as it may bring at once.
@@ -249,7 +249,7 @@ impl Connection {
     }
 
     /// Reads what has arrived.
-    fn read(&mut self) -> Progress {
+    fn read(&mut self) -> ReadProgress {
         for _ in 0..READS_AT_ONCE {
             let bytes = &mut self.incoming.bytes;
             if bytes.len() - self.length < READ_BYTES {
@@ -260,16 +260,16 @@ impl Connection {
             let received = match read {
                 Ok(0) => Received::End,
                 Ok(count) => Received::Bytes(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Waits,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return ReadProgress::Waits,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => Received::Reset,
             };
             if let Some(broken) = self.take(received, now) {
                 self.incoming.broken = broken;
-                return Progress::Over;
+                return ReadProgress::Over;
             }
         }
-        Progress::HasMore
+        ReadProgress::HasMore
     }
 
     /// Takes what came. `Some` at the end, with what is wrong with it.
@@ -290,12 +290,12 @@ impl Connection {
             return Some(None);
         }
         let broken = match received {
-            Received::Bytes(_) if self.parser.is_broken() => String::from("no answer of HTTP"),
+            Received::Bytes(_) if self.parser.is_broken() => String::from("no HTTP answer"),
             Received::Bytes(_) if self.length >= ANSWER_BYTES => too_much(),
             Received::Bytes(_) if now < self.patience.deadline => return None,
             Received::Bytes(_) | Received::Nothing => self.patience.too_late(),
             Received::End => String::from("hung up before the end of the answer"),
-            Received::Reset => String::from("broke the connection off"),
+            Received::Reset => String::from("reset the connection"),
             Received::TooMuch => too_much(),
         };
         Some(Some(broken))

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket as Unconnected, Type};
 
 use super::http::ANSWER_BYTES;
+use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::stop::{Interrupted, StopFlag};
 
 /// How soon a connection looks at its deadline and at the stop flag while nothing comes or goes.
@@ -30,7 +31,7 @@ pub enum Received {
     Bytes(usize),
     /// The other side has said all it had to say.
     End,
-    /// The other side broke the connection off.
+    /// The other side reset the connection.
     Reset,
     /// Nothing, until the deadline.
     Nothing,
@@ -49,12 +50,36 @@ pub enum WriteError {
 
 impl Socket {
     /// Connects within `limit`. `buffer` is the size of the receive buffer, where it matters.
+    ///
+    /// What we lack ourselves is nobody's silence: it raises the flag, and ends the run.
     pub fn connect(
         at: SocketAddr,
         limit: Duration,
         stop: &StopFlag,
         buffer: Option<usize>,
     ) -> io::Result<Self> {
+        let connected = Self::connect_stream(at, limit, buffer);
+        let stream = connected.inspect_err(|error| {
+            if platform::is_want(error) {
+                stop.fail(format!(
+                    "cannot connect to a worker: {error}\n  try: ulimit -n 4096, or fewer \
+                     connections at once"
+                ));
+            }
+        })?;
+        Ok(Self {
+            stream,
+            stop: stop.clone(),
+            sent: None,
+            received: 0,
+        })
+    }
+
+    fn connect_stream(
+        at: SocketAddr,
+        limit: Duration,
+        buffer: Option<usize>,
+    ) -> io::Result<TcpStream> {
         let socket = Unconnected::new(Domain::for_address(at), Type::STREAM, None)?;
         if let Some(bytes) = buffer {
             // It has to be set before the connection is made, when the window is agreed on.
@@ -65,12 +90,7 @@ impl Socket {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LOOK_INTERVAL))?;
         stream.set_write_timeout(Some(LOOK_INTERVAL))?;
-        Ok(Self {
-            stream,
-            stop: stop.clone(),
-            sent: None,
-            received: 0,
-        })
+        Ok(stream)
     }
 
     /// t0 of the request that is under way: just before its first byte was written.

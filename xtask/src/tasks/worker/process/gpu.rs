@@ -94,7 +94,7 @@ pub fn missing(backend: Backend, device: u32, builds: bool) -> Option<String> {
         Backend::Cuda => missing_for_cuda(&look_for_cuda(builds), device, builds),
         Backend::Metal if platform::HAS_METAL => None,
         Backend::Metal => Some(format!(
-            "no Metal device: Metal is macOS's, and this is {}\n  try: --backend cpu, or run this on a Mac",
+            "no Metal device: Metal exists only on macOS, and this is {}\n  try: --backend cpu, or run this on a Mac",
             std::env::consts::OS
         )),
     }
@@ -138,7 +138,7 @@ fn missing_for_cuda(found: &CudaFound, device: u32, builds: bool) -> Option<Stri
     let mut lacks = Vec::new();
     if builds && !found.nvcc {
         lacks.push(String::from(
-            "no CUDA compiler to build the worker with: nvcc is neither in PATH nor in CUDA_HOME\n  get it: the CUDA toolkit, of your distribution (Debian: nvidia-cuda-toolkit) or from https://developer.nvidia.com/cuda-downloads",
+            "no CUDA compiler to build the worker with: nvcc is neither in PATH nor in CUDA_HOME\n  get it: the CUDA toolkit, from your distribution (Debian: nvidia-cuda-toolkit) or from https://developer.nvidia.com/cuda-downloads",
         ));
     }
     match &found.devices {
@@ -187,7 +187,7 @@ fn nvidia_smi(query: &str) -> Result<String> {
 fn parse_devices(answer: &str) -> Result<Vec<Device>> {
     let lines = answer.lines().filter(|line| line.contains(','));
     let device = |line: &str| {
-        read_device(line).with_context(|| format!("nvidia-smi tells of a device as `{line}`"))
+        read_device(line).with_context(|| format!("nvidia-smi describes a device as `{line}`"))
     };
     lines.map(device).collect()
 }

@@ -255,24 +255,24 @@ impl Watch {
 ///
 /// On Linux the child dies with the thread that started it (see [`platform::prepare_leader`]).
 fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
-    type Order = (Command, Sender<io::Result<Child>>);
-    static SPAWNER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+    type SpawnRequest = (Command, Sender<io::Result<Child>>);
+    static SPAWNER: OnceLock<Mutex<Sender<SpawnRequest>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
-        let (orders, receiver) = channel::<Order>();
+        let (requests, receiver) = channel::<SpawnRequest>();
         std::thread::spawn(move || {
             for (mut command, reply) in receiver {
                 let _ = reply.send(command.spawn());
             }
         });
-        Mutex::new(orders)
+        Mutex::new(requests)
     });
     let (reply, answer) = channel();
     let gone = |_| io::Error::other("the thread that starts processes has ended");
-    let orders = lock(spawner);
-    orders
+    let requests = lock(spawner);
+    requests
         .send((command, reply))
         .map_err(|error| gone(error.to_string()))?;
-    drop(orders);
+    drop(requests);
     answer.recv().map_err(|error| gone(error.to_string()))?
 }
 

@@ -17,11 +17,11 @@ const WORTH_NOTING: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct JitterWatch {
     done: Arc<AtomicBool>,
-    late: Arc<Mutex<Vec<Lag>>>,
+    late: Arc<Mutex<Vec<LateWakeUp>>>,
 }
 
 /// When this process fell asleep, and how much too late it was woken up.
-type Lag = (Instant, Duration);
+type LateWakeUp = (Instant, Duration);
 
 impl JitterWatch {
     /// Begins to watch.
@@ -61,8 +61,8 @@ impl Drop for JitterWatch {
     }
 }
 
-fn sum_between(lags: &[Lag], from: Instant, to: Instant) -> Duration {
-    let inside = lags
+fn sum_between(late: &[LateWakeUp], from: Instant, to: Instant) -> Duration {
+    let inside = late
         .iter()
         .filter(|(at, jitter)| *at <= to && *at + *jitter >= from);
     inside.map(|(_, jitter)| *jitter).sum()
@@ -77,9 +77,9 @@ mod tests {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let late = |ms| Duration::from_millis(ms);
-        let lags = [(at(100), late(20)), (at(200), late(50))];
-        assert_eq!(sum_between(&lags, at(0), at(90)), Duration::ZERO);
-        assert_eq!(sum_between(&lags, at(110), at(150)), late(20));
-        assert_eq!(sum_between(&lags, at(0), at(300)), late(70));
+        let wake_ups = [(at(100), late(20)), (at(200), late(50))];
+        assert_eq!(sum_between(&wake_ups, at(0), at(90)), Duration::ZERO);
+        assert_eq!(sum_between(&wake_ups, at(110), at(150)), late(20));
+        assert_eq!(sum_between(&wake_ups, at(0), at(300)), late(70));
     }
 }

@@ -33,18 +33,18 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedLog {
+    state: Mutex<LogState>,
     ended: Condvar,
 }
 
 /// What is known of the output so far.
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     /// Its end: at least [`TAIL_BYTES`] of it, where there was so much.
     tail: Vec<u8>,
     /// How much was read in all.
@@ -107,7 +107,7 @@ impl Log {
     /// Waits until everything that was written has been read, for at most `limit`. To be called
     /// when whoever writes has ended.
     pub fn settle(&self, limit: Duration) {
-        let waiting = |state: &mut State| !state.ended;
+        let waiting = |state: &mut LogState| !state.ended;
         let _ = self
             .shared
             .ended
@@ -120,7 +120,7 @@ impl Log {
     }
 }
 
-impl Shared {
+impl SharedLog {
     fn copy(&self, mut output: impl Read, mut file: CappedFile<impl Write>) {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
@@ -141,7 +141,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl LogState {
     fn take(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.total_bytes += bytes.len();
@@ -271,14 +271,14 @@ mod tests {
 
     #[test]
     fn memory_stays_bounded_and_the_last_lines_are_the_last() {
-        let mut state = State::default();
+        let mut state = LogState::default();
         for number in 0..1_000_000 {
             state.take(format!("line {number}\n").as_bytes());
         }
         assert!(state.tail.len() <= 2 * TAIL_BYTES);
         let log = Log {
             path: PathBuf::new(),
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedLog {
                 state: Mutex::new(state),
                 ended: Condvar::new(),
             }),

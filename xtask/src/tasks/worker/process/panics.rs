@@ -12,7 +12,7 @@ pub fn raise_on_panic(stop: &StopFlag) {
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
         if std::thread::current().name() != Some(REPORTING_THREAD) {
-            stop.raise_panic(describe(panic));
+            stop.fail(describe(panic));
         }
     }));
 }
@@ -22,7 +22,7 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
     let place = panic
         .location()
         .map_or(String::from("an unknown place"), ToString::to_string);
-    format!("the test itself broke down, which is a bug in it: {cause} ({place})")
+    format!("the test itself failed because of a bug in it: {cause} ({place})")
 }
 
 /// Panics where the tests of the guards ask for it; in debug builds only.

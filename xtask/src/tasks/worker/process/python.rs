@@ -44,7 +44,7 @@ impl Python {
             }
         }
         bail!(
-            "this needs Python {}.{} or newer, and there is none\n  tried: {}\n  try: {INSTALL_PYTHON}, or --python PATH",
+            "this needs Python {}.{} or newer, and none was found\n  tried: {}\n  try: {INSTALL_PYTHON}, or --python PATH",
             OLDEST.0,
             OLDEST.1,
             seen.join("; "),
@@ -156,10 +156,8 @@ mod tests {
 
     #[test]
     fn what_is_no_python_is_refused() {
-        let cargo = std::env::var("CARGO").unwrap();
-        let error = Python::find(Some(Path::new(&cargo)))
-            .unwrap_err()
-            .to_string();
+        let ourselves = std::env::current_exe().unwrap();
+        let error = Python::find(Some(&ourselves)).unwrap_err().to_string();
         assert!(error.contains("it does not run"), "{error}");
     }
 }

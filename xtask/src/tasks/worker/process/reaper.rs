@@ -35,7 +35,7 @@ pub struct Reaper {
 
 /// What the run tells, one line each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum ReaperMessage {
     /// This group was started; it may take so long to stop.
     Hold(GroupId, Duration),
     /// This group is gone.
@@ -67,18 +67,18 @@ impl Reaper {
     /// A group was started.
     pub fn hold(&mut self, id: GroupId, grace: Duration) -> io::Result<()> {
         let gone = |error| io::Error::other(format!("the reaper has ended: {error}"));
-        self.tell(Message::Hold(id, grace)).map_err(gone)
+        self.tell(ReaperMessage::Hold(id, grace)).map_err(gone)
     }
 
     /// A group is gone.
     pub fn release(&mut self, id: GroupId) {
         // A reaper that is gone can't kill anybody by mistake.
-        let _ = self.tell(Message::Release(id.number));
+        let _ = self.tell(ReaperMessage::Release(id.number));
     }
 
     /// Everything is gone: the reaper isn't needed any more, and ends.
     pub fn dismiss(mut self) {
-        let _ = self.tell(Message::Done);
+        let _ = self.tell(ReaperMessage::Done);
         drop(self.pipe);
         let ended = wait_until(DISMISS_LIMIT, Duration::from_millis(2), || {
             !matches!(self.child.try_wait(), Ok(None))
@@ -89,7 +89,7 @@ impl Reaper {
         }
     }
 
-    fn tell(&mut self, message: Message) -> io::Result<()> {
+    fn tell(&mut self, message: ReaperMessage) -> io::Result<()> {
         // One write, so that a message is never half there when we are killed.
         self.pipe.write_all(message.to_line().as_bytes())
     }
@@ -112,10 +112,10 @@ pub fn run(run_id: &str) -> ExitCode {
 fn listen(pipe: impl BufRead) -> Option<Vec<(GroupId, Duration)>> {
     let mut held = Vec::new();
     for line in pipe.lines().map_while(Result::ok) {
-        match Message::from_line(&line) {
-            Some(Message::Hold(id, grace)) => held.push((id, grace)),
-            Some(Message::Release(number)) => held.retain(|(id, _)| id.number != number),
-            Some(Message::Done) => return None,
+        match ReaperMessage::from_line(&line) {
+            Some(ReaperMessage::Hold(id, grace)) => held.push((id, grace)),
+            Some(ReaperMessage::Release(number)) => held.retain(|(id, _)| id.number != number),
+            Some(ReaperMessage::Done) => return None,
             None => {}
         }
     }
@@ -149,18 +149,18 @@ fn end_groups(held: &[(GroupId, Duration)]) {
     );
 }
 
-impl Message {
+impl ReaperMessage {
     fn to_line(self) -> String {
         match self {
-            Message::Hold(id, grace) => format!(
+            ReaperMessage::Hold(id, grace) => format!(
                 "hold {} {} {} {}\n",
                 id.number,
                 id.session,
                 id.started,
                 grace.as_millis()
             ),
-            Message::Release(number) => format!("release {number}\n"),
-            Message::Done => String::from("done\n"),
+            ReaperMessage::Release(number) => format!("release {number}\n"),
+            ReaperMessage::Done => String::from("done\n"),
         }
     }
 
@@ -174,10 +174,10 @@ impl Message {
                     started: started.parse().ok()?,
                 };
                 let grace = Duration::from_millis(grace_ms.parse().ok()?);
-                Some(Message::Hold(id, grace))
+                Some(ReaperMessage::Hold(id, grace))
             }
-            ["release", number] => Some(Message::Release(number.parse().ok()?)),
-            ["done"] => Some(Message::Done),
+            ["release", number] => Some(ReaperMessage::Release(number.parse().ok()?)),
+            ["done"] => Some(ReaperMessage::Done),
             _ => None,
         }
     }
@@ -197,20 +197,20 @@ mod tests {
     fn messages_survive_the_pipe() {
         let grace = Duration::from_millis(1500);
         for message in [
-            Message::Hold(ID, grace),
-            Message::Release(40),
-            Message::Done,
+            ReaperMessage::Hold(ID, grace),
+            ReaperMessage::Release(40),
+            ReaperMessage::Done,
         ] {
             let line = message.to_line();
-            assert_eq!(Message::from_line(line.trim_end()), Some(message));
+            assert_eq!(ReaperMessage::from_line(line.trim_end()), Some(message));
         }
-        assert_eq!(Message::from_line("hold 40 7"), None);
+        assert_eq!(ReaperMessage::from_line("hold 40 7"), None);
     }
 
     #[test]
     fn what_is_registered_at_the_end_is_ended_unless_the_run_is_done() {
         let grace = Duration::from_secs(1);
-        let hold = Message::Hold(ID, grace).to_line();
+        let hold = ReaperMessage::Hold(ID, grace).to_line();
         assert_eq!(listen(hold.as_bytes()), Some(vec![(ID, grace)]));
         let released = format!("{hold}release 40\n");
         assert_eq!(listen(released.as_bytes()), Some(Vec::new()));

@@ -19,8 +19,8 @@ pub struct StopFlag {
 pub enum Interrupted {
     /// By this signal.
     Signal(i32),
-    /// By a panic of ours, which said this.
-    Panic(String),
+    /// By a panic of ours, or for want of what every run needs: this was said.
+    Failure(String),
 }
 
 /// A wait ran into its deadline.
@@ -38,9 +38,9 @@ impl StopFlag {
         let _ = self.raised.set(Interrupted::Signal(signal));
     }
 
-    /// Tells every wait to give up, because a thread panicked.
-    pub fn raise_panic(&self, message: String) {
-        let _ = self.raised.set(Interrupted::Panic(message));
+    /// Tells every wait to give up, because we can't go on ourselves.
+    pub fn fail(&self, message: String) {
+        let _ = self.raised.set(Interrupted::Failure(message));
     }
 
     /// Fails once the flag is raised.
@@ -97,7 +97,7 @@ impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Interrupted::Signal(signal) => write!(f, "interrupted by signal {signal}"),
-            Interrupted::Panic(message) => f.write_str(message),
+            Interrupted::Failure(message) => f.write_str(message),
         }
     }
 }

@@ -62,6 +62,23 @@ pub fn adopted(secret: &str, started: &[u32]) -> Vec<Process> {
     family
 }
 
+/// This process and all that descends from it.
+pub fn family_of(pid: u32) -> Vec<Process> {
+    let table = platform::processes();
+    let itself = table.iter().filter(|process| process.pid == pid);
+    with_descendants(itself.cloned().collect(), &table)
+}
+
+/// Those that live: what has the number of another one by now was started later.
+pub fn living(family: &[Process]) -> Vec<Process> {
+    let table = platform::processes();
+    let lives = |process: &&Process| {
+        let same = |other: &Process| (other.pid, other.started) == (process.pid, process.started);
+        table.iter().any(same)
+    };
+    family.iter().filter(lives).cloned().collect()
+}
+
 /// These and all that descends from them.
 fn with_descendants(mut family: Vec<Process>, table: &[Process]) -> Vec<Process> {
     let mut at = 0;

@@ -104,6 +104,7 @@ impl CheckInfo {
             promise: self.promise.replace('*', filling),
             suite: self.suite,
             level: self.level,
+            contract: self.contract.to_owned(),
             known_failure: None,
         }
     }

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::verdict::{
-    CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite,
+    CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite, Unmet,
 };
 use super::bench::{Calibration, ClientRecord, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
-use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, Vitals};
+use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, TimedLine, Vitals};
 use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
 
 /// Version of the event stream. It rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Older ones are read: where a name was another one then, it stands there as an alias.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The check of what outlives the worker. Whatever the run was for, a survivor fails it.
 pub const NO_SURVIVORS: &str = "lifecycle.no_survivors";
@@ -41,6 +42,9 @@ pub enum EventKind {
     Configured {
         /// Each option by its name on the command line.
         options: BTreeMap<String, Value>,
+        /// The task and its arguments as they were given, without those that choose checks.
+        #[serde(default)]
+        arguments: Vec<String>,
     },
     /// What the machine is.
     EnvironmentFound(Environment),
@@ -147,7 +151,7 @@ pub enum EventKind {
     /// A check ended.
     CheckFinished(CheckRecord),
     /// The load generator's own error and limits are known.
-    #[serde(rename = "tared")]
+    #[serde(alias = "tared")]
     Calibrated(Calibration),
     /// A worker like the one under test was started, to see how long that takes.
     StartMeasured {
@@ -178,7 +182,7 @@ pub enum EventKind {
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),
     /// One of several workers came, went or came back.
-    #[serde(rename = "crew_changed")]
+    #[serde(alias = "crew_changed")]
     PoolChanged(PoolChange),
     /// Several workers are put under load at once.
     StressStarted(StressPlan),
@@ -208,6 +212,13 @@ pub enum EventKind {
         source: LogSource,
         /// Its last lines, made safe to print.
         lines: Vec<String>,
+    },
+    /// What workers wrote while a check was tried that didn't pass.
+    LogOfCheck {
+        /// The check's stable name.
+        id: String,
+        /// The last of it, in the order in which it came.
+        lines: Vec<TimedLine>,
     },
     /// The end of a log.
     LogTail {

@@ -50,7 +50,7 @@ pub struct RequestSent {
     /// The check that asks.
     pub id: String,
     /// The name of the worker that is asked, where it isn't the one under test.
-    #[serde(rename = "companion", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "companion", default, skip_serializing_if = "Option::is_none")]
     pub auxiliary: Option<String>,
     /// "GET /v1/health".
     pub request: String,
@@ -103,6 +103,18 @@ pub struct Vitals {
     pub threads: u64,
     /// Open files and sockets; `None` where the system doesn't tell.
     pub open_files: Option<u64>,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimedLine {
+    /// When its end was read, on the run's axis.
+    pub at_ms: f64,
+    /// The name of the worker that wrote it, where it isn't the one under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The line, made safe to print.
+    pub text: String,
 }
 
 /// What a worker goes on with, greedily, after each prefix of some texts.

@@ -3,17 +3,20 @@
 //! A measure is one row: reports, exports, comparisons, baselines and matrices iterate over the table.
 //! The definitions are those of ARCHITECTURE.md, "Measures".
 
-use serde::{Deserialize, Serialize};
+mod inputs;
 
-use super::bench::{RequestRecord, ScenarioPlan, Window};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::inputs::{LoadResults, RunFacts};
+use super::bench::{RequestRecord, ScenarioPlan};
 use super::compare::{Compared, Direction};
 use super::stats::{Distribution, quantiles};
-use super::timeline::{RequestSpan, Timeline};
 
 /// A measure that was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// Stable name.
+    #[serde(deserialize_with = "current_name")]
     pub name: String,
     /// "ms", "MB", "tokens/s", "%".
     pub unit: String,
@@ -97,32 +100,6 @@ pub struct Export {
     pub github: &'static str,
 }
 
-/// One load and its requests, before they are folded.
-#[derive(Debug)]
-pub struct LoadResults<'a> {
-    plan: &'a ScenarioPlan,
-    window: Window,
-    all: &'a [RequestRecord],
-    /// Valid requests that were sent inside the window.
-    ///
-    /// They count wherever they ended: leaving out those that ended after it would leave out the long
-    /// ones. Tokens count where they came inside the window, whenever their request was sent.
-    pub valid: Vec<&'a RequestRecord>,
-}
-
-/// What the measures of a whole run are computed from.
-#[derive(Debug)]
-pub struct RunFacts<'a> {
-    /// Requests and samples of the worker's process.
-    pub timeline: &'a Timeline,
-    /// From the worker's start until it said that it is ready.
-    pub ready_ms: Option<u64>,
-    /// The same of others like it.
-    pub starts_ms: &'a [f64],
-    /// By how much each heartbeat was late.
-    pub lateness_ms: &'a [f64],
-}
-
 /// What a row has unless it says otherwise.
 const ROW: MeasureSpec = MeasureSpec {
     name: "",
@@ -144,7 +121,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "ttft",
         title: "Time to first token",
         source: MeasureSource::Request(|request| request.ttft_ms().into_iter().collect()),
-        from_intended_start: Some("ttft_from_due"),
+        from_intended_start: Some("ttft_from_intended_start"),
         columns: &[
             ("TTFT ms", Statistic::Median),
             ("p90", Statistic::P90),
@@ -188,7 +165,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "e2e",
         title: "End-to-end latency",
         source: MeasureSource::Request(|request| vec![request.took_ms]),
-        from_intended_start: Some("e2e_from_due"),
+        from_intended_start: Some("e2e_from_intended_start"),
         columns: &[("E2E ms", Statistic::Median)],
         export: Some(Export {
             bencher: "e2e-ms",
@@ -299,32 +276,21 @@ pub const MEASURES: &[MeasureSpec] = &[
         name: "cpu",
         title: "CPU",
         unit: "%",
-        source: MeasureSource::Run(|run| {
-            let samples = run.timeline.samples.iter();
-            samples.map(|sample| sample.vitals.cpu_percent).collect()
-        }),
+        source: MeasureSource::Run(|run| run.vitals(|vitals| Some(vitals.cpu_percent))),
         ..ROW
     },
     MeasureSpec {
         name: "rss",
         title: "Resident memory",
         unit: "MB",
-        source: MeasureSource::Run(|run| {
-            let samples = run.timeline.samples.iter();
-            samples
-                .map(|sample| sample.vitals.rss_bytes as f64 / 1e6)
-                .collect()
-        }),
+        source: MeasureSource::Run(|run| run.vitals(|vitals| Some(vitals.rss_bytes as f64 / 1e6))),
         ..ROW
     },
     MeasureSpec {
         name: "threads",
         title: "Threads",
         unit: "threads",
-        source: MeasureSource::Run(|run| {
-            let samples = run.timeline.samples.iter();
-            samples.map(|sample| sample.vitals.threads as f64).collect()
-        }),
+        source: MeasureSource::Run(|run| run.vitals(|vitals| Some(vitals.threads as f64))),
         ..ROW
     },
     MeasureSpec {
@@ -332,9 +298,7 @@ pub const MEASURES: &[MeasureSpec] = &[
         title: "Open files",
         unit: "files",
         source: MeasureSource::Run(|run| {
-            let samples = run.timeline.samples.iter();
-            let files = samples.filter_map(|sample| sample.vitals.open_files);
-            files.map(|files| files as f64).collect()
+            run.vitals(|vitals| vitals.open_files.map(|files| files as f64))
         }),
         ..ROW
     },
@@ -342,6 +306,15 @@ pub const MEASURES: &[MeasureSpec] = &[
 
 /// The name of the rate that loads are about.
 pub const OUTPUT_THROUGHPUT: &str = "output_throughput";
+
+/// Reads the name of a measure, which may be one that it had in older reports and baselines.
+pub fn current_name<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let name = String::deserialize(source)?;
+    Ok(match name.strip_suffix("_from_due") {
+        Some(measure) => format!("{measure}_from_intended_start"),
+        None => name,
+    })
+}
 
 /// The row of a measure, by either of its names.
 pub fn spec(name: &str) -> Option<&'static MeasureSpec> {
@@ -371,19 +344,7 @@ impl MeasureSpec {
     }
 }
 
-impl<'a> LoadResults<'a> {
-    /// These requests under this load.
-    pub fn new(plan: &'a ScenarioPlan, window: Window, all: &'a [RequestRecord]) -> Self {
-        let counts =
-            |request: &&RequestRecord| window.contains(request.sent_ms) && request.is_valid();
-        Self {
-            plan,
-            window,
-            all,
-            valid: all.iter().filter(counts).collect(),
-        }
-    }
-
+impl LoadResults<'_> {
     /// Every measure that has samples.
     pub fn measures(&self) -> Vec<Measure> {
         let rows = MEASURES.iter();
@@ -420,18 +381,6 @@ impl<'a> LoadResults<'a> {
             MeasureSource::Run(_) => Vec::new(),
         }
     }
-
-    /// Output tokens of valid requests inside the window, per second.
-    pub fn output_tokens_per_s(&self) -> f64 {
-        let valid = self.all.iter().filter(|request| request.is_valid());
-        let chunks = valid.flat_map(|request| {
-            let chunks = request.chunks.iter();
-            chunks.map(|(at, tokens)| (request.sent_ms + at, u64::from(*tokens)))
-        });
-        let inside = chunks.filter(|(at_ms, _)| self.window.contains(*at_ms));
-        let tokens: u64 = inside.map(|(_, tokens)| tokens).sum();
-        tokens as f64 / self.window.seconds().max(f64::MIN_POSITIVE)
-    }
 }
 
 impl RunFacts<'_> {
@@ -444,22 +393,6 @@ impl RunFacts<'_> {
             MeasureSource::Request(_) | MeasureSource::Window(_) => None,
         };
         MEASURES.iter().filter_map(measure).collect()
-    }
-
-    fn answered(&self) -> impl Iterator<Item = &RequestSpan> {
-        let requests = self.timeline.requests.iter();
-        requests.filter(|span| span.status == Some(200))
-    }
-
-    fn streams(&self) -> impl Iterator<Item = &RequestSpan> {
-        self.answered().filter(|span| span.tokens > 0)
-    }
-
-    fn durations(&self, method: &str) -> Vec<f64> {
-        let asked = self
-            .answered()
-            .filter(|span| span.request.starts_with(method));
-        asked.filter_map(|span| span.duration_ms).collect()
     }
 }
 
@@ -480,6 +413,30 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count, "a name stands twice in the table");
+    }
+
+    #[test]
+    fn what_was_stored_under_an_older_name_is_read() {
+        let read = |name: &str| {
+            let summary = Distribution::of(&[1.0]).unwrap();
+            let stored = Measure {
+                name: name.to_owned(),
+                unit: String::from("ms"),
+                summary,
+                quantiles: Vec::new(),
+            };
+            let stored = serde_json::to_string(&stored).unwrap();
+            serde_json::from_str::<Measure>(&stored).unwrap().name
+        };
+        for name in ["ttft_from_due", "e2e_from_due"] {
+            assert!(spec(&read(name)).is_some(), "{name}");
+        }
+        for row in MEASURES {
+            let mut names = [Some(row.name), row.from_intended_start]
+                .into_iter()
+                .flatten();
+            assert!(names.all(|name| read(name) == name));
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Redactor {
 
 /// As much of a text as can be told while more of it is to come.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct CleanPart {
     /// The begin of the text, without secrets.
     pub cleaned: Vec<u8>,
     /// How much of the text that was.
@@ -108,7 +108,7 @@ impl Redactor {
     }
 
     /// The begin of a text whose rest is to come: what may be the begin of a secret is left for later.
-    pub fn clean_part(&self, text: &[u8]) -> Part {
+    pub fn clean_part(&self, text: &[u8]) -> CleanPart {
         let mut spans = self.scanner.spans(text);
         let held_back = (self.scanner.longest() + ANNOUNCEMENT_BYTES).min(text.len() / 2);
         let mut taken = text.len() - held_back;
@@ -123,7 +123,7 @@ impl Redactor {
             within_secret = spans.last().is_some_and(|last| last.end == taken);
         }
         spans.retain(|span| span.start < span.end && span.end <= taken);
-        Part {
+        CleanPart {
             cleaned: masked(&text[..taken], &spans),
             taken,
             within_secret,

@@ -93,11 +93,11 @@ impl std::fmt::Display for UnreadableRecording {
         match self {
             UnreadableRecording::Newer { version } => write!(
                 f,
-                "it has schema version {version}, and this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that recorded it, or a newer one"
+                "it has schema version {version}, but this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that recorded it, or a newer one"
             ),
             UnreadableRecording::NotARecording { cause } => write!(
                 f,
-                "it is no recording of a run: {cause}\n  try: the events.jsonl of a run's artifact folder"
+                "it is not a recording of a run: {cause}\n  try: the events.jsonl of a run's artifact folder"
             ),
         }
     }

@@ -1,17 +1,19 @@
 //! Events folded into one value: the report, its verdict and the exit code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bench::{Calibration, RequestRecord};
+use super::causes;
 use super::compare::Comparison;
 use super::event::{
     CheckRecord, CheckStatus, CheckSummary, Event, EventKind, Heartbeat, LogSource, ModelInfo,
-    Outcome, PlannedCheck, Purpose, RunInfo, WorkerInfo,
+    Outcome, PlannedCheck, Purpose, RunInfo, Suite, WorkerInfo,
 };
-use super::facts::{Environment, Greedy, cut};
+use super::facts::{Environment, Greedy, TimedLine, cut};
+use super::heartbeats::lateness;
 use super::measure::{Measure, RunFacts};
 use super::scenario::ScenarioRecord;
 use super::stress::WorkerUnderStress;
@@ -34,6 +36,9 @@ pub struct RunReport {
     /// Each option by its name on the command line.
     #[serde(default)]
     pub options: BTreeMap<String, Value>,
+    /// The task and its arguments, without those that choose checks.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// What the machine is.
     #[serde(default)]
     pub environment: Option<Environment>,
@@ -86,6 +91,9 @@ pub struct RunReport {
     /// More of it, as evidence.
     #[serde(default)]
     pub worker_evidence: Vec<String>,
+    /// What workers wrote while a check was tried that didn't pass, by its name.
+    #[serde(default)]
+    pub logs_of_checks: BTreeMap<String, Vec<TimedLine>>,
     /// Worth knowing, without weight on the verdict.
     pub notes: Vec<String>,
     /// Why we could not go on or could not judge.
@@ -141,7 +149,10 @@ impl RunReport {
         self.timeline.apply(event);
         match &event.kind {
             EventKind::RunStarted(info) => self.run = Some(info.clone()),
-            EventKind::Configured { options } => self.options = options.clone(),
+            EventKind::Configured { options, arguments } => {
+                self.options = options.clone();
+                self.arguments = arguments.clone();
+            }
             EventKind::EnvironmentFound(found) => self.environment = Some(found.clone()),
             EventKind::ModelHashed { sha256 } => self.model_sha256 = Some(sha256.clone()),
             EventKind::Planned { checks } => {
@@ -181,6 +192,7 @@ impl RunReport {
                 source: LogSource::Worker,
                 lines,
             } => self.worker_evidence = lines.clone(),
+            EventKind::LogOfCheck { id, lines } => self.log_of_check(id, lines),
             EventKind::Noted { message } => self.notes.push(message.clone()),
             EventKind::Troubled { message } => self.troubles.push(message.clone()),
             EventKind::Interrupted { signal } => self.interrupted_by = Some(*signal),
@@ -223,6 +235,21 @@ impl RunReport {
         }
     }
 
+    fn log_of_check(&mut self, id: &str, lines: &[TimedLine]) {
+        if self.logs_of_checks.len() >= CHECKS_KEPT {
+            return;
+        }
+        let mut room = TEXT_BYTES;
+        let fits = |line: &&TimedLine| {
+            room = room.saturating_sub(line.text.len() + 1);
+            room > 0
+        };
+        // The end tells more than the beginning.
+        let kept: Vec<_> = lines.iter().rev().take_while(fits).cloned().collect();
+        let kept = kept.into_iter().rev().collect();
+        self.logs_of_checks.insert(id.to_owned(), kept);
+    }
+
     fn heartbeat(&mut self, heartbeat: &Heartbeat) {
         if self.heartbeats.len() >= HEARTBEATS_KEPT {
             self.heartbeats_left_out += 1;
@@ -249,28 +276,11 @@ impl RunReport {
         facts.measures()
     }
 
-    /// Each heartbeat, and by how much it was later than one interval after the beat before; `None`
-    /// for the first, and for those that a change of state brought before they were due.
+    /// Each heartbeat, and by how much it was late; see [`lateness`].
     pub fn heartbeat_lateness(&self) -> Vec<(&Heartbeat, Option<f64>)> {
-        let interval_s = self
-            .worker
-            .as_ref()
-            .and_then(|worker| worker.heartbeat_interval_s);
-        let interval_ms = interval_s.map(|interval_s| interval_s as f64 * 1e3);
-        let mut before: Option<&Heartbeat> = None;
-        let mut late = Vec::with_capacity(self.heartbeats.len());
-        for beat in &self.heartbeats {
-            let same_state = before.is_some_and(|b| b.body.get("state") == beat.body.get("state"));
-            let gap_ms = before.map(|b| beat.arrived_ms - b.arrived_ms);
-            let late_ms = gap_ms
-                .zip(interval_ms)
-                .map(|(gap_ms, interval_ms)| gap_ms - interval_ms)
-                .filter(|late_ms| same_state || *late_ms > 0.0)
-                .map(|late_ms| late_ms.max(0.0));
-            late.push((beat, late_ms));
-            before = Some(beat);
-        }
-        late
+        let worker = self.worker.as_ref();
+        let interval_s = worker.and_then(|worker| worker.heartbeat_interval_s);
+        lateness(&self.heartbeats, interval_s)
     }
 
     /// What the run is for.
@@ -308,11 +318,23 @@ impl RunReport {
 
     /// Every check that ran or was planned, as reports have it.
     pub fn check_summaries(&self) -> Vec<CheckSummary> {
-        let ran = self.checks.iter().map(|record| self.summary_of(record));
+        let ran = self.checks.iter().zip(self.follows_from());
+        let ran = ran.map(|(record, follows_from)| CheckSummary {
+            follows_from,
+            ..self.summary_of(record)
+        });
         let never_ran = self.never_ran();
         let reason = self.why_checks_did_not_run();
         ran.chain(never_ran.map(|planned| CheckSummary::not_run(planned, reason.clone())))
             .collect()
+    }
+
+    /// What every worker does every day, everything else stands on.
+    fn follows_from(&self) -> Vec<Option<String>> {
+        let planned = self.planned.iter();
+        let basic = planned.filter(|planned| planned.suite == Suite::Isolation);
+        let basic: HashSet<&str> = basic.map(|planned| planned.id.as_str()).collect();
+        causes::follows_from(&self.checks, |id| basic.contains(id))
     }
 
     fn why_checks_did_not_run(&self) -> String {
@@ -346,7 +368,7 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
             cut(&mut mismatch.got);
             cut(&mut mismatch.place);
         }
-        Outcome::Invalid { reason } | Outcome::Skipped { reason } => cut(reason),
+        Outcome::Invalid { reason } | Outcome::Skipped { reason, .. } => cut(reason),
     }
     record
 }
@@ -354,7 +376,7 @@ fn bounded(record: &CheckRecord) -> CheckRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::record::event::{Level, Mismatch, Suite};
+    use crate::tasks::worker::record::event::{Level, Mismatch};
 
     fn planned(ids: &[&str]) -> RunReport {
         let mut report = RunReport::default();
@@ -369,6 +391,7 @@ mod tests {
                 } else {
                     Level::Must
                 },
+                contract: String::new(),
                 known_failure: id.starts_with("known.").then(|| String::from("a bug")),
             })
             .collect();
@@ -450,7 +473,8 @@ mod tests {
         assert_eq!(RunReport::default().verdict(), Verdict::Invalid);
         let mut report = planned(&["a.b"]);
         let reason = String::from("no device");
-        finish(&mut report, "a.b", Outcome::Skipped { reason });
+        let because = None;
+        finish(&mut report, "a.b", Outcome::Skipped { reason, because });
         assert_eq!(report.verdict(), Verdict::Invalid);
     }
 

@@ -135,7 +135,7 @@ impl ScenarioRecord {
         let late = self.late_ms.as_ref().filter(|late| late.p50 > LATE_MS);
         let lag = late.map(|late| {
             format!(
-                "the load generator lagged: median lateness {:.1} ms, max lateness {:.1} ms",
+                "the load generator fell behind: median lateness {:.1} ms, max lateness {:.1} ms",
                 late.p50, late.max
             )
         });
@@ -355,7 +355,14 @@ mod tests {
         };
         let record = ScenarioRecord::of(plan, WINDOW, &Objectives::default(), &[request]);
         assert_eq!(record.measure("ttft").unwrap().summary.p50, 50.0);
-        assert_eq!(record.measure("ttft_from_due").unwrap().summary.p50, 70.0);
+        assert_eq!(
+            record
+                .measure("ttft_from_intended_start")
+                .unwrap()
+                .summary
+                .p50,
+            70.0
+        );
         assert!(record.doubt().unwrap().contains("median lateness 20.0 ms"));
     }
 }

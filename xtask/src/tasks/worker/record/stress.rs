@@ -147,7 +147,7 @@ pub enum Resource {
 /// What it could leak for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Work {
+pub enum WorkUnit {
     /// Each request.
     Request,
     /// Each token.
@@ -160,7 +160,7 @@ pub struct Trend {
     /// Which resource.
     pub resource: Resource,
     /// For each of which.
-    pub per: Work,
+    pub per: WorkUnit,
     /// The line, with a 99 % interval.
     #[serde(flatten)]
     pub slope: Slope,
@@ -189,12 +189,12 @@ impl Resource {
     }
 }
 
-impl Work {
+impl WorkUnit {
     /// As tables spell it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Work::Request => "request",
-            Work::Token => "token",
+            WorkUnit::Request => "request",
+            WorkUnit::Token => "token",
         }
     }
 }
@@ -222,11 +222,11 @@ pub fn trends(samples: &[UsageSample], streams: u32) -> Vec<Trend> {
     ];
     let mut trends = Vec::new();
     for (resource, floor) in resources {
-        for per in [Work::Request, Work::Token] {
+        for per in [WorkUnit::Request, WorkUnit::Token] {
             let point = |sample: &UsageSample| {
                 let work = match per {
-                    Work::Request => sample.requests,
-                    Work::Token => sample.tokens,
+                    WorkUnit::Request => sample.requests,
+                    WorkUnit::Token => sample.tokens,
                 };
                 let used = match resource {
                     Resource::Memory => Some(sample.memory_bytes),
@@ -242,7 +242,7 @@ pub fn trends(samples: &[UsageSample], streams: u32) -> Vec<Trend> {
     trends
 }
 
-fn trend(resource: Resource, per: Work, points: &[(f64, f64)], floor: f64) -> Option<Trend> {
+fn trend(resource: Resource, per: WorkUnit, points: &[(f64, f64)], floor: f64) -> Option<Trend> {
     let points = batches(points);
     let slope = slope(&points, Confidence::P99)?;
     let work = points.last()?.0 - points.first()?.0;
@@ -282,7 +282,7 @@ mod tests {
         (0..n).map(sample).collect()
     }
 
-    fn leaks(samples: &[UsageSample]) -> Vec<(Resource, Work)> {
+    fn leaks(samples: &[UsageSample]) -> Vec<(Resource, WorkUnit)> {
         let trends = trends(samples, 2);
         let leaks = trends.iter().filter(|trend| trend.is_leak());
         leaks.map(|trend| (trend.resource, trend.per)).collect()
@@ -292,8 +292,8 @@ mod tests {
     fn what_grows_with_each_request_is_a_leak_of_requests_and_tokens() {
         let grown = samples(300, |i| (50 << 20) + i * (100 << 10), |_| 20);
         let both = [
-            (Resource::Memory, Work::Request),
-            (Resource::Memory, Work::Token),
+            (Resource::Memory, WorkUnit::Request),
+            (Resource::Memory, WorkUnit::Token),
         ];
         assert_eq!(leaks(&grown), both);
         let per_request = &trends(&grown, 2)[0].slope;

@@ -77,7 +77,7 @@ pub struct RequestSpan {
     /// The check that asked.
     pub id: String,
     /// The name of the worker that was asked, where it isn't the one under test.
-    #[serde(rename = "companion", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "companion", default, skip_serializing_if = "Option::is_none")]
     pub auxiliary: Option<String>,
     /// "GET /v1/health".
     pub request: String,

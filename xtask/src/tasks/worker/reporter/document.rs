@@ -47,7 +47,6 @@ pub struct Document {
     /// What was measured under load.
     pub scenarios: Vec<ScenarioRecord>,
     /// How exact the load generator is.
-    #[serde(rename = "tare")]
     pub calibration: Option<Calibration>,
     /// Figures beside those of another worker.
     pub comparisons: Vec<Comparison>,

@@ -13,7 +13,7 @@ use crate::tasks::worker::record::report::RunReport;
 const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
 
 /// What stands where a summary had to be cut.
-const CUT: &str = "\n\n*This summary is cut here: GitHub takes 1 MiB a step. The whole is in the run's artifact folder.*\n";
+const CUT: &str = "\n\n*This summary was cut here, because GitHub accepts 1 MiB per step. All of it is in the run's artifact folder.*\n";
 
 /// GitHub shows at most ten annotations of each kind a step.
 const ANNOTATIONS: usize = 10;
@@ -238,8 +238,8 @@ mod tests {
         use std::sync::{Arc, Mutex};
 
         #[derive(Clone, Default)]
-        struct Shared(Arc<Mutex<Vec<u8>>>);
-        impl Write for Shared {
+        struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
+        impl Write for SharedBuffer {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0.lock().unwrap().write(bytes)
             }
@@ -247,14 +247,14 @@ mod tests {
                 Ok(())
             }
         }
-        struct Foreign(Shared);
+        struct Foreign(SharedBuffer);
         impl Reporter for Foreign {
             fn report(&mut self, _: &Event, _: &RunReport) -> io::Result<()> {
                 self.0.write_all(b"::error::foreign\n")
             }
             fn give_up(&mut self, _: &io::Error) {}
         }
-        let out = Shared::default();
+        let out = SharedBuffer::default();
         let mut fenced = Fenced::new(Foreign(out.clone()), out.clone(), String::from("word"));
         let mut report = RunReport::default();
         for kind in [

@@ -11,13 +11,13 @@ use crate::tasks::worker::record::matrix::{Matrix, RunMetadata};
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::replay;
 
-/// Recordings to spoil.
+/// Recordings to corrupt.
 const RECORDINGS: [&str; 2] = [
     include_str!("../../../../tests/fixtures/failed-run/events.jsonl"),
     include_str!("../../../../tests/fixtures/benchmark/events.jsonl"),
 ];
 
-/// More than any report of these recordings has, however they are spoilt.
+/// More than any report of these recordings has, however they are corrupted.
 const LARGEST: usize = 4 << 20;
 
 const KINDS: [ReportKind; 7] = [
@@ -31,7 +31,7 @@ const KINDS: [ReportKind; 7] = [
 ];
 
 /// One change to a JSON document: which of its values, and what stands there instead.
-type Change = (Index, Value);
+type Damage = (Index, Value);
 
 fn hostile_value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -51,7 +51,7 @@ fn hostile_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn changes() -> impl Strategy<Value = Vec<(Index, Change)>> {
+fn changes() -> impl Strategy<Value = Vec<(Index, Damage)>> {
     prop::collection::vec((any::<Index>(), (any::<Index>(), hostile_value())), 1..20)
 }
 
@@ -70,19 +70,19 @@ fn leaves(value: &mut Value) -> Vec<&mut Value> {
     }
 }
 
-fn spoil(document: &mut Value, (at, with): &Change) {
+fn corrupt(document: &mut Value, (at, with): &Damage) {
     let mut leaves = leaves(document);
     let at = at.index(leaves.len());
     *leaves[at] = with.clone();
 }
 
-/// A recording with some of its lines spoilt, but for the first, which says what it is.
-fn spoilt(recording: &str, changes: &[(Index, Change)]) -> String {
+/// A recording with some of its lines corrupted, but for the first, which says what it is.
+fn corrupted(recording: &str, changes: &[(Index, Damage)]) -> String {
     let mut lines: Vec<String> = recording.lines().map(str::to_owned).collect();
     for (line, change) in changes {
         let line = &mut lines[1..][line.index(recording.lines().count() - 1)];
         let mut event: Value = serde_json::from_str(line).unwrap();
-        spoil(&mut event, change);
+        corrupt(&mut event, change);
         *line = event.to_string();
     }
     lines.join("\n")
@@ -129,15 +129,24 @@ fn foreign_text_holds_no_command_and_begins_no_line() {
     }
 }
 
+/// Fewer cases than usual, as each makes every report; as many as are asked for by PROPTEST_CASES.
+fn few() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => usual,
+        None => ProptestConfig { cases: 48, ..usual },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(few())]
 
     #[test]
-    fn a_spoilt_recording_makes_small_and_harmless_reports(
+    fn a_corrupted_recording_makes_small_and_harmless_reports(
         which in any::<Index>(),
         changes in changes(),
     ) {
-        let recording = spoilt(RECORDINGS[which.index(RECORDINGS.len())], &changes);
+        let recording = corrupted(RECORDINGS[which.index(RECORDINGS.len())], &changes);
         let report = replay::fold(recording.lines()).unwrap();
         for kind in KINDS {
             let text = render(kind, &report);
@@ -149,14 +158,14 @@ proptest! {
     }
 
     #[test]
-    fn spoilt_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
+    fn corrupted_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
         let report = replay::fold(which.get(RECORDINGS.as_slice()).lines()).unwrap();
-        let mut spoilt: Value = serde_json::from_str(&document::render(&report)).unwrap();
+        let mut corrupted: Value = serde_json::from_str(&document::render(&report)).unwrap();
         for (_, change) in &changes {
-            spoil(&mut spoilt, change);
+            corrupt(&mut corrupted, change);
         }
         let mut columns = summary::read(&document::render(&report)).unwrap();
-        columns.extend(summary::read(&spoilt.to_string()).unwrap_or_default());
+        columns.extend(summary::read(&corrupted.to_string()).unwrap_or_default());
         let matrix = Matrix::fold(columns, RunMetadata::default());
         for kind in ReportKind::of_matrices() {
             let text = render_matrix(kind, &matrix).unwrap();

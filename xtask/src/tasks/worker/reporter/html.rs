@@ -2,6 +2,8 @@
 //!
 //! Whatever a worker said is hostile until [`text`] has seen it.
 
+mod causes;
+
 use std::fmt::Write;
 
 use super::drawing::{Drawing, WIDTH};
@@ -83,8 +85,11 @@ fn alert(html: &mut String, alert: &Alert, page: &ReportPage) {
     );
 }
 
-/// The broken promises, where nobody has to look for them.
+/// The broken promises, where nobody has to look for them. A single run has its causes for that.
 fn broken(html: &mut String, page: &ReportPage) {
+    if !page.is_matrix() {
+        return;
+    }
     let rows = page.checks.iter();
     let mut rows = rows
         .filter(|row| row.worst() == CheckStatus::Failed)
@@ -128,6 +133,7 @@ fn close(html: &mut String, section: &Section) {
 fn block(html: &mut String, block: &Block, page: &ReportPage) {
     match block {
         Block::Checks => checks(html, page),
+        Block::Causes => causes::causes(html, &page.causes),
         Block::Table(table) => self::table(html, table),
         Block::Remarks(remarks) => {
             html.push_str("<ul class=\"muted\">\n");
@@ -250,6 +256,18 @@ fn evidence(html: &mut String, check: &CheckSummary, column: &Column) {
     if let Some(name) = &column.name {
         let _ = writeln!(html, "<p><strong>{}</strong></p>", text(name));
     }
+    if let Some(cause) = &check.follows_from {
+        let _ = writeln!(
+            html,
+            "<p class=\"muted\">follows from <a href=\"#cause-{cause}\"><code>{cause}</code></a></p>",
+            cause = text(cause)
+        );
+    }
+    mismatch(html, check);
+}
+
+/// What was promised, what came and where that was seen; or why it isn't known.
+fn mismatch(html: &mut String, check: &CheckSummary) {
     let _ = match (&check.expected, &check.got) {
         (Some(expected), Some(got)) => writeln!(
             html,

@@ -1,5 +1,6 @@
 //! For people: what happens as it happens, then both logs and the summary.
 
+mod causes;
 mod facts;
 mod live;
 mod page;
@@ -210,7 +211,11 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::RunFinished { .. } => {
                 self.live.end();
                 self.summary(report)?;
-                self.always(&format!("\n{}", run::page(report).last_line))?;
+                let page = run::page(report);
+                self.always(&format!("\n{}", page.last_line))?;
+                if let Some(next) = page.next {
+                    self.always(&format!("   next: {next}"))?;
+                }
             }
             EventKind::Planned { .. }
             | EventKind::Configured { .. }
@@ -219,6 +224,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::Unanswered { .. }
             | EventKind::Sampled(_)
             | EventKind::LogRecorded { .. }
+            | EventKind::LogOfCheck { .. }
             | EventKind::Calibrated(_)
             | EventKind::StartMeasured { .. }
             | EventKind::RequestMeasured(_)

@@ -82,12 +82,19 @@ fn suite(name: &str, cases: Vec<TestCase>, column: Option<&Column>) -> TestSuite
 }
 
 fn case(check: &CheckSummary) -> TestCase {
-    let why = check.evidence().unwrap_or_default();
+    let mut why = check.evidence().unwrap_or_default();
+    if let Some(cause) = &check.follows_from {
+        why = format!("follows from {cause}: {why}");
+    }
     let status = match check.outcome {
         // A broken `should` leaves the run green, so it must not be red here.
         CheckStatus::Passed | CheckStatus::Warning => TestCaseStatus::success(),
         CheckStatus::Failed => {
-            let mut status = failure("broken promise", &why);
+            let kind = match &check.follows_from {
+                Some(_) => "consequence",
+                None => "broken promise",
+            };
+            let mut status = failure(kind, &why);
             status.set_description(harmless(&format!(
                 "the worker {}\nexpected: {}\ngot:      {}\nseen at:  {}",
                 check.promise,

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::page::{Block, CheckRow, Column, Fact, ReportPage, Section, Shown, Table, Tone};
+use super::page::{
+    Block, CauseView, CheckRow, Column, Fact, ReportPage, Section, Shown, Table, Tone,
+};
 use super::words;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
 
@@ -65,6 +67,7 @@ fn section(md: &mut String, section: &Section, page: &ReportPage) {
 fn block(md: &mut String, block: &Block, page: &ReportPage) {
     match block {
         Block::Checks => checks(md, page),
+        Block::Causes => page.causes.iter().for_each(|cause| self::cause(md, cause)),
         Block::Table(table) => self::table(md, table),
         Block::Remarks(remarks) => {
             for remark in remarks {
@@ -88,6 +91,42 @@ fn block(md: &mut String, block: &Block, page: &ReportPage) {
         }
         // Markdown has none.
         Block::Drawing(_) => {}
+    }
+}
+
+fn cause(md: &mut String, cause: &CauseView) {
+    let check = &cause.check;
+    let _ = writeln!(
+        md,
+        "#### {} `{}`\n\nThe worker {}.\n",
+        Tone::Bad.symbol(),
+        code(&check.id),
+        text(&check.promise)
+    );
+    if !check.contract.is_empty() {
+        let _ = writeln!(md, "> {}\n", text(&check.contract));
+    }
+    let _ = writeln!(md, "{}", fenced(&why(check)));
+    if !cause.log.is_empty() {
+        let lines: Vec<String> = cause.log.iter().map(words::log_line).collect();
+        let _ = writeln!(
+            md,
+            "What workers wrote meanwhile:\n\n{}",
+            fenced(&lines.join("\n"))
+        );
+    }
+    if !cause.command.is_empty() {
+        let _ = writeln!(md, "Alone:\n\n{}", fenced(&cause.command));
+    }
+    if !cause.consequences.is_empty() {
+        let ids = cause.consequences.iter();
+        let ids: Vec<String> = ids.map(|check| format!("`{}`", code(&check.id))).collect();
+        let _ = writeln!(
+            md,
+            "What follows from it ({}): {}\n",
+            ids.len(),
+            ids.join(", ")
+        );
     }
 }
 
@@ -148,9 +187,16 @@ fn checks(md: &mut String, page: &ReportPage) {
         md.push('\n');
     }
     md.push('\n');
+    let is_told = |check: &CheckSummary| {
+        let mut causes = page.causes.iter();
+        check.follows_from.is_some() || causes.any(|cause| cause.check.id == check.id)
+    };
     for row in &page.checks {
         for (check, column) in row.cells.iter().zip(&page.columns) {
-            if let Some(check) = check.as_ref().filter(|check| is_to_be_read(check)) {
+            let check = check.as_ref();
+            let check =
+                check.filter(|check| is_to_be_read(check) && (page.is_matrix() || !is_told(check)));
+            if let Some(check) = check {
                 in_full(md, check, column);
             }
         }
@@ -186,20 +232,23 @@ fn in_full(md: &mut String, check: &CheckSummary, column: &Column) {
         .name
         .as_ref()
         .map_or(String::new(), |name| text(name) + ": ");
-    let why = match (&check.expected, &check.got, &check.place) {
-        (Some(expected), Some(got), Some(place)) => {
-            format!("expected: {expected}\ngot:      {got}\nseen at:  {place}")
-        }
-        _ => check.reason.clone().unwrap_or_default(),
-    };
     let _ = writeln!(
         md,
         "#### {} {name}`{}`\n\nThe worker {}.\n\n{}",
         Tone::of(check.outcome).symbol(),
         code(&check.id),
         text(&check.promise),
-        fenced(&why)
+        fenced(&why(check))
     );
+}
+
+fn why(check: &CheckSummary) -> String {
+    match (&check.expected, &check.got, &check.place) {
+        (Some(expected), Some(got), Some(place)) => {
+            format!("expected: {expected}\ngot:      {got}\nseen at:  {place}")
+        }
+        _ => check.reason.clone().unwrap_or_default(),
+    }
 }
 
 /// Text in which nothing is markup.

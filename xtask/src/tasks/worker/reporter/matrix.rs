@@ -19,6 +19,7 @@ pub fn page(matrix: &Matrix) -> ReportPage {
     ReportPage {
         heading: String::from("Worker test, all columns"),
         last_line: last_line(matrix.verdict, &lead),
+        next: None,
         verdict,
         tone: tone(matrix.verdict),
         lead,
@@ -32,6 +33,7 @@ pub fn page(matrix: &Matrix) -> ReportPage {
             .named()
             .map(|(name, run)| column(name, run))
             .collect(),
+        causes: Vec::new(),
         checks: checks(matrix),
         sections: SECTIONS
             .iter()
@@ -75,7 +77,7 @@ fn last_line(verdict: SummaryVerdict, lead: &str) -> String {
         SummaryVerdict::Failed => format!("❌ Backend matrix complete - FAILED. {lead}"),
         SummaryVerdict::Interrupted => format!("⚠️ Backend matrix interrupted. {lead}"),
         SummaryVerdict::Invalid | SummaryVerdict::Skipped => {
-            format!("⚠️ Backend matrix could not judge. {lead}")
+            format!("⚠️ Backend matrix could not be judged. {lead}")
         }
     }
 }

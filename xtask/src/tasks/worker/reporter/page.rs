@@ -3,6 +3,7 @@
 
 use super::drawing::Drawing;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
+use crate::tasks::worker::record::facts::TimedLine;
 use crate::tasks::worker::record::timeline::RequestSpan;
 
 /// The report of a run, or of many.
@@ -18,6 +19,8 @@ pub struct ReportPage {
     pub lead: String,
     /// The last word at a terminal.
     pub last_line: String,
+    /// The one thing to do next, where something has to be done.
+    pub next: Option<String>,
     /// Names the run; empty where reports were merged.
     pub run_id: String,
     /// Wall clock at its start, RFC 3339.
@@ -32,6 +35,8 @@ pub struct ReportPage {
     pub facts: Vec<Fact>,
     /// The runs: one, or those of a matrix.
     pub columns: Vec<Column>,
+    /// Why a run is red; none where runs stand side by side.
+    pub causes: Vec<CauseView>,
     /// Every check of any column.
     pub checks: Vec<CheckRow>,
     /// Everything else, in its order.
@@ -86,6 +91,32 @@ pub struct CheckRow {
     pub requests: Vec<RequestSpan>,
     /// How many more there were.
     pub requests_left_out: usize,
+}
+
+/// A broken promise with all that helps to understand it.
+#[derive(Debug)]
+pub struct CauseView {
+    /// The check that saw it first.
+    pub check: CheckSummary,
+    /// What follows from it.
+    pub consequences: Vec<CheckSummary>,
+    /// When it was tried.
+    pub span: Option<CauseSpan>,
+    /// What workers wrote meanwhile.
+    pub log: Vec<TimedLine>,
+    /// The command that repeats just this check.
+    pub command: String,
+}
+
+/// When a check was tried, on the axis of its run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CauseSpan {
+    /// Its begin.
+    pub began_ms: f64,
+    /// Its end.
+    pub ended_ms: f64,
+    /// The end of the run.
+    pub run_ms: f64,
 }
 
 /// Something that a reader has to know besides the checks.
@@ -157,6 +188,8 @@ pub enum Shown {
 pub enum Block {
     /// The page's checks.
     Checks,
+    /// The page's causes.
+    Causes,
     /// A table of words and figures.
     Table(Table),
     /// Remarks about what stands before them.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::timeline::RequestSpan;
+use crate::tasks::worker::reporter::words::shell_word;
 
 /// How long a request may take; a worker that hangs must not keep its reader.
 const LIMIT_S: u32 = 600;
@@ -20,7 +21,7 @@ done"#;
 /// The whole script.
 pub fn render(report: &RunReport) -> String {
     let mut script = String::from(
-        "#!/bin/sh\n# What the run did, by hand. The first part starts the worker, the second asks it.\n",
+        "#!/bin/sh\n# Repeats the run by hand: the first part starts the worker, the second sends the requests.\n",
     );
     if let Some(run) = &report.run {
         let _ = writeln!(
@@ -34,15 +35,15 @@ pub fn render(report: &RunReport) -> String {
         Some(worker) if worker.command.is_empty() => {
             let _ = writeln!(
                 script,
-                "\n# The server ran already, on port {}.",
+                "\n# The server was already running, on port {}.",
                 worker.port
             );
         }
         Some(worker) => {
-            let words: Vec<_> = worker.command.iter().map(|word| quoted(word)).collect();
+            let words: Vec<_> = worker.command.iter().map(|word| shell_word(word)).collect();
             let _ = writeln!(
                 script,
-                "\n# Heartbeats go to {}; without a listener there the worker must go on all the same.\n{} &\nworker=$!\ntrap 'kill \"$worker\"' EXIT",
+                "\n# Heartbeats go to {}; without a listener there the worker must keep working.\n{} &\nworker=$!\ntrap 'kill \"$worker\"' EXIT",
                 one_line(&worker.hive_url),
                 words.join(" ")
             );
@@ -51,7 +52,7 @@ pub fn render(report: &RunReport) -> String {
             let answered = requests
                 .find(|r| r.status == Some(200) && r.body.is_none() && r.auxiliary.is_none());
             if let Some(request) = answered {
-                let url = quoted(&request.url);
+                let url = shell_word(&request.url);
                 let _ = writeln!(script, "{}", AWAIT.replace("URL", &url));
             }
         }
@@ -88,14 +89,14 @@ fn curl(request: &RequestSpan) -> String {
     }
     let mut line = format!(
         "curl --noproxy '*' -sS -i -N -m {LIMIT_S} -X {} {}",
-        quoted(method),
-        quoted(&request.url)
+        shell_word(method),
+        shell_word(&request.url)
     );
     if let Some(content_type) = &request.content_type {
         let _ = write!(
             line,
             " -H {}",
-            quoted(&format!("Content-Type: {content_type}"))
+            shell_word(&format!("Content-Type: {content_type}"))
         );
     }
     match &request.body {
@@ -103,25 +104,15 @@ fn curl(request: &RequestSpan) -> String {
             let _ = write!(
                 line,
                 " --data-binary {}  # body shortened or not text",
-                quoted(body)
+                shell_word(body)
             );
         }
         Some(body) => {
-            let _ = write!(line, " --data-binary {}", quoted(body));
+            let _ = write!(line, " --data-binary {}", shell_word(body));
         }
         None => {}
     }
     format!("{line}  # {came}")
-}
-
-/// A word as a shell reads it back, whatever it contains.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    // A leading `@` would make curl read a file, but a quoted body keeps it: JSON never has one.
-    format!("'{}'", word.replace('\'', r"'\''").replace('\0', ""))
 }
 
 /// A comment ends with its line, so nothing in it may begin another.
@@ -132,13 +123,6 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_reads_back_what_was_quoted() {
-        assert_eq!(quoted("--port"), "--port");
-        assert_eq!(quoted(""), "''");
-        assert_eq!(quoted("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
-    }
 
     #[test]
     fn a_comment_cannot_become_a_command() {

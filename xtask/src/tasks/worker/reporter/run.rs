@@ -2,11 +2,12 @@
 //!
 //! To add a section, write a function and add it to [`SECTIONS`]: every format renders it.
 
+mod causes;
 mod client;
+mod context;
 mod load;
 mod observed;
 mod stress;
-mod surroundings;
 
 use std::collections::HashMap;
 
@@ -19,6 +20,7 @@ use crate::tasks::worker::record::timeline::RequestSpan;
 
 /// The sections, in their order. One that has nothing to say isn't there.
 const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
+    causes::section,
     load::figures,
     client::section,
     load::comparison,
@@ -30,7 +32,7 @@ const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
     observed::streams,
     observed::heartbeats,
     observed::log,
-    surroundings::section,
+    context::section,
 ];
 
 /// More requests of one check than these are counted and not shown.
@@ -41,26 +43,29 @@ pub fn page(report: &RunReport) -> ReportPage {
     let checks = report.check_summaries();
     let (verdict, tone, lead) = verdict(report, &checks);
     let run = report.run.as_ref();
+    let causes = causes::views(report, &checks);
     ReportPage {
         heading: report.purpose().heading().to_owned(),
         verdict: verdict.to_owned(),
         tone,
         lead,
         last_line: last_line(report, &checks),
+        next: causes::next(report, &causes),
         run_id: run.map_or(String::new(), |run| run.run_id.clone()),
         started_at: run.map(|run| run.started_at.clone()),
         duration_ms: report.duration_ms,
         artifacts: run.map(|run| run.artifacts.clone()),
         alerts: alerts(report, &checks),
-        facts: surroundings::facts(report),
+        facts: context::facts(report),
         columns: vec![Column {
             name: None,
             verdict,
             tone,
             is_skipped: false,
-            properties: surroundings::properties(report),
+            properties: context::properties(report),
             log: report.worker_log.clone(),
         }],
+        causes,
         checks: rows(checks, report),
         sections: SECTIONS
             .iter()
@@ -97,7 +102,9 @@ fn verdict(report: &RunReport, checks: &[CheckSummary]) -> (&'static str, Tone, 
         }
         Verdict::Failed => {
             let failed = count(checks, CheckStatus::Failed);
-            let lead = format!("The worker broke {failed} of {all} promises.");
+            let causes = causes::counted(checks).map(|causes| format!(": {causes}"));
+            let causes = causes.unwrap_or_default();
+            let lead = format!("The worker broke {failed} of {all} promises{causes}.");
             ("FAILED", Tone::Bad, lead)
         }
         Verdict::Invalid => {
@@ -124,7 +131,9 @@ fn last_line(report: &RunReport, checks: &[CheckSummary]) -> String {
         }
         Verdict::Failed => {
             let (failed, all) = (count(checks, CheckStatus::Failed), report.checks.len());
-            format!("❌ {purpose} complete - {failed} of {all} CHECKS FAILED")
+            let causes = causes::counted(checks).map(|causes| format!(" ({causes})"));
+            let causes = causes.unwrap_or_default();
+            format!("❌ {purpose} complete - {failed} of {all} CHECKS FAILED{causes}")
         }
         Verdict::Invalid => format!("⚠️ {purpose} could not judge the worker"),
         Verdict::Interrupted(signal) => {

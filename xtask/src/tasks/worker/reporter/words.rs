@@ -1,5 +1,7 @@
 //! Words that several reports share. Pure.
 
+use crate::tasks::worker::record::facts::TimedLine;
+
 /// "12 ms", "0.42 s", "2 min 05 s".
 pub fn duration(duration_ms: f64) -> String {
     // Rounded first: what rounds up to a minute is a minute.
@@ -52,6 +54,15 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
+/// A line of a log with its moment, and the worker where it isn't the one under test.
+pub fn log_line(line: &TimedLine) -> String {
+    let at = duration(line.at_ms);
+    match &line.worker {
+        Some(worker) => format!("{at:>9}  {worker}: {}", line.text),
+        None => format!("{at:>9}  {}", line.text),
+    }
+}
+
 /// The signals that end a run, as people know them.
 pub fn signal_name(signal: i32) -> String {
     match signal {
@@ -60,6 +71,16 @@ pub fn signal_name(signal: i32) -> String {
         15 => String::from("SIGTERM"),
         other => format!("signal {other}"),
     }
+}
+
+/// A word as a shell reads it back, whatever it contains.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    // A leading `@` would make curl read a file, but a quoted body keeps it: JSON never has one.
+    format!("'{}'", word.replace('\'', r"'\''").replace('\0', ""))
 }
 
 /// Text in which nothing is markup of HTML and nothing is obeyed, in an element or a quoted attribute.
@@ -181,6 +202,13 @@ mod tests {
             !safe.contains(['<', '>', '"', '\'', '\x1b', '\0']),
             "{safe}"
         );
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_back_as_it_was() {
+        assert_eq!(shell_word("--port"), "--port");
+        assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
     }
 
     #[test]

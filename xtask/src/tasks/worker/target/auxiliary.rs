@@ -14,6 +14,14 @@ use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::event::Heartbeat;
 
+impl Drop for AuxiliaryWorker {
+    /// What it wrote may be what explains a verdict.
+    fn drop(&mut self) {
+        let logs = self.worker.line().logs.clone();
+        logs.keep(&self.name, &self.worker, &self.journal);
+    }
+}
+
 /// A second worker with a hive of its own.
 ///
 /// What it is asked shows up in the run's journal under its name. Its life and its heartbeats don't:

@@ -52,7 +52,7 @@ const NO_PORT: u16 = 9;
 pub struct MockHiveServer {
     sink: Option<Sink>,
     port: u16,
-    received: Arc<Mutex<Received>>,
+    received: Arc<Mutex<SinkOutput>>,
     stop: StopFlag,
 }
 
@@ -65,7 +65,7 @@ struct Sink {
 
 /// What the sink has said so far.
 #[derive(Debug, Default)]
-struct Received {
+struct SinkOutput {
     heartbeats: Vec<Heartbeat>,
     /// How many came before those, and are kept no longer.
     forgotten: usize,
@@ -230,7 +230,7 @@ impl MockHiveServer {
         let sink = self.sink.as_ref().context("there is no mock hive")?;
         let before = lock(&self.received).commands_done;
         writeln!(lock(&sink.commands), "{command}")
-            .with_context(|| format!("the mock hive does not take the command {command}"))?;
+            .with_context(|| format!("the mock hive does not accept the command {command}"))?;
         self.stop
             .wait_for("the mock hive to obey", COMMAND_LIMIT, || {
                 self.ensure_alive()?;
@@ -259,7 +259,7 @@ impl MockHiveServer {
                     }
                     Heard::TooMuch => journal.emit(EventKind::Noted {
                         message: format!(
-                            "the hive was sent more than {MOST_RECORDED} requests or {} MiB: what comes from here on is left out",
+                            "the hive was sent more than {MOST_RECORDED} requests or {} MiB: the rest is left out",
                             MOST_BODY_BYTES >> 20
                         ),
                     }),
@@ -280,7 +280,7 @@ enum Heard {
     TooMuch,
 }
 
-impl Received {
+impl SinkOutput {
     /// Takes in one line of the sink.
     fn take(&mut self, line: &str, now_ms: f64) -> Heard {
         let said: Value = serde_json::from_str(line).unwrap_or_default();
@@ -351,14 +351,14 @@ mod tests {
 
     #[test]
     fn a_line_that_was_held_up_moves_no_arrival() {
-        let mut received = Received::default();
+        let mut received = SinkOutput::default();
         let request = |at_s: f64| format!(r#"{{"event":"request","at":{at_s}}}"#);
         received.take(r#"{"event":"listening","port":1,"at":100.0}"#, 800.0);
-        let taken = |received: &mut Received, line: &str, now_ms| match received.take(line, now_ms)
-        {
-            Heard::Request(heartbeat) => heartbeat,
-            other => panic!("{other:?}"),
-        };
+        let taken =
+            |received: &mut SinkOutput, line: &str, now_ms| match received.take(line, now_ms) {
+                Heard::Request(heartbeat) => heartbeat,
+                other => panic!("{other:?}"),
+            };
         let first = taken(&mut received, &request(101.0), 1400.0);
         assert_eq!((received.port, first.arrived_ms), (Some(1), 1400.0));
         let second = taken(&mut received, &request(102.0), 2300.0);
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_body_that_was_cut_says_so_and_is_no_heartbeat() {
-        let mut received = Received::default();
+        let mut received = SinkOutput::default();
         let line = r#"{"event":"request","at":1.0,"body":"{\"a\":","cut_bytes":7}"#;
         received.take(line, 0.0);
         assert_eq!(received.heartbeats[0].body, "12 bytes, cut: {\"a\":");
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_told_once_and_left_out() {
-        let mut received = Received::default();
+        let mut received = SinkOutput::default();
         let body = "x".repeat(MOST_BODY_BYTES / 4);
         let line = format!(r#"{{"event":"request","at":1.0,"body":"{body}"}}"#);
         let heard: Vec<Heard> = (0..7).map(|_| received.take(&line, 0.0)).collect();
@@ -387,5 +387,27 @@ mod tests {
         assert_eq!(heard.iter().filter(requests).count(), 4);
         assert_eq!(heard[4..], [Heard::TooMuch, Heard::Nothing, Heard::Nothing]);
         assert_eq!(received.heartbeats.len(), 4);
+    }
+
+    /// Which may take seconds to answer, or never do.
+    #[test]
+    fn it_asks_no_name_server() {
+        const PROGRAM: &str = "import os, runpy, socket, sys
+def asked(*_):
+    os._exit(9)
+socket.getfqdn = socket.gethostbyaddr = socket.getnameinfo = asked
+runpy.run_path(sys.argv.pop(1), run_name='__main__')";
+        let source = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/tasks/worker/target/mock_hive.py"
+        );
+        let mut command = Python::find(None).unwrap().command();
+        command
+            .args(["-I", "-c", PROGRAM, source, "0"])
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("listening"), "{said}");
+        assert_eq!(output.status.code(), Some(0), "{said}");
     }
 }

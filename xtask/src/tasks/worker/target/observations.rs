@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use anyhow::{Result, anyhow};
 
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 
 /// One place for each kind of observation.
 #[derive(Debug, Default)]
@@ -46,7 +46,21 @@ struct Once<T> {
 #[derive(Debug)]
 enum Failure {
     Broken(Mismatch),
+    Untried(Unmet),
     Unknown(String),
+}
+
+impl Failure {
+    fn of(error: anyhow::Error) -> Self {
+        let other = match error.downcast::<Mismatch>() {
+            Ok(mismatch) => return Failure::Broken(mismatch),
+            Err(other) => other,
+        };
+        match other.downcast::<Unmet>() {
+            Ok(unmet) => Failure::Untried(unmet),
+            Err(error) => Failure::Unknown(format!("{error:#}")),
+        }
+    }
 }
 
 impl<T> Default for Once<T> {
@@ -60,15 +74,16 @@ impl<T> Default for Once<T> {
 impl<T> Once<T> {
     /// The observation; `observe` makes it the first time.
     fn get(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
-        let outcome = self.outcome.get_or_init(|| {
-            observe().map_err(|error| match error.downcast::<Mismatch>() {
-                Ok(mismatch) => Failure::Broken(mismatch),
-                Err(error) => Failure::Unknown(format!("{error:#}")),
-            })
-        });
+        let was_observed = self.outcome.get().is_some();
+        let outcome = self.outcome.get_or_init(|| observe().map_err(Failure::of));
         match outcome {
             Ok(observation) => Ok(observation),
-            Err(Failure::Broken(mismatch)) => Err(mismatch.clone().into()),
+            Err(Failure::Broken(mismatch)) => {
+                let mut mismatch = mismatch.clone();
+                mismatch.is_repeated = was_observed;
+                Err(mismatch.into())
+            }
+            Err(Failure::Untried(unmet)) => Err(unmet.clone().into()),
             Err(Failure::Unknown(reason)) => Err(anyhow!("{reason}")),
         }
     }
@@ -80,24 +95,24 @@ mod tests {
 
     #[test]
     fn each_type_has_an_observation_of_its_own() {
-        let seen = Observations::default();
-        assert_eq!(seen.of(|| Ok(1_u8)).unwrap(), &1);
-        assert_eq!(seen.of(|| Ok("one")).unwrap(), &"one");
+        let observations = Observations::default();
+        assert_eq!(observations.of(|| Ok(1_u8)).unwrap(), &1);
+        assert_eq!(observations.of(|| Ok("one")).unwrap(), &"one");
         // One observation may need another.
-        let sum = seen.of(|| Ok(u64::from(*seen.of::<u8>(|| panic!("it is observed once"))?) + 1));
+        let sum = observations
+            .of(|| Ok(u64::from(*observations.of::<u8>(|| panic!("it is observed once"))?) + 1));
         assert_eq!(sum.unwrap(), &2);
-        assert_eq!(seen.of(|| Ok(2_u8)).unwrap(), &1);
+        assert_eq!(observations.of(|| Ok(2_u8)).unwrap(), &1);
     }
 
     #[test]
     fn a_failure_is_the_same_for_everybody_and_made_once() {
         let once = Once::<u8>::default();
         let fail = || Err(Mismatch::new("here", "this", "that").into());
-        assert!(once.get(fail).unwrap_err().is::<Mismatch>());
-        let again = once.get(|| panic!("it is observed once"));
-        assert_eq!(
-            again.unwrap_err().to_string(),
-            "here: expected this, got that"
-        );
+        let first = once.get(fail).unwrap_err().downcast::<Mismatch>();
+        assert!(!first.unwrap().is_repeated);
+        let again = once.get(|| panic!("it is observed once")).unwrap_err();
+        assert_eq!(again.to_string(), "here: expected this, got that");
+        assert!(again.downcast::<Mismatch>().unwrap().is_repeated);
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::dialect::Dialect;
+use super::logs_of_check::LogsOfCheck;
+use super::silence::Silence;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::net::client::{Client, Note, Request, Response, Witness};
 use crate::tasks::worker::net::stream::StreamedAnswer;
@@ -32,6 +34,10 @@ pub struct Line {
     pub auxiliary: Option<String>,
     /// How it is talked to.
     pub dialect: &'static dyn Dialect,
+    /// What the workers of the run have left unanswered.
+    pub silence: Silence,
+    /// What auxiliary workers wrote.
+    pub logs: LogsOfCheck,
 }
 
 impl Line {
@@ -42,6 +48,8 @@ impl Line {
             asker: Asker::new(""),
             auxiliary: None,
             dialect,
+            silence: Silence::default(),
+            logs: LogsOfCheck::default(),
         }
     }
 }

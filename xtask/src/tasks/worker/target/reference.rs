@@ -279,7 +279,7 @@ fn ask_for_long(
 fn ask_for_room(worker: &WorkerHandle, request: &InferenceRequest) -> Result<Option<Reference>> {
     let dialect = worker.dialect();
     let asked = dialect.inference_request(request, false);
-    let response = worker.ask(&asked, UNKNOWN_LIMIT)?;
+    let response = worker.ask_good(&asked, UNKNOWN_LIMIT)?;
     let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
     if refused.is_ok() {
         return Ok(None);

@@ -18,7 +18,7 @@ use crate::tasks::worker::model::reference::ModelReference;
 use crate::tasks::worker::process::jitter::JitterWatch;
 use crate::tasks::worker::process::python::Python;
 use crate::tasks::worker::process::stop::StopFlag;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 
 /// How long a chat of one token may take.
 const CHAT_LIMIT: Duration = Duration::from_secs(120);
@@ -88,11 +88,11 @@ pub struct Subject<'run> {
     /// What an auxiliary worker answers alone, once somebody has asked.
     pub alone: OnceCell<References>,
     /// What is observed once and judged by several checks.
-    pub seen: Observations,
+    pub observations: Observations,
     /// How late we were ourselves, and when.
     pub jitter: JitterWatch,
     /// What changed the worker's answers, if something did.
-    pub degraded_by: RefCell<Option<String>>,
+    pub degraded: RefCell<Option<Unmet>>,
 }
 
 /// Why the worker doesn't chat, if it doesn't.
@@ -102,7 +102,7 @@ struct ChatRefusal(Option<String>);
 impl RunContext<'_> {
     /// What the model says by another engine. Fails where that isn't known.
     pub fn known_model(&self) -> Result<&ModelReference> {
-        self.known_model.context("nothing is known of the model")
+        self.known_model.context("nothing is known about the model")
     }
 }
 
@@ -110,7 +110,7 @@ impl Subject<'_> {
     /// Why the worker refuses to chat with its model, if it does so in the form of an error. Whatever
     /// else it says is for a check to judge.
     pub fn chat_refusal(&self) -> Option<String> {
-        let asked = self.seen.of(|| {
+        let asked = self.observations.of(|| {
             let request = InferenceRequest {
                 as_chat: true,
                 ..InferenceRequest::greedy("Hello", 1)
@@ -126,6 +126,11 @@ impl Subject<'_> {
         Some(format!("the server refuses to chat: {message}"))
     }
 
+    /// Fails where no worker of the run answers an inference any more.
+    pub fn ensure_heard(&self) -> Result<(), Unmet> {
+        self.worker.line().silence.ensure_heard()
+    }
+
     /// How it is talked to.
     pub fn dialect(&self) -> &'static dyn Dialect {
         self.worker.dialect()
@@ -134,7 +139,8 @@ impl Subject<'_> {
     /// What the worker under test answers when nothing disturbs it.
     pub fn references(&self) -> Result<&References> {
         let prompt = self.context.config.prompt.as_str();
-        self.seen.of(|| References::of_first(&self.worker, prompt))
+        self.observations
+            .of(|| References::of_first(&self.worker, prompt))
     }
 
     /// The long one of them.
@@ -158,6 +164,8 @@ impl Subject<'_> {
             asker: self.check_id.clone(),
             auxiliary: Some(auxiliary.to_owned()),
             dialect: self.dialect(),
+            silence: self.worker.line().silence.clone(),
+            logs: self.worker.line().logs.clone(),
         }
     }
 }

@@ -265,7 +265,7 @@ impl Page {
         }
         if self.late > excused.max(LATE_ONCE) || self.worst_ms > interval_ms {
             let place = format!("heartbeat #{} of {}", self.worst_number, self.worker_id);
-            let expected = format!("late by {:.0} ms at most", tolerance_ms(interval_ms));
+            let expected = format!("at most {:.0} ms late", tolerance_ms(interval_ms));
             let got = format!(
                 "late by {:.0} ms; {} of {} were late",
                 self.worst_ms, self.late, self.count

@@ -69,7 +69,7 @@ pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) ->
         launch.program = Program::Contract(other.to_owned())
     })?;
     let ready = auxiliary.wait_until_ready();
-    ready.with_context(|| format!("{name} is no worker to compare with"))?;
+    ready.with_context(|| format!("{name} can't be compared with"))?;
     let mut source = PromptSource::open(subject, config)?;
     for scenario in loads(config) {
         tried(subject.context, &id(&scenario), || {

@@ -59,7 +59,7 @@ fn compare(path: &Path, name: &str, floor: f64, journal: &Journal) -> Result<Str
     let differences = baseline.differences(&report);
     ensure!(
         differences.is_empty(),
-        "the baseline {name} was taken under other conditions, so that a comparison would mean \
+        "the baseline {name} was taken under other conditions, so a comparison would mean \
          nothing\n  {}\n  try: --save-baseline with another name",
         differences.join("\n  ")
     );
@@ -112,7 +112,7 @@ fn load(path: &Path, name: &str) -> Result<Baseline> {
     let version = value["baseline_version"].as_u64().unwrap_or(0);
     if version > u64::from(BASELINE_VERSION) {
         bail!(
-            "the baseline {} has version {version}, and this tool reads {BASELINE_VERSION}",
+            "the baseline {} has version {version}, but this tool reads {BASELINE_VERSION}",
             path.display()
         );
     }

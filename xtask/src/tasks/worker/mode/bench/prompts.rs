@@ -63,12 +63,12 @@ pub enum PromptSource {
         turns: usize,
     },
     /// Read from a file.
-    Read(Vec<Asked>),
+    Read(Vec<FileRequest>),
 }
 
 /// One request of a file.
 #[derive(Debug)]
-pub struct Asked {
+pub struct FileRequest {
     prompt: String,
     /// `None` where every request asks for the same.
     max_tokens: Option<u32>,
@@ -78,7 +78,7 @@ pub struct Asked {
 
 /// Lengths, cut to what the context has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct PromptCut {
     /// Of the prompt; `None` where it is what the file has.
     pub prompt_tokens: Option<u64>,
     /// Of the answer.
@@ -105,11 +105,11 @@ impl PromptSource {
         })
     }
 
-    /// The one request of the cold load, as nothing is known of the model yet.
+    /// The one request of the cold load, as nothing is known about the model yet.
     pub fn cold(dialect: &dyn Dialect, max_tokens: u32) -> Requests {
         let first = spelled(
             dialect,
-            [Asked::of(FIRST_PROMPT.to_owned())].iter(),
+            [FileRequest::of(FIRST_PROMPT.to_owned())].iter(),
             max_tokens,
         );
         Requests {
@@ -121,10 +121,10 @@ impl PromptSource {
     }
 
     /// These lengths as far as the context has room for both.
-    pub fn cut(&self, prompt_tokens: u64, max_tokens: u32) -> Cut {
+    pub fn cut(&self, prompt_tokens: u64, max_tokens: u32) -> PromptCut {
         match self {
             Self::Made { context, .. } => fit(*context, prompt_tokens, max_tokens),
-            Self::Read(_) => Cut {
+            Self::Read(_) => PromptCut {
                 prompt_tokens: None,
                 max_tokens,
             },
@@ -132,7 +132,7 @@ impl PromptSource {
     }
 
     /// The requests of the warm-up, and others that count.
-    pub fn requests(&mut self, subject: &Subject<'_>, cut: Cut) -> Result<Requests> {
+    pub fn requests(&mut self, subject: &Subject<'_>, cut: PromptCut) -> Result<Requests> {
         let dialect = subject.dialect();
         match self {
             Self::Read(asked) => Ok(in_parts(dialect, asked, cut.max_tokens, 1)),
@@ -146,13 +146,13 @@ impl PromptSource {
             } => {
                 if cut.max_tokens == 1 {
                     let fresh = find_lasting(subject, prompts, cut, 0, *patience)?.into_iter();
-                    let pool: Vec<Asked> = fresh.map(Asked::of).collect();
+                    let pool: Vec<FileRequest> = fresh.map(FileRequest::of).collect();
                     return Ok(in_parts(dialect, &pool, 1, 1));
                 }
                 if lasting.is_empty() {
                     // The last turn is as long as the cut says.
                     let longer = SHORT_PROMPT * (*turns as u64 - 1);
-                    let first = Cut {
+                    let first = PromptCut {
                         prompt_tokens: cut.prompt_tokens.map(|tokens| tokens - longer),
                         ..cut
                     };
@@ -161,7 +161,7 @@ impl PromptSource {
                 let sessions = lasting
                     .iter()
                     .flat_map(|first| session(prompts, first, *turns));
-                let pool: Vec<Asked> = sessions.map(Asked::of).collect();
+                let pool: Vec<FileRequest> = sessions.map(FileRequest::of).collect();
                 Ok(in_parts(dialect, &pool, cut.max_tokens, *turns))
             }
         }
@@ -186,7 +186,7 @@ impl PromptSource {
     }
 }
 
-impl Asked {
+impl FileRequest {
     fn of(prompt: String) -> Self {
         Self {
             prompt,
@@ -198,7 +198,7 @@ impl Asked {
 
 /// The requests of a file. Where it has lengths only, prompts of these lengths are made, as far as the
 /// context has room.
-fn asked(subject: &Subject<'_>, config: &BenchmarkConfig, path: &Path) -> Result<Vec<Asked>> {
+fn asked(subject: &Subject<'_>, config: &BenchmarkConfig, path: &Path) -> Result<Vec<FileRequest>> {
     let file = prompt_file::read(path)?;
     let answer = |one: &FilePrompt| one.max_tokens.unwrap_or(config.max_tokens);
     let lengths = file.iter().filter(|one| one.text.is_none());
@@ -224,7 +224,7 @@ fn asked(subject: &Subject<'_>, config: &BenchmarkConfig, path: &Path) -> Result
             }
             (None, None) => String::new(),
         };
-        Asked {
+        FileRequest {
             prompt,
             max_tokens,
             due: one.due,
@@ -244,7 +244,12 @@ fn session(prompts: &mut Prompts, first: &str, turns: usize) -> Vec<String> {
 }
 
 /// Requests that warm up, and those that count: of each so many sessions, one is for the warm-up.
-fn in_parts(dialect: &dyn Dialect, pool: &[Asked], max_tokens: u32, turns: usize) -> Requests {
+fn in_parts(
+    dialect: &dyn Dialect,
+    pool: &[FileRequest],
+    max_tokens: u32,
+    turns: usize,
+) -> Requests {
     let part = |is_warming: bool| {
         let sessions = pool.chunks(turns).enumerate();
         let of_part = sessions.filter(|(at, _)| (at % WARMING == 0) == is_warming);
@@ -273,10 +278,10 @@ fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
 }
 
 /// The answer gets half of the context at most, and the prompt what is left.
-fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> Cut {
+fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> PromptCut {
     let context = context.unwrap_or(u64::MAX);
     let answer = u64::from(max_tokens).min(context / 2).max(1);
-    Cut {
+    PromptCut {
         prompt_tokens: Some(prompt_tokens.min(context.saturating_sub(answer)).max(1)),
         max_tokens: answer as u32,
     }
@@ -289,7 +294,7 @@ fn fit(context: Option<u64>, prompt_tokens: u64, max_tokens: u32) -> Cut {
 fn find_lasting(
     subject: &Subject<'_>,
     prompts: &mut Prompts,
-    cut: Cut,
+    cut: PromptCut,
     depth: u64,
     patience: Duration,
 ) -> Result<Vec<String>> {
@@ -337,7 +342,7 @@ fn find_lasting(
 
 fn spelled<'a>(
     dialect: &dyn Dialect,
-    asked: impl Iterator<Item = &'a Asked>,
+    asked: impl Iterator<Item = &'a FileRequest>,
     max_tokens: u32,
 ) -> Arc<[Request]> {
     asked
@@ -391,8 +396,8 @@ mod tests {
 
     #[test]
     fn lengths_are_cut_to_the_context() {
-        let read = PromptSource::Read(vec![Asked::of(String::from("a"))]);
-        let cut = |prompt_tokens, max_tokens| Cut {
+        let read = PromptSource::Read(vec![FileRequest::of(String::from("a"))]);
+        let cut = |prompt_tokens, max_tokens| PromptCut {
             prompt_tokens,
             max_tokens,
         };

@@ -60,10 +60,10 @@ impl Prompts {
         }
         if words.len() < FEWEST {
             bail!(
-                "of {} frequent English words only {} are one token each for this model, so that \
-                 no prompts of an exact length can be made\n  try: --prompts FILE.jsonl",
-                WORDS.len(),
-                words.len()
+                "only {} of {} frequent English words are a single token for this model, so prompts \
+                 of an exact length can't be made\n  try: --prompts FILE.jsonl",
+                words.len(),
+                WORDS.len()
             );
         }
         Ok(Self {

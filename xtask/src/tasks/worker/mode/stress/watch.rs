@@ -1,4 +1,4 @@
-//! A stress run while it goes on: load on every worker, and what is seen of them meanwhile.
+//! A stress run while it goes on: load on every worker, and what is observed of them meanwhile.
 
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::{Duration, Instant};
@@ -36,11 +36,11 @@ const PATIENCE: u32 = 6;
 const SETTLED_MS: f64 = 150.0;
 
 /// What goes on.
-struct Watch<'run, 'pool, 'first> {
+struct PoolWatch<'run, 'pool, 'first> {
     subject: &'run Subject<'run>,
     pool: &'pool mut WorkerPool<'first>,
     config: &'run StressConfig,
-    seen: UnderLoad,
+    observed: UnderLoad,
     began: Instant,
     /// Every how many looks one sample is kept, and how many looks there were.
     stride: usize,
@@ -87,7 +87,7 @@ pub fn watch<'run>(
             pid: worker.pid().unwrap_or_default(),
         })
     };
-    let seen = UnderLoad {
+    let observed = UnderLoad {
         members: pool.iter().map(member).collect::<Result<_>>()?,
         book,
         beats: Ok(()),
@@ -95,11 +95,11 @@ pub fn watch<'run>(
         complete: Duration::ZERO,
         revival: None,
     };
-    let watch = Watch {
+    let watch = PoolWatch {
         subject,
         pool,
         config,
-        seen,
+        observed,
         began,
         stride: 1,
         looks: 0,
@@ -110,7 +110,7 @@ pub fn watch<'run>(
     scope(|scope| watch.until_the_end(scope, (&references[0], limit)))
 }
 
-impl<'run> Watch<'run, '_, '_> {
+impl<'run> PoolWatch<'run, '_, '_> {
     fn until_the_end<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
@@ -136,7 +136,9 @@ impl<'run> Watch<'run, '_, '_> {
             }
             if let Some(done) = revival.take_if(|thread| thread.is_finished()) {
                 let revived = done.join();
-                self.welcome(revived.map_err(|_| anyhow!("the thread that kills broke down"))??);
+                self.welcome(
+                    revived.map_err(|_| anyhow!("the thread that kills a worker failed"))??,
+                );
             }
             let is_over = has_killed && revival.is_none() && self.is_over();
             Ok(is_over.then_some(()))
@@ -148,16 +150,16 @@ impl<'run> Watch<'run, '_, '_> {
     fn look(&mut self) -> Result<()> {
         self.subject.hive.ensure_alive()?;
         for number in 0..self.pool.len() {
-            if self.seen.members[number].load.is_gone() {
+            if self.observed.members[number].load.is_gone() {
                 continue;
             }
             if let Some(worker) = self.pool.get(number)
                 && let Some(exit) = worker.exited()?
             {
-                let member = &mut self.seen.members[number];
+                let member = &mut self.observed.members[number];
                 member.load.mark_gone();
                 member.death = Some(exit.mismatch().of(&worker.launch().worker_id));
-                self.seen.book.gone(number);
+                self.observed.book.gone(number);
             }
         }
         self.sample();
@@ -172,7 +174,7 @@ impl<'run> Watch<'run, '_, '_> {
         if !self.looks.is_multiple_of(self.stride) {
             return;
         }
-        for member in &mut self.seen.members {
+        for member in &mut self.observed.members {
             if member.load.is_gone() {
                 continue;
             }
@@ -189,13 +191,13 @@ impl<'run> Watch<'run, '_, '_> {
             }
         }
         if self
-            .seen
+            .observed
             .members
             .iter()
             .any(|m| m.samples.len() > SAMPLES_KEPT)
         {
             self.stride *= 2;
-            for member in &mut self.seen.members {
+            for member in &mut self.observed.members {
                 let mut number = 0;
                 member.samples.retain(|_| {
                     number += 1;
@@ -207,7 +209,7 @@ impl<'run> Watch<'run, '_, '_> {
 
     /// Throughput is only compared while all are there.
     fn count_together(&mut self) {
-        let members = &mut self.seen.members;
+        let members = &mut self.observed.members;
         if members.iter().any(|member| member.load.is_gone()) {
             self.whole = None;
             return;
@@ -215,7 +217,7 @@ impl<'run> Watch<'run, '_, '_> {
         let tokens = members.iter().map(|member| member.load.tally().tokens);
         let (now, tokens) = (Instant::now(), tokens.collect::<Vec<_>>());
         if let Some((then, before)) = &self.whole {
-            self.seen.complete += now - *then;
+            self.observed.complete += now - *then;
             for ((member, now), before) in members.iter_mut().zip(&tokens).zip(before) {
                 member.tokens_together += now - before;
             }
@@ -227,7 +229,10 @@ impl<'run> Watch<'run, '_, '_> {
     fn take_in_beats(&mut self, settled_ms: f64) {
         let journal = self.subject.context.journal;
         let until_ms = journal.elapsed_ms(Instant::now()) - settled_ms;
-        let mut beats = self.subject.hive.heartbeats_after(self.seen.book.seen());
+        let mut beats = self
+            .subject
+            .hive
+            .heartbeats_after(self.observed.book.seen());
         beats.truncate(
             beats
                 .iter()
@@ -235,7 +240,7 @@ impl<'run> Watch<'run, '_, '_> {
                 .count(),
         );
         let subject = self.subject;
-        self.seen
+        self.observed
             .book
             .take_in(&beats, |from, to| lag_ms(subject, from, to));
     }
@@ -244,10 +249,15 @@ impl<'run> Watch<'run, '_, '_> {
         if self.pulse.0.elapsed() < PULSE {
             return;
         }
-        let tallies: Vec<_> = self.seen.members.iter().map(|m| m.load.tally()).collect();
+        let tallies: Vec<_> = self
+            .observed
+            .members
+            .iter()
+            .map(|m| m.load.tally())
+            .collect();
         let tokens: u64 = tallies.iter().map(|tally| tally.tokens).sum();
         let (then, before) = std::mem::replace(&mut self.pulse, (Instant::now(), tokens));
-        let memory = self.seen.members.iter().map(|member| {
+        let memory = self.observed.members.iter().map(|member| {
             let last = member.samples.last().map(|sample| sample.memory_bytes);
             last.filter(|_| !member.load.is_gone())
         });
@@ -257,7 +267,7 @@ impl<'run> Watch<'run, '_, '_> {
             failures: tallies.iter().map(|tally| tally.failures).sum(),
             tokens_per_s: (tokens - before) as f64 / then.elapsed().as_secs_f64(),
             memory_bytes: memory.collect(),
-            late_beats: self.seen.book.late(),
+            late_beats: self.observed.book.late(),
         };
         let journal = self.subject.context.journal;
         journal.emit(EventKind::StressGoesOn(pulse));
@@ -266,11 +276,11 @@ impl<'run> Watch<'run, '_, '_> {
     fn take_victim(&mut self) -> Option<WorkerHandle> {
         let number = self.pool.len() - 1;
         // One that is dead already can't be killed.
-        if self.seen.members[number].death.is_some() {
+        if self.observed.members[number].death.is_some() {
             return None;
         }
-        self.seen.members[number].load.mark_gone();
-        self.seen.book.gone(number);
+        self.observed.members[number].load.mark_gone();
+        self.observed.book.gone(number);
         self.pool.pick_victim()
     }
 
@@ -281,13 +291,13 @@ impl<'run> Watch<'run, '_, '_> {
         let started_ms = journal.elapsed_ms(revival.worker.started());
         let jitter = |from, to| lag_ms(subject, from, to);
         self.take_in_beats(0.0);
-        let member = &mut self.seen.members[number];
+        let member = &mut self.observed.members[number];
         member.samples.clear();
         member.pid = revival.worker.pid().unwrap_or_default();
         // One that didn't come back stays away: nobody waits for its answers and beats.
         if revival.ready.is_ok() {
             let again = addressee(&revival.worker, subject.context.stop);
-            self.seen
+            self.observed
                 .book
                 .reborn(number, again.port, started_ms, jitter);
             member
@@ -298,7 +308,7 @@ impl<'run> Watch<'run, '_, '_> {
         let beats = Duration::from_secs(interval_s) * 5 / 2;
         self.until = Some(Instant::now() + beats);
         self.pool.welcome(revival.worker);
-        self.seen.revival = Some(Revived {
+        self.observed.revival = Some(Revived {
             ready: revival.ready,
             answered: revival.answered,
         });
@@ -306,7 +316,7 @@ impl<'run> Watch<'run, '_, '_> {
 
     fn is_over(&self) -> bool {
         let lasted = self.began.elapsed();
-        let last = self.seen.book.page(self.pool.len() - 1);
+        let last = self.observed.book.page(self.pool.len() - 1);
         // Two beats of the second life show that its sequence rises.
         let is_heard =
             last.second_life >= 2 || self.until.is_none_or(|until| Instant::now() >= until);
@@ -314,7 +324,7 @@ impl<'run> Watch<'run, '_, '_> {
             let tally = member.load.tally();
             member.load.is_gone() || tally.requests + tally.failures >= LEAST_REQUESTS
         };
-        let is_enough = self.seen.members.iter().all(has_enough);
+        let is_enough = self.observed.members.iter().all(has_enough);
         lasted >= self.config.duration
             && is_heard
             && (is_enough || lasted >= self.config.duration * PATIENCE)
@@ -322,22 +332,22 @@ impl<'run> Watch<'run, '_, '_> {
 
     fn finish(mut self) -> Result<UnderLoad> {
         let journal = self.subject.context.journal;
-        self.seen.span.1 = Instant::now();
-        let ended_ms = journal.elapsed_ms(self.seen.span.1);
+        self.observed.span.1 = Instant::now();
+        let ended_ms = journal.elapsed_ms(self.observed.span.1);
         let subject = self.subject;
         // What came by the end is under way to us for a moment.
         let settled = Duration::from_secs_f64(SETTLED_MS / 1e3);
         self.subject.context.stop.let_pass(settled)?;
         self.take_in_beats(0.0);
         let jitter = |from, to| lag_ms(subject, from, to);
-        self.seen.beats = self.seen.book.judge(ended_ms, jitter);
-        for member in &self.seen.members {
+        self.observed.beats = self.observed.book.judge(ended_ms, jitter);
+        for member in &self.observed.members {
             member.load.end();
         }
-        for member in &self.seen.members {
+        for member in &self.observed.members {
             let settled = member.load.settle(self.subject.context.stop);
             settled.context("a stream of the load didn't end")?;
         }
-        Ok(self.seen)
+        Ok(self.observed)
     }
 }

@@ -87,7 +87,7 @@ class Part:
             self.forget(self.path)
             self.forget(self.note)
             raise Lasting(
-                f"more came than the {self.expected} bytes that the catalog names; nothing was kept"
+                f"received more than the {self.expected} bytes that the catalog names; nothing was kept"
             )
         while chunk:
             written = os.write(self.file, chunk)

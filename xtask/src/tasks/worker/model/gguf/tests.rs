@@ -3,6 +3,9 @@
 
 use std::io::Cursor;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 
 /// Writes a GGUF value by value.
@@ -193,7 +196,44 @@ fn other_formats_and_versions_are_named() {
 }
 
 #[test]
+fn a_zip_of_a_folder_is_no_model() {
+    let zip = Writer::default().raw(b"PK\x03\x04\x14\0\0\0\0\0model/tiny.gguf");
+    let refusal = zip.refusal();
+    assert!(
+        refusal.contains("zip") && refusal.contains("unpack"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn a_folder_is_no_model() {
     let error = format!("{:#}", check(&std::env::temp_dir()).unwrap_err());
     assert!(error.contains("is a folder"), "{error}");
+}
+
+proptest! {
+    /// Bytes and whole numbers that aren't what they were, and a file that ends early.
+    #[test]
+    fn fuzzed_models_are_summarised_or_refused(
+        bytes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),
+        number in prop::option::of((any::<Index>(), prop_oneof![
+            Just(u64::MAX), Just(1 << 63), Just(1 << 40), Just(0xFFFF_FFFF), Just(0), any::<u64>(),
+        ])),
+        end in any::<Index>(),
+    ) {
+        let (mut file, _) = whole();
+        let length = file.0.len();
+        for (at, byte) in bytes {
+            file.0[at.index(length)] ^= byte;
+        }
+        if let Some((at, number)) = number {
+            let at = at.index(length - 8);
+            file.0[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        // Most of them whole: what is cut ends early.
+        file.0.truncate(length.min(end.index(length * 4) + 1));
+        if let Ok(summary) = file.summary() {
+            prop_assert!(summary.architecture.len() <= length);
+        }
+    }
 }

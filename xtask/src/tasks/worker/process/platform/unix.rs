@@ -164,6 +164,20 @@ pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Resul
     Ok(())
 }
 
+/// Whether it is we who lack something: descriptors, memory, a port to connect from.
+pub fn is_want(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let wants = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+    ];
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    code.is_some_and(|code| wants.contains(&code))
+}
+
 /// Ends this process at once: nothing is flushed, and nothing can hold it up.
 pub fn exit_now(code: i32) -> ! {
     signal_hook::low_level::exit(code)

@@ -1,14 +1,17 @@
 //! Windows: a job object ends all that a child started, also when we are killed.
 
 pub mod machine;
+mod table;
 pub mod usage;
+
+pub use self::table::{identify, listeners, processes};
 
 use std::collections::HashMap;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, OnceLock};
 
 use windows_sys::Win32::System::Console::{
@@ -19,12 +22,10 @@ use windows_sys::Win32::System::JobObjects::{
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
     SetInformationJobObject, TerminateJobObject,
 };
-use windows_sys::Win32::System::Threading::{
-    CREATE_NEW_PROCESS_GROUP, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION,
-};
+use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, PROCESS_QUERY_INFORMATION};
 use windows_sys::core::BOOL;
 
-use super::kinds::{GroupSignal, ILLEGAL_INSTRUCTION, Listeners, MISSING_LIBRARY, Process};
+use super::kinds::{GroupSignal, ILLEGAL_INSTRUCTION, MISSING_LIBRARY, Process};
 
 /// Whether the system has Metal.
 pub const HAS_METAL: bool = false;
@@ -192,6 +193,12 @@ unsafe extern "system" fn on_console_event(event: u32) -> BOOL {
     1
 }
 
+/// Whether it is we who lack something: sockets, memory, a port to connect from.
+pub fn is_want(error: &io::Error) -> bool {
+    // WSAEMFILE, WSAENOBUFS, WSAEADDRNOTAVAIL.
+    matches!(error.raw_os_error(), Some(10024 | 10055 | 10049))
+}
+
 /// Ends this process at once.
 pub fn exit_now(code: i32) -> ! {
     std::process::exit(code)
@@ -246,40 +253,12 @@ pub fn lacked_by_machine(status: ExitStatus) -> Option<&'static str> {
     }
 }
 
-/// Every living process. Groups and sessions are the job's business here.
-pub fn processes() -> Vec<Process> {
-    let table = output("tasklist", &["/fo", "csv", "/nh"]);
-    let row = |line: &str| {
-        let mut cells = line.trim_matches('"').split("\",\"");
-        let name = cells.next()?.to_owned();
-        let pid = cells.next()?.parse().ok()?;
-        Some(Process {
-            pid,
-            parent: 0,
-            group: 0,
-            session: 0,
-            started: 1,
-            name,
-        })
-    };
-    table.lines().filter_map(row).collect()
-}
-
-/// One process.
-pub fn identify(pid: u32) -> Option<Process> {
-    processes().into_iter().find(|process| process.pid == pid)
-}
-
 /// Whether the process is in the job.
 #[allow(unsafe_code)]
 pub fn is_member(leash: &Leash, _group: u32, process: &Process) -> bool {
-    // SAFETY: takes numbers; the result is checked before it is owned.
-    let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, process.pid) };
-    if handle.is_null() {
+    let Some(handle) = table::open(process.pid, PROCESS_QUERY_INFORMATION) else {
         return false;
-    }
-    // SAFETY: the handle is valid and nobody else owns it.
-    let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+    };
     let mut inside: BOOL = 0;
     let (handle, job) = (handle.as_raw_handle(), leash.job.as_raw_handle());
     // SAFETY: both handles are valid as long as their owners, and the pointer is to a local.
@@ -292,48 +271,130 @@ pub fn marks(_name: &str) -> HashMap<u32, String> {
     HashMap::new()
 }
 
-/// Who listens on this TCP port, on any address.
-pub fn listeners(port: u16) -> Listeners {
-    let table = output("netstat", &["-ano"]);
-    // `TCP  127.0.0.1:18081  0.0.0.0:0  LISTENING  1234`, with the state in the user's language.
-    let pids: Vec<u32> = table
-        .lines()
-        .filter_map(|line| {
-            let fields: Vec<_> = line.split_ascii_whitespace().collect();
-            let listens = fields.first() == Some(&"TCP")
-                && fields.get(1)?.ends_with(&format!(":{port}"))
-                && fields.get(2)?.ends_with(":0");
-            listens.then(|| fields.last()?.parse().ok())?
-        })
-        .collect();
-    if pids.is_empty() {
-        return Listeners::Nobody;
-    }
-    let table = processes().into_iter();
-    let holders: Vec<_> = table.filter(|p| pids.contains(&p.pid)).collect();
-    if holders.is_empty() {
-        Listeners::Unknown
-    } else {
-        Listeners::Known(holders)
-    }
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
-    )
-}
-
 fn check(result: BOOL) -> io::Result<()> {
     if result == 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tasks::worker::process::wait::wait_until;
+
+    /// What this very test is when it runs in a process of its own.
+    const ROLE: &str = "LEASH_TEST_ROLE";
+    const NAME: &str = "tasks::worker::process::platform::windows::tests::all_that_a_child_starts_ends_with_its_job";
+
+    /// This test as another process, which does what its role says once it hears of it.
+    fn start(role: &str) -> Child {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", NAME, "--nocapture"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// Tells the process to go on, and reads the numbers of those that it has started.
+    fn told(child: &mut Child) -> Vec<u32> {
+        child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let pids = lines.find_map(|line| line.unwrap().strip_prefix("pids").map(str::to_owned));
+        let pids = pids.expect("the process says whom it has started");
+        pids.split_whitespace()
+            .map(|it| it.parse().unwrap())
+            .collect()
+    }
+
+    fn are_gone(pids: &[u32]) -> bool {
+        wait_until(Duration::from_secs(30), Duration::from_millis(20), || {
+            pids.iter().all(|pid| identify(*pid).is_none())
+        })
+    }
+
+    fn play(role: &str) {
+        // Until it is told, so that it starts nobody before it is in its job.
+        std::io::stdin()
+            .lock()
+            .read_line(&mut String::new())
+            .unwrap();
+        // Held until the end: whoever is started writes into a pipe of ours.
+        let mut children = Vec::new();
+        let mut leashes = Vec::new();
+        let mut pids = vec![std::process::id()];
+        match role {
+            "parent" => {
+                let sleeper = start("sleeper");
+                pids.push(sleeper.id());
+                children.push(sleeper);
+            }
+            "holder" => {
+                let mut parent = start("parent");
+                leashes.push(Leash::tie(&parent).unwrap());
+                pids = told(&mut parent);
+                children.push(parent);
+            }
+            _ => {}
+        }
+        let shown: Vec<String> = pids.iter().map(u32::to_string).collect();
+        println!("\npids {}", shown.join(" "));
+        std::thread::sleep(Duration::from_secs(600));
+    }
+
+    #[test]
+    fn all_that_a_child_starts_ends_with_its_job() {
+        if let Ok(role) = std::env::var(ROLE) {
+            return play(&role);
+        }
+        // Killed, and closed.
+        for close in [false, true] {
+            let mut parent = start("parent");
+            let leash = Leash::tie(&parent).unwrap();
+            let pids = told(&mut parent);
+            assert_eq!(pids.len(), 2);
+            for pid in &pids {
+                let process = identify(*pid).expect("it lives");
+                assert!(is_member(&leash, 0, &process), "{process}");
+            }
+            match close {
+                true => drop(leash),
+                false => kill_group(Some(&leash), 0),
+            }
+            assert!(are_gone(&pids), "{pids:?}, closed: {close}");
+            parent.wait().unwrap();
+        }
+        // Whoever holds the job is killed, and nothing of his runs any more.
+        let mut holder = start("holder");
+        let pids = told(&mut holder);
+        assert_eq!(pids.len(), 2);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert!(are_gone(&pids), "{pids:?}");
+    }
+
+    #[test]
+    fn exit_statuses_are_told_as_the_system_knows_them() {
+        let cmd = |code: &str| {
+            let mut command = Command::new("cmd");
+            command.args(["/c", "exit", code]).status().unwrap()
+        };
+        assert_eq!(describe_exit(cmd("3")), "exit status 3");
+        let access_violation = cmd("-1073741819");
+        assert_eq!(
+            describe_exit(access_violation),
+            "killed by exception 0xC0000005"
+        );
+        assert_eq!(lacked_by_machine(access_violation), None);
+        let illegal_instruction = cmd("-1073741795");
+        assert!(lacked_by_machine(illegal_instruction).is_some());
     }
 }

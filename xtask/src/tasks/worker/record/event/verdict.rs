@@ -13,6 +13,9 @@ pub struct PlannedCheck {
     pub suite: Suite,
     /// How much weight it has.
     pub level: Level,
+    /// The contract's own words; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub contract: String,
     /// Why it is known to fail, where that is known: then it may, and has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_failure: Option<String>,
@@ -101,6 +104,9 @@ pub enum Outcome {
     Skipped {
         /// Why.
         reason: String,
+        /// The broken promise that took away what it needs, where one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Mismatch>>,
     },
 }
 
@@ -142,6 +148,9 @@ pub struct CheckSummary {
     /// Completes the sentence "The worker ...".
     #[serde(default)]
     pub promise: String,
+    /// The contract's own words; empty where it has none.
+    #[serde(default)]
+    pub contract: String,
     /// How it ended.
     pub outcome: CheckStatus,
     /// What was promised, where it was broken.
@@ -156,6 +165,9 @@ pub struct CheckSummary {
     /// Why it is invalid, skipped or did not run.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The check whose broken promise is the cause, where that is another one's.
+    #[serde(default)]
+    pub follows_from: Option<String>,
     /// What the evidence was, in a few words.
     #[serde(default)]
     pub detail: Option<String>,
@@ -173,6 +185,9 @@ pub struct Mismatch {
     pub got: String,
     /// Where it was seen: the request, the heartbeat, the log line.
     pub place: String,
+    /// Whether it was seen for another check already, which judges by the same observation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_repeated: bool,
 }
 
 impl CheckSummary {
@@ -183,11 +198,13 @@ impl CheckSummary {
             suite: Some(planned.suite.as_str().to_owned()),
             level: planned.level,
             promise: planned.promise.clone(),
+            contract: planned.contract.clone(),
             outcome: CheckStatus::NotRun,
             expected: None,
             got: None,
             place: None,
             reason: Some(reason),
+            follows_from: None,
             detail: None,
             duration_ms: None,
         }
@@ -202,11 +219,13 @@ impl CheckSummary {
             suite: planned.map(|planned| planned.suite.as_str().to_owned()),
             level,
             promise: planned.map_or(String::new(), |planned| planned.promise.clone()),
+            contract: planned.map_or(String::new(), |planned| planned.contract.clone()),
             outcome: CheckStatus::of(&record.outcome, level, known.is_some()),
             expected: None,
             got: None,
             place: None,
             reason: None,
+            follows_from: None,
             detail: record.detail.clone(),
             duration_ms: Some(record.duration_ms),
         };
@@ -227,7 +246,7 @@ impl CheckSummary {
                     None => place,
                 });
             }
-            Outcome::Invalid { reason } | Outcome::Skipped { reason } => {
+            Outcome::Invalid { reason } | Outcome::Skipped { reason, .. } => {
                 check.reason = Some(reason);
             }
         }
@@ -245,6 +264,47 @@ impl CheckSummary {
         }
     }
 }
+
+/// A need of a check that isn't met: as an error it means that the check wasn't tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unmet {
+    /// Why not.
+    pub reason: String,
+    /// The broken promise that took it away, where one did.
+    pub because: Option<Box<Mismatch>>,
+}
+
+impl Unmet {
+    /// For a reason that isn't a broken promise.
+    pub fn because_of(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            because: None,
+        }
+    }
+
+    /// By this broken promise.
+    pub fn by(reason: impl Into<String>, mismatch: &Mismatch) -> Self {
+        Self {
+            reason: reason.into(),
+            because: Some(Box::new(mismatch.clone())),
+        }
+    }
+}
+
+impl From<Unmet> for Outcome {
+    fn from(Unmet { reason, because }: Unmet) -> Self {
+        Outcome::Skipped { reason, because }
+    }
+}
+
+impl std::fmt::Display for Unmet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Unmet {}
 
 impl CheckStatus {
     /// Of a check of this weight. One that is known to fail and passes makes the list stale.
@@ -283,6 +343,7 @@ impl Mismatch {
             expected: expected.into(),
             got: got.into(),
             place: place.into(),
+            is_repeated: false,
         }
     }
 

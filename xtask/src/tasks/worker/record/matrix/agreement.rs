@@ -36,12 +36,12 @@ pub struct Agreement {
     /// Positions at which they said the same.
     pub agreed: usize,
     /// The first position at which they didn't.
-    pub first_difference: Option<Difference>,
+    pub first_difference: Option<FirstDifference>,
 }
 
 /// A position at which two backends go on differently.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Difference {
+pub struct FirstDifference {
     /// The whole text before it.
     pub after: String,
     /// What the teacher goes on with; `None` is the end of the text.
@@ -108,7 +108,7 @@ fn compare(teacher: &[GreedyText], other: &[GreedyText]) -> Option<Agreement> {
             if expected == got {
                 agreement.agreed += 1;
             } else if agreement.first_difference.is_none() {
-                agreement.first_difference = Some(Difference {
+                agreement.first_difference = Some(FirstDifference {
                     after: teacher.prefix(position),
                     teacher: expected.clone(),
                     got: got.clone(),

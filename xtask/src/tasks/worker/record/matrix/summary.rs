@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, SCHEMA_VERSION};
 use crate::tasks::worker::record::facts::{Environment, Greedy};
+use crate::tasks::worker::record::measure::current_name;
 
 /// What `kind` says in a matrix's `report.json`; the report of a single run has none.
 pub const KIND: &str = "matrix";
@@ -108,6 +109,7 @@ pub struct ModelPart {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeasurePart {
     /// Its stable name.
+    #[serde(deserialize_with = "current_name")]
     pub name: String,
     /// The unit of its figures.
     pub unit: String,
@@ -348,11 +350,11 @@ impl std::fmt::Display for UnreadableReport {
         match self {
             UnreadableReport::Newer { version } => write!(
                 f,
-                "it has schema version {version}, and this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that wrote it, or a newer one"
+                "it has schema version {version}, but this xtask reads up to {SCHEMA_VERSION}\n  try: the xtask that wrote it, or a newer one"
             ),
             UnreadableReport::NotAReport { cause } => write!(
                 f,
-                "it is no report of a run: {cause}\n  try: the report.json of a run's artifact folder"
+                "it is not a report of a run: {cause}\n  try: the report.json of a run's artifact folder"
             ),
         }
     }

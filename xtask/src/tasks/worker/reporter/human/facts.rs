@@ -106,7 +106,7 @@ impl<W: Write> Human<W> {
             match suite {
                 Suite::Isolation => {}
                 Suite::Contract => self.line("\n🔍 Testing every sentence of the contract...")?,
-                Suite::Resilience => self.line("\n🔍 Testing what a worker has to survive...")?,
+                Suite::Resilience => self.line("\n🔍 Testing what a worker must survive...")?,
                 Suite::Benchmark => self.line("\n📈 Measuring...")?,
                 // The load introduces itself.
                 Suite::Stress | Suite::Matrix => {}

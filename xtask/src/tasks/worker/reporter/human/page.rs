@@ -1,7 +1,10 @@
 //! A page for people at a terminal. Pure.
 
+use super::causes;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, Level};
-use crate::tasks::worker::reporter::page::{Block, CheckRow, Column, ReportPage, Table, Tone};
+use crate::tasks::worker::reporter::page::{
+    Block, CheckRow, Column, ReportPage, Section, Table, Tone,
+};
 use crate::tasks::worker::reporter::words;
 
 /// What underlines a heading.
@@ -13,17 +16,25 @@ const BAR: f64 = 16.0;
 /// The lines of a page, but for its last one: the clean-up comes in between.
 pub fn lines(page: &ReportPage) -> Vec<String> {
     let mut lines = Vec::new();
-    for section in page
+    let sections = page
         .sections
         .iter()
-        .filter(|section| section.is_for_terminals())
-    {
-        lines.push(format!("\n📊 {}", section.title));
+        .filter(|section| section.is_for_terminals());
+    // A terminal is read from its end.
+    let is_last = |section: &&Section| section.id == "causes";
+    let (last, first): (Vec<_>, Vec<_>) = sections.partition(is_last);
+    for section in first.into_iter().chain(last) {
+        let aside = match section.aside.as_str() {
+            "" => String::new(),
+            aside => format!(": {aside}"),
+        };
+        lines.push(format!("\n📊 {}{aside}", section.title));
         lines.push(RULE.to_owned());
         for block in &section.blocks {
             match block {
                 Block::Checks if page.is_matrix() => lines.extend(side_by_side(page)),
                 Block::Checks => lines.extend(by_area(page)),
+                Block::Causes => lines.extend(causes::lines(&page.causes)),
                 Block::Table(table) => lines.extend(with_bars(table)),
                 Block::Remarks(remarks) => {
                     let remarks = remarks.iter();
@@ -93,6 +104,7 @@ fn by_area(page: &ReportPage) -> Vec<String> {
         }
         lines.push(area_line(area, &checks));
         lines.extend(checks.iter().filter_map(|check| in_full(check)));
+        lines.extend(skipped(&checks));
     }
     let never_ran = page.checks.iter().filter(|row| !ran(row));
     if lines.is_empty() {
@@ -136,25 +148,58 @@ fn area_line(area: &str, checks: &[&CheckSummary]) -> String {
 fn in_full(check: &CheckSummary) -> Option<String> {
     let id = &check.id;
     let reason = words::indented(check.reason.as_deref().unwrap_or_default());
-    let part = |part: &Option<String>| words::one_line(part.as_deref().unwrap_or_default());
     match check.outcome {
-        CheckStatus::Passed | CheckStatus::NotRun => None,
-        CheckStatus::Failed | CheckStatus::Warning => {
+        CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => None,
+        // In full where the causes are.
+        CheckStatus::Failed => match &check.follows_from {
+            Some(cause) => Some(format!("   {id} failed, which follows from {cause}")),
+            None => Some(format!("   {id} failed")),
+        },
+        CheckStatus::Warning => {
             let should = match check.level {
                 Level::Must => "",
                 Level::Should => "should be one that ",
             };
-            Some(format!(
-                "   {id}: the worker {should}{}\n      expected: {}\n      got:      {}\n      seen at:  {}",
-                check.promise,
-                part(&check.expected),
-                part(&check.got),
-                part(&check.place)
-            ))
+            let mut lines = vec![format!("   {id}: the worker {should}{}", check.promise)];
+            lines.extend(mismatch(check));
+            Some(lines.join("\n"))
         }
         CheckStatus::Invalid => Some(format!("   {id} could not be judged: {reason}")),
-        CheckStatus::Skipped => Some(format!("   {id} was skipped: {reason}")),
     }
+}
+
+/// What was promised, what came, and where that was seen.
+pub(super) fn mismatch(check: &CheckSummary) -> Vec<String> {
+    let line = |name: &str, part: &Option<String>| {
+        let part = words::one_line(part.as_deref().unwrap_or_default());
+        format!("      {name:9} {part}")
+    };
+    vec![
+        line("expected:", &check.expected),
+        line("got:", &check.got),
+        line("seen at:", &check.place),
+    ]
+}
+
+/// A line for each reason for which checks of an area were skipped.
+fn skipped(checks: &[&CheckSummary]) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for check in checks
+        .iter()
+        .filter(|check| check.outcome == CheckStatus::Skipped)
+    {
+        let reason = check.reason.as_deref().unwrap_or_default();
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, ids)) => ids.push(&check.id),
+            None => reasons.push((reason, vec![&check.id])),
+        }
+    }
+    let line = |(reason, ids): &(&str, Vec<&str>)| {
+        let verb = if ids.len() == 1 { "was" } else { "were" };
+        let reason = words::indented(reason);
+        format!("   {} {verb} skipped: {reason}", ids.join(", "))
+    };
+    reasons.iter().map(line).collect()
 }
 
 /// A column for each run; checks that passed in all of them are one line for each area.

@@ -6,7 +6,7 @@ use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
 /// The load that begins.
 pub fn load(plan: &StressPlan) -> String {
     let kill = if plan.kill_one {
-        ", one of them killed in the middle"
+        ", one of them killed halfway"
     } else {
         ""
     };

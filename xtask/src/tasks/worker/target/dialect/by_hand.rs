@@ -161,7 +161,11 @@ impl ByHand {
             line += &format!(" -X {method}");
         }
         line += &format!(" http://127.0.0.1:{}{path}", self.port);
-        for header in lines.filter(|line| line.starts_with("Content-Type")) {
+        let tells = |line: &&str| {
+            line.starts_with("Content-Type")
+                || (line.starts_with("Host: ") && *line != "Host: 127.0.0.1")
+        };
+        for header in lines.filter(tells) {
             line += &format!(" -H {}", quoted(header));
         }
         if body.len() > SHOWN_BYTES {

@@ -91,7 +91,7 @@ impl Dialect for Native {
 
 impl StreamSpelling for Native {
     fn decoder(&self) -> Box<dyn StreamDecoder> {
-        Box::new(inference::Decoder)
+        Box::new(inference::NativeDecoder)
     }
 
     fn has_event_per_token(&self) -> bool {

@@ -222,7 +222,9 @@ impl Dialect for OpenAi {
 
 impl StreamSpelling for OpenAi {
     fn decoder(&self) -> Box<dyn StreamDecoder> {
-        Box::new(stream::Decoder::new(self.promises(Promise::StreamUsage)))
+        Box::new(stream::OpenAiDecoder::new(
+            self.promises(Promise::StreamUsage),
+        ))
     }
 
     fn has_event_per_token(&self) -> bool {

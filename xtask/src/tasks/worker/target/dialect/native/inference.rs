@@ -16,7 +16,7 @@ pub const PATH: &str = "/v1/inference";
 
 /// Reads events, each of which means something by itself.
 #[derive(Debug)]
-pub struct Decoder;
+pub struct NativeDecoder;
 
 /// Asks for an answer.
 pub fn request(asked: &InferenceRequest, stream: bool) -> Request {
@@ -76,7 +76,7 @@ pub fn read_completion(response: &Response) -> Result<Completion, Mismatch> {
     Ok(completion)
 }
 
-impl StreamDecoder for Decoder {
+impl StreamDecoder for NativeDecoder {
     fn read(&mut self, event: &SseEvent) -> Result<Option<StreamEvent>, Mismatch> {
         read_event(event).map(Some)
     }

@@ -8,7 +8,7 @@ use super::bad::requests;
 use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::target::dialect::protocol::{BadInput, Dialect};
 
-const KINDS: [BadInput; 8] = [
+const KINDS: [BadInput; 9] = [
     BadInput::Malformed,
     BadInput::MediaType,
     BadInput::TooLarge,
@@ -17,6 +17,7 @@ const KINDS: [BadInput; 8] = [
     BadInput::BeyondContext,
     BadInput::UnknownPath,
     BadInput::WrongMethod,
+    BadInput::ForeignHost,
 ];
 
 fn response(status: u16, body: &str) -> Response {

@@ -49,10 +49,14 @@ pub fn read_models(response: &Response) -> Result<String, Mismatch> {
 }
 
 /// Tokens of the prompt and of the answer.
-pub type Usage = Option<(u64, u64)>;
+pub type StatedUsage = Option<(u64, u64)>;
 
 /// An answer's end.
-pub fn completion(text: Option<String>, finish_reason: FinishReason, usage: Usage) -> Completion {
+pub fn completion(
+    text: Option<String>,
+    finish_reason: FinishReason,
+    usage: StatedUsage,
+) -> Completion {
     Completion {
         text,
         finish_reason,
@@ -83,7 +87,7 @@ pub fn read_finish_reason(choice: &Fields) -> Result<Option<FinishReason>, Misma
 }
 
 /// What the answer took, where it says so.
-pub fn read_usage(fields: &Fields) -> Result<Usage, Mismatch> {
+pub fn read_usage(fields: &Fields) -> Result<StatedUsage, Mismatch> {
     let Some(usage) = fields.optional_object("usage")? else {
         return Ok(None);
     };

@@ -23,9 +23,11 @@ pub fn requests(post: &Post, profile: &Profile, kind: BadInput) -> Vec<BadReques
         BadInput::Field => fields(post, profile),
         BadInput::BeyondContext => beyond_context(post, profile),
         BadInput::UnknownPath => unknown_paths(post),
-        BadInput::MediaType | BadInput::TooLarge | BadInput::WrongMethod | BadInput::Order => {
-            Vec::new()
-        }
+        BadInput::MediaType
+        | BadInput::TooLarge
+        | BadInput::WrongMethod
+        | BadInput::ForeignHost
+        | BadInput::Order => Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Streams: chunks with several tokens, with none or with only a role, the usage, and `[DONE]`.
 
-use super::answer::{Usage, completion, read_finish_reason, read_object, read_usage};
+use super::answer::{StatedUsage, completion, read_finish_reason, read_object, read_usage};
 use crate::tasks::worker::net::sse::SseEvent;
 use crate::tasks::worker::net::stream::{FinishReason, StreamDecoder, StreamEvent};
 use crate::tasks::worker::record::event::Mismatch;
@@ -14,16 +14,16 @@ const PLACE: &str = "a chunk of the stream";
 
 /// Reads chunks, whose end is told in parts: the reason, the usage, `[DONE]`.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct OpenAiDecoder {
     /// Whether the stream has to say what it took.
     needs_usage: bool,
     /// The name that all chunks have.
     id: Option<String>,
     finish_reason: Option<FinishReason>,
-    usage: Usage,
+    usage: StatedUsage,
 }
 
-impl StreamDecoder for Decoder {
+impl StreamDecoder for OpenAiDecoder {
     fn read(&mut self, event: &SseEvent) -> Result<Option<StreamEvent>, Mismatch> {
         if event.event == "error" {
             return Ok(Some(error(&Fields::parse(PLACE, &event.data)?)?));
@@ -47,7 +47,7 @@ impl StreamDecoder for Decoder {
     }
 }
 
-impl Decoder {
+impl OpenAiDecoder {
     /// Nothing has come yet.
     pub fn new(needs_usage: bool) -> Self {
         Self {

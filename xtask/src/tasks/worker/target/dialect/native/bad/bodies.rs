@@ -2,6 +2,7 @@
 
 use super::post::{BODY_LIMIT_BYTES, POST};
 use crate::tasks::worker::target::dialect::bodies::{self, GOOD};
+use crate::tasks::worker::target::dialect::post::Post;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// Bodies that aren't JSON.
@@ -82,6 +83,11 @@ pub fn to_take() -> Vec<(String, Vec<u8>)> {
             "content type application/json; charset=utf8",
             POST.typed(Some("application/json; charset=utf8"), GOOD),
         ),
+        (
+            "host LocalHost with a port",
+            with_hosts("Host: LocalHost:80\r\n"),
+        ),
+        ("host [::1]", with_hosts("Host: [::1]\r\n")),
     ];
     bodies
         .map(|(name, bytes)| (name.to_owned(), bytes))
@@ -121,10 +127,7 @@ pub fn framing() -> Vec<(&'static str, Vec<u8>)> {
 
 /// A good request whose head names these hosts.
 fn with_hosts(hosts: &str) -> Vec<u8> {
-    let request = String::from_utf8_lossy(&POST.body(GOOD)).into_owned();
-    request
-        .replacen("Host: 127.0.0.1\r\n", hosts, 1)
-        .into_bytes()
+    Post::with_hosts(&POST.body(GOOD), hosts)
 }
 
 /// The good request, made longer by spaces.

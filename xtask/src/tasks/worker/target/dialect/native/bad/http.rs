@@ -1,6 +1,8 @@
 //! Paths that aren't there, and methods that a path lacks.
 
 use super::post::POST;
+use crate::tasks::worker::target::dialect::bodies::GOOD;
+use crate::tasks::worker::target::dialect::post::Post;
 use crate::tasks::worker::target::dialect::protocol::BadRequest;
 
 /// Each path with the method that it has.
@@ -48,4 +50,27 @@ pub fn wrong_methods() -> Vec<BadRequest> {
         all
     };
     PATHS.iter().flat_map(of_path).collect()
+}
+
+/// Requests for a host that isn't this machine, as a page sends them whose name was pointed here.
+pub fn foreign_hosts() -> Vec<BadRequest> {
+    const HOSTS: [&str; 4] = [
+        "evil.example",
+        "evil.example:18081",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+    ];
+    let bad = |(host, (path, method)): (&str, (&str, &str))| {
+        let request = match method {
+            "POST" => POST.body(GOOD),
+            _ => POST.bare(method, path),
+        };
+        let bytes = Post::with_hosts(&request, &format!("Host: {host}\r\n"));
+        let name = format!("{method} {path} for {host}");
+        BadRequest::new(name, bytes, 403, "forbidden_host")
+    };
+    let each = HOSTS
+        .iter()
+        .flat_map(|host| PATHS.map(|path| (*host, path)));
+    each.map(bad).collect()
 }

@@ -1,0 +1,133 @@
+//! A run that is red, as a whole command: how many causes it names, and what it doesn't wait for.
+#![cfg(unix)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+
+/// A red run and its folder, which is gone afterwards.
+struct Red {
+    output: Output,
+    folder: PathBuf,
+}
+
+impl Red {
+    fn of(name: &str, faults: &str, options: &[&str]) -> Self {
+        let folder = std::env::temp_dir().join(format!("causes-{name}-{}", std::process::id()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args([
+                "worker:test",
+                "--port",
+                "0",
+                "--hive-port",
+                "0",
+                "--model",
+                "tiny",
+            ])
+            .args([
+                "--worker-bin",
+                FAULTY_WORKER,
+                "--worker-env",
+                "WORKER_FAULT",
+            ])
+            .args(options)
+            .arg("--artifacts")
+            .arg(&folder)
+            .env("WORKER_FAULT", faults)
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITHUB_STEP_SUMMARY");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        Self { output, folder }
+    }
+
+    fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join("latest").join(name)).unwrap()
+    }
+
+    fn report(&self) -> Value {
+        serde_json::from_str(&self.file("report.json")).unwrap()
+    }
+}
+
+impl Drop for Red {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The checks that a cause explains; those that failed by themselves where there is none.
+fn checks<'r>(report: &'r Value, outcome: &str, cause: Option<&str>) -> Vec<&'r str> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    let checks = checks.filter(|check| check["outcome"] == outcome);
+    let those = checks.filter(|check| check["follows_from"].as_str() == cause);
+    those.map(|check| check["id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn two_faults_at_once_are_two_causes_in_every_report() {
+    let ids = [
+        "start.ready",
+        "health.answers",
+        "inference.answers",
+        "refusals.invalid_field",
+    ];
+    let options = ids.map(|id| ["--check", id]).concat();
+    let red = Red::of("two", "start.health_500,accept.top_p_zero", &options);
+    let report = red.report();
+    let causes = ["start.ready", "refusals.invalid_field"];
+    assert_eq!(checks(&report, "failed", None), causes);
+    let consequences = ["health.answers"];
+    assert_eq!(checks(&report, "failed", Some("start.ready")), consequences);
+    let told = "2 causes, 1 consequence";
+    let shown = text(&red.output);
+    assert!(
+        shown.contains(&format!("3 of 4 CHECKS FAILED ({told})")),
+        "{shown}"
+    );
+    let last = shown.trim_end().lines().last().unwrap_or_default();
+    assert!(
+        last.contains("next: see it alone: cargo xtask worker:test "),
+        "{last}"
+    );
+    assert!(last.ends_with("--check start.ready"), "{last}");
+    for report in ["summary.md", "report.html", "junit.xml"] {
+        let report = red.file(report);
+        assert!(report.contains(told), "{report}");
+    }
+    let junit = red.file("junit.xml");
+    assert_eq!(
+        junit.matches("type=\"broken promise\"").count(),
+        2,
+        "{junit}"
+    );
+    assert_eq!(junit.matches("type=\"consequence\"").count(), 1, "{junit}");
+}
+
+#[test]
+fn a_worker_that_hangs_in_inference_is_asked_twice_and_not_by_every_check() {
+    let began = Instant::now();
+    let red = Red::of("silent", "infer.hangs", &["--suite", "all"]);
+    let took = began.elapsed();
+    let report = red.report();
+    let cause = "inference.answers";
+    assert_eq!(checks(&report, "failed", None), [cause]);
+    let skipped = checks(&report, "skipped", Some(cause));
+    assert!(skipped.len() > 60, "{skipped:?}");
+    for needs_no_answer in ["health.answers", "token.required", "loading.inference"] {
+        let passed = checks(&report, "passed", None);
+        assert!(passed.contains(&needs_no_answer), "{passed:?}");
+    }
+    // One deadline is 120 s, and more than sixty checks have one.
+    assert!(took < Duration::from_secs(150), "{took:?}");
+}
