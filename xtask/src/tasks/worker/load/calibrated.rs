@@ -35,8 +35,8 @@ pub struct Seen {
     pub tokens: Vec<(Instant, Duration)>,
     /// How many of them shared a read with another.
     pub coalesced: usize,
-    /// How long the server took from the first to the last.
-    pub sending: Duration,
+    /// The median time between two that were sent: one pause of a busy machine doesn't move it.
+    pub sent_gap: Duration,
 }
 
 impl Seen {
@@ -56,8 +56,9 @@ impl Seen {
             sample.outcome
         );
         let sent = server.take_sent(number);
-        let sending = sent.last().zip(sent.first());
-        let sending = sending.map_or(Duration::ZERO, |(last, first)| *last - *first);
+        let mut gaps: Vec<Duration> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        gaps.sort_unstable();
+        let sent_gap = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
         let (mut tokens, mut coalesced) = (Vec::with_capacity(sent.len()), 0);
         let mut sent = sent.into_iter();
         for (since, count) in sample.chunks {
@@ -72,7 +73,7 @@ impl Seen {
         Ok(Self {
             tokens,
             coalesced,
-            sending,
+            sent_gap,
         })
     }
 }
@@ -89,15 +90,13 @@ pub fn calibrate(streams: u32, script: Script, stop: &StopFlag) -> Result<Calibr
         record(port, &request.to_closing_bytes(port), LIMIT, &flag)
     })?;
     let (mut errors, mut coalesced, mut reached) = (Vec::new(), 0, 0.0);
-    // Between the tokens of each stream, but not until its first.
-    let asked = script.gap * script.tokens.saturating_sub(1) as u32;
     for (number, recording) in recordings.iter().enumerate() {
         let seen = Seen::of(&server, number, recording)?;
         let late = seen.tokens.iter().map(|(_, late)| late.as_secs_f64() * 1e3);
         errors.extend(late);
         coalesced += seen.coalesced;
-        reached +=
-            asked.as_secs_f64() / seen.sending.max(asked).as_secs_f64().max(f64::MIN_POSITIVE);
+        let longest = seen.sent_gap.max(script.gap).as_secs_f64();
+        reached += script.gap.as_secs_f64() / longest.max(f64::MIN_POSITIVE);
     }
     Ok(CalibratedLoad {
         streams,
