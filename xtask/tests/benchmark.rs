@@ -303,15 +303,6 @@ fn the_highest_rate_that_keeps_the_objectives_is_enclosed() {
         .and_then(|rest| rest.split(' ').next());
     let rate: f64 = rate.unwrap().parse().unwrap();
     assert!((1.0..40.0).contains(&rate), "{shown}");
-    let never = [
-        "--find-max-rate",
-        "--goodput",
-        "ttft:1ms",
-        "--prompts",
-        &prompts,
-    ];
-    let shown = run(scratch.benchmark(&scratch.worker(20), &never), 1);
-    assert!(shown.contains("at some rate"), "{shown}");
 }
 
 #[test]

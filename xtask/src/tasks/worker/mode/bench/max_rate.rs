@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::measured::{REQUEST_LIMIT, planned_as, tell, under_load};
 use super::prompts::PromptSource;
@@ -19,6 +19,9 @@ pub const ID: &str = "bench.max_rate";
 
 /// A share of fewer requests than these has too wide an interval.
 const LEAST_REQUESTS: usize = 40;
+
+/// But so many are expected at any rate.
+const EXPECTED: f64 = 8.0;
 
 /// A rate goes on for no longer than so many times what was asked for.
 const PATIENCE: u32 = 12;
@@ -46,10 +49,15 @@ pub fn find(
             bail!("at {rate_per_s:.1} requests/s {doubt}");
         }
         let good = record.goodput_per_s.unwrap_or_default() * record.window.seconds();
+        let sent = record.valid + record.failed;
+        ensure!(
+            sent > 0,
+            "at {rate_per_s:.2} requests/s none came in the measured time\n  try: a longer --duration"
+        );
         search.tried(RateStep {
             rate_per_s,
             // Whoever gets no answer has none in time.
-            sent: record.valid + record.failed,
+            sent,
             good: good.round() as usize,
         });
     }
@@ -84,7 +92,7 @@ fn measure(
         duration: config.duration,
         requests: None,
         least: LEAST_REQUESTS,
-        at_most: (config.duration * PATIENCE).max(Duration::from_secs(1)),
+        at_most: (config.duration * PATIENCE).max(Duration::from_secs_f64(EXPECTED / rate_per_s)),
         limit: REQUEST_LIMIT,
     };
     subject.context.journal.emit(EventKind::ScenarioStarted {

@@ -9,7 +9,7 @@ pub const KEPT_SHARE: f64 = 0.9;
 const FIRST: f64 = 4.0;
 
 /// The lowest and the highest rate that are tried.
-const LIMITS: (f64, f64) = (1.0 / 64.0, 8192.0);
+const LIMITS: (f64, f64) = (0.25, 8192.0);
 
 /// The search ends where a rate that isn't kept is no more than this many times one that is.
 const RESOLUTION: f64 = 1.1;
@@ -34,7 +34,7 @@ pub struct RateSearch {
 impl RateStep {
     /// Whether enough of them kept every objective.
     pub fn is_kept(&self) -> bool {
-        self.good as f64 >= KEPT_SHARE * self.sent as f64
+        self.sent > 0 && self.good as f64 >= KEPT_SHARE * self.sent as f64
     }
 
     /// "97 % (91 to 99) of 60".
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_search_encloses_what_a_worker_can_do() {
-        for capacity in [0.1, 1.0, 37.0, 900.0] {
+        for capacity in [0.3, 1.0, 37.0, 900.0] {
             let (kept, missed, steps) = search(capacity);
             let (kept, missed) = (kept.unwrap(), missed.unwrap());
             assert!(kept <= capacity && capacity < missed, "{kept} {missed}");
@@ -138,6 +138,8 @@ mod tests {
             good,
         };
         assert_eq!((step(54).is_kept(), step(53).is_kept()), (true, false));
+        let nobody = RateStep { sent: 0, ..step(0) };
+        assert!(!nobody.is_kept());
         assert_eq!(step(58).in_words(), "97 % (89 to 99) of 60");
     }
 }
