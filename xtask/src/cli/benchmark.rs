@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, parse_duration, parse_objectives};
+use crate::tasks::worker::config::benchmark::{
+    BenchmarkConfig, Ramp, parse_duration, parse_objectives, parse_ramp,
+};
 use crate::tasks::worker::record::bench::Objectives;
 
 /// Measure instead of check: TTFT, ITL, TPOT, E2E, tokens per second.
@@ -23,15 +25,35 @@ pub struct BenchmarkArgs {
         requires = "benchmark"
     )]
     concurrency: Vec<u32>,
+    /// Concurrency levels that double from one number to another
+    #[arg(
+        long,
+        value_name = "FROM..TO",
+        value_parser = parse_ramp,
+        requires = "benchmark",
+        conflicts_with = "concurrency"
+    )]
+    ramp: Option<Ramp>,
     /// Open loop instead of concurrency levels: requests arrive as a Poisson process at this many
     /// a second, and latencies count from the intended start
     #[arg(
         long,
         value_name = "R",
         requires = "benchmark",
-        conflicts_with = "concurrency"
+        conflicts_with_all = ["concurrency", "ramp"]
     )]
     rate: Option<f64>,
+    /// The shape of the gamma distribution of the gaps between arrivals: less than 1 comes in bursts,
+    /// more comes evenly [default: 1, a Poisson process]
+    #[arg(long, value_name = "SHAPE", requires = "benchmark", conflicts_with_all = ["concurrency", "ramp"])]
+    burstiness: Option<f64>,
+    /// Find the highest rate at which nine in ten requests meet the objectives of --goodput
+    #[arg(
+        long,
+        requires = "goodput",
+        conflicts_with_all = ["rate", "concurrency", "ramp", "requests", "against"]
+    )]
+    find_max_rate: bool,
     /// How long each load is measured: 5s, 500ms, 2m [default: 5s, or 10s for --stress]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "load")]
     pub duration: Option<Duration>,
@@ -47,15 +69,42 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "benchmark")]
     warmup: Option<Duration>,
     /// Objectives that a good request meets: ttft:200ms,tpot:50ms,e2e:2s
-    #[arg(long, value_name = "LIMITS", value_parser = parse_objectives, requires = "benchmark")]
+    #[arg(long, alias = "slo", value_name = "LIMITS", value_parser = parse_objectives, requires = "benchmark")]
     goodput: Option<Objectives>,
     /// Measure the load generator instead of a worker: its own error and its limits
     #[arg(long, alias = "tare", conflicts_with_all = ["benchmark", "list_checks", "explain", "self_test"])]
     pub calibrate: bool,
-    /// A file of prompts, one JSON string or object with `prompt` per line [default: generated to
-    /// a length]
-    #[arg(long, value_name = "FILE.jsonl", requires = "benchmark")]
+    /// A file of prompts: JSON lines (strings, objects with `prompt` or `text`, or the lengths of a
+    /// mooncake trace), or conversations as ShareGPT has them [default: generated to a length]
+    #[arg(long, value_name = "FILE", requires = "benchmark")]
     prompts: Option<PathBuf>,
+    /// Send each request of --prompts when its `timestamp` says, instead of concurrency levels
+    #[arg(
+        long,
+        requires = "prompts",
+        conflicts_with_all = ["rate", "concurrency", "ramp", "find_max_rate", "requests", "against"]
+    )]
+    replay: bool,
+    /// Begin every generated prompt with the same so many tokens
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        requires = "benchmark",
+        conflicts_with = "prompts"
+    )]
+    context_depth: Option<u64>,
+    /// Sessions of so many requests, one after the other, each of whose prompts is the last one's and 32
+    /// tokens more
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "benchmark",
+        conflicts_with_all = ["prompts", "rate", "find_max_rate"]
+    )]
+    turns: Option<usize>,
+    /// Start the worker so many times more, and measure how long it takes to become ready
+    #[arg(long, value_name = "N", requires = "benchmark")]
+    startups: Option<usize>,
     /// Another worker to compare with in the same run, interleaved (ABBA): a binary, or a revision
     /// of this repository. A regression is a failure
     #[arg(long, value_name = "PATH|REVISION", requires = "benchmark")]
@@ -87,18 +136,24 @@ impl BenchmarkArgs {
     pub fn into_config(self, max_tokens: Option<u32>) -> Option<BenchmarkConfig> {
         let defaults = BenchmarkConfig::default();
         self.benchmark.then(|| BenchmarkConfig {
-            concurrency: if self.concurrency.is_empty() {
-                defaults.concurrency
-            } else {
-                self.concurrency
+            concurrency: match (self.ramp, self.concurrency.is_empty()) {
+                (Some(ramp), _) => ramp.levels(),
+                (None, true) => defaults.concurrency,
+                (None, false) => self.concurrency,
             },
             rate_per_s: self.rate,
+            burstiness: self.burstiness.unwrap_or(defaults.burstiness),
+            find_max_rate: self.find_max_rate,
             duration: self.duration.unwrap_or(defaults.duration),
             requests: self.requests,
             warm_up: self.warmup.unwrap_or(defaults.warm_up),
             max_tokens: max_tokens.unwrap_or(defaults.max_tokens),
             objectives: self.goodput.unwrap_or_default(),
             prompts: self.prompts,
+            replay: self.replay,
+            context_depth: self.context_depth.unwrap_or_default(),
+            turns: self.turns.unwrap_or(defaults.turns),
+            startups: self.startups.unwrap_or_default(),
             against: self.against,
             floor: self.floor.map_or(defaults.floor, |percent| percent / 100.0),
             save_baseline: self.save_baseline,

@@ -1,5 +1,6 @@
 //! The load generator, what it does in a measured window or for hours, and the samples that come of it.
 
+pub mod calibrated;
 pub mod calibration_server;
 pub mod generator;
 pub mod polling;

@@ -8,6 +8,7 @@ mod fuzz;
 mod hostile;
 pub mod http;
 pub mod raw;
+mod reader;
 pub mod recording;
 mod socket;
 pub mod sse;

@@ -19,12 +19,15 @@ use super::workspace::Home;
 pub fn calibrate() -> Result<ExitCode> {
     let stop = StopFlag::default();
     signals::raise_on_signal(&stop)?;
-    let measured = match calibrate::measure(&stop) {
+    let measured = calibrate::measure(&stop);
+    let measured = measured.and_then(|found| Ok((found, calibrate::across(&stop)?)));
+    let (calibration, loads) = match measured {
         Ok(measured) => measured,
         Err(error) => return interrupted(error),
     };
     // A reader that went away has seen enough.
-    let _ = writeln!(stdout(), "{}", reporter::calibration(&measured).join("\n"));
+    let lines = reporter::calibration(&calibration, &loads);
+    let _ = writeln!(stdout(), "{}", lines.join("\n"));
     Ok(ExitCode::SUCCESS)
 }
 

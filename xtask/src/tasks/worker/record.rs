@@ -20,5 +20,6 @@ pub mod report;
 pub mod runs_compared;
 pub mod scenario;
 pub mod stats;
+pub mod steady;
 pub mod stress;
 pub mod timeline;

@@ -29,8 +29,20 @@ pub const CHECKS: &[Check] = &[
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.open_*")
-        .promise("answers every request with a valid stream when requests arrive as a Poisson process at */s")
+        .promise("answers every request with a valid stream when requests arrive by chance at */s")
         .explanation(EXPLANATION)
+        .by_hand(BY_HAND),
+    Check::benchmark("bench.replay")
+        .promise("answers every request of a trace by a valid stream")
+        .explanation(EXPLANATION)
+        .by_hand(BY_HAND),
+    Check::benchmark("bench.max_rate")
+        .promise("keeps the objectives at some rate of arrivals")
+        .explanation("Fails if at no rate that was tried nine in ten requests met the objectives of --goodput, or if a stream is invalid.")
+        .by_hand(BY_HAND),
+    Check::benchmark("bench.startup")
+        .promise("becomes ready whenever it is started")
+        .explanation("Fails if one of --startups more workers like it doesn't become ready in time; how long it takes is not judged.")
         .by_hand(BY_HAND),
     Check::benchmark("bench.baseline")
         .promise("is no slower than the baseline that it is compared with")

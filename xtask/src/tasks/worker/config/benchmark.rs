@@ -12,6 +12,11 @@ use crate::tasks::worker::record::bench::Objectives;
 /// More streams than this are more than one client can be trusted with.
 pub const MOST_STREAMS: u32 = 512;
 
+/// A session, a context and a wait that are longer than these are a mistake.
+const MOST_TURNS: usize = 64;
+const MOST_DEPTH: u64 = 1 << 20;
+const MOST_STARTUPS: usize = 1000;
+
 /// The length of the prompts of scenarios that aren't about prefill, in tokens.
 pub const SHORT_PROMPT: u64 = 32;
 
@@ -25,6 +30,10 @@ pub struct BenchmarkConfig {
     pub concurrency: Vec<u32>,
     /// Requests a second that come by chance, instead of those scenarios.
     pub rate_per_s: Option<f64>,
+    /// The shape of the gamma distribution of the gaps between them.
+    pub burstiness: f64,
+    /// Whether the highest rate is looked for that keeps the objectives, instead of those scenarios.
+    pub find_max_rate: bool,
     /// How long each scenario counts.
     pub duration: Duration,
     /// Exactly so many requests a scenario, instead of a duration.
@@ -37,6 +46,14 @@ pub struct BenchmarkConfig {
     pub objectives: Objectives,
     /// A file of prompts, instead of made ones.
     pub prompts: Option<PathBuf>,
+    /// Whether its requests are sent when their time stamps say, instead of those scenarios.
+    pub replay: bool,
+    /// Tokens with which each made prompt begins, the same for all.
+    pub context_depth: u64,
+    /// Requests of a session.
+    pub turns: usize,
+    /// How many more times the worker is started, to see how long that takes.
+    pub startups: usize,
     /// Another worker to compare with: a binary, or a revision of this repository.
     pub against: Option<String>,
     /// Effects up to this are no regression: 0.03 is 3 %.
@@ -52,12 +69,18 @@ impl Default for BenchmarkConfig {
         Self {
             concurrency: vec![1, 2, 4, 8],
             rate_per_s: None,
+            burstiness: 1.0,
+            find_max_rate: false,
             duration: Duration::from_secs(5),
             requests: None,
             warm_up: Duration::from_secs(1),
             max_tokens: 128,
             objectives: Objectives::default(),
             prompts: None,
+            replay: false,
+            context_depth: 0,
+            turns: 1,
+            startups: 0,
             against: None,
             floor: 0.03,
             save_baseline: None,
@@ -73,18 +96,29 @@ impl BenchmarkConfig {
             "benchmark": true,
             "concurrency": self.concurrency,
             "rate": self.rate_per_s,
+            "burstiness": self.burstiness,
+            "find-max-rate": self.find_max_rate,
             "duration": self.duration.as_secs_f64(),
             "requests": self.requests,
             "warmup": self.warm_up.as_secs_f64(),
             "max-tokens": self.max_tokens,
             "goodput": self.objectives,
             "prompts": self.prompts.as_deref().map(Path::to_string_lossy),
+            "replay": self.replay,
+            "context-depth": self.context_depth,
+            "turns": self.turns,
+            "startups": self.startups,
             "against": self.against,
             "floor": self.floor * 100.0,
             "save-baseline": self.save_baseline,
             "baseline": self.baseline,
         });
         serde_json::from_value(options).unwrap_or_default()
+    }
+
+    /// The longest prompt of a load that isn't about prefill, in tokens.
+    pub fn longest_prompt(&self) -> u64 {
+        self.context_depth + SHORT_PROMPT * self.turns as u64
     }
 
     /// Refuses what can't work, in the words of the command line.
@@ -105,6 +139,30 @@ impl BenchmarkConfig {
                 "--rate {rate}: must be more than 0 and at most 10000 requests per second"
             );
         }
+        ensure!(
+            self.burstiness.is_finite() && (0.01..=1000.0).contains(&self.burstiness),
+            "--burstiness {}: from 0.01 to 1000",
+            self.burstiness
+        );
+        ensure!(
+            self.burstiness == 1.0 || self.rate_per_s.is_some() || self.find_max_rate,
+            "--burstiness is about arrivals: it needs --rate or --find-max-rate"
+        );
+        ensure!(
+            (1..=MOST_TURNS).contains(&self.turns),
+            "--turns {}: from 1 to {MOST_TURNS}",
+            self.turns
+        );
+        ensure!(
+            self.context_depth <= MOST_DEPTH,
+            "--context-depth {}: up to {MOST_DEPTH} tokens",
+            self.context_depth
+        );
+        ensure!(
+            self.startups <= MOST_STARTUPS,
+            "--startups {}: up to {MOST_STARTUPS}",
+            self.startups
+        );
         let most = self.concurrency.iter().max().copied().unwrap_or(1);
         if let Some(requests) = self.requests {
             ensure!(
@@ -137,6 +195,33 @@ fn ensure_file_name(option: &str, name: &str) -> Result<()> {
         "{option} {name}: a name consists of letters, digits, `-`, `_` and `.`"
     );
     Ok(())
+}
+
+/// Concurrency levels that double.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ramp {
+    from: u32,
+    to: u32,
+}
+
+impl Ramp {
+    /// From the first to the last, both included.
+    pub fn levels(self) -> Vec<u32> {
+        let levels = std::iter::successors(Some(self.from), |level| level.checked_mul(2));
+        let levels = levels.take_while(|level| *level < self.to);
+        levels.chain([self.to]).collect()
+    }
+}
+
+/// Reads `1..64`.
+pub fn parse_ramp(text: &str) -> Result<Ramp> {
+    let numbers = text
+        .split_once("..")
+        .map(|(from, to)| (from.trim().parse(), to.trim().parse()));
+    match numbers {
+        Some((Ok(from), Ok(to))) if from >= 1 && from <= to => Ok(Ramp { from, to }),
+        _ => bail!("`{text}` is no ramp: FROM..TO, as in 1..64"),
+    }
 }
 
 /// Reads `ttft:200ms,tpot:50ms`.
@@ -199,6 +284,17 @@ mod tests {
     }
 
     #[test]
+    fn a_ramp_doubles_and_ends_where_it_is_to() {
+        let levels = |text: &str| parse_ramp(text).unwrap().levels();
+        assert_eq!(levels("1..64"), [1, 2, 4, 8, 16, 32, 64]);
+        assert_eq!(levels("3..20"), [3, 6, 12, 20]);
+        assert_eq!(levels("5..5"), [5]);
+        for text in ["", "1", "0..4", "4..1", "a..b", "1..2..3"] {
+            assert!(parse_ramp(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn objectives_have_names_and_limits() {
         let objectives = parse_objectives("ttft:200ms,tpot:0.05s").unwrap();
         assert_eq!(
@@ -221,6 +317,11 @@ mod tests {
         assert!(refused(|c| c.concurrency = vec![0]).contains("--concurrency 0"));
         assert!(refused(|c| c.concurrency = vec![513]).contains("512"));
         assert!(refused(|c| c.rate_per_s = Some(0.0)).contains("--rate"));
+        assert!(refused(|c| c.burstiness = 0.0).contains("--burstiness 0"));
+        assert!(refused(|c| c.burstiness = 2.0).contains("--rate"));
+        assert!(refused(|c| c.turns = 0).contains("--turns"));
+        assert!(refused(|c| c.context_depth = u64::MAX).contains("--context-depth"));
+        assert!(refused(|c| c.startups = 1001).contains("--startups"));
         assert!(refused(|c| c.requests = Some(7)).contains("--requests 7"));
         assert!(refused(|c| c.duration = Duration::ZERO).contains("--duration"));
         assert!(refused(|c| c.floor = 1.0).contains("--floor"));

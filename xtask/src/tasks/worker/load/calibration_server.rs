@@ -2,26 +2,38 @@
 //! sees later than that is its own error. It speaks a dialect of its own: reading events is no part of
 //! what is measured.
 
+use std::collections::BinaryHeap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use socket2::{Domain, Socket, Type};
 
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::net::sse::SseEvent;
 use crate::tasks::worker::net::stream::{
     Completion, FinishReason, StreamDecoder, StreamEvent, StreamSpelling,
 };
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::record::event::Mismatch;
-
-/// A thread for each connection, with next to no stack.
-const STACK_BYTES: usize = 256 << 10;
 
 /// How many tokens go into one write where there is no gap between them.
 const AT_ONCE: usize = 256;
+
+/// Whoever connects and says nothing, or takes nothing, holds the others up no longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the thread that sends waits for the next connection before it looks whether all is over.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// How it answers: so many tokens, with so much time between them.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +45,41 @@ pub struct Script {
 }
 
 /// Serves on a loopback port until it is dropped.
+///
+/// One thread accepts and one sends, however many streams there are: what a thread for each would cost,
+/// the readers that are measured would lack.
 #[derive(Debug)]
 pub struct CalibrationServer {
     /// Where it listens.
     pub port: u16,
+    /// How it answers.
+    pub script: Script,
     over: Arc<AtomicBool>,
-    sent: Arc<Mutex<Vec<Vec<Instant>>>>,
+    sent: Sent,
+}
+
+/// When each token was sent, by the number that its request carried.
+type Sent = Arc<Mutex<Vec<Vec<Instant>>>>;
+
+/// An answer byte for byte, made before anybody asks.
+#[derive(Debug)]
+struct SpelledScript {
+    script: Script,
+    bytes: Vec<u8>,
+    /// Where each token ends in them; the end event follows the last.
+    ends: Vec<usize>,
+}
+
+/// An answer that is under way.
+#[derive(Debug)]
+struct PacedAnswer {
+    stream: TcpStream,
+    number: usize,
+    /// When its next token is due.
+    due: Instant,
+    stamps: Vec<Instant>,
+    /// Tokens sent so far.
+    index: usize,
 }
 
 /// How the server spells its streams: a token's data is its index, and that of the end is their
@@ -55,31 +96,27 @@ impl CalibrationServer {
 
     /// Starts to listen. Every answer follows the script.
     pub fn start(script: Script) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .context("cannot listen on a loopback port")?;
+        let listener = listen().context("cannot listen on a loopback port")?;
         let port = listener.local_addr()?.port();
         let over = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(Mutex::new(Vec::new()));
+        let (begun, begins) = mpsc::channel();
+        let is_over = Arc::clone(&over);
+        std::thread::spawn(move || accept(&listener, script, &is_over, &begun));
         let (is_over, stamps) = (Arc::clone(&over), Arc::clone(&sent));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let stamps = Arc::clone(&stamps);
-                let Ok(stream) = stream else { continue };
-                let answer = move || drop(answer(stream, script, &stamps));
-                let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-                let _ = thread.spawn(answer);
-            }
-        });
-        Ok(Self { port, over, sent })
+        std::thread::spawn(move || send(&SpelledScript::of(script), &begins, &is_over, &stamps));
+        Ok(Self {
+            port,
+            script,
+            over,
+            sent,
+        })
     }
 
-    /// When it sent each token, by the number that the request carried.
-    pub fn sent(&self, number: usize) -> Vec<Instant> {
-        let sent = self.sent.lock().map(|sent| sent.get(number).cloned());
-        sent.ok().flatten().unwrap_or_default()
+    /// When it sent each token, by the number that the request carried; told once.
+    pub fn take_sent(&self, number: usize) -> Vec<Instant> {
+        let mut sent = lock(&self.sent);
+        sent.get_mut(number).map(std::mem::take).unwrap_or_default()
     }
 
     /// A request that carries a number.
@@ -140,41 +177,146 @@ impl Drop for CalibrationServer {
     }
 }
 
-fn answer(
-    mut stream: TcpStream,
-    script: Script,
-    sent: &Mutex<Vec<Vec<Instant>>>,
-) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let number = read_number(&stream)?;
-    stream.write_all(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-    )?;
-    let mut stamps = Vec::with_capacity(script.tokens as usize);
-    let mut due = Instant::now();
-    let mut index = 0;
-    while index < script.tokens {
-        let until = if script.gap.is_zero() {
-            script.tokens.min(index + AT_ONCE as u64)
-        } else {
-            index + 1
-        };
-        let bytes: Vec<u8> = (index..until).flat_map(|at| chunk("token", at)).collect();
-        due += script.gap;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        stamps.push(Instant::now());
-        stream.write_all(&bytes)?;
-        index = until;
-    }
-    // Before the end is told: whoever has the whole answer may ask for these.
-    if let Ok(mut sent) = sent.lock() {
-        let length = sent.len().max(number + 1);
-        sent.resize(length, Vec::new());
-        sent[number] = stamps;
-    }
-    stream.write_all(&chunk("end", script.tokens))?;
-    stream.write_all(b"0\r\n\r\n")
+/// With room for everybody who connects at once: whoever finds none tries again after a second.
+fn listen() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
+
+/// Begins an answer for each connection that asks.
+fn accept(
+    listener: &TcpListener,
+    script: Script,
+    over: &AtomicBool,
+    begun: &mpsc::Sender<PacedAnswer>,
+) {
+    for stream in listener.incoming() {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let answer = stream.and_then(|stream| PacedAnswer::begin(stream, script));
+        let Ok(answer) = answer else { continue };
+        if begun.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends each token when it is due.
+fn send(
+    spelled: &SpelledScript,
+    begins: &mpsc::Receiver<PacedAnswer>,
+    over: &AtomicBool,
+    sent: &Sent,
+) {
+    let mut under_way: BinaryHeap<PacedAnswer> = BinaryHeap::new();
+    while !over.load(Ordering::Relaxed) {
+        under_way.extend(begins.try_iter());
+        let now = Instant::now();
+        let next = under_way.peek().map(|next| next.due);
+        if next.is_none_or(|due| due > now) {
+            let wait = next.map_or(LOOK_INTERVAL, |due| LOOK_INTERVAL.min(due - now));
+            match begins.recv_timeout(wait) {
+                Ok(answer) => under_way.push(answer),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            continue;
+        }
+        let Some(answer) = under_way.pop() else {
+            continue;
+        };
+        // Whoever went away gets nothing more.
+        under_way.extend(answer.send_next(spelled, sent).ok().flatten());
+    }
+}
+
+impl SpelledScript {
+    fn of(script: Script) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for index in 0..script.tokens {
+            bytes.extend(chunk("token", index));
+            ends.push(bytes.len());
+        }
+        bytes.extend(chunk("end", script.tokens));
+        bytes.extend(b"0\r\n\r\n");
+        Self {
+            script,
+            bytes,
+            ends,
+        }
+    }
+}
+
+impl PacedAnswer {
+    fn begin(mut stream: TcpStream, script: Script) -> std::io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let number = read_number(&stream)?;
+        stream.write_all(HEAD)?;
+        Ok(Self {
+            stream,
+            number,
+            due: Instant::now() + script.gap,
+            stamps: Vec::with_capacity(script.tokens as usize),
+            index: 0,
+        })
+    }
+
+    /// Sends what is due; `None` once that was the last.
+    fn send_next(mut self, spelled: &SpelledScript, sent: &Sent) -> std::io::Result<Option<Self>> {
+        let SpelledScript {
+            script,
+            bytes,
+            ends,
+        } = spelled;
+        let at_once = if script.gap.is_zero() { AT_ONCE } else { 1 };
+        let from = self.index.checked_sub(1).map_or(0, |last| ends[last]);
+        self.index = ends.len().min(self.index + at_once);
+        let to = ends[self.index - 1];
+        let now = Instant::now();
+        self.stamps.push(now);
+        self.stream.write_all(&bytes[from..to])?;
+        // Who is late doesn't make up for it by sending two at once: that would look as if they had
+        // been read late.
+        self.due = (self.due + script.gap).max(now + script.gap / 2);
+        if self.index < ends.len() {
+            return Ok(Some(self));
+        }
+        // Before the end is told: whoever has the whole answer may ask for these.
+        let mut sent = lock(sent);
+        let length = sent.len().max(self.number + 1);
+        sent.resize(length, Vec::new());
+        sent[self.number] = self.stamps;
+        drop(sent);
+        self.stream.write_all(&bytes[to..])?;
+        Ok(None)
+    }
+}
+
+/// The next that is due is the greatest, as a heap has it.
+impl Ord for PacedAnswer {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.due, other.number).cmp(&(self.due, self.number))
+    }
+}
+
+impl PartialOrd for PacedAnswer {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for PacedAnswer {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for PacedAnswer {}
 
 /// A chunk with one event.
 fn chunk(event: &str, number: u64) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::StopFlag;
@@ -102,14 +102,36 @@ impl LoadGenerator {
                     spawn(&generator.shared, "stream", body)?;
                 }
             }
-            Load::Open { rate_per_s, seed } => {
-                let job = Arc::clone(job);
-                let random = Random::new(seed);
-                let body =
-                    move |shared: &Arc<GeneratorState>| shared.arrive(rate_per_s, random, &job);
-                spawn(&generator.shared, "arrivals", body)?;
+            Load::Open {
+                rate_per_s,
+                burstiness,
+                seed,
+            } => {
+                let mut random = Random::new(seed);
+                let gap = move || Duration::from_secs_f64(random.gap_s(rate_per_s, burstiness));
+                let mut due = Duration::ZERO;
+                let dues = std::iter::repeat_with(gap).map(move |gap| {
+                    due += gap;
+                    due
+                });
+                return Self::start_when_due(dues, job);
             }
+            Load::Trace { .. } => bail!("a trace says itself when its requests are due"),
         }
+        Ok(generator)
+    }
+
+    /// Starts a load whose turns are due so long after its beginning.
+    pub fn start_when_due<J: Job>(
+        dues: impl Iterator<Item = Duration> + Send + 'static,
+        job: &Arc<J>,
+    ) -> Result<Self> {
+        let generator = Self {
+            shared: Arc::default(),
+        };
+        let job = Arc::clone(job);
+        let body = move |shared: &Arc<GeneratorState>| shared.arrive(dues, &job);
+        spawn(&generator.shared, "arrivals", body)?;
         Ok(generator)
     }
 
@@ -185,10 +207,10 @@ impl GeneratorState {
     }
 
     /// An open loop: each turn when it is due, on a thread of its own.
-    fn arrive<J: Job>(self: &Arc<Self>, rate_per_s: f64, mut random: Random, job: &Arc<J>) {
-        let mut due = Instant::now();
-        for stream in 0.. {
-            due += Duration::from_secs_f64(random.gap_s(rate_per_s));
+    fn arrive<J: Job>(self: &Arc<Self>, dues: impl Iterator<Item = Duration>, job: &Arc<J>) {
+        let began = Instant::now();
+        for (stream, due) in (0..).zip(dues) {
+            let due = began + due;
             let Some(ticket) = job.take(due) else { return };
             // This thread is busy, too.
             while Instant::now() < due || self.busy.load(Ordering::Relaxed) > MOST_AT_ONCE {

@@ -26,6 +26,8 @@ pub struct RequestSample {
     pub text: String,
     /// Tokens in the prompt, as the worker counts them; 0 where it doesn't say.
     pub prompt_tokens: u64,
+    /// How long it waited for its turn, as the worker says, in milliseconds.
+    pub queue_ms: Option<f64>,
     /// What became of it.
     pub outcome: RequestOutcome,
 }
@@ -48,6 +50,7 @@ impl RequestSample {
             took: recording.over - recording.sent,
             text: String::new(),
             prompt_tokens: 0,
+            queue_ms: None,
             outcome: RequestOutcome::Valid,
         };
         match reader.finish(recording.broken()) {
@@ -55,6 +58,7 @@ impl RequestSample {
                 sample.took = answer.ended - answer.sent;
                 sample.text = answer.text();
                 sample.prompt_tokens = answer.completion.prompt_tokens.unwrap_or_default();
+                sample.queue_ms = answer.completion.phases.map(|phases| phases.queue_ms);
                 sample.knows_chunks = answer.has_piece_per_token();
                 if !sample.knows_chunks {
                     spread(

@@ -1,12 +1,14 @@
 //! A load that is measured: requests that warm up, and requests in a window that count. Each is
 //! recorded by a thread that only reads; what came is taken apart when the load is over.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::calibrated::Probe;
 use super::generator::{Job, LoadGenerator, Next, Turn};
 use super::sample::RequestSample;
 use crate::tasks::worker::net::http::Request;
@@ -19,6 +21,12 @@ use crate::tasks::worker::record::bench::Load;
 /// Recordings that are kept as they came. Beyond that they are taken apart at once, which costs a
 /// stream some time between two requests, but no memory without end.
 const RECORDED_BYTES: usize = 256 << 20;
+
+/// The least that separates two moments.
+const MOMENT: Duration = Duration::from_micros(1);
+
+/// Streams begin so many sessions apart.
+const SESSIONS_APART: usize = 7;
 
 /// How long a load goes on.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +52,10 @@ pub struct Requests {
     pub warm_up: Arc<[Request]>,
     /// In the window. Not empty.
     pub counted: Arc<[Request]>,
+    /// In a trace, when each of those is due after the beginning.
+    pub dues: Arc<[Duration]>,
+    /// How many of them in a row are a session: one stream sends them, one after the other.
+    pub turns: usize,
 }
 
 /// Whom a load asks, and in whose words.
@@ -64,6 +76,8 @@ pub struct LoadResult {
     pub samples: Vec<RequestSample>,
     /// From the end of the warm-up until the first stream had nothing more to ask.
     pub window: (Instant, Instant),
+    /// By how much tokens of known timing were seen late inside the window.
+    pub client_errors: Vec<Duration>,
 }
 
 struct Windowed {
@@ -77,6 +91,9 @@ struct Windowed {
     taken: AtomicUsize,
     /// Requests of the window that are over.
     done: AtomicUsize,
+    /// How many requests of each session's stream were sent so far, in the window.
+    sessions: Mutex<HashMap<u32, usize>>,
+    turns: usize,
     /// What was recorded, and how much memory that takes.
     recorded: Mutex<(Vec<Recorded>, usize)>,
 }
@@ -116,19 +133,16 @@ pub fn measure(
     budget: Budget,
     alive: impl Fn() -> Result<()>,
 ) -> Result<LoadResult> {
-    let counts_from = Instant::now() + budget.warm_up;
-    let job = Arc::new(Windowed {
-        addressee: addressee.clone(),
-        warm_up: Spelled::of(&requests.warm_up, addressee.port),
-        counted: Spelled::of(&requests.counted, addressee.port),
-        budget,
-        counts_from,
-        warmed: AtomicUsize::new(0),
-        taken: AtomicUsize::new(0),
-        done: AtomicUsize::new(0),
-        recorded: Mutex::default(),
-    });
-    let generator = LoadGenerator::start(load, &job)?;
+    let job = Arc::new(Windowed::new(addressee, requests, budget));
+    let counts_from = job.counts_from;
+    let probe = Probe::start(&addressee.stop)?;
+    let generator = match load {
+        Load::Trace { .. } => {
+            let dues = Vec::from(&*requests.dues);
+            LoadGenerator::start_when_due(dues.into_iter(), &job)?
+        }
+        _ => LoadGenerator::start(load, &job)?,
+    };
     // Requests have limits of their own.
     generator.settle(Duration::MAX, &addressee.stop, alive)?;
     let recorded = std::mem::take(&mut lock(&job.recorded).0);
@@ -149,12 +163,18 @@ pub fn measure(
     samples.sort_by_key(|sample| sample.sent);
     let end = match load {
         Load::Closed { .. } => first_idle(&counted),
-        Load::Open { .. } => counted.iter().map(|(_, sent, _)| *sent).max(),
+        // The last of them is inside.
+        Load::Open { .. } | Load::Trace { .. } => {
+            let last = counted.iter().map(|(_, sent, _)| *sent).max();
+            last.map(|last| last + MOMENT)
+        }
     };
     let end = end.unwrap_or_else(Instant::now).max(counts_from);
+    let window = (counts_from, end);
     Ok(LoadResult {
         samples,
-        window: (counts_from, end),
+        window,
+        client_errors: probe.end(window, &addressee.stop)?,
     })
 }
 
@@ -194,7 +214,11 @@ impl Job for Windowed {
 
     fn run(&self, turn: Turn, ticket: WindowTicket) -> Next {
         let requests = &self.of(ticket.counts).requests;
-        let request = &requests[ticket.number % requests.len()];
+        let number = match (ticket.counts, self.turns) {
+            (true, turns) if turns > 1 => self.next_of_session(turn.stream, requests.len()),
+            _ => ticket.number,
+        };
+        let request = &requests[number % requests.len()];
         let (port, stop) = (self.addressee.port, &self.addressee.stop);
         let recording = record(port, request, self.budget.limit, stop);
         let has_failed = recording.has_failed();
@@ -210,11 +234,38 @@ impl Job for Windowed {
 }
 
 impl Windowed {
+    fn new(addressee: &Addressee, requests: &Requests, budget: Budget) -> Self {
+        Self {
+            addressee: addressee.clone(),
+            warm_up: Spelled::of(&requests.warm_up, addressee.port),
+            counted: Spelled::of(&requests.counted, addressee.port),
+            budget,
+            counts_from: Instant::now() + budget.warm_up,
+            warmed: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            sessions: Mutex::default(),
+            turns: requests.turns.max(1),
+            recorded: Mutex::default(),
+        }
+    }
+
     fn of(&self, counts: bool) -> &Spelled {
         match counts {
             true => &self.counted,
             false => &self.warm_up,
         }
+    }
+
+    /// The next turn of a stream's session, or the first of its next session.
+    fn next_of_session(&self, stream: u32, requests: usize) -> usize {
+        let mut sessions = lock(&self.sessions);
+        let sent = sessions.entry(stream).or_default();
+        // No two streams are in the same session, as far as there are enough.
+        let first = stream as usize * SESSIONS_APART * self.turns;
+        let number = (first + *sent) % (requests - requests % self.turns).max(1);
+        *sent += 1;
+        number
     }
 
     fn keep(&self, turn: Turn, ticket: WindowTicket, recording: Recording) {
@@ -276,6 +327,8 @@ mod tests {
         Requests {
             warm_up: numbered(0..2).collect(),
             counted: numbered(2..4).collect(),
+            dues: Arc::default(),
+            turns: 1,
         }
     }
 
@@ -353,6 +406,7 @@ mod tests {
         let worker = CalibrationServer::start(SCRIPT).unwrap();
         let load = Load::Open {
             rate_per_s: 200.0,
+            burstiness: 1.0,
             seed: 3,
         };
         let result = measured(worker.port, load);
@@ -360,6 +414,51 @@ mod tests {
         for sample in &result.samples {
             assert!(sample.sent >= sample.scheduled.unwrap(), "{sample:?}");
         }
+    }
+
+    #[test]
+    fn a_trace_is_sent_when_it_says() {
+        let worker = CalibrationServer::start(SCRIPT).unwrap();
+        let dues = [0, 40, 40, 90].map(Duration::from_millis);
+        let requests = Requests {
+            counted: (0..4).map(CalibrationServer::request).collect(),
+            dues: dues.into(),
+            ..requests()
+        };
+        let budget = Budget {
+            warm_up: Duration::ZERO,
+            ..budget(Some(4))
+        };
+        let load = Load::Trace { requests: 4 };
+        let addressee = addressee(worker.port);
+        let result = measure(&addressee, load, &requests, budget, || Ok(())).unwrap();
+        let due = |sample: &RequestSample| sample.scheduled.unwrap();
+        let first = result.samples.iter().map(due).min().unwrap();
+        let mut found: Vec<_> = result.samples.iter().map(|one| due(one) - first).collect();
+        found.sort_unstable();
+        assert_eq!(found, dues);
+        let is_early = |sample: &RequestSample| sample.sent < due(sample);
+        assert!(!result.samples.iter().any(is_early));
+        assert_eq!(in_window(&result).len(), 4);
+    }
+
+    #[test]
+    fn a_session_is_one_streams_in_its_order() {
+        let worker = CalibrationServer::start(SCRIPT).unwrap();
+        let requests = Requests {
+            counted: (0..30).map(CalibrationServer::request).collect(),
+            turns: 3,
+            ..requests()
+        };
+        let addressee = addressee(worker.port);
+        let job = Windowed::new(&addressee, &requests, budget(None));
+        let next = |stream| job.next_of_session(stream, 30);
+        assert_eq!(
+            [next(0), next(1), next(0), next(0), next(1)],
+            [0, 21, 1, 2, 22]
+        );
+        // Then comes the next session.
+        assert_eq!([next(0), next(1), next(1)], [3, 23, 24]);
     }
 
     #[test]

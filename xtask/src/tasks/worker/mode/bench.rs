@@ -2,27 +2,27 @@
 
 pub mod against;
 pub mod baseline;
+mod max_rate;
 mod measured;
+mod prompt_file;
 mod prompts;
 mod scenario;
+mod startup;
 mod words;
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use self::measured::{in_short, planned_as, record_of, under_load, verdict};
+use self::measured::{in_short, planned_as, tell, under_load, verdict};
 use self::prompts::PromptSource;
 use self::scenario::Scenario;
 use super::tried::tried;
 use super::{calibrate, suite};
 use crate::tasks::worker::config::benchmark::BenchmarkConfig;
-use crate::tasks::worker::load::windowed::LoadResult;
 use crate::tasks::worker::plan::Planned;
-use crate::tasks::worker::record::bench::ScenarioPlan;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{EventKind, PlannedCheck};
-use crate::tasks::worker::record::scenario::ScenarioRecord;
 use crate::tasks::worker::target::{RunContext, Subject};
 
 /// The planned checks and loads.
@@ -36,6 +36,8 @@ pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> Vec<PlannedCheck> 
                 .filter_map(|scenario| planned_as(&scenario.id(), &scenario.filling())),
         ),
     }
+    checks.extend(max_rate::planned(config));
+    checks.extend(startup::planned(config));
     checks.extend(baseline::planned(config));
     checks.extend(suite::planned_checks(after));
     checks
@@ -64,6 +66,11 @@ pub fn run(
             Some(other) => against::measure(subject, config, other)?,
             None => measure(subject, config)?,
         }
+        if config.startups > 0 {
+            tried(subject.context, startup::ID, || {
+                startup::measure(subject, config)
+            })?;
+        }
         facts_are_known();
         baseline::compare_and_save(config, runs, subject.context)?;
     }
@@ -75,6 +82,11 @@ fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<()> {
     for scenario in scenario::all(config) {
         tried(subject.context, &scenario.id(), || {
             measure_one(subject, config, &scenario, &mut source)
+        })?;
+    }
+    if config.find_max_rate {
+        tried(subject.context, max_rate::ID, || {
+            max_rate::find(subject, config, &mut source)
         })?;
     }
     Ok(())
@@ -96,28 +108,8 @@ fn measure_one(
         expected_ms: (budget.warm_up + budget.duration).as_millis() as u64,
     });
     let result = under_load(subject, &subject.worker, &plan, &requests, budget)?;
-    let record = tell(subject, config, plan, result);
+    let record = tell(subject, config, plan, result)?;
     verdict(&record)?;
     let short = scenario.cut_short(&record.plan).unwrap_or_default();
     Ok(in_short(&record) + &short)
-}
-
-/// Tells the journal what was measured, and folds it as the report will.
-fn tell(
-    subject: &Subject<'_>,
-    config: &BenchmarkConfig,
-    plan: ScenarioPlan,
-    result: LoadResult,
-) -> ScenarioRecord {
-    let journal = subject.context.journal;
-    let (window, requests) = record_of(journal, &plan, result);
-    for request in &requests {
-        journal.emit(EventKind::RequestMeasured(request.clone()));
-    }
-    journal.emit(EventKind::ScenarioFinished {
-        plan: plan.clone(),
-        window,
-        objectives: config.objectives,
-    });
-    ScenarioRecord::of(plan, window, &config.objectives, &requests)
 }

@@ -1,117 +1,106 @@
-//! How exact the load generator is: measured against a worker whose timing is known, so that its own
+//! How exact the load generator is: measured against a server whose timing is known, so that its own
 //! error stands beside the figures.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
+use crate::tasks::worker::load::calibrated::{Seen, calibrate};
 use crate::tasks::worker::load::calibration_server::{CalibrationServer, Script};
-use crate::tasks::worker::load::generator::{Turn, at_once};
-use crate::tasks::worker::load::sample::RequestSample;
-use crate::tasks::worker::net::recording::{Recording, record};
-use crate::tasks::worker::process::platform;
+use crate::tasks::worker::net::recording::record;
 use crate::tasks::worker::process::stop::StopFlag;
-use crate::tasks::worker::record::bench::{Calibration, RequestOutcome};
-use crate::tasks::worker::record::stats::Distribution;
+use crate::tasks::worker::record::bench::{CalibratedLoad, Calibration, Load, RequestRecord};
+use crate::tasks::worker::record::scenario::ScenarioRecord;
 
 /// One stream alone: how late a time stamp is.
-const ALONE: Script = Script {
-    tokens: 300,
-    gap: Duration::from_millis(1),
-};
+const ALONE: Script = script(300, 1);
 
-/// Many streams at once: how late it is then.
-const CROWD: Script = Script {
-    tokens: 20,
-    gap: Duration::from_millis(60),
-};
+/// Streams and paces, from what any machine can do to what few can.
+const LOADS: [(u32, Script); 4] = [
+    (1, script(500, 1)),
+    (32, script(125, 4)),
+    (256, script(125, 4)),
+    (512, script(20, 60)),
+];
 
 /// As fast as they go: how many events a reader takes.
-const FLOOD: Script = Script {
-    tokens: 100_000,
-    gap: Duration::ZERO,
-};
+const FLOOD: Script = script(100_000, 0);
 
-/// How many streams there are at once, where the system allows so many open files.
-const STREAMS: usize = 512;
+/// How long the rate of a load is held to be calibrated at it,
+const HELD: Duration = Duration::from_millis(500);
 
-/// Files that a run has open besides.
-const OTHER_FILES: u64 = 256;
+/// with so many tokens of each stream at least,
+const FEWEST_TOKENS: u64 = 10;
+
+/// and no longer between two of them than this, which is calm enough for anybody.
+const LONGEST_GAP: Duration = Duration::from_millis(50);
 
 /// Nothing in here takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Measures it. Takes about two seconds.
+const fn script(tokens: u64, gap_ms: u64) -> Script {
+    Script {
+        tokens,
+        gap: Duration::from_millis(gap_ms),
+    }
+}
+
+/// Measures what holds for every load. Takes about a second.
 pub fn measure(stop: &StopFlag) -> Result<Calibration> {
-    // Both ends of each stream are ours.
-    let files = platform::allow_open_files(2 * STREAMS as u64 + OTHER_FILES);
-    let streams = STREAMS.min((files.saturating_sub(OTHER_FILES) / 2).max(1) as usize);
-    let alone = errors(&CalibrationServer::start(ALONE)?, 1, ALONE, stop)?;
-    let crowd = errors(&CalibrationServer::start(CROWD)?, streams, CROWD, stop)?;
+    let alone = calibrate(1, ALONE, stop)?;
     Ok(Calibration {
-        error_ms: Distribution::of(&alone).context("no token came")?,
-        crowded_error_ms: Distribution::of(&crowd),
-        streams: streams as u32,
+        error_ms: alone.error_ms,
+        crowded_error_ms: None,
+        streams: 1,
         events_per_s: ceiling(stop)?,
     })
 }
 
-/// By how many milliseconds each token was seen later than it was sent.
-fn errors(
-    server: &CalibrationServer,
-    streams: usize,
-    script: Script,
-    stop: &StopFlag,
-) -> Result<Vec<f64>> {
-    let mut errors = Vec::new();
-    for (number, recording) in read(server, streams, stop)?.iter().enumerate() {
-        let sample = whole(recording, script)?;
-        let mut sent = server.sent(number).into_iter();
-        for (since, tokens) in sample.chunks {
-            let seen = recording.sent + since;
-            // Where several came at once, each has an error of its own.
-            for sent in sent.by_ref().take(tokens as usize) {
-                errors.push(seen.saturating_duration_since(sent).as_secs_f64() * 1e3);
-            }
-        }
-    }
-    Ok(errors)
+/// Measures loads of several rates. Takes a few seconds.
+pub fn across(stop: &StopFlag) -> Result<Vec<CalibratedLoad>> {
+    let loads = LOADS.iter();
+    loads
+        .map(|(streams, script)| calibrate(*streams, *script, stop))
+        .collect()
 }
 
-/// How many events a second a reader takes that has a core for itself.
+/// Measures it at the rate of a load that was measured: as many streams, each with as many reads a
+/// second. `None` where there is no rate: a load of single tokens is all about the first.
+pub fn at_rate_of(
+    record: &ScenarioRecord,
+    requests: &[RequestRecord],
+    stop: &StopFlag,
+) -> Result<Option<CalibratedLoad>> {
+    let window = record.window;
+    let inside = requests.iter().flat_map(|request| {
+        let chunks = request.chunks.iter();
+        chunks.filter(|(at, _)| window.contains(request.sent_ms + at))
+    });
+    let reads = inside.count() as f64;
+    let busy_ms: f64 = requests.iter().map(|request| request.took_ms).sum();
+    let streams = match record.plan.load {
+        Load::Closed { streams } => streams,
+        // As many as were under way, on average.
+        Load::Open { .. } | Load::Trace { .. } => {
+            (busy_ms / 1e3 / window.seconds()).ceil().clamp(1.0, 512.0) as u32
+        }
+    };
+    if record.plan.max_tokens == 1 || reads == 0.0 {
+        return Ok(None);
+    }
+    let gap = Duration::from_secs_f64(f64::from(streams) * window.seconds() / reads);
+    let gap = gap.min(LONGEST_GAP);
+    let tokens = FEWEST_TOKENS.max((HELD.as_secs_f64() / gap.as_secs_f64()) as u64);
+    calibrate(streams, Script { tokens, gap }, stop).map(Some)
+}
+
+/// How many events a second the reader takes that has a core for itself.
 fn ceiling(stop: &StopFlag) -> Result<f64> {
     let server = CalibrationServer::start(FLOOD)?;
     let began = Instant::now();
-    let recordings = read(&server, 1, stop)?;
+    let request = CalibrationServer::request(0).to_closing_bytes(server.port);
+    let recording = record(server.port, &request, LIMIT, stop);
     let took = began.elapsed();
-    for recording in &recordings {
-        whole(recording, FLOOD)?;
-    }
+    Seen::of(&server, 0, &recording)?;
     Ok(FLOOD.tokens as f64 / took.as_secs_f64())
-}
-
-/// Reads so many streams at once, each on a thread of its own.
-fn read(server: &CalibrationServer, streams: usize, stop: &StopFlag) -> Result<Vec<Recording>> {
-    let (port, flag) = (server.port, stop.clone());
-    at_once(streams as u32, LIMIT, stop, move |number| {
-        let request = CalibrationServer::request(number as usize);
-        record(port, &request.to_closing_bytes(port), LIMIT, &flag)
-    })
-}
-
-fn whole(recording: &Recording, script: Script) -> Result<RequestSample> {
-    let turn = Turn {
-        stream: 0,
-        scheduled: None,
-    };
-    let spelling = CalibrationServer::SPELLING;
-    let sample = RequestSample::of(recording, turn, "calibration", spelling);
-    ensure!(
-        sample.outcome == RequestOutcome::Valid && sample.tokens() == script.tokens,
-        "the load generator lost a part of a stream: {} of {} tokens, {:?}",
-        sample.tokens(),
-        script.tokens,
-        sample.outcome
-    );
-    Ok(sample)
 }

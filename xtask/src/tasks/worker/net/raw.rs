@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::framing::AnswerParser;
 use super::http::{ANSWER_BYTES, NoAnswer, Request, Response};
-use super::socket::{Attention, Socket, WriteError};
+use super::socket::{Socket, WriteError};
 use crate::tasks::worker::process::stop::StopFlag;
 
 pub use super::socket::Received;
@@ -61,7 +61,7 @@ impl RawConnection {
         buffer: Option<usize>,
     ) -> Result<Self> {
         stop.check()?;
-        let socket = Socket::connect(at, limit, stop, Attention::Close, buffer);
+        let socket = Socket::connect(at, limit, stop, buffer);
         // It says so where the error is ours.
         stop.check()?;
         let socket = socket.map_err(|error| NoAnswer {

@@ -12,13 +12,7 @@ use crate::tasks::worker::process::platform;
 use crate::tasks::worker::process::stop::{Interrupted, StopFlag};
 
 /// How soon a connection looks at its deadline and at the stop flag while nothing comes or goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
-    /// Soon enough for whoever waits for it.
-    Close,
-    /// Seldom, so that hundreds of them cost nothing while they wait.
-    Loose,
-}
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection. Dropping it closes it.
 #[derive(Debug)]
@@ -54,15 +48,6 @@ pub enum WriteError {
     Refused(io::Error, usize),
 }
 
-impl Attention {
-    fn interval(self) -> Duration {
-        match self {
-            Attention::Close => Duration::from_millis(20),
-            Attention::Loose => Duration::from_millis(500),
-        }
-    }
-}
-
 impl Socket {
     /// Connects within `limit`. `buffer` is the size of the receive buffer, where it matters.
     ///
@@ -71,10 +56,9 @@ impl Socket {
         at: SocketAddr,
         limit: Duration,
         stop: &StopFlag,
-        attention: Attention,
         buffer: Option<usize>,
     ) -> io::Result<Self> {
-        let connected = Self::connect_stream(at, limit, attention, buffer);
+        let connected = Self::connect_stream(at, limit, buffer);
         let stream = connected.inspect_err(|error| {
             if platform::is_want(error) {
                 stop.fail(format!(
@@ -94,7 +78,6 @@ impl Socket {
     fn connect_stream(
         at: SocketAddr,
         limit: Duration,
-        attention: Attention,
         buffer: Option<usize>,
     ) -> io::Result<TcpStream> {
         let socket = Unconnected::new(Domain::for_address(at), Type::STREAM, None)?;
@@ -105,14 +88,19 @@ impl Socket {
         socket.connect_timeout(&at.into(), limit)?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(attention.interval()))?;
-        stream.set_write_timeout(Some(attention.interval()))?;
+        stream.set_read_timeout(Some(LOOK_INTERVAL))?;
+        stream.set_write_timeout(Some(LOOK_INTERVAL))?;
         Ok(stream)
     }
 
     /// t0 of the request that is under way: just before its first byte was written.
     pub fn sent(&self) -> Option<Instant> {
         self.sent
+    }
+
+    /// The connection alone, for whoever reads it.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// The next byte that is written begins another request, and may get as long an answer again.

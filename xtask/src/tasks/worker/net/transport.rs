@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::raw::too_much;
-use super::socket::{Attention, Received, Socket, WriteError};
+use super::socket::{Received, Socket, WriteError};
 use crate::tasks::worker::process::stop::StopFlag;
 
 /// How much is read and written at once.
@@ -50,7 +50,7 @@ impl Connector for SocketConnector {
     ) -> Result<Option<SocketTransport>, Error> {
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let socket = Socket::connect(at, left, &self.stop, Attention::Close, None)?;
+        let socket = Socket::connect(at, left, &self.stop, None)?;
         Ok(Some(SocketTransport {
             socket,
             buffers: LazyBuffers::new(BUFFER_BYTES, BUFFER_BYTES),

@@ -1,9 +1,13 @@
 //! A benchmark as data: the load, the part of it that counts, and what each request measured. Pure.
 
+mod client;
+mod max_rate;
 mod request;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::client::{CalibratedLoad, ClientRecord};
+pub use self::max_rate::{KEPT_SHARE, RateSearch, RateStep};
 pub use self::request::{LoadSpan, RequestOutcome, RequestRecord};
 use super::stats::Distribution;
 
@@ -18,6 +22,17 @@ pub struct ScenarioPlan {
     pub prompt_tokens: Option<u64>,
     /// The largest number of tokens that each request asks for.
     pub max_tokens: u32,
+    /// Tokens with which every prompt begins.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub context_depth: u64,
+    /// Requests of a session, each of whose prompts goes on from the last one's; none where each
+    /// request is by itself.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub turns: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How requests follow each other.
@@ -29,13 +44,37 @@ pub enum Load {
         /// How many ask at once.
         streams: u32,
     },
-    /// Requests arrive as a Poisson process, whatever the worker does.
+    /// Requests arrive by chance, whatever the worker does.
     Open {
         /// The mean arrival rate.
         rate_per_s: f64,
+        /// The shape of the gamma distribution of the gaps; 1 is a Poisson process.
+        #[serde(default = "poisson", skip_serializing_if = "is_poisson")]
+        burstiness: f64,
         /// Makes the arrivals repeatable.
         seed: u64,
     },
+    /// Requests arrive when a trace says so, whatever the worker does.
+    Trace {
+        /// How many it has.
+        requests: u32,
+    },
+}
+
+/// What recordings mean that say nothing of it.
+fn poisson() -> f64 {
+    1.0
+}
+
+fn is_poisson(burstiness: &f64) -> bool {
+    *burstiness == poisson()
+}
+
+impl Load {
+    /// Whether requests are sent when they are due, and not when one before them is over.
+    pub fn is_open(self) -> bool {
+        !matches!(self, Load::Closed { .. })
+    }
 }
 
 /// The part of a scenario that counts, on the run's axis. Ramp and drain lie outside.
@@ -63,7 +102,8 @@ pub struct Objectives {
 pub struct Calibration {
     /// By how much a token's time stamp is later than the token was sent, in milliseconds.
     pub error_ms: Distribution,
-    /// The same with as many streams at once as `streams` says.
+    /// The same with as many streams at once as `streams` says; older recordings have it.
+    #[serde(default)]
     pub crowded_error_ms: Option<Distribution>,
     /// How many streams were read at once, each of them whole.
     pub streams: u32,

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub use self::verdict::{
     CheckRecord, CheckStatus, CheckSummary, Level, Mismatch, Outcome, PlannedCheck, Suite, Unmet,
 };
-use super::bench::{Calibration, Objectives, RequestRecord, ScenarioPlan, Window};
+use super::bench::{Calibration, ClientRecord, Objectives, RequestRecord, ScenarioPlan, Window};
 use super::compare::Comparison;
 use super::facts::{AnswerMeta, Environment, Greedy, RequestSent, TimedLine, Vitals};
 use super::stress::{PoolChange, StressPlan, StressProgress, WorkerUnderStress};
@@ -155,6 +155,11 @@ pub enum EventKind {
     /// The load generator's own error and limits are known.
     #[serde(alias = "tared")]
     Calibrated(Calibration),
+    /// A worker like the one under test was started, to see how long that takes.
+    StartMeasured {
+        /// From its start until it said that it is ready.
+        ready_ms: f64,
+    },
     /// The worker is put under a load.
     ScenarioStarted {
         /// Which.
@@ -172,6 +177,9 @@ pub enum EventKind {
         window: Window,
         /// What requests have to keep to count as good.
         objectives: Objectives,
+        /// How far its figures are the worker's and not the client's.
+        #[serde(default)]
+        client: ClientRecord,
     },
     /// A figure of this worker beside the same figure of another one.
     Compared(Comparison),

@@ -8,9 +8,9 @@ mod inputs;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::inputs::{LoadResults, RunFacts};
-use super::bench::{Load, RequestRecord, ScenarioPlan};
+use super::bench::{RequestRecord, ScenarioPlan};
 use super::compare::{Compared, Direction};
-use super::stats::Distribution;
+use super::stats::{Distribution, quantiles};
 
 /// A measure that was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Measure {
     /// The samples' distribution; `n` is in it.
     #[serde(flatten)]
     pub summary: Distribution,
+    /// From the smallest sample to the largest, a hundredth of them apart; only of measures whose
+    /// distribution is drawn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantiles: Vec<f64>,
 }
 
 /// A row of the table.
@@ -49,6 +53,8 @@ pub struct MeasureSpec {
     pub export: Option<Export>,
     /// Whether its spread is drawn, load by load.
     pub is_drawn: bool,
+    /// Whether its whole distribution is.
+    pub has_curve: bool,
 }
 
 /// How a measure is computed. What gives no samples isn't measured.
@@ -106,6 +112,7 @@ const ROW: MeasureSpec = MeasureSpec {
     comparable: Comparable::Not,
     export: None,
     is_drawn: false,
+    has_curve: false,
 };
 
 /// Every measure.
@@ -126,6 +133,7 @@ pub const MEASURES: &[MeasureSpec] = &[
             github: "ttft",
         }),
         is_drawn: true,
+        has_curve: true,
         ..ROW
     },
     MeasureSpec {
@@ -150,6 +158,7 @@ pub const MEASURES: &[MeasureSpec] = &[
             bencher: "itl-ms",
             github: "itl",
         }),
+        has_curve: true,
         ..ROW
     },
     MeasureSpec {
@@ -217,7 +226,12 @@ pub const MEASURES: &[MeasureSpec] = &[
     MeasureSpec {
         name: "time_to_ready",
         title: "Time to ready",
-        source: MeasureSource::Run(|run| run.ready_ms.map(|ms| ms as f64).into_iter().collect()),
+        source: MeasureSource::Run(|run| {
+            let own = run.ready_ms.map(|ms| ms as f64);
+            own.into_iter()
+                .chain(run.starts_ms.iter().copied())
+                .collect()
+        }),
         ..ROW
     },
     MeasureSpec {
@@ -315,6 +329,7 @@ impl MeasureSpec {
             name: name.to_owned(),
             unit: self.unit.to_owned(),
             summary: summary?,
+            quantiles: Vec::new(),
         })
     }
 
@@ -341,8 +356,11 @@ impl LoadResults<'_> {
             MeasureSource::Request(sample) => {
                 let valid = self.valid.iter();
                 let samples: Vec<f64> = valid.flat_map(|request| sample(request)).collect();
-                let measure = spec.measure(spec.name, Distribution::of(&samples));
-                let is_open = matches!(self.plan.load, Load::Open { .. });
+                let mut measure = spec.measure(spec.name, Distribution::of(&samples));
+                if let Some(measure) = measure.as_mut().filter(|_| spec.has_curve) {
+                    measure.quantiles = quantiles(&samples);
+                }
+                let is_open = self.plan.load.is_open();
                 let twin = spec
                     .from_intended_start
                     .filter(|_| is_open)
@@ -405,6 +423,7 @@ mod tests {
                 name: name.to_owned(),
                 unit: String::from("ms"),
                 summary,
+                quantiles: Vec::new(),
             };
             let stored = serde_json::to_string(&stored).unwrap();
             serde_json::from_str::<Measure>(&stored).unwrap().name
@@ -427,7 +446,8 @@ mod tests {
             let is_used = !spec.columns.is_empty()
                 || spec.comparable != Comparable::Not
                 || spec.export.is_some()
-                || spec.is_drawn;
+                || spec.is_drawn
+                || spec.has_curve;
             assert!(is_of_loads || !is_used, "{}", spec.name);
         }
     }

@@ -30,9 +30,38 @@ impl Random {
         (self.fraction() * count as f64) as usize
     }
 
-    /// The time until the next event of a Poisson process, by inversion.
-    pub fn gap_s(&mut self, rate_per_s: f64) -> f64 {
-        -(1.0 - self.fraction()).ln() / rate_per_s
+    /// The time until the next of so many events a second. Their burstiness is the shape of the gamma
+    /// distribution that gaps have: 1 is a Poisson process, less comes in bursts, more comes evenly.
+    pub fn gap_s(&mut self, rate_per_s: f64, burstiness: f64) -> f64 {
+        if burstiness == 1.0 {
+            // By inversion.
+            return -(1.0 - self.fraction()).ln() / rate_per_s;
+        }
+        self.gamma(burstiness) / burstiness / rate_per_s
+    }
+
+    /// From a gamma distribution of this shape and scale 1 (Marsaglia and Tsang, A simple method for
+    /// generating gamma variables, ACM TOMS 26, 2000).
+    fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let power = (1.0 - self.fraction()).powf(1.0 / shape);
+            return self.gamma(shape + 1.0) * power;
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            if v > 0.0 && (1.0 - self.fraction()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return d * v;
+            }
+        }
+    }
+
+    /// From the standard normal distribution (Box and Muller, 1958).
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.fraction()).ln()).sqrt();
+        radius * (2.0 * std::f64::consts::PI * self.fraction()).cos()
     }
 }
 
@@ -49,14 +78,20 @@ mod tests {
     }
 
     #[test]
-    fn gaps_have_the_mean_and_the_spread_of_a_poisson_process() {
-        let mut random = Random::new(7);
-        let gaps: Vec<f64> = (0..20_000).map(|_| random.gap_s(4.0)).collect();
-        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let deviation = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>();
-        let deviation = (deviation / gaps.len() as f64).sqrt();
-        assert!((mean - 0.25).abs() < 0.01, "{mean}");
-        assert!((deviation - 0.25).abs() < 0.01, "{deviation}");
+    fn gaps_have_the_mean_of_their_rate_and_the_spread_of_their_burstiness() {
+        // The deviation of a gamma distribution is its mean by the root of its shape.
+        for (burstiness, expected) in [(1.0, 0.25), (0.25, 0.5), (4.0, 0.125)] {
+            let mut random = Random::new(7);
+            let gaps: Vec<f64> = (0..20_000).map(|_| random.gap_s(4.0, burstiness)).collect();
+            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+            let deviation = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>();
+            let deviation = (deviation / gaps.len() as f64).sqrt();
+            assert!((mean - 0.25).abs() < 0.015, "{burstiness}: {mean}");
+            assert!(
+                (deviation - expected).abs() < 0.02,
+                "{burstiness}: {deviation}"
+            );
+        }
     }
 
     #[test]

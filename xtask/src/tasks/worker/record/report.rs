@@ -54,6 +54,9 @@ pub struct RunReport {
     pub worker: Option<WorkerInfo>,
     /// From the worker's start until it said that it is ready.
     pub ready_ms: Option<u64>,
+    /// The same of workers like it, where several were started for that.
+    #[serde(default)]
+    pub starts_ms: Vec<f64>,
     /// What was going to run.
     pub planned: Vec<PlannedCheck>,
     /// What ran, in order.
@@ -165,17 +168,20 @@ impl RunReport {
             EventKind::HeartbeatReceived(heartbeat) => self.heartbeat(heartbeat),
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
             EventKind::Calibrated(found) => self.calibration = Some(found.clone()),
+            EventKind::StartMeasured { ready_ms } => self.starts_ms.push(*ready_ms),
             EventKind::ScenarioStarted { .. } => self.requests.clear(),
             EventKind::RequestMeasured(request) => self.requests.push(request.clone()),
             EventKind::ScenarioFinished {
                 plan,
                 window,
                 objectives,
+                client,
             } => {
                 let requests = std::mem::take(&mut self.requests);
                 let (plan, window) = (plan.clone(), *window);
                 let record = ScenarioRecord::of(plan, window, objectives, &requests);
-                self.scenarios.push(record);
+                let client = client.clone();
+                self.scenarios.push(ScenarioRecord { client, ..record });
             }
             EventKind::Compared(comparison) => self.comparisons.push(comparison.clone()),
             EventKind::StressFinished(worker) => self.stress.push((**worker).clone()),
@@ -267,6 +273,7 @@ impl RunReport {
         let facts = RunFacts {
             timeline: &self.timeline,
             ready_ms: self.ready_ms,
+            starts_ms: &self.starts_ms,
             lateness_ms: &lateness_ms,
         };
         facts.measures()

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::bench::{
-    Load, LoadSpan, Objectives, RequestOutcome, RequestRecord, ScenarioPlan, Window,
+    ClientRecord, Load, LoadSpan, Objectives, RequestOutcome, RequestRecord, ScenarioPlan, Window,
 };
 use super::measure::{LoadResults, Measure};
 use super::stats::Distribution;
+use super::steady;
 
 /// How many requests of a scenario are kept one by one, for the waterfall.
 const SPANS_KEPT: usize = 400;
@@ -26,14 +27,20 @@ pub struct ScenarioRecord {
     pub window: Window,
     /// Requests inside the window that kept every rule.
     pub valid: usize,
-    /// Requests that broke a rule of streams, inside the window or not.
+    /// Requests inside the window that broke a rule of streams.
     pub invalid: usize,
-    /// Requests without an answer, inside the window or not.
+    /// Requests inside the window without an answer.
     pub failed: usize,
-    /// Why requests failed or were invalid, each reason once.
+    /// Requests of either kind that were sent before the window or after it.
+    #[serde(default)]
+    pub broken_outside: usize,
+    /// Why requests failed or were invalid, wherever they were sent, each reason once.
     pub reasons: Vec<String>,
     /// Output tokens per second inside the window, of valid requests.
     pub output_tokens_per_s: f64,
+    /// A 95 % interval of that; `None` where too few tokens came to say.
+    #[serde(default)]
+    pub output_interval: Option<(f64, f64)>,
     /// Valid requests per second, sent inside the window.
     pub requests_per_s: f64,
     /// Valid requests per second that kept every objective; `None` without objectives.
@@ -42,6 +49,19 @@ pub struct ScenarioRecord {
     pub measures: Vec<Measure>,
     /// How late requests were sent, counted from their intended start; only in an open loop.
     pub late_ms: Option<Distribution>,
+    /// The share of the load that was asked for, 0 to 1: of the streams that had a request under way,
+    /// on average, or of the arrivals that were sent while they were due.
+    #[serde(default)]
+    pub reached: Option<f64>,
+    /// The share of tokens that shared a read with another, 0 to 1.
+    #[serde(default)]
+    pub coalesced: Option<f64>,
+    /// By which part the rate of tokens changed over the window; `None` where too few came to say.
+    #[serde(default)]
+    pub drift: Option<f64>,
+    /// What is known of the client meanwhile.
+    #[serde(default)]
+    pub client: ClientRecord,
     /// The first requests one by one.
     pub spans: Vec<LoadSpan>,
 }
@@ -71,21 +91,30 @@ impl ScenarioRecord {
             .collect();
         ScenarioRecord {
             valid: load.valid.len(),
-            invalid: count(requests, |outcome| {
+            invalid: count(requests, window, |outcome| {
                 matches!(outcome, RequestOutcome::Invalid { .. })
             }),
-            failed: count(requests, |outcome| {
+            failed: count(requests, window, |outcome| {
                 matches!(outcome, RequestOutcome::Failed { .. })
             }),
+            broken_outside: requests
+                .iter()
+                .filter(|request| !request.is_valid() && !window.contains(request.sent_ms))
+                .count(),
             reasons: reasons(requests),
             output_tokens_per_s: load.output_tokens_per_s(),
+            output_interval: steady::rate_interval(window, requests),
             requests_per_s: load.valid.len() as f64 / seconds,
             goodput_per_s: (!objectives.is_empty()).then(|| good.count() as f64 / seconds),
             measures: load.measures(),
-            late_ms: match plan.load {
-                Load::Open { .. } => Distribution::of(&late),
-                Load::Closed { .. } => None,
+            late_ms: match plan.load.is_open() {
+                true => Distribution::of(&late),
+                false => None,
             },
+            reached: reached(plan.load, window, requests),
+            coalesced: coalesced(&load.valid),
+            drift: steady::drift(window, requests),
+            client: ClientRecord::default(),
             spans: requests
                 .iter()
                 .take(SPANS_KEPT)
@@ -101,19 +130,68 @@ impl ScenarioRecord {
         self.measures.iter().find(|measure| measure.name == name)
     }
 
-    /// Why the load wasn't the one that was asked for, if it wasn't.
-    pub fn why_late(&self) -> Option<String> {
-        let late = self.late_ms.as_ref().filter(|late| late.p50 > LATE_MS)?;
-        Some(format!(
-            "the load generator fell behind: median lateness {:.1} ms, max lateness {:.1} ms",
-            late.p50, late.max
-        ))
+    /// Why the load wasn't the one that was asked for, or its figures are the client's, if they are.
+    pub fn doubt(&self) -> Option<String> {
+        let late = self.late_ms.as_ref().filter(|late| late.p50 > LATE_MS);
+        let lag = late.map(|late| {
+            format!(
+                "the load generator fell behind: median lateness {:.1} ms, max lateness {:.1} ms",
+                late.p50, late.max
+            )
+        });
+        let times = ["ttft", "itl"]
+            .into_iter()
+            .filter_map(|name| self.measure(name));
+        let shortest_ms = times.map(|measure| measure.summary.p50).reduce(f64::min);
+        lag.or_else(|| self.client.doubt(shortest_ms))
     }
 }
 
-fn count(requests: &[RequestRecord], is_meant: fn(&RequestOutcome) -> bool) -> usize {
-    let meant = requests.iter().filter(|request| is_meant(&request.outcome));
-    meant.count()
+fn count(
+    requests: &[RequestRecord],
+    window: Window,
+    is_meant: fn(&RequestOutcome) -> bool,
+) -> usize {
+    let inside = requests
+        .iter()
+        .filter(|request| window.contains(request.sent_ms));
+    inside.filter(|request| is_meant(&request.outcome)).count()
+}
+
+fn reached(load: Load, window: Window, requests: &[RequestRecord]) -> Option<f64> {
+    let (part, whole) = match load {
+        Load::Closed { streams } => {
+            let busy = requests.iter().map(|request| {
+                let ended_ms = request.sent_ms + request.took_ms;
+                (ended_ms.min(window.to_ms) - request.sent_ms.max(window.from_ms)).max(0.0)
+            });
+            let whole_ms = window.seconds() * 1e3 * f64::from(streams);
+            (busy.sum(), whole_ms)
+        }
+        Load::Open { .. } | Load::Trace { .. } => {
+            let due = requests.iter().filter(|request| {
+                let scheduled_ms = request.scheduled_ms.unwrap_or(request.sent_ms);
+                window.contains(scheduled_ms)
+            });
+            let sent = due
+                .clone()
+                .filter(|request| window.contains(request.sent_ms));
+            (sent.count() as f64, due.count() as f64)
+        }
+    };
+    (whole > 0.0).then(|| (part / whole).min(1.0))
+}
+
+fn coalesced(valid: &[&RequestRecord]) -> Option<f64> {
+    let known = valid.iter().filter(|request| request.knows_chunks);
+    let chunks =
+        known.flat_map(|request| request.chunks.iter().map(|(_, tokens)| u64::from(*tokens)));
+    let (mut all, mut together) = (0, 0);
+    for tokens in chunks {
+        all += tokens;
+        together += if tokens > 1 { tokens } else { 0 };
+    }
+    (all > 0).then(|| together as f64 / all as f64)
 }
 
 fn reasons(requests: &[RequestRecord]) -> Vec<String> {
@@ -149,6 +227,7 @@ mod tests {
             chunks: chunks.to_vec(),
             knows_chunks: true,
             prompt_tokens: 10,
+            queue_ms: None,
             outcome: RequestOutcome::Valid,
         }
     }
@@ -159,6 +238,8 @@ mod tests {
             load: Load::Closed { streams: 1 },
             prompt_tokens: Some(10),
             max_tokens: 4,
+            context_depth: 0,
+            turns: 0,
         };
         ScenarioRecord::of(plan, WINDOW, objectives, requests)
     }
@@ -218,6 +299,32 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_outside_the_window_is_counted_apart() {
+        let failed = |sent_ms| {
+            let mut request = request(sent_ms, &[]);
+            let reason = String::from("hung up");
+            request.outcome = RequestOutcome::Failed { reason };
+            request
+        };
+        let record = record(&Objectives::default(), &[failed(999.0), failed(1000.0)]);
+        assert_eq!((record.failed, record.broken_outside), (1, 1));
+        assert_eq!(record.reasons, ["hung up"]);
+    }
+
+    #[test]
+    fn how_much_of_a_load_was_reached_and_what_was_read_together_is_told() {
+        // One stream that is busy for 100 ms before the window, and 300 ms of its second.
+        let requests = [
+            request(900.0, &[(199.0, 1)]),
+            request(1200.0, &[(50.0, 2), (199.0, 6)]),
+            request(1900.0, &[(50.0, 1), (98.0, 1), (99.0, 2)]),
+        ];
+        let record = record(&Objectives::default(), &requests);
+        assert!((record.reached.unwrap() - 0.4).abs() < 1e-9, "{record:?}");
+        assert!((record.coalesced.unwrap() - 10.0 / 12.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_request_is_good_when_it_keeps_every_objective() {
         let objectives = Objectives {
             ttft_ms: Some(50.0),
@@ -243,6 +350,7 @@ mod tests {
         let mut plan = record(&Objectives::default(), &[]).plan;
         plan.load = Load::Open {
             rate_per_s: 1.0,
+            burstiness: 1.0,
             seed: 1,
         };
         let record = ScenarioRecord::of(plan, WINDOW, &Objectives::default(), &[request]);
@@ -255,11 +363,6 @@ mod tests {
                 .p50,
             70.0
         );
-        assert!(
-            record
-                .why_late()
-                .unwrap()
-                .contains("median lateness 20.0 ms")
-        );
+        assert!(record.doubt().unwrap().contains("median lateness 20.0 ms"));
     }
 }

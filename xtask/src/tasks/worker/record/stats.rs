@@ -106,6 +106,30 @@ pub fn percentile(sorted: &[f64], p: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
+/// The smallest sample, the percentiles 1 to 99, and the largest; nothing without samples.
+pub fn quantiles(samples: &[f64]) -> Vec<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(smallest) = sorted.first() else {
+        return Vec::new();
+    };
+    let above = (1..=100).map(|p| percentile(&sorted, f64::from(p)));
+    std::iter::once(*smallest).chain(above).collect()
+}
+
+/// A 95 % interval of the mean of samples (Student's t); `None` with fewer than three.
+pub fn mean_interval(samples: &[f64]) -> Option<(f64, f64)> {
+    let n = samples.len();
+    if n < 3 {
+        return None;
+    }
+    let mean = samples.iter().sum::<f64>() / n as f64;
+    let squares: f64 = samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+    let error = (squares / (n - 1) as f64 / n as f64).sqrt();
+    let margin = student_t(n - 1, Confidence::P95) * error;
+    Some((mean - margin, mean + margin))
+}
+
 /// A distribution-free interval of the median of sorted samples: the narrowest pair of order
 /// statistics, equally far from both ends, by the binomial distribution (Conover, Practical
 /// Nonparametric Statistics, 3rd ed., section 3.2). `None` with so few samples that not even their
@@ -126,6 +150,20 @@ pub fn median_interval(sorted: &[f64], confidence: Confidence) -> Option<(f64, f
         (n as f64 / 2.0 - confidence.z() * (n as f64).sqrt() / 2.0).floor() as usize
     };
     (rank > 0).then(|| (sorted[rank - 1], sorted[n - rank]))
+}
+
+/// An interval of a share, `good` of `n` (Wilson, Probable inference, JASA 22, 1927).
+pub fn share_interval(good: usize, n: usize, confidence: Confidence) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, z) = (n as f64, confidence.z());
+    let share = good as f64 / n;
+    let middle = share + z * z / (2.0 * n);
+    let margin = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    let whole = 1.0 + z * z / n;
+    let ends = [middle - margin, middle + margin].map(|end| (end / whole).clamp(0.0, 1.0));
+    (ends[0], ends[1])
 }
 
 /// A straight line through points, by least squares.
@@ -235,6 +273,41 @@ mod tests {
         let mut reversed = numbers(37);
         reversed.reverse();
         assert_eq!(Distribution::of(&reversed), Distribution::of(&numbers(37)));
+    }
+
+    #[test]
+    fn quantiles_go_from_the_smallest_to_the_largest() {
+        let found = quantiles(&numbers(200));
+        assert_eq!(
+            (found[0], found[50], found[99], found[100]),
+            (1.0, 100.0, 198.0, 200.0)
+        );
+        assert!(quantiles(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_interval_of_a_mean_is_students() {
+        // Mean 2, deviation 1, t(2) = 4.3027.
+        let (low, high) = mean_interval(&[1.0, 2.0, 3.0]).unwrap();
+        let margin = 4.302_653 / 3f64.sqrt();
+        assert!((low - (2.0 - margin)).abs() < 1e-6 && (high - (2.0 + margin)).abs() < 1e-6);
+        assert_eq!(mean_interval(&[1.0, 2.0]), None);
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_that_of_the_literature() {
+        // Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263, and 0 of 20.
+        let (low, high) = share_interval(81, 263, Confidence::P95);
+        assert!(
+            (low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4,
+            "{low} {high}"
+        );
+        let (low, high) = share_interval(0, 20, Confidence::P95);
+        assert!(
+            low.abs() < 1e-9 && (high - 0.1611).abs() < 1e-4,
+            "{low} {high}"
+        );
+        assert_eq!(share_interval(0, 0, Confidence::P95), (0.0, 1.0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Drawings as inline SVG, which needs no script and no network. Pure.
 
+mod ecdf;
 pub mod load;
 pub mod timeline;
 

@@ -86,6 +86,8 @@ mod tests {
             load: Load::Closed { streams: 2 },
             prompt_tokens: Some(32),
             max_tokens: 2,
+            context_depth: 0,
+            turns: 0,
         };
         let window = Window {
             from_ms: 0.0,
@@ -100,6 +102,7 @@ mod tests {
             chunks: vec![(50.0, 1), (60.0, 1)],
             knows_chunks: true,
             prompt_tokens: 32,
+            queue_ms: None,
             outcome: RequestOutcome::Valid,
         };
         RunReport {

@@ -227,6 +227,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::LogRecorded { .. }
             | EventKind::LogOfCheck { .. }
             | EventKind::Calibrated(_)
+            | EventKind::StartMeasured { .. }
             | EventKind::RequestMeasured(_)
             | EventKind::ScenarioFinished { .. }
             | EventKind::Compared(_)

@@ -3,6 +3,7 @@
 //! To add a section, write a function and add it to [`SECTIONS`]: every format renders it.
 
 mod causes;
+mod client;
 mod context;
 mod load;
 mod observed;
@@ -10,7 +11,8 @@ mod stress;
 
 use std::collections::HashMap;
 
-pub use self::load::{calibration, comparison_rows};
+pub use self::client::calibration;
+pub use self::load::comparison_rows;
 use super::page::{Alert, AlertKind, Block, CheckRow, Column, ReportPage, Section, Shown, Tone};
 use super::{drawing, words};
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary};
@@ -21,6 +23,7 @@ use crate::tasks::worker::record::timeline::RequestSpan;
 const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
     causes::section,
     load::figures,
+    client::section,
     load::comparison,
     stress::section,
     timeline,

@@ -144,8 +144,9 @@ fn turn_of(
     budget: Budget,
 ) -> Result<ScenarioRecord> {
     let result = under_load(subject, worker, plan, requests, budget)?;
-    let (window, requests) = record_of(subject.context.journal, plan, result);
+    let (window, requests, client) = record_of(subject.context.journal, plan, result);
     let record = ScenarioRecord::of(plan.clone(), window, &Objectives::default(), &requests);
+    let record = ScenarioRecord { client, ..record };
     verdict(&record)?;
     if record.valid == 0 {
         bail!("no request was both sent and answered in a turn");

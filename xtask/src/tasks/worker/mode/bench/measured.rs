@@ -5,13 +5,16 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::tasks::worker::check::table;
+use crate::tasks::worker::config::benchmark::BenchmarkConfig;
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::load::sample::RequestSample;
 use crate::tasks::worker::load::windowed;
 use crate::tasks::worker::load::windowed::{Addressee, Budget, LoadResult, Requests};
-use crate::tasks::worker::record::bench::{RequestRecord, ScenarioPlan, Window};
-use crate::tasks::worker::record::event::{Mismatch, PlannedCheck};
+use crate::tasks::worker::mode::calibrate;
+use crate::tasks::worker::record::bench::{ClientRecord, RequestRecord, ScenarioPlan, Window};
+use crate::tasks::worker::record::event::{EventKind, Mismatch, PlannedCheck};
 use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::worker::WorkerHandle;
 
@@ -41,12 +44,12 @@ pub fn under_load(
     })
 }
 
-/// What a load brought, on the run's axis.
+/// What a load brought, on the run's axis, and what is known of the client meanwhile.
 pub fn record_of(
     journal: &Journal,
     plan: &ScenarioPlan,
     result: LoadResult,
-) -> (Window, Vec<RequestRecord>) {
+) -> (Window, Vec<RequestRecord>, ClientRecord) {
     let (from, to) = result.window;
     let window = Window {
         from_ms: journal.elapsed_ms(from),
@@ -65,17 +68,51 @@ pub fn record_of(
             .collect(),
         knows_chunks: sample.knows_chunks,
         prompt_tokens: sample.prompt_tokens,
+        queue_ms: sample.queue_ms,
         outcome: sample.outcome,
     };
-    (window, result.samples.into_iter().map(record).collect())
+    let errors: Vec<f64> = result.client_errors.into_iter().map(ms).collect();
+    let client = ClientRecord {
+        error_ms: Distribution::of(&errors),
+        calibrated: None,
+    };
+    let requests = result.samples.into_iter().map(record).collect();
+    (window, requests, client)
+}
+
+/// Tells the journal what was measured, and folds it as the report will.
+pub fn tell(
+    subject: &Subject<'_>,
+    config: &BenchmarkConfig,
+    plan: ScenarioPlan,
+    result: LoadResult,
+) -> Result<ScenarioRecord> {
+    let journal = subject.context.journal;
+    let (window, requests, mut client) = record_of(journal, &plan, result);
+    let record = ScenarioRecord::of(plan.clone(), window, &config.objectives, &requests);
+    client.calibrated = calibrate::at_rate_of(&record, &requests, subject.context.stop)?;
+    for request in &requests {
+        journal.emit(EventKind::RequestMeasured(request.clone()));
+    }
+    journal.emit(EventKind::ScenarioFinished {
+        plan,
+        window,
+        objectives: config.objectives,
+        client: client.clone(),
+    });
+    Ok(ScenarioRecord { client, ..record })
 }
 
 /// A scenario is green when every request was answered, by the rules, and enough were.
 pub fn verdict(record: &ScenarioRecord) -> Result<()> {
-    let broken = record.failed + record.invalid;
+    let broken = record.failed + record.invalid + record.broken_outside;
     if broken > 0 {
+        let outside = match record.broken_outside {
+            0 => String::new(),
+            count => format!(", and {count} more did either outside the window"),
+        };
         let got = format!(
-            "{} failed and {} broke a rule of streams: {}",
+            "{} failed and {} broke a rule of streams{outside}: {}",
             record.failed,
             record.invalid,
             record.reasons.join("; ")
@@ -83,8 +120,8 @@ pub fn verdict(record: &ScenarioRecord) -> Result<()> {
         let place = format!("the load {}", record.plan.name);
         return Err(Mismatch::new(place, "an answer to every request", got).into());
     }
-    if let Some(lateness) = record.why_late() {
-        anyhow::bail!("{lateness}");
+    if let Some(doubt) = record.doubt() {
+        anyhow::bail!("{doubt}");
     }
     anyhow::ensure!(
         record.valid > 0,

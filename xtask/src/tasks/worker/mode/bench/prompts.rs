@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use super::measured::REQUEST_LIMIT;
+use super::prompt_file::{self, BLOCK_TOKENS, FilePrompt};
 use super::words::Prompts;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
 use crate::tasks::worker::load::windowed::Requests;
@@ -57,9 +57,23 @@ pub enum PromptSource {
         lasting: Vec<String>,
         /// How long may be looked for prompts with long answers.
         patience: Duration,
+        /// Tokens with which each of those begins.
+        depth: u64,
+        /// Requests of a session.
+        turns: usize,
     },
     /// Read from a file.
-    Read(Vec<String>),
+    Read(Vec<FileRequest>),
+}
+
+/// One request of a file.
+#[derive(Debug)]
+pub struct FileRequest {
+    prompt: String,
+    /// `None` where every request asks for the same.
+    max_tokens: Option<u32>,
+    /// When it is due after the beginning of a trace.
+    due: Option<Duration>,
 }
 
 /// Lengths, cut to what the context has room for.
@@ -75,7 +89,7 @@ impl PromptSource {
     /// Reads the file, or learns from the worker how it counts.
     pub fn open(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<Self> {
         if let Some(path) = &config.prompts {
-            return Ok(Self::Read(read(path)?));
+            return Ok(Self::Read(asked(subject, config, path)?));
         }
         let mut prompts = Prompts::calibrate(subject, SEED)?;
         let longest = PREFILL_LENGTHS[PREFILL_LENGTHS.len() - 1] + 1;
@@ -86,15 +100,23 @@ impl PromptSource {
             context,
             lasting: Vec::new(),
             patience: config.duration,
+            depth: config.context_depth,
+            turns: config.turns,
         })
     }
 
     /// The one request of the cold load, as nothing is known about the model yet.
     pub fn cold(dialect: &dyn Dialect, max_tokens: u32) -> Requests {
-        let first = spelled(dialect, [FIRST_PROMPT.to_owned()].iter(), max_tokens);
+        let first = spelled(
+            dialect,
+            [FileRequest::of(FIRST_PROMPT.to_owned())].iter(),
+            max_tokens,
+        );
         Requests {
             warm_up: Arc::clone(&first),
             counted: first,
+            dues: Arc::default(),
+            turns: 1,
         }
     }
 
@@ -111,48 +133,148 @@ impl PromptSource {
 
     /// The requests of the warm-up, and others that count.
     pub fn requests(&mut self, subject: &Subject<'_>, cut: PromptCut) -> Result<Requests> {
-        let fresh;
-        let pool = match self {
-            Self::Read(prompts) => prompts,
+        let dialect = subject.dialect();
+        match self {
+            Self::Read(asked) => Ok(in_parts(dialect, asked, cut.max_tokens, 1)),
             Self::Made {
                 prompts,
                 lasting,
                 patience,
+                depth,
+                turns,
                 ..
             } => {
-                let is_prefill = cut.max_tokens == 1;
-                if is_prefill {
-                    fresh = find_lasting(subject, prompts, cut, *patience)?;
-                    &fresh
-                } else {
-                    if lasting.is_empty() {
-                        *lasting = find_lasting(subject, prompts, cut, *patience)?;
-                    }
-                    lasting
+                if cut.max_tokens == 1 {
+                    let fresh = find_lasting(subject, prompts, cut, 0, *patience)?.into_iter();
+                    let pool: Vec<FileRequest> = fresh.map(FileRequest::of).collect();
+                    return Ok(in_parts(dialect, &pool, 1, 1));
                 }
+                if lasting.is_empty() {
+                    // The last turn is as long as the cut says.
+                    let longer = SHORT_PROMPT * (*turns as u64 - 1);
+                    let first = PromptCut {
+                        prompt_tokens: cut.prompt_tokens.map(|tokens| tokens - longer),
+                        ..cut
+                    };
+                    *lasting = find_lasting(subject, prompts, first, *depth, *patience)?;
+                }
+                let sessions = lasting
+                    .iter()
+                    .flat_map(|first| session(prompts, first, *turns));
+                let pool: Vec<FileRequest> = sessions.map(FileRequest::of).collect();
+                Ok(in_parts(dialect, &pool, cut.max_tokens, *turns))
             }
+        }
+    }
+
+    /// When the requests of a trace are due, in their order. Fails where the file says nothing of it.
+    pub fn trace(&self, dialect: &dyn Dialect, max_tokens: u32) -> Result<Requests> {
+        let asked = match self {
+            Self::Read(asked) => asked,
+            Self::Made { .. } => bail!("a trace comes from a file of prompts"),
         };
-        let dialect = subject.dialect();
-        let part = |is_warming: bool| {
-            let numbered = pool.iter().enumerate();
-            let of_part = numbered.filter(|(at, _)| (at % WARMING == 0) == is_warming);
-            let part = spelled(dialect, of_part.map(|(_, prompt)| prompt), cut.max_tokens);
-            // A single prompt has to do for both.
-            match part.is_empty() {
-                true => spelled(dialect, pool.iter(), cut.max_tokens),
-                false => part,
-            }
-        };
+        let dues = asked
+            .iter()
+            .map(|one| one.due.context("a request has no `timestamp`"));
+        let all = spelled(dialect, asked.iter(), max_tokens);
         Ok(Requests {
-            warm_up: part(true),
-            counted: part(false),
+            warm_up: Arc::clone(&all),
+            counted: all,
+            dues: dues.collect::<Result<_>>()?,
+            turns: 1,
         })
+    }
+}
+
+impl FileRequest {
+    fn of(prompt: String) -> Self {
+        Self {
+            prompt,
+            max_tokens: None,
+            due: None,
+        }
+    }
+}
+
+/// The requests of a file. Where it has lengths only, prompts of these lengths are made, as far as the
+/// context has room.
+fn asked(subject: &Subject<'_>, config: &BenchmarkConfig, path: &Path) -> Result<Vec<FileRequest>> {
+    let file = prompt_file::read(path)?;
+    let answer = |one: &FilePrompt| one.max_tokens.unwrap_or(config.max_tokens);
+    let lengths = file.iter().filter(|one| one.text.is_none());
+    let longest = lengths
+        .map(|one| one.prompt_tokens + u64::from(answer(one)))
+        .max();
+    let mut made = None;
+    if let Some(longest) = longest {
+        let mut prompts = Prompts::calibrate(subject, SEED)?;
+        let context = find_room(subject, &mut prompts, longest.max(SMALLEST_CONTEXT))?;
+        made = Some((prompts, context));
+    }
+    let asked = file.into_iter().map(|one| {
+        let mut max_tokens = one.max_tokens;
+        let prompt = match (one.text, &mut made) {
+            (Some(text), _) => text,
+            (None, Some((prompts, context))) => {
+                let wanted = max_tokens.unwrap_or(config.max_tokens);
+                let cut = fit(*context, one.prompt_tokens, wanted);
+                max_tokens = Some(cut.max_tokens);
+                let tokens = cut.prompt_tokens.unwrap_or(one.prompt_tokens);
+                prompts.of_blocks(&one.blocks, BLOCK_TOKENS, tokens)
+            }
+            (None, None) => String::new(),
+        };
+        FileRequest {
+            prompt,
+            max_tokens,
+            due: one.due,
+        }
+    });
+    Ok(asked.collect())
+}
+
+/// A session's prompts: each is the one before it, and more.
+fn session(prompts: &mut Prompts, first: &str, turns: usize) -> Vec<String> {
+    let mut session = vec![first.to_owned()];
+    while session.len() < turns {
+        let last = &session[session.len() - 1];
+        session.push(prompts.go_on(last, SHORT_PROMPT));
+    }
+    session
+}
+
+/// Requests that warm up, and those that count: of each so many sessions, one is for the warm-up.
+fn in_parts(
+    dialect: &dyn Dialect,
+    pool: &[FileRequest],
+    max_tokens: u32,
+    turns: usize,
+) -> Requests {
+    let part = |is_warming: bool| {
+        let sessions = pool.chunks(turns).enumerate();
+        let of_part = sessions.filter(|(at, _)| (at % WARMING == 0) == is_warming);
+        let part = spelled(
+            dialect,
+            of_part.flat_map(|(_, session)| session),
+            max_tokens,
+        );
+        // A single session has to do for both.
+        match part.is_empty() {
+            true => spelled(dialect, pool.iter(), max_tokens),
+            false => part,
+        }
+    };
+    Requests {
+        warm_up: part(true),
+        counted: part(false),
+        dues: Arc::default(),
+        turns,
     }
 }
 
 /// The most tokens that any load but those of prefill asks the context for.
 fn scenario_tokens(config: &BenchmarkConfig) -> u64 {
-    SHORT_PROMPT + u64::from(config.max_tokens)
+    config.longest_prompt() + u64::from(config.max_tokens)
 }
 
 /// The answer gets half of the context at most, and the prompt what is left.
@@ -173,17 +295,25 @@ fn find_lasting(
     subject: &Subject<'_>,
     prompts: &mut Prompts,
     cut: PromptCut,
+    depth: u64,
     patience: Duration,
 ) -> Result<Vec<String>> {
     let began = Instant::now();
     let wanted = u64::from(cut.max_tokens);
     let length = cut.prompt_tokens.unwrap_or_default();
+    // What they have in common leaves room for what they haven't.
+    let depth = depth.min(length.saturating_sub(prompts.shortest()));
+    let common = (depth >= prompts.shortest()).then(|| prompts.make(depth));
+    let make = |prompts: &mut Prompts| match &common {
+        Some(common) => prompts.go_on(common, length - depth),
+        None => prompts.make(length),
+    };
     // Whether an answer ends early shows only where it is long.
     let asked = cut.max_tokens.max(MANY_TOKENS);
     let mut tried: Vec<(u64, String)> = Vec::new();
     let mut goes_on = true;
     loop {
-        let prompt = prompts.make(length);
+        let prompt = make(prompts);
         let asked = if tried.len() < ALL_LASTING {
             asked
         } else {
@@ -198,7 +328,7 @@ fn find_lasting(
             continue;
         }
         if goes_on {
-            return Ok((0..DIFFERENT).map(|_| prompts.make(length)).collect());
+            return Ok((0..DIFFERENT).map(|_| make(prompts)).collect());
         }
         let lasting = tried.iter().filter(|(tokens, _)| *tokens == wanted).count();
         if lasting >= ENOUGH_LASTING || began.elapsed() > patience {
@@ -212,12 +342,13 @@ fn find_lasting(
 
 fn spelled<'a>(
     dialect: &dyn Dialect,
-    prompts: impl Iterator<Item = &'a String>,
+    asked: impl Iterator<Item = &'a FileRequest>,
     max_tokens: u32,
 ) -> Arc<[Request]> {
-    prompts
-        .map(|prompt| {
-            let request = InferenceRequest::greedy(prompt, max_tokens);
+    asked
+        .map(|one| {
+            let max_tokens = one.max_tokens.unwrap_or(max_tokens);
+            let request = InferenceRequest::greedy(&one.prompt, max_tokens);
             dialect.inference_request(&request, true)
         })
         .collect()
@@ -259,64 +390,13 @@ fn find_room(subject: &Subject<'_>, prompts: &mut Prompts, wanted: u64) -> Resul
     Ok(Some(low))
 }
 
-/// Reads prompts, one JSON value a line: a string, or an object with `prompt`.
-fn read(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the prompts {}", path.display()))?;
-    // Some editors begin each file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    parse(text).with_context(|| format!("{} has no usable prompts", path.display()))
-}
-
-fn parse(text: &str) -> Result<Vec<String>> {
-    let mut prompts = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let value: Value =
-            serde_json::from_str(line).with_context(|| format!("line {number} is not JSON"))?;
-        let prompt = value.as_str().or_else(|| value["prompt"].as_str());
-        match prompt {
-            Some(prompt) if !prompt.is_empty() => prompts.push(prompt.to_owned()),
-            _ => bail!("line {number} is neither a string nor an object with a `prompt`"),
-        }
-    }
-    ensure!(!prompts.is_empty(), "it is empty");
-    Ok(prompts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_a_prompt_a_line() {
-        let prompts = parse("\"a\"\n\n{\"prompt\": \"b\", \"more\": 1}\n").unwrap();
-        assert_eq!(prompts, ["a", "b"]);
-        for (text, part) in [
-            ("", "empty"),
-            ("\"a\"\nb", "line 2 is not JSON"),
-            ("{\"text\": 1}", "line 1"),
-            ("\"\"", "line 1"),
-        ] {
-            let error = format!("{:#}", parse(text).unwrap_err());
-            assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_no_part_of_a_prompt() {
-        let path = std::env::temp_dir().join(format!("prompts-{}", uuid::Uuid::new_v4()));
-        std::fs::write(&path, "\u{feff}\"a\"\r\n\"b\"\r\n").unwrap();
-        let prompts = read(&path);
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(prompts.unwrap(), ["a", "b"]);
-    }
-
-    #[test]
     fn lengths_are_cut_to_the_context() {
-        let read = PromptSource::Read(vec![String::from("a")]);
+        let read = PromptSource::Read(vec![FileRequest::of(String::from("a"))]);
         let cut = |prompt_tokens, max_tokens| PromptCut {
             prompt_tokens,
             max_tokens,

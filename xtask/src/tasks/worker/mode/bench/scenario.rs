@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::measured::REQUEST_LIMIT;
 use super::prompts::PromptSource;
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
 use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
 use crate::tasks::worker::target::Subject;
@@ -33,15 +33,17 @@ pub enum Scenario {
     Sweep(u32),
     /// The same, whenever chance brings a request, so many a second.
     Open(f64),
+    /// The requests of a file, when it says.
+    Replay,
 }
 
 /// The loads that a benchmark asks for.
 pub fn all(config: &BenchmarkConfig) -> impl Iterator<Item = Scenario> {
     let prefill = config.prompts.is_none().then_some(PREFILL_LENGTHS);
     let prefill = prefill.into_iter().flatten().map(Scenario::Prefill);
-    let sweep = match config.rate_per_s {
-        Some(_) => Vec::new(),
-        None => config.concurrency.clone(),
+    let sweep = match config.rate_per_s.is_some() || config.replay || config.find_max_rate {
+        true => Vec::new(),
+        false => config.concurrency.clone(),
     };
     [Scenario::Cold]
         .into_iter()
@@ -49,6 +51,7 @@ pub fn all(config: &BenchmarkConfig) -> impl Iterator<Item = Scenario> {
         .chain([Scenario::Decode])
         .chain(sweep.into_iter().map(Scenario::Sweep))
         .chain(config.rate_per_s.map(Scenario::Open))
+        .chain(config.replay.then_some(Scenario::Replay))
 }
 
 impl Scenario {
@@ -60,6 +63,7 @@ impl Scenario {
             Scenario::Decode => String::from("decode"),
             Scenario::Sweep(streams) => format!("sweep_{streams}"),
             Scenario::Open(rate) => format!("open_{rate}"),
+            Scenario::Replay => String::from("replay"),
         }
     }
 
@@ -71,7 +75,7 @@ impl Scenario {
     /// What stands for the `*` in its row of the table of checks.
     pub fn filling(&self) -> String {
         match self {
-            Scenario::Cold | Scenario::Decode => String::new(),
+            Scenario::Cold | Scenario::Decode | Scenario::Replay => String::new(),
             Scenario::Prefill(tokens) => tokens.to_string(),
             Scenario::Sweep(streams) => streams.to_string(),
             Scenario::Open(rate) => rate.to_string(),
@@ -84,6 +88,9 @@ impl Scenario {
             (Scenario::Prefill(wanted), Some(tokens)) if tokens < *wanted => Some(format!(
                 "; prompts of {tokens} tokens, as the context has no room for more"
             )),
+            (_, Some(tokens)) if tokens < plan.context_depth => Some(format!(
+                "; a depth of less than {tokens} tokens, as the context has no room for more"
+            )),
             _ => None,
         }
     }
@@ -95,6 +102,16 @@ impl Scenario {
                 warm_up: Duration::ZERO,
                 duration: Duration::ZERO,
                 requests: Some(1),
+                least: 1,
+                at_most: REQUEST_LIMIT,
+                limit: REQUEST_LIMIT,
+            };
+        }
+        if *self == Scenario::Replay {
+            return Budget {
+                warm_up: Duration::ZERO,
+                duration: Duration::ZERO,
+                requests: Some(usize::MAX),
                 least: 1,
                 at_most: REQUEST_LIMIT,
                 limit: REQUEST_LIMIT,
@@ -129,7 +146,7 @@ impl Scenario {
     ) -> Result<(ScenarioPlan, Requests)> {
         if *self == Scenario::Cold {
             let requests = PromptSource::cold(subject.dialect(), config.max_tokens);
-            let plan = self.plan(None, config.max_tokens);
+            let plan = self.plan(None, config);
             return Ok((plan, requests));
         }
         let source = match source {
@@ -146,21 +163,47 @@ impl Scenario {
         config: &BenchmarkConfig,
         source: &mut PromptSource,
     ) -> Result<(ScenarioPlan, Requests)> {
+        if *self == Scenario::Replay {
+            let requests = source.trace(subject.dialect(), config.max_tokens)?;
+            let mut plan = self.plan(None, config);
+            plan.load = Load::Trace {
+                requests: requests.dues.len() as u32,
+            };
+            return Ok((plan, requests));
+        }
         let (prompt_tokens, max_tokens) = match self {
             Scenario::Prefill(tokens) => (*tokens, 1),
-            _ => (SHORT_PROMPT, config.max_tokens),
+            _ => (config.longest_prompt(), config.max_tokens),
         };
         let cut = source.cut(prompt_tokens, max_tokens);
-        let plan = self.plan(cut.prompt_tokens, cut.max_tokens);
+        let is_cut = cut
+            .prompt_tokens
+            .is_some_and(|tokens| tokens < prompt_tokens);
+        ensure!(
+            !is_cut || config.turns == 1,
+            "the context has no room for {} turns\n  try: fewer --turns, or a smaller --max-tokens",
+            config.turns
+        );
+        let mut plan = self.plan(cut.prompt_tokens, config);
+        plan.max_tokens = cut.max_tokens;
+        if !matches!(self, Scenario::Prefill(_)) {
+            plan.context_depth = config.context_depth;
+            plan.turns = if config.turns > 1 {
+                config.turns as u64
+            } else {
+                0
+            };
+        }
         let requests = source.requests(subject, cut)?;
         Ok((plan, requests))
     }
 
-    fn plan(&self, prompt_tokens: Option<u64>, max_tokens: u32) -> ScenarioPlan {
+    fn plan(&self, prompt_tokens: Option<u64>, config: &BenchmarkConfig) -> ScenarioPlan {
         let load = match self {
             Scenario::Sweep(streams) => Load::Closed { streams: *streams },
             Scenario::Open(rate_per_s) => Load::Open {
                 rate_per_s: *rate_per_s,
+                burstiness: config.burstiness,
                 seed: SEED,
             },
             _ => Load::Closed { streams: 1 },
@@ -169,7 +212,9 @@ impl Scenario {
             name: self.name(),
             load,
             prompt_tokens,
-            max_tokens,
+            max_tokens: config.max_tokens,
+            context_depth: 0,
+            turns: 0,
         }
     }
 }
@@ -191,5 +236,7 @@ mod tests {
         config.rate_per_s = Some(2.5);
         config.prompts = Some("p.jsonl".into());
         assert_eq!(names(&config), ["cold", "decode", "open_2.5"]);
+        (config.rate_per_s, config.replay) = (None, true);
+        assert_eq!(names(&config), ["cold", "decode", "replay"]);
     }
 }

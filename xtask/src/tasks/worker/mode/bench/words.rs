@@ -78,6 +78,32 @@ impl Prompts {
         self.begin_tokens + 4
     }
 
+    /// A text that goes on with so many tokens more.
+    pub fn go_on(&mut self, text: &str, tokens: u64) -> String {
+        let mut text = text.to_owned();
+        for _ in 0..tokens {
+            text.push(' ');
+            text.push_str(self.words[self.random.index(self.words.len())]);
+        }
+        text
+    }
+
+    /// A prompt of so many tokens that is made of blocks: what has the same numbers begins alike.
+    pub fn of_blocks(&mut self, blocks: &[u64], block_tokens: u64, tokens: u64) -> String {
+        let mut left = tokens.max(self.shortest()) - self.begin_tokens;
+        let mut text = BEGIN.to_owned();
+        for block in blocks {
+            let mut same = Self {
+                random: Random::new(*block),
+                ..self.clone()
+            };
+            let part = block_tokens.min(left);
+            text = same.go_on(&text, part);
+            left -= part;
+        }
+        self.go_on(&text, left)
+    }
+
     /// A prompt of so many tokens, or of the shortest possible length.
     pub fn make(&mut self, tokens: u64) -> String {
         let count = tokens.max(self.shortest()) - self.begin_tokens;
@@ -117,6 +143,26 @@ mod tests {
             assert_eq!(words + 1, tokens);
         }
         assert_eq!(prompts.make(1).split(' ').count(), 5);
+    }
+
+    #[test]
+    fn prompts_of_the_same_blocks_begin_alike() {
+        let mut prompts = prompts(1);
+        let (one, other) = (
+            prompts.of_blocks(&[7, 8], 16, 40),
+            prompts.of_blocks(&[7, 9], 16, 40),
+        );
+        assert_eq!(one.split(' ').count() + 1, 40);
+        let alike = one
+            .split(' ')
+            .zip(other.split(' '))
+            .take_while(|(one, other)| one == other);
+        assert!((17..22).contains(&alike.count()), "{one}\n{other}");
+        // Fewer tokens than its blocks would have: the last is cut.
+        assert_eq!(
+            prompts.of_blocks(&[7, 8], 16, 20).split(' ').count() + 1,
+            20
+        );
     }
 
     #[test]

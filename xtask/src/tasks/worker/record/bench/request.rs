@@ -25,6 +25,9 @@ pub struct RequestRecord {
     pub knows_chunks: bool,
     /// Tokens in the prompt, as the worker counts them.
     pub prompt_tokens: u64,
+    /// How long it waited for its turn, as the worker says; `None` where it doesn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<f64>,
     /// What became of it.
     #[serde(flatten)]
     pub outcome: RequestOutcome,
@@ -59,6 +62,9 @@ pub struct LoadSpan {
     pub first_token_ms: Option<f64>,
     /// Since then.
     pub took_ms: f64,
+    /// How long it waited for its turn, as the worker says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<f64>,
     /// Tokens that came.
     pub tokens: u64,
     /// Whether it kept every rule.
@@ -130,6 +136,7 @@ impl RequestRecord {
             sent_ms: self.sent_ms,
             first_token_ms: self.ttft_ms(),
             took_ms: self.took_ms,
+            queue_ms: self.queue_ms,
             tokens: self.tokens(),
             is_valid: self.is_valid(),
         }

@@ -25,6 +25,8 @@ pub struct RunFacts<'a> {
     pub timeline: &'a Timeline,
     /// From the worker's start until it said that it is ready.
     pub ready_ms: Option<u64>,
+    /// The same of others like it.
+    pub starts_ms: &'a [f64],
     /// By how much each heartbeat was late.
     pub lateness_ms: &'a [f64],
 }

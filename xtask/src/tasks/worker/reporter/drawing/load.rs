@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{Drawing, WIDTH, linear_values, logarithmic_values};
+use super::{Drawing, WIDTH, ecdf, linear_values, logarithmic_values};
 use crate::tasks::worker::record::bench::{Load, LoadSpan};
 use crate::tasks::worker::record::measure::{MEASURES, MeasureSpec};
 use crate::tasks::worker::record::report::RunReport;
@@ -25,6 +25,8 @@ pub fn draw(report: &RunReport) -> Vec<Drawing> {
     let spreads = MEASURES.iter().filter(|spec| spec.is_drawn);
     let mut drawings = Vec::new();
     drawings.extend(throughput(report));
+    let curves = MEASURES.iter().filter(|spec| spec.has_curve);
+    drawings.extend(curves.filter_map(|spec| ecdf::draw(report, spec)));
     drawings.extend(spreads.filter_map(|spec| spread(report, spec)));
     drawings.extend(waterfall(report));
     drawings
@@ -42,16 +44,22 @@ fn drawing(id: &str, caption: &str, height: f64, svg: String) -> Drawing {
 
 /// Tokens per second over the number of streams.
 fn throughput(report: &RunReport) -> Option<Drawing> {
-    let points: Vec<(u32, f64)> = report
+    let points: Vec<(u32, &ScenarioRecord)> = report
         .scenarios
         .iter()
         .filter(|record| record.plan.name.starts_with("sweep_"))
         .filter_map(|record| match record.plan.load {
-            Load::Closed { streams } => Some((streams, record.output_tokens_per_s)),
-            Load::Open { .. } => None,
+            Load::Closed { streams } => Some((streams, record)),
+            Load::Open { .. } | Load::Trace { .. } => None,
         })
         .collect();
-    let most = points.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let highest = |(_, record): &(u32, &ScenarioRecord)| {
+        let rate = record.output_tokens_per_s;
+        record
+            .output_interval
+            .map_or(rate, |(_, high)| rate.max(high))
+    };
+    let most = points.iter().map(highest).fold(0.0, f64::max);
     if points.len() < 2 || most <= 0.0 {
         return None;
     }
@@ -73,27 +81,36 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
         );
     }
     let mut line = String::new();
-    for (at, (streams, rate)) in points.iter().enumerate() {
+    for (at, (streams, record)) in points.iter().enumerate() {
+        let rate = record.output_tokens_per_s;
         let x = LEFT + step * at as f64;
         let y = bottom - rate / most * CHART;
         let _ = write!(line, "{x:.1},{y:.1} ");
+        if let Some((low, high)) = record.output_interval {
+            let [low, high] = [low, high].map(|rate| bottom - rate / most * CHART);
+            let _ = writeln!(
+                svg,
+                "<line class=\"moment\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{high:.1}\" y2=\"{low:.1}\"/>"
+            );
+        }
         let _ = writeln!(
             svg,
             "<circle class=\"point\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{streams} streams: {} tokens/s</title></circle><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{}</text><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{streams}</text>",
-            number(*rate),
+            number(rate),
             y - 9.0,
-            number(*rate),
+            number(rate),
             bottom + 16.0
         );
     }
+    let _ = writeln!(svg, "<polyline class=\"curve cpu\" points=\"{line}\"/>");
     let _ = writeln!(
         svg,
-        "<polyline class=\"curve cpu\" points=\"{line}\"/><text class=\"tick\" x=\"{}\" y=\"{}\">concurrent streams</text>",
+        "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">concurrent streams</text>",
         (LEFT + WIDTH - RIGHT) / 2.0,
-        bottom + 16.0
+        bottom + 32.0
     );
-    let caption = "Tokens per second by the number of concurrent streams";
-    Some(drawing("throughput", caption, bottom + 26.0, svg))
+    let caption = "Tokens per second by the number of concurrent streams, with 95 % intervals";
+    Some(drawing("throughput", caption, bottom + 40.0, svg))
 }
 
 /// A measure of each load, from its smallest to its largest value.
@@ -214,21 +231,32 @@ fn waterfall(report: &RunReport) -> Option<Drawing> {
                 .first_token_ms
                 .map_or(ended, |after| span.sent_ms + after);
             let classes = if span.is_valid {
-                ["prefill", "decode"]
+                ["queue", "prefill", "decode"]
             } else {
-                ["bad", "bad"]
+                ["bad", "bad", "bad"]
+            };
+            // As far as the worker says; what it calls its queue ends before the first token.
+            let queue_ms = span.queue_ms.unwrap_or_default().max(0.0);
+            let begun = (span.sent_ms + queue_ms).min(first);
+            let queued = match span.queue_ms {
+                Some(queue_ms) => format!(", {} of it in the queue", words::duration(queue_ms)),
+                None => String::new(),
             };
             let title = format!(
-                "{} tokens in {}, the first after {}",
+                "{} tokens in {}, the first after {}{queued}",
                 span.tokens,
                 words::duration(span.took_ms),
                 span.first_token_ms
                     .map_or(String::from("never"), words::duration)
             );
             for (class, from, to) in [
-                (classes[0], span.sent_ms, first),
-                (classes[1], first, ended),
+                (classes[0], span.sent_ms, begun),
+                (classes[1], begun, first),
+                (classes[2], first, ended),
             ] {
+                if to <= from {
+                    continue;
+                }
                 let width = (x(to) - x(from)).max(0.5);
                 let _ = writeln!(
                     svg,
@@ -247,12 +275,20 @@ fn waterfall(report: &RunReport) -> Option<Drawing> {
         at = height + 14.0
     );
     let caption = format!(
-        "The first {} requests of {}: until the first token, and until the end; warm-up and drain lie \
-         outside the shade",
+        "The first {} requests of {}: in the queue, as far as the worker says, until the first token, \
+         and until the end; warm-up and drain lie outside the shade",
         record.spans.len(),
         record.plan.name
     );
-    Some(drawing("waterfall", &caption, height + 22.0, svg))
+    Some(Drawing {
+        legend: &[
+            ("queue", "queue"),
+            ("prefill", "prefill"),
+            ("decode", "decode"),
+            ("bad", "failed"),
+        ],
+        ..drawing("waterfall", &caption, height + 22.0, svg)
+    })
 }
 
 /// Requests that follow each other share a row; an open loop's are laid beside each other.

@@ -1,11 +1,12 @@
 //! What was measured under load, and beside what. Pure.
 
-use crate::tasks::worker::record::bench::{Calibration, Load};
+use super::client;
+use crate::tasks::worker::record::bench::Load;
 use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::{MEASURES, Measure, MeasureSpec, Statistic};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
-use crate::tasks::worker::record::stats::Distribution;
+use crate::tasks::worker::record::steady;
 use crate::tasks::worker::reporter::drawing::load;
 use crate::tasks::worker::reporter::page::{Block, Section, Shown, Table};
 use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
@@ -31,6 +32,28 @@ pub fn figures(report: &RunReport) -> Option<Section> {
         shown: Shown::Everywhere,
         blocks,
     })
+}
+
+/// How requests arrive, where that doesn't depend on answers.
+fn arrivals(load: Load) -> Option<String> {
+    match load {
+        Load::Closed { .. } => None,
+        Load::Open {
+            rate_per_s,
+            burstiness: 1.0,
+            ..
+        } => Some(format!("as a Poisson process at {}/s", number(rate_per_s))),
+        Load::Open {
+            rate_per_s,
+            burstiness,
+            ..
+        } => Some(format!(
+            "at {}/s with burstiness {}",
+            number(rate_per_s),
+            number(burstiness)
+        )),
+        Load::Trace { .. } => Some(String::from("when the trace says so")),
+    }
 }
 
 fn row(record: &ScenarioRecord) -> Vec<String> {
@@ -92,6 +115,23 @@ fn remarks(report: &RunReport) -> Vec<String> {
                 record.failed, record.invalid
             ));
         }
+        if record.broken_outside > 0 {
+            remarks.push(format!(
+                "{name}: {} requests failed or broke a rule outside the window",
+                record.broken_outside
+            ));
+        }
+        if let Some(drift) = record.drift.filter(|drift| steady::is_missing(*drift)) {
+            let (way, percent) = if drift > 0.0 {
+                ("rose", drift)
+            } else {
+                ("fell", -drift)
+            };
+            remarks.push(format!(
+                "{name}: no steady state: tokens/s {way} by {} % over the window",
+                number(percent * 100.0)
+            ));
+        }
         if let Some(good) = record.goodput_per_s {
             remarks.push(format!(
                 "{name}: goodput {} of {} requests/s",
@@ -99,66 +139,17 @@ fn remarks(report: &RunReport) -> Vec<String> {
                 number(record.requests_per_s)
             ));
         }
-        if let (Load::Open { rate_per_s, .. }, Some(late)) = (record.plan.load, &record.late_ms) {
+        if let (Some(arrivals), Some(late)) = (arrivals(record.plan.load), &record.late_ms) {
             remarks.push(format!(
-                "{name}: requests arrive as a Poisson process at {}/s; times count from the intended \
+                "{name}: requests arrive {arrivals}; times count from the intended \
                  start; median lateness {} ms, max lateness {} ms",
-                number(rate_per_s),
                 number(late.p50),
                 number(late.max)
             ));
         }
     }
-    remarks.extend(report.calibration.as_ref().map(load_error));
+    remarks.extend(report.calibration.as_ref().map(client::in_short));
     remarks
-}
-
-/// The load generator's own error and limits, in a sentence.
-fn load_error(calibration: &Calibration) -> String {
-    let crowded = calibration.crowded_error_ms.as_ref();
-    let crowded = crowded.map_or(String::new(), |error| {
-        format!(
-            ", {} ms with {} concurrent streams",
-            number(error.p50),
-            calibration.streams
-        )
-    });
-    format!(
-        "client calibration: median error {} ms (n {}){crowded}; one reader handles {:.0} events/s per \
-         core",
-        number(calibration.error_ms.p50),
-        calibration.error_ms.n,
-        calibration.events_per_s
-    )
-}
-
-/// Everything about the load generator's error, as lines of text.
-pub fn calibration(calibration: &Calibration) -> Vec<String> {
-    let row = |name: String, error: &Distribution| {
-        let [p50, p90, max] = [error.p50, error.p90, error.max].map(number);
-        vec![
-            name,
-            error.n.to_string(),
-            p50,
-            p90,
-            words::figure(error.p99),
-            max,
-        ]
-    };
-    let mut table = Table::new(["", "n", "p50", "p90", "p99", "max"], 1);
-    table.rows = vec![row(String::from("1 stream"), &calibration.error_ms)];
-    let crowd = calibration.crowded_error_ms.as_ref();
-    let name = format!("{} streams", calibration.streams);
-    table.rows.extend(crowd.map(|error| row(name, error)));
-    let mut lines = vec![String::from(
-        "Delay between sending a token and its time stamp, in ms:",
-    )];
-    lines.extend(table.aligned());
-    lines.push(format!(
-        "One reader handles {:.0} events a second.",
-        calibration.events_per_s
-    ));
-    lines
 }
 
 /// A row for each figure that was compared.

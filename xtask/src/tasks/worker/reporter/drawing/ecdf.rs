@@ -1,0 +1,125 @@
+//! How a measure is distributed under each load: which share of its samples is up to which value. Pure.
+
+use std::fmt::Write;
+
+use super::{Drawing, WIDTH};
+use crate::tasks::worker::record::measure::MeasureSpec;
+use crate::tasks::worker::record::report::RunReport;
+use crate::tasks::worker::reporter::words::{markup as text, number};
+
+/// Margins and heights, in units of [`WIDTH`].
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = 170.0;
+const TOP: f64 = 12.0;
+const CHART: f64 = 240.0;
+
+/// More loads than the style has colours for would be hard to tell apart.
+const LOADS_DRAWN: usize = 8;
+
+/// One line a load; `None` where no load has enough samples.
+pub fn draw(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
+    let curves = report.scenarios.iter().filter_map(|record| {
+        let measure = record.measure(spec.name)?;
+        let quantiles = &measure.quantiles;
+        (quantiles.len() > 1).then_some((record.plan.name.as_str(), measure.summary.n, quantiles))
+    });
+    let curves: Vec<_> = curves.take(LOADS_DRAWN).collect();
+    let values = || {
+        curves
+            .iter()
+            .flat_map(|(_, _, quantiles)| quantiles.iter().copied())
+    };
+    // Tokens of one read have no time between them, and a logarithm has no zero.
+    let low = values()
+        .filter(|value| *value > 0.0)
+        .fold(f64::MAX, f64::min);
+    let high = values().fold(0.0, f64::max);
+    if curves.is_empty() || high <= low {
+        return None;
+    }
+    let x = |value: f64| {
+        let share = (value.max(low) / low).ln() / (high / low).ln();
+        LEFT + share * (WIDTH - LEFT - RIGHT)
+    };
+    let bottom = TOP + CHART;
+    let y = |share: f64| bottom - share * CHART;
+    let mut svg = String::new();
+    for share in [0.0, 0.25, 0.5, 0.75, 0.9, 1.0] {
+        let at = y(share);
+        let _ = writeln!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text class=\"peak\" x=\"8\" y=\"{:.1}\">{:.0} %</text>",
+            WIDTH - RIGHT,
+            at + 4.0,
+            share * 100.0
+        );
+    }
+    for tick in ticks(low, high) {
+        let at = x(tick);
+        let _ = writeln!(
+            svg,
+            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom:.1}\"/><text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\">{} {}</text>",
+            bottom + 16.0,
+            number(tick),
+            spec.unit
+        );
+    }
+    for (at, (name, n, quantiles)) in curves.iter().enumerate() {
+        let last = (quantiles.len() - 1) as f64;
+        let mut line = String::new();
+        for (rank, value) in quantiles.iter().enumerate() {
+            let _ = write!(line, "{:.1},{:.1} ", x(*value), y(rank as f64 / last));
+        }
+        let label = TOP + 14.0 + 18.0 * at as f64;
+        let _ = writeln!(
+            svg,
+            "<g><title>{name}: n {n}</title><polyline class=\"curve load{at}\" points=\"{line}\"/><line class=\"curve load{at}\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"peak\" x=\"{:.1}\" y=\"{label:.1}\">{name} (n {n})</text></g>",
+            WIDTH - RIGHT + 12.0,
+            WIDTH - RIGHT + 30.0,
+            label - 4.0,
+            label - 4.0,
+            WIDTH - RIGHT + 36.0,
+            name = text(name),
+        );
+    }
+    Some(Drawing {
+        id: format!("ecdf-{}", spec.name),
+        caption: format!(
+            "{} of each load: which share of the samples is up to which value, on a logarithmic axis",
+            spec.title
+        ),
+        height: bottom + 26.0,
+        svg,
+        legend: &[],
+    })
+}
+
+/// Round values of a logarithmic axis: one, two and five of each power of ten, or both ends where it is
+/// too short for two of them.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let first = low.log10().floor() as i32;
+    let last = high.log10().ceil() as i32;
+    let round = (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|of| of * 10f64.powi(power)));
+    let inside: Vec<f64> = round.filter(|tick| (low..=high).contains(tick)).collect();
+    match inside.len() {
+        0 | 1 => vec![low, high],
+        2..=9 => inside,
+        // Powers alone.
+        _ => inside
+            .into_iter()
+            .filter(|tick| (tick.log10() - tick.log10().round()).abs() < 1e-9)
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_has_round_values_and_never_none() {
+        assert_eq!(ticks(3.0, 60.0), [5.0, 10.0, 20.0, 50.0]);
+        assert_eq!(ticks(3.0, 4.0), [3.0, 4.0]);
+        assert_eq!(ticks(0.9, 1100.0).len(), 4);
+    }
+}
