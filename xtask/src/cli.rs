@@ -26,7 +26,7 @@ use crate::tasks::worker::config::benchmark::parse_duration;
 use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
 use crate::tasks::worker::evidence::{CompareConfig, MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
-use crate::tasks::worker::plan::{self, Selection, SuiteChoice};
+use crate::tasks::worker::plan::{self, Selection, Shard, SuiteChoice};
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::output::{ReportKind, Verbosity};
 
@@ -163,6 +163,14 @@ pub struct WorkerTestArgs {
     /// Skip what is left once so many checks have failed; how the worker ends is judged all the same
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_fail: Option<u32>,
+    /// Run one part of the checks, the Ith of N: for long suites on several machines, whose reports
+    /// `worker:report merge` joins
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["benchmark", "stress", "soak", "all_backends"])]
+    shard: Option<Shard>,
+    /// Run again what failed or could not be judged in a recorded run, with the same options: its
+    /// folder, or the events.jsonl in it. It starts the command that the recording names
+    #[arg(long, value_name = "RUN", exclusive = true)]
+    rerun: Option<PathBuf>,
     /// A file of checks that are known to fail, one `ID REASON` per line: one that fails doesn't make
     /// the run red, and one that passes does
     #[arg(long, value_name = "FILE")]
@@ -232,6 +240,11 @@ impl WorkerTestArgs {
         }
     }
 
+    /// The recorded run of which the failed part is to be run again.
+    pub fn rerun(&self) -> Option<&Path> {
+        self.rerun.as_deref()
+    }
+
     /// Whether only the plan is asked for.
     pub fn is_plan(&self) -> bool {
         self.plan
@@ -255,6 +268,7 @@ impl WorkerTestArgs {
             suite: self.suite,
             checks: self.check,
             skips: self.skip,
+            shard: self.shard,
         };
         let selection = mode.selection(selection);
         plan::plan(&table::rows(), &selection)?;

@@ -3,6 +3,7 @@
 mod cli;
 mod tasks;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
             .print_help()
             .map(|()| ExitCode::SUCCESS)
             .unwrap_or(ExitCode::FAILURE)),
-        Some(Task::WorkerTest(args)) => worker_test(*args),
+        Some(Task::WorkerTest(args)) => worker_test(*args, std::env::args_os().skip(1).collect()),
         Some(Task::Reaper { run_id }) => Ok(tasks::worker::reap(&run_id)),
         Some(Task::WorkerReport(args)) => report(args.into_config()),
         Some(Task::WorkerDownloadModel(args)) => tasks::worker::download_model(&args.into_config()),
@@ -33,7 +34,22 @@ fn main() -> ExitCode {
     outcome.unwrap_or_else(|error| fail(&error, CANNOT_JUDGE))
 }
 
-fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
+/// A run by these arguments, which are also what repeats it.
+fn worker_test(args: WorkerTestArgs, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if let Some(run) = args.rerun() {
+        return match tasks::worker::rerun::arguments(run) {
+            Ok(arguments) => match Cli::parse_from(arguments_of_xtask(&arguments)).task {
+                Some(Task::WorkerTest(args)) if args.rerun().is_none() => {
+                    worker_test(*args, arguments)
+                }
+                _ => Ok(fail(
+                    &anyhow::anyhow!("--rerun: {} is no run of worker:test", run.display()),
+                    USAGE,
+                )),
+            },
+            Err(error) => Ok(fail(&error, USAGE)),
+        };
+    }
     if let Some(python) = args.self_test() {
         return tasks::worker::self_test(python);
     }
@@ -65,17 +81,22 @@ fn worker_test(args: WorkerTestArgs) -> anyhow::Result<ExitCode> {
     }
     match asked {
         Ok((config, inputs)) => match all_backends {
-            None => tasks::worker::test(&config, &inputs),
+            None => tasks::worker::test(&config, &inputs, arguments),
             Some(required) => match evidence::ensure_matrix_reports(&config.reports) {
-                Ok(()) => {
-                    let arguments = std::env::args_os().skip(1);
-                    tasks::worker::test_all_backends(&config, &required, arguments)
-                }
+                Ok(()) => tasks::worker::test_all_backends(&config, &required, arguments),
                 Err(error) => Ok(fail(&error, USAGE)),
             },
         },
         Err(error) => Ok(fail(&error, USAGE)),
     }
+}
+
+/// With the program's name in front, as clap wants them.
+fn arguments_of_xtask(arguments: &[OsString]) -> Vec<OsString> {
+    let name = OsString::from("cargo xtask");
+    std::iter::once(name)
+        .chain(arguments.iter().cloned())
+        .collect()
 }
 
 fn report(config: ReportConfig) -> anyhow::Result<ExitCode> {

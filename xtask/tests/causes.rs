@@ -1,7 +1,7 @@
 //! A run that is red, as a whole command: how many causes it names, and what it doesn't wait for.
 #![cfg(unix)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -166,4 +166,34 @@ fn a_worker_that_hangs_in_inference_is_asked_twice_and_not_by_every_check() {
     }
     // One deadline is 120 s, and more than sixty checks have one.
     assert!(took < Duration::from_secs(150), "{took:?}");
+}
+
+#[test]
+fn what_failed_is_run_again_and_nothing_else() {
+    let ids = ["start.ready", "health.answers", "inference.answers"];
+    let options = ids.map(|id| ["--check", id]).concat();
+    let red = Red::of("again", "start.health_wrong_status", &options);
+    let again = |fault: &str, run: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let command = command.args(["worker:test", "--rerun"]).arg(run);
+        command.env("WORKER_FAULT", fault).output().unwrap()
+    };
+    let output = again("", &red.folder.join("latest"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let first = told.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("Again: cargo xtask worker:test "),
+        "{told}"
+    );
+    let report = red.report();
+    let passed = checks(&report, "passed", None);
+    assert_eq!(checks(&report, "failed", None), [""; 0]);
+    assert!(!passed.contains(&"inference.answers"), "{passed:?}");
+    assert!(passed.contains(&"health.answers"), "{passed:?}");
+    // What was run again can itself be run again, if anything failed in it.
+    let output = again("", &red.folder.join("latest"));
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("nothing failed in "), "{told}");
 }

@@ -20,6 +20,7 @@ pub mod plan;
 mod process;
 pub mod record;
 pub mod reporter;
+pub mod rerun;
 mod self_test;
 mod setup;
 mod target;
@@ -75,7 +76,11 @@ enum Ended {
 }
 
 /// Runs the test and gives the exit code that the README documents.
-pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
+pub fn test(
+    config: &WorkerTestConfig,
+    inputs: &Inputs,
+    arguments: Vec<OsString>,
+) -> Result<ExitCode> {
     let began = Instant::now();
     let home = Home::find();
     let root = home.root.as_path();
@@ -101,7 +106,7 @@ pub fn test(config: &WorkerTestConfig, inputs: &Inputs) -> Result<ExitCode> {
     )));
     journal.emit(EventKind::Configured {
         options: config.options(),
-        arguments: repeatable(std::env::args_os().skip(1)),
+        arguments: repeatable(arguments),
     });
     let mut gathering = Gathering::begin(root, &journal);
     let ran = catch_unwind(AssertUnwindSafe(|| {

@@ -292,6 +292,7 @@ impl WorkerTestConfig {
             "heartbeat-window": self.heartbeat_window_secs,
             "suite": suite.map(|value| value.get_name().to_owned()),
             "check": selection.checks,
+            "shard": selection.shard.map(|shard| shard.to_string()),
             "skip": selection.skips,
             "prompt": self.prompt,
             "max-tokens": self.max_tokens,

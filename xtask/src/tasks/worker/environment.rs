@@ -38,7 +38,7 @@ impl Gathering {
     pub fn begin(root: &Path, journal: &Journal) -> Self {
         let (root, journal) = (root.to_owned(), journal.clone());
         let thread = std::thread::spawn(move || {
-            journal.emit(EventKind::EnvironmentFound(environment(&root)));
+            journal.emit(EventKind::EnvironmentFound(here(&root)));
         });
         Self {
             threads: vec![thread],
@@ -90,7 +90,8 @@ fn hash(path: &Path, give_up: &AtomicBool) -> Option<String> {
     Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn environment(root: &Path) -> Environment {
+/// What this machine is; asks its tools, which takes a moment.
+pub fn here(root: &Path) -> Environment {
     let is_kept = git::keeps(root, GIT_LIMIT);
     // Without locks: a run that is killed must not leave one in somebody's repository.
     let git = |arguments: &[&str]| {

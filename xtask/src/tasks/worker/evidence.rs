@@ -181,7 +181,7 @@ pub fn compare(config: &CompareConfig) -> Result<()> {
 }
 
 /// The run of a recording, or of the folder that it is in.
-fn recorded(path: &Path) -> Result<RunReport> {
+pub fn recorded(path: &Path) -> Result<RunReport> {
     let events = match path.is_dir() {
         true => path.join(EVENTS),
         false => path.to_owned(),

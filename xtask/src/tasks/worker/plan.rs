@@ -1,5 +1,8 @@
 //! Which checks run, which are skipped and why. Pure.
 
+use std::fmt;
+use std::str::FromStr;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
@@ -21,6 +24,37 @@ pub struct Selection {
     pub checks: Vec<String>,
     /// Globs over ids: all but these.
     pub skips: Vec<String>,
+    /// Only this part of what is left.
+    pub shard: Option<Shard>,
+}
+
+/// The `index`th part of `count`, from 1 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(index, count)| {
+            Some(Self {
+                index: index.parse().ok()?,
+                count: count.parse().ok()?,
+            })
+        });
+        parts
+            .filter(|shard| (1..=shard.count).contains(&shard.index))
+            .ok_or_else(|| String::from("I/N is wanted, with I from 1 to N, such as 2/3"))
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
 }
 
 /// The values of `--suite`.
@@ -61,7 +95,14 @@ pub fn plan(rows: &[&'static CheckInfo], selection: &Selection) -> Result<Vec<Pl
     let planned: Vec<Planned> = rows
         .iter()
         .filter(is_wanted)
-        .map(|row| Planned {
+        .enumerate()
+        // Those of one area take about as long as each other.
+        .filter(|(at, _)| {
+            selection
+                .shard
+                .is_none_or(|shard| at % shard.count == shard.index - 1)
+        })
+        .map(|(_, row)| Planned {
             info: row,
             skipped: any_matches(&selection.skips, row.id).then_some("left out by --skip"),
         })
@@ -215,7 +256,7 @@ mod tests {
         let selection = Selection {
             checks: globs(&["heartbeat.*", "health.answers"]),
             skips: globs(&["*.first"]),
-            suite: None,
+            ..Selection::default()
         };
         let planned = plan(ROWS, &selection).unwrap();
         assert_eq!(planned[0].info.id, "health.answers");
@@ -225,12 +266,42 @@ mod tests {
     }
 
     #[test]
+    fn every_check_is_in_one_shard() {
+        for count in 1..=6 {
+            let shard = |index: usize| {
+                let shard = Some(format!("{index}/{count}").parse().unwrap());
+                let suite = Some(SuiteChoice::All);
+                let selection = Selection {
+                    suite,
+                    shard,
+                    ..Selection::default()
+                };
+                plan(ROWS, &selection).map_or_else(
+                    |_| Vec::new(),
+                    |planned| planned.iter().map(|planned| planned.info.id).collect(),
+                )
+            };
+            let mut all: Vec<_> = (1..=count).flat_map(shard).collect();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), 4, "{count}");
+            assert_eq!(
+                (1..=count).map(|index| shard(index).len()).sum::<usize>(),
+                4
+            );
+        }
+        for wrong in ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_pattern_without_a_match_is_refused_with_near_ones() {
         let refused = |checks: &[&str], skips: &[&str]| {
             let selection = Selection {
                 checks: globs(checks),
                 skips: globs(skips),
-                suite: None,
+                ..Selection::default()
             };
             plan(ROWS, &selection).unwrap_err().to_string()
         };

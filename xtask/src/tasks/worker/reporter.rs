@@ -21,7 +21,7 @@ mod run;
 #[cfg(test)]
 mod snapshots;
 mod trace;
-mod words;
+pub mod words;
 
 use std::io;
 

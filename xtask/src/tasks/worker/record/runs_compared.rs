@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::compare::{Compared, Comparison};
 use super::event::{CheckStatus, CheckSummary};
+use super::facts::Environment;
 use super::measure::{self, Measure};
 use super::report::RunReport;
 
@@ -179,6 +180,16 @@ fn surroundings(report: &RunReport) -> BTreeMap<String, String> {
         );
     }
     facts
+}
+
+/// What was different about the machine of a run.
+pub fn machines(report: &RunReport, here: Environment) -> Vec<ChangedSurrounding> {
+    let of = |environment| RunReport {
+        environment,
+        ..RunReport::default()
+    };
+    let there = of(report.environment.clone());
+    differences(&surroundings(&there), &surroundings(&of(Some(here))))
 }
 
 fn differences(
