@@ -11,6 +11,21 @@ fn shown(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
+/// Its own deadline ends it where it hangs.
+#[test]
+fn the_faulty_worker_is_what_its_table_says() {
+    let mut python = Command::new("python3");
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    python.args(["-B", "-m", "unittest", "discover", "-s", tests]);
+    let output = python.env_remove("WORKER_FAULT").output().unwrap();
+    let told = shown(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    // No test at all would be fine with older Pythons, too.
+    let count = told.lines().find_map(|line| line.strip_prefix("Ran "));
+    let count = count.and_then(|line| line.split(' ').next()?.parse::<u32>().ok());
+    assert!(count.is_some_and(|count| count > 0), "{told}");
+}
+
 #[test]
 fn every_check_catches_its_fault_and_nobody_else_is_blamed() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
