@@ -128,9 +128,9 @@ class Heartbeat:
         if active("beat.bursts"):
             return self.interval_s * ((number + 2) // 3 * 3)
         if active("beat.drifts_late"):
-            return self.interval_s * number * 1.04
+            return self.interval_s * number * 1.07
         if active("beat.drifts_early"):
-            return self.interval_s * number * 0.96
+            return self.interval_s * number * 0.93
         if active("benign.jittery_beats"):
             return self.interval_s * number + zlib.crc32(b"%d" % number) % 70 / 1000
         if active("beat.slow"):

@@ -12,8 +12,9 @@ use crate::tasks::worker::load::generator::{LoadGenerator, Next, Turn};
 use crate::tasks::worker::load::polling::{Poll, Question};
 use crate::tasks::worker::net::client::{Client, NoAnswer, Request};
 use crate::tasks::worker::process::lock::lock;
+use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::record::bench::Load;
-use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
+use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Readiness};
 
@@ -33,10 +34,7 @@ const STREAMS: u32 = 8;
 const LEAST_WINDOW: Duration = Duration::from_millis(1500);
 
 /// Intervals of heartbeats that are watched: one beat is due, and whoever is late has time to show it.
-const INTERVALS: f64 = 1.3;
-
-/// How much of an interval the load goes on before the beat is due that is judged.
-const UNDER_LOAD: f64 = 0.5;
+const INTERVALS: f64 = 1.7;
 
 /// How often health and readiness are asked for.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(40);
@@ -111,11 +109,16 @@ fn observed<'s>(subject: &'s Subject) -> Result<&'s LoadObservation> {
 impl LoadObservation {
     /// Keeps the worker busy for a while, and asks it questions meanwhile.
     fn make(subject: &Subject) -> Result<LoadObservation> {
+        let interval_s = subject.context.config.heartbeat_interval_secs as f64;
+        let window = Duration::from_secs_f64(interval_s * INTERVALS).max(LEAST_WINDOW);
         let reference = subject.reference()?;
         let tokens = reference.tokens_in(REQUEST_TIME, 4, 64);
         let limit = reference.limit_of(tokens, STREAMS);
         let (client, stop) = (subject.worker.client().clone(), subject.context.stop);
-        let window = window(subject);
+        // Just after a periodic beat, so that the next one is due under load, a whole interval later.
+        if subject.worker.launch().has_heartbeat {
+            await_periodic_beat(subject, beats_limit(subject))?;
+        }
         let began = Instant::now();
         let work = Arc::new(Mutex::new(LoadWork::default()));
         let (worker, seen) = (client.clone(), Arc::clone(&work));
@@ -181,30 +184,27 @@ fn work_once(
     Next::Stop
 }
 
-/// How long to watch from now on: until a beat is due that the load has had time to delay, and as long as
-/// a late one may take. A worker that doesn't beat is judged elsewhere.
-fn window(subject: &Subject) -> Duration {
-    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
-    let now_ms = subject.context.journal.elapsed_ms(Instant::now());
-    let least_ms = (interval_ms * INTERVALS).max(LEAST_WINDOW.as_secs_f64() * 1e3);
-    let window_ms = last_periodic_beat(subject).map_or(0.0, |beat_ms| {
-        let under_load_ms = now_ms + interval_ms * UNDER_LOAD;
-        let beats_until = ((under_load_ms - beat_ms) / interval_ms).ceil();
-        beat_ms + beats_until * interval_ms - now_ms + interval_ms * (INTERVALS - 1.0)
-    });
-    Duration::from_secs_f64(window_ms.max(least_ms) / 1e3)
+/// How long the next beat is waited for.
+fn beats_limit(subject: &Subject) -> Duration {
+    Duration::from_secs(subject.context.config.heartbeat_interval_secs) * 2
 }
 
-/// When the last beat came that brought no new state.
-fn last_periodic_beat(subject: &Subject) -> Option<f64> {
-    let beats = subject.hive.heartbeats();
-    let state = |beat: &Heartbeat| {
-        let beat = subject.dialect().read_heartbeat(beat);
-        beat.ok().map(|beat| beat.state)
+/// Waits for the next beat that brings no new state, or for `limit`: a worker that doesn't beat is
+/// judged elsewhere.
+fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
+    let seen = subject.hive.heartbeats().len();
+    let is_periodic = || {
+        let beats = subject.hive.heartbeats();
+        let state = |at: usize| {
+            let beat = subject.dialect().read_heartbeat(&beats[at]);
+            beat.ok().map(|beat| beat.state)
+        };
+        let last = beats.len().saturating_sub(1);
+        last >= seen.max(1) && state(last) == state(last - 1)
     };
-    let mut pairs = beats.windows(2).rev();
-    let pair = pairs.find(|pair| state(&pair[0]) == state(&pair[1]));
-    pair.map(|pair| pair[1].arrived_ms)
+    let stop = subject.context.stop;
+    let waited = stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(())));
+    in_time(waited).map(drop)
 }
 
 fn answers(subject: &Subject) -> Result<Evidence> {
@@ -327,6 +327,8 @@ fn heartbeats(subject: &Subject) -> Result<Evidence> {
         return Ok(Evidence::new());
     };
     // A machine that was busy elsewhere gets a second chance; a worker that is late is late again.
+    // The next beat may still be one that the load has delayed.
+    await_periodic_beat(subject, beats_limit(subject))?;
     let again = LoadObservation::make(subject)?;
     match late_beat(subject, &again)? {
         Some(_) => Err(mismatch.into()),
