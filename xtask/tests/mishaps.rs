@@ -32,9 +32,11 @@ enum Right {
     EndsWith(&'static [i32]),
     /// It ends as it would have, and says this beside it.
     Warns(&'static str),
+    /// It says this, whether it could go on without or not.
+    Lacks(&'static str),
 }
 
-use Right::{Blames, EndsWith, Troubled, Warns};
+use Right::{Blames, EndsWith, Lacks, Troubled, Warns};
 
 /// What happens, and what a run has to make of it.
 const MISHAPS: [(&str, Right); 15] = [
@@ -61,8 +63,8 @@ fn right(what: &str, stage: &str, usual: Right) -> Right {
     match (what, stage) {
         // Before a worker was ready, it shows that the machine can't run it.
         ("SIGILL", "loading") => Troubled("killed by SIGILL"),
-        // There is nobody left to connect to, and only the reports are missing.
-        ("run.files", "draining") => Warns("Too many open files"),
+        // Who need not be connected to again can still be judged, and only the reports are missing.
+        ("run.files", "idle" | "draining") => Lacks("Too many open files"),
         _ => usual,
     }
 }
@@ -81,6 +83,7 @@ impl Seen {
     fn is(&self, right: Right) -> bool {
         let names = |told: &[String], what| told.iter().any(|line| line.contains(what));
         let judged = match right {
+            Lacks(what) => return self.is(Troubled(what)) || self.is(Warns(what)),
             Blames(what) => {
                 self.code == Some(1) && names(&self.failed, what) && self.troubles.is_empty()
             }

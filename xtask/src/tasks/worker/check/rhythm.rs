@@ -103,8 +103,11 @@ fn drift(moments: &[Moment], interval_ms: f64, tolerance_ms: f64) -> Option<(usi
         if !moment.is_repeat {
             last_change_ms = moment.arrived_ms;
         } else if moment.counts {
-            let since_ms = (moment.arrived_ms - last_change_ms).rem_euclid(interval_ms);
-            if since_ms.min(interval_ms - since_ms) <= tolerance_ms {
+            let since_ms = moment.arrived_ms - last_change_ms;
+            let phase_ms = since_ms.rem_euclid(interval_ms);
+            let is_near = phase_ms.min(interval_ms - phase_ms) <= tolerance_ms;
+            // Just after a change nothing is due that is counted from it.
+            if is_near && since_ms >= interval_ms - tolerance_ms {
                 from_change += 1;
             } else {
                 phases.push(moment.arrived_ms.rem_euclid(interval_ms));
