@@ -71,8 +71,11 @@ fn a_worker_is_started_by_a_command_line_of_its_own() {
     ];
     let (code, said) = run(harness(&scratch, &arguments));
     assert_eq!(code, Some(0), "{said}");
-    let skipped = "heartbeat.first was skipped: --no-heartbeat: the worker sends none";
-    assert!(said.contains(skipped), "{said}");
+    let skipped = "heartbeat.default_interval were skipped: --no-heartbeat: the worker sends none";
+    assert!(
+        said.contains(skipped) && said.contains("heartbeat.first, "),
+        "{said}"
+    );
     for (template, part) in [("w {modle}", "{modle}"), ("w 'x", "never closed")] {
         let (code, said) = run(harness(&scratch, &["--worker-cmd", template]));
         assert!(code == Some(2) && said.contains(part), "{said}");
