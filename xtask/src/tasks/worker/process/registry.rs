@@ -250,7 +250,7 @@ pub fn close() -> Audit {
     }
 }
 
-/// Tells of a port that is still listened on, unless another run has been given it since.
+/// Tells of a port that is still listened on, unless somebody else has been given it since.
 pub fn held_port(port: u16, whose: &str) -> Option<String> {
     let run_id = lock(&REGISTRY).run_id.clone();
     let mut holders = String::new();
@@ -260,13 +260,13 @@ pub fn held_port(port: u16, whose: &str) -> Option<String> {
             Listeners::Nobody => return true,
             Listeners::Unknown => String::from("an unknown process"),
             Listeners::Known(found) => {
-                let marks = platform::marks(MARK);
-                let other_run = |holder: &Process| {
-                    marks
-                        .get(&holder.pid)
-                        .is_some_and(|mark| Some(mark) != run_id.as_ref())
+                let (marks, strays) = (platform::marks(MARK), strays());
+                let is_anothers = |holder: &Process| match marks.get(&holder.pid) {
+                    Some(mark) => Some(mark) != run_id.as_ref(),
+                    // Whatever of ours lost its parent and its mark has been adopted.
+                    None => supervisor::secret().is_some() && !strays.contains(holder),
                 };
-                if found.iter().all(other_run) {
+                if found.iter().all(is_anothers) {
                     return true;
                 }
                 let names: Vec<_> = found.iter().map(ToString::to_string).collect();
