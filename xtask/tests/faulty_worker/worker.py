@@ -205,9 +205,10 @@ def stop(worker, listeners):
     loading = not worker.loaded.is_set()
     log.info("Stopping: finishing what runs, for up to %g s" % worker.config.drain_timeout)
     worker.draining = True
+    # Before the beat that says so: what befalls it now must not depend on who is quicker.
+    mishap.at("draining")
     if not active("beat.draining_late"):
         worker.refresh_state()
-    mishap.at("draining")
     if active("stop.cuts_stream"):
         worker.heartbeat.drain(LAST_BEAT_S)
         os._exit(0)
