@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::platform;
 use super::platform::Listeners;
+use super::{platform, registry};
 
 /// How long a knock at a loopback port may take.
 const KNOCK_LIMIT: Duration = Duration::from_millis(500);
@@ -16,6 +16,7 @@ const FAR_AWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// A port that was free a moment ago.
 pub fn pick_free() -> Result<u16> {
+    let _alone = registry::take_census();
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
     Ok(listener.local_addr()?.port())
@@ -32,6 +33,9 @@ pub fn ensure_free(port: u16, whose: &str, option: &str) -> Result<()> {
 
 /// Whether nobody could listen on the port now.
 pub fn is_taken(port: u16) -> bool {
+    // A child that is being started holds copies of all our sockets until it runs its own program: it
+    // would answer for the listener below.
+    let _alone = registry::take_census();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // Some systems let two listen side by side when one of them listens on every address.
     TcpListener::bind(address).is_err() || TcpStream::connect_timeout(&address, KNOCK_LIMIT).is_ok()
@@ -70,7 +74,12 @@ pub fn taken(port: u16, whose: &str, option: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::tasks::worker::process::group::ProcessGroup;
+    use crate::tasks::worker::process::identity::Role;
     use crate::tasks::worker::process::stop::StopFlag;
 
     #[test]
@@ -113,6 +122,28 @@ mod tests {
                 .wait_for("a free port", limit, free)
                 .unwrap();
         }
+    }
+
+    #[test]
+    fn a_free_port_is_free_also_while_children_are_started() {
+        let done = AtomicBool::new(false);
+        let port = pick_free().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let mut command = Command::new("python3");
+                        command.arg("--version").stdout(Stdio::null());
+                        drop(ProcessGroup::spawn(command, Role::Tool, Duration::ZERO).unwrap());
+                    }
+                });
+            }
+            let taken = (0..300).filter(|_| is_taken(port)).count();
+            done.store(true, Ordering::Relaxed);
+            // Other tests of this program start children without asking; these two alone made every second
+            // answer wrong.
+            assert!(taken < 30, "{taken} of 300");
+        });
     }
 
     #[test]
