@@ -7,9 +7,9 @@
 # worker    the worker over the embedded model, under this system's `worker:test`
 # harness   Windows' own `worker:test` over that worker, and what a killed run leaves behind
 #
-# It wants a quiet machine, as programs start slowly under Wine. On Debian it installs what it needs.
-# Elsewhere it needs Wine for 64-bit programs, MinGW's gcc for
-# x86_64 and Rust's target x86_64-pc-windows-gnu.
+# It wants a quiet machine, as programs start slowly under Wine. On Debian it installs what it needs;
+# elsewhere it needs Wine for 64-bit programs, MinGW's gcc for x86_64 and Rust's target
+# x86_64-pc-windows-gnu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=x86_64-pc-windows-gnu
@@ -74,8 +74,8 @@ worker() {
     --skip shutdown.orderly --skip lifecycle.no_survivors --skip streams.as_made
 }
 
-# There is no Python for Windows in the package indexes, and so no hive: the protocol that needs none
-# is tried.
+# This script can't install a Python for Windows, so there is no hive: the protocol that needs none is
+# tried.
 test_in_wine() {
   "$wine" "$programs/xtask.exe" worker:test --quiet --port 0 --dialect openai --model tiny \
     --timeout 120 --artifacts "$folder/harness-test" \

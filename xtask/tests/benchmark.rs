@@ -4,6 +4,8 @@
 
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use scratch::Scratch;
 use serde_json::Value;
-
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+use xtask::{FAULTY_WORKER, worker_test, xtask};
 
 /// Nothing in here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,10 +30,9 @@ impl Scratch {
     }
 
     fn benchmark(&self, worker: &Path, options: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = worker_test();
         command
-            .args(["worker:test", "--benchmark", "--model", "tiny"])
-            .args(["--port", "0", "--hive-port", "0", "--max-tokens", "8"])
+            .args(["--benchmark", "--model", "tiny", "--max-tokens", "8"])
             .args(["--warmup", "50ms", "--worker-env", "WORKER_FAULT"])
             .arg("--worker-bin")
             .arg(worker)
@@ -48,11 +48,7 @@ impl Scratch {
                 } else {
                     ["--duration", "200ms"].as_slice()
                 },
-            )
-            .env("LC_ALL", "C.UTF-8")
-            .env_remove("WORKER_FAULT")
-            .env_remove("GITHUB_ACTIONS")
-            .env_remove("GITHUB_STEP_SUMMARY");
+            );
         command
     }
 
@@ -475,14 +471,14 @@ fn options_that_make_no_sense_are_refused() {
         let shown = run(scratch.benchmark(Path::new(FAULTY_WORKER), &options), 2);
         assert!(shown.contains(part), "{shown}");
     }
-    let mut alone = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut alone = xtask();
     alone.args(["worker:test", "--rate", "1"]);
     assert!(run(alone, 2).contains("--benchmark"));
 }
 
 #[test]
 fn the_client_measures_itself() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = xtask();
     command.args(["worker:test", "--tare"]);
     let shown = run(command, 0);
     assert!(shown.contains("512 x 60.0 ms  10240"), "{shown}");

@@ -1,69 +1,52 @@
 //! A run that is red, as a whole command: how many causes it names, and what it doesn't wait for.
 #![cfg(unix)]
 
+#[path = "support/scratch.rs"]
+mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
+use scratch::Scratch;
 use serde_json::Value;
+use xtask::{FAULTY_WORKER, said, worker_test, xtask};
 
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
-
-/// A red run and its folder, which is gone afterwards.
+/// A red run and its folder.
 struct Red {
     output: Output,
-    folder: PathBuf,
+    scratch: Scratch,
 }
 
 impl Red {
     fn of(name: &str, faults: &str, options: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("causes-{name}-{}", std::process::id()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command
-            .args([
-                "worker:test",
-                "--port",
-                "0",
-                "--hive-port",
-                "0",
-                "--model",
-                "tiny",
-            ])
-            .args([
-                "--worker-bin",
-                FAULTY_WORKER,
-                "--worker-env",
-                "WORKER_FAULT",
-            ])
+        let scratch = Scratch::new(name);
+        let output = worker_test()
+            .args(["--model", "tiny", "--worker-bin", FAULTY_WORKER])
+            .args(["--worker-env", "WORKER_FAULT"])
             .args(options)
             .arg("--artifacts")
-            .arg(&folder)
+            .arg(&scratch.0)
             .env("WORKER_FAULT", faults)
-            .env("LC_ALL", "C.UTF-8")
-            .env_remove("GITHUB_ACTIONS")
-            .env_remove("GITHUB_STEP_SUMMARY");
-        let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-        Self { output, folder }
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        Self { output, scratch }
+    }
+
+    fn run(&self) -> PathBuf {
+        self.scratch.file("latest")
     }
 
     fn file(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.join("latest").join(name)).unwrap()
+        std::fs::read_to_string(self.run().join(name)).unwrap()
     }
 
     fn report(&self) -> Value {
         serde_json::from_str(&self.file("report.json")).unwrap()
     }
-}
-
-impl Drop for Red {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The checks that a cause explains; those that failed by themselves where there is none.
@@ -90,7 +73,7 @@ fn two_faults_at_once_are_two_causes_in_every_report() {
     let consequences = ["health.answers"];
     assert_eq!(checks(&report, "failed", Some("start.ready")), consequences);
     let told = "2 causes, 1 consequence";
-    let shown = text(&red.output);
+    let shown = String::from_utf8_lossy(&red.output.stdout);
     assert!(
         shown.contains(&format!("3 of 4 CHECKS FAILED ({told})")),
         "{shown}"
@@ -136,12 +119,12 @@ fn a_run_ends_early_where_enough_has_failed_and_leaves_a_trace() {
     let events = trace["traceEvents"].as_array().unwrap();
     assert!(events.iter().any(|event| event["name"] == "health.answers"));
 
-    let run = red.folder.join("latest");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let run = red.run();
+    let mut command = xtask();
     let compared = command
         .args(["worker:report", "compare"])
         .args([&run, &run]);
-    let shown = text(&compared.env("LC_ALL", "C.UTF-8").output().unwrap());
+    let shown = said(&compared.output().unwrap());
     assert!(
         shown.contains("ALIKE: 0 checks ended otherwise and 3 alike"),
         "{shown}"
@@ -174,12 +157,12 @@ fn what_failed_is_run_again_and_nothing_else() {
     let options = ids.map(|id| ["--check", id]).concat();
     let red = Red::of("again", "start.health_wrong_status", &options);
     let again = |fault: &str, run: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = xtask();
         let command = command.args(["worker:test", "--rerun"]).arg(run);
         command.env("WORKER_FAULT", fault).output().unwrap()
     };
-    let output = again("", &red.folder.join("latest"));
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let output = again("", &red.run());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let first = told.lines().next().unwrap_or_default();
     assert!(
@@ -192,7 +175,7 @@ fn what_failed_is_run_again_and_nothing_else() {
     assert!(!passed.contains(&"inference.answers"), "{passed:?}");
     assert!(passed.contains(&"health.answers"), "{passed:?}");
     // What was run again can itself be run again, if anything failed in it.
-    let output = again("", &red.folder.join("latest"));
+    let output = again("", &red.run());
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("nothing failed in "), "{told}");

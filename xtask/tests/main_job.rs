@@ -3,26 +3,23 @@
 
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use scratch::Scratch;
 use serde_json::Value;
-
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+use xtask::{FAULTY_WORKER, said, xtask};
 
 /// `worker:test` on free ports, from a folder inside the workspace.
 fn worker_test(options: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = xtask::worker_test();
     command
-        .args(["worker:test", "--port", "0", "--hive-port", "0"])
         .args(["--model", "tiny", "--worker-env", "WORKER_FAULT"])
         .args(options)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-        .env("LC_ALL", "C.UTF-8")
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY");
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     command
 }
 
@@ -306,12 +303,8 @@ fn nonsense_is_blamed_on_the_worker_with_what_was_promised_and_what_came() {
 #[test]
 fn a_wrong_command_line_and_a_missing_model_have_codes_of_their_own() {
     let run = |options: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .args(options)
-            .output()
-            .unwrap();
-        let shown = text(&output.stdout) + &text(&output.stderr);
-        (output.status.code(), shown)
+        let output = xtask().args(options).output().unwrap();
+        (output.status.code(), said(&output))
     };
     let (code, shown) = run(&["worker:test", "--backend", "abacus"]);
     assert_eq!(code, Some(2));
@@ -330,10 +323,7 @@ fn a_wrong_command_line_and_a_missing_model_have_codes_of_their_own() {
 #[test]
 fn no_argument_and_help_list_the_tasks() {
     for arguments in [&[][..], &["--help"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = xtask().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(0));
         let shown = text(&output.stdout);
         for task in [
@@ -384,9 +374,7 @@ fn a_model_that_nobody_knows_is_said_not_to_have_been_compared() {
         env!("CARGO_MANIFEST_DIR"),
         "/../.test-models/random/llama.gguf"
     );
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    let output = command
-        .args(["worker:test", "--port", "0", "--hive-port", "0"])
+    let output = xtask::worker_test()
         .args(["--model", random, "--check", "model.*"])
         .output()
         .unwrap();
@@ -435,10 +423,8 @@ fn paths_of_worker_and_model_need_not_be_unicode() {
     let name = |bytes| scratch.0.join(std::ffi::OsStr::from_bytes(bytes));
     let (worker, model) = (name(b"worker-\xff"), name(b"model-\xff.gguf"));
     std::os::unix::fs::symlink(FAULTY_WORKER, &worker).unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::fs::copy(root.join(".test-models/tiny/tiny.gguf"), &model).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["worker:test", "--port", "0", "--hive-port", "0"])
+    std::fs::copy(xtask::tiny_model(), &model).unwrap();
+    let output = xtask::worker_test()
         .args(["--check", "health.answers", "--worker-bin"])
         .arg(&worker)
         .arg("--model")

@@ -6,6 +6,8 @@ mod asked;
 mod python;
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,19 +17,10 @@ use asked::{Needs, is_asked_for};
 use python::python;
 use scratch::Scratch;
 use serde_json::Value;
+use xtask::{FAULTY_WORKER, said, worker_test, xtask};
 
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 const REPORT: &str = include_str!("fixtures/failed-run/report.json");
-
-fn xtask() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.env("LC_ALL", "C.UTF-8");
-    for name in ["GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"] {
-        command.env_remove(name);
-    }
-    command
-}
 
 /// All backends on free ports, over the worker that keeps the contract with canned text.
 fn all_backends(scratch: &Scratch, options: &[&str]) -> Command {
@@ -36,10 +29,9 @@ fn all_backends(scratch: &Scratch, options: &[&str]) -> Command {
 
 /// The same over another worker.
 fn all_backends_of(scratch: &Scratch, worker: &Path, options: &[&str]) -> Command {
-    let mut command = xtask();
+    let mut command = worker_test();
     command
-        .args(["worker:test", "--all-backends", "--port", "0"])
-        .args(["--hive-port", "0", "--model", "tiny"])
+        .args(["--all-backends", "--model", "tiny"])
         .args([
             "--worker-env",
             "WORKER_FAULT",
@@ -52,11 +44,6 @@ fn all_backends_of(scratch: &Scratch, worker: &Path, options: &[&str]) -> Comman
         .arg(scratch.file("runs"))
         .args(options);
     command
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
 }
 
 fn json(path: &Path) -> Value {

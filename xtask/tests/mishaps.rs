@@ -4,14 +4,15 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/xtask.rs"]
+mod xtask;
+
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+use xtask::{FAULTY_WORKER, worker_test};
 
 const STAGES: [&str; 5] = ["loading", "idle", "prefill", "decode", "draining"];
 
@@ -106,18 +107,15 @@ fn run(what: &str, stage: &str) -> Seen {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&id);
     let checks =
         "start.ready health.* inference.* streaming.* heartbeat.payload lifecycle.* shutdown.*";
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = worker_test();
     command
-        .args(["worker:test", "--model", "tiny", "--format", "json"])
-        .args(["--port", "0", "--hive-port", "0", "--timeout", "20"])
+        .args(["--model", "tiny", "--format", "json", "--timeout", "20"])
         .args(["--worker-bin", FAULTY_WORKER, "--worker-id", &id])
         .args(checks.split(' ').flat_map(|check| ["--check", check]))
         .arg("--worker-env")
         .arg(format!("FAULTY_MISHAP={what}@{stage}"))
         .arg("--artifacts")
-        .arg(&folder)
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY");
+        .arg(&folder);
     let output = command.output().unwrap();
     let began = Instant::now();
     let mut left = who_names(&id);

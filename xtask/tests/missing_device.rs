@@ -1,11 +1,13 @@
 //! A backend that this machine has no device or no compiler for: said at once, before anything is built
 //! or started, with the way to get it.
 
+#[path = "support/xtask.rs"]
+mod xtask;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+use xtask::{said, worker_test};
 
 /// How long the refusal may take.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -15,17 +17,9 @@ fn refusal(options: &[&str], path: Option<PathBuf>) -> String {
     // Nobody computes on the pretended device.
     let nobody = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nobody-on-the-gpu");
     std::fs::create_dir_all(&nobody).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = worker_test();
     command
-        .args([
-            "worker:test",
-            "--port",
-            "0",
-            "--hive-port",
-            "0",
-            "--model",
-            "tiny",
-        ])
+        .args(["--model", "tiny"])
         .args(options)
         .env("FAKE_GPU_DIR", nobody)
         .env_remove("CUDA_VISIBLE_DEVICES")
@@ -38,18 +32,13 @@ fn refusal(options: &[&str], path: Option<PathBuf>) -> String {
     let began = Instant::now();
     let output = command.output().unwrap();
     let took = began.elapsed();
-    let said = shown(&output);
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(took < LIMIT, "{took:?}\n{said}");
     for started in ["mock hive server", "Building the worker", "Starting"] {
         assert!(!said.contains(started), "{said}");
     }
     said
-}
-
-fn shown(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]
@@ -97,7 +86,7 @@ fn a_device_that_is_not_there_is_named_with_those_that_are() {
         "--device",
         "7",
         "--worker-bin",
-        FAULTY_WORKER,
+        xtask::FAULTY_WORKER,
     ];
     let said = refusal(&options, Some(path.unwrap().into()));
     assert!(

@@ -4,12 +4,12 @@
 //! All faults together take three times as long: `cargo xtask worker:mutants --quick`.
 #![cfg(unix)]
 
-use std::process::{Command, Output};
+#[path = "support/xtask.rs"]
+mod xtask;
 
-fn shown(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
-}
+use std::process::Command;
+
+use xtask::{said, xtask};
 
 /// Its own deadline ends it where it hangs.
 #[test]
@@ -18,7 +18,7 @@ fn the_faulty_worker_is_what_its_table_says() {
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
     python.args(["-B", "-m", "unittest", "discover", "-s", tests]);
     let output = python.env_remove("WORKER_FAULT").output().unwrap();
-    let told = shown(&output);
+    let told = said(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     // No test at all would be fine with older Pythons, too.
     let count = told.lines().find_map(|line| line.strip_prefix("Ran "));
@@ -28,12 +28,11 @@ fn the_faulty_worker_is_what_its_table_says() {
 
 #[test]
 fn every_check_catches_its_fault_and_nobody_else_is_blamed() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    let output = command
+    let output = xtask()
         .args(["worker:mutants", "--quick", "--each-check"])
         .output();
     let output = output.unwrap();
-    let table = shown(&output);
+    let table = said(&output);
     assert_eq!(output.status.code(), Some(0), "{table}");
     let totals = table.lines().find(|line| line.starts_with("caught "));
     let totals = totals.unwrap_or_else(|| panic!("no totals in:\n{table}"));

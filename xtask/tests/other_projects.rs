@@ -2,15 +2,17 @@
 
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use scratch::Scratch;
+use xtask::FAULTY_WORKER;
 
 const ACTION: &str = include_str!("../../action.yml");
 const SCRIPT: &str = include_str!("../../scripts/run_in_ci.sh");
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

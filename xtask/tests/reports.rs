@@ -7,11 +7,13 @@ mod asked;
 mod python;
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 use asked::{Needs, is_asked_for};
 use python::python;
 use scratch::Scratch;
+use xtask::{FAULTY_WORKER, said, worker_test, xtask};
 
 const RECORDING: &str = include_str!("fixtures/failed-run/events.jsonl");
 
@@ -40,19 +43,6 @@ const BROWSER_LIMIT: Duration = Duration::from_secs(120);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn xtask() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    for name in ["GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "HF_TOKEN"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
 }
 
 /// Renders a recording as one kind of report.
@@ -231,13 +221,10 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(60);
 
 /// One check of the faulty worker, whose runs are in `artifacts`.
 fn quick_run(artifacts: &Path) -> Command {
-    let mut command = xtask();
+    let mut command = worker_test();
     command
-        .args(["worker:test", "--port", "0", "--hive-port", "0"])
         .args(["--check", "health.answers", "--model", "tiny"])
-        .arg("--worker-bin")
-        .arg(root().join("xtask/tests/faulty_worker.py"))
-        .arg("--artifacts")
+        .args(["--worker-bin", FAULTY_WORKER, "--artifacts"])
         .arg(artifacts);
     command
 }

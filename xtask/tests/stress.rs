@@ -4,6 +4,8 @@
 
 #[path = "support/scratch.rs"]
 mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,8 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scratch::Scratch;
 use serde_json::Value;
-
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
+use xtask::{FAULTY_WORKER, worker_test, xtask};
 
 /// How many faults are tried at a time.
 const AT_A_TIME: usize = 2;
@@ -125,17 +126,13 @@ impl Scratch {
 
 /// Two workers under stress, on free ports.
 fn stress(folder: &Path, options: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = worker_test();
     command
-        .args(["worker:test", "--stress", "2", "--duration", "3s"])
-        .args(["--port", "0", "--hive-port", "0", "--model", "tiny"])
+        .args(["--stress", "2", "--duration", "3s", "--model", "tiny"])
         .args(["--worker-env", "WORKER_FAULT"])
         .arg("--artifacts")
         .arg(folder)
-        .args(options)
-        .env("LC_ALL", "C.UTF-8")
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY");
+        .args(options);
     command
 }
 
@@ -285,8 +282,7 @@ fn options_that_do_not_fit_are_refused_by_name() {
         (&["--duration", "3s"], "--stress"),
         (&["--stress", "--check", "health.*"], "--check"),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        let output = command.arg("worker:test").args(options).output().unwrap();
+        let output = xtask().arg("worker:test").args(options).output().unwrap();
         let shown = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{options:?}: {shown}");
         assert!(shown.contains(name), "{options:?}: {shown}");

@@ -2,15 +2,15 @@
 //! expects, modules that lie about.
 #![cfg(unix)]
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+#[path = "support/scratch.rs"]
+mod scratch;
+#[path = "support/xtask.rs"]
+mod xtask;
+
 use std::process::Command;
 
-const FAULTY_WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faulty_worker.py");
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use scratch::Scratch;
+use xtask::{FAULTY_WORKER, at_a_desk, said, tiny_model, worker_test, xtask};
 
 /// As in a container, or on a machine whose network has IPv6 alone: there is loopback, and no way out.
 #[test]
@@ -20,56 +20,37 @@ fn loopback_is_all_the_network_that_a_run_needs() {
         let mut command = Command::new("unshare");
         let script = format!("ip link set lo up && {script}");
         command.args(["--map-root-user", "--net", "sh", "-c", &script, "sh"]);
+        at_a_desk(&mut command);
         command
     };
     if !alone("true").status().is_ok_and(|status| status.success()) {
         return println!("not run: a network namespace isn't allowed here, or there is no `ip`");
     }
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("alone-{}", std::process::id()));
+    let scratch = Scratch::new("alone");
+    let mut run = worker_test();
+    let checks = [
+        "start.*",
+        "inference.answers",
+        "heartbeat.payload",
+        "shutdown.*",
+    ];
+    run.args(["--model", "tiny", "--worker-bin", FAULTY_WORKER])
+        .args(checks.iter().flat_map(|check| ["--check", check]))
+        .arg("--artifacts")
+        .arg(&scratch.0);
     let output = alone("exec \"$@\"")
-        .arg(env!("CARGO_BIN_EXE_xtask"))
-        .args([
-            "worker:test",
-            "--port",
-            "0",
-            "--hive-port",
-            "0",
-            "--model",
-            "tiny",
-        ])
-        .args([
-            "--worker-bin",
-            FAULTY_WORKER,
-            "--check",
-            "start.*",
-            "--check",
-            "inference.answers",
-        ])
-        .args([
-            "--check",
-            "heartbeat.payload",
-            "--check",
-            "shutdown.*",
-            "--artifacts",
-        ])
-        .arg(&folder)
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY")
+        .arg(run.get_program())
+        .args(run.get_args())
         .output()
         .unwrap();
-    let shown = text(&output.stdout) + &text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
-    std::fs::remove_dir_all(folder).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
 }
 
 /// Modules that lie where a run is started, or where PYTHONPATH points, are nobody's to run.
 #[test]
 fn python_runs_nothing_that_lies_about() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = folder.join(format!("lies-about-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let ran = folder.join("ran");
+    let scratch = Scratch::new("lies-about");
+    let ran = scratch.file("ran");
     let modules = [
         "pip",
         "sitecustomize",
@@ -83,97 +64,74 @@ fn python_runs_nothing_that_lies_about() {
             "open({:?}, 'a').write('{module} ')\n",
             ran.to_str().unwrap()
         );
-        std::fs::write(folder.join(module).with_extension("py"), text).unwrap();
+        scratch.with(&format!("{module}.py"), &text);
     }
-    let xtask = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    // The worker of the tests is in Python, too, and workers are told where their modules are.
+    let script = format!("#!/bin/sh\nunset PYTHONPATH\nexec '{FAULTY_WORKER}' \"$@\"\n");
+    let worker = scratch.program("worker", &script);
+    let here = |mut command: Command| {
         command
-            .args(arguments)
-            .current_dir(&folder)
-            .env("PYTHONPATH", &folder)
+            .current_dir(&scratch.0)
+            .env("PYTHONPATH", &scratch.0)
             .env("HF_ENDPOINT", "http://127.0.0.1:9")
-            .envs([
-                ("PIP_INDEX_URL", "http://127.0.0.1:9/"),
-                ("PIP_RETRIES", "0"),
-            ])
-            .env_remove("GITHUB_ACTIONS")
-            .env_remove("GITHUB_STEP_SUMMARY");
+            .env("PIP_INDEX_URL", "http://127.0.0.1:9/")
+            .env("PIP_RETRIES", "0");
         command.output().unwrap()
     };
-    let run = [
-        "worker:test",
-        "--port",
-        "0",
-        "--hive-port",
-        "0",
+    let mut run = worker_test();
+    run.args([
         "--model",
         "tiny",
-    ];
-    // The worker of the tests is in Python, too, and workers are told where their modules are.
-    let worker = folder.join("worker");
-    let script = format!("#!/bin/sh\nunset PYTHONPATH\nexec '{FAULTY_WORKER}' \"$@\"\n");
-    std::fs::write(&worker, script).unwrap();
-    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let worker = worker.to_str().unwrap();
-    let over = [
-        "--worker-bin",
-        worker,
         "--check",
         "inference.answers",
-        "--artifacts",
-    ];
-    let artifacts = folder.join("runs");
-    let output = xtask(&[&run[..], &over[..], &[artifacts.to_str().unwrap()]].concat());
-    let said = text(&output.stdout) + &text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let output = xtask(&["worker:download-model", "smollm2-135m", "--dir", "models"]);
+        "--worker-bin",
+    ])
+    .arg(&worker)
+    .arg("--artifacts")
+    .arg(scratch.file("runs"));
+    let output = here(run);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let mut download = xtask();
+    download.args(["worker:download-model", "smollm2-135m", "--dir", "models"]);
+    let output = here(download);
     assert_ne!(
         output.status.code(),
         Some(0),
         "there is no index and no hub"
     );
     let ran = std::fs::read_to_string(&ran).unwrap_or_default();
-    assert_eq!(ran, "", "{}", text(&output.stderr));
-    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(ran, "", "{}", said(&output));
 }
 
 #[test]
 fn a_path_with_spaces_quotes_and_a_line_end_is_a_path() {
-    let name = format!("a 'b' \"c\"\nd $e-{}", std::process::id());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let (worker, model) = (folder.join("my worker"), folder.join("my model.gguf"));
+    let scratch = Scratch::new("a 'b' \"c\"\nd $e");
     let script = format!("#!/bin/sh\nexec '{FAULTY_WORKER}' \"$@\"\n");
-    std::fs::write(&worker, script).unwrap();
-    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.test-models/tiny/tiny.gguf");
-    std::fs::copy(tiny, &model).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    let report = folder.join("my report.json");
-    let output = command
-        .args(["worker:test", "--port", "0", "--hive-port", "0", "--model"])
-        .arg(&model)
-        .arg("--worker-bin")
-        .arg(&worker)
+    let worker = scratch.program("my worker", &script);
+    let model = scratch.file("my model.gguf");
+    std::fs::copy(tiny_model(), &model).unwrap();
+    let report = scratch.file("my report.json");
+    let output = worker_test()
         .args([
             "--check",
             "health.answers",
             "--check",
             "inference.answers",
-            "--artifacts",
+            "--model",
         ])
-        .arg(folder.join("my runs"))
+        .arg(&model)
+        .arg("--worker-bin")
+        .arg(&worker)
+        .arg("--artifacts")
+        .arg(scratch.file("my runs"))
         .arg("--report")
         .arg(format!("json={}", report.display()))
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY")
         .output()
         .unwrap();
-    let shown = text(&output.stdout) + &text(&output.stderr);
+    let shown = said(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert!(report.is_file(), "{shown}");
-    let repro = folder.join("my runs/latest/repro.sh");
+    let repro = scratch.file("my runs/latest/repro.sh");
     let checked = Command::new("sh").arg("-n").arg(&repro).output().unwrap();
-    assert!(checked.status.success(), "{}", text(&checked.stderr));
-    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(checked.status.success(), "{}", said(&checked));
 }

@@ -383,7 +383,6 @@ fn audit(journal: &Journal) {
     });
 }
 
-/// Where the folders of runs go.
 /// The checks that were asked for, as the table and as reports have them.
 fn planned(
     config: &WorkerTestConfig,
@@ -399,6 +398,7 @@ fn planned(
     Ok((plan, checks))
 }
 
+/// Where the folders of runs go.
 fn artifacts(config: &WorkerTestConfig, root: &Path) -> PathBuf {
     let asked_for = config.artifacts.clone();
     asked_for.unwrap_or_else(|| build::target_folder(root).join(ARTIFACTS))

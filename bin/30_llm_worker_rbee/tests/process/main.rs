@@ -1,6 +1,8 @@
 //! The worker as a process: how it starts, what it refuses to start with, and how it ends.
 
 #[cfg(target_os = "linux")]
+mod lease;
+#[cfg(target_os = "linux")]
 mod mishaps;
 mod running;
 mod schemathesis;

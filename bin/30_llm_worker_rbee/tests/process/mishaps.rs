@@ -3,17 +3,16 @@
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::Scratch;
+use crate::lease::Lease;
 use crate::running::{
     DEADLINE, WorkerCommand, WorkerProcess, get, infer, long_streams, on_a_busy_machine,
-    tiny_model, try_answer, try_get, try_infer,
+    try_answer, try_get, try_infer,
 };
-use crate::signals::LEASE;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -44,7 +43,7 @@ struct Patient {
     port: u16,
     streams: Vec<TcpStream>,
     /// Keeps it from loading.
-    holder: Option<(Child, Scratch)>,
+    lease: Option<Lease>,
 }
 
 impl Patient {
@@ -71,44 +70,31 @@ impl Patient {
             worker,
             port,
             streams,
-            holder: None,
+            lease: None,
         }
     }
 
     fn loading(command: WorkerCommand) -> Self {
-        // Other tests have one at the same time.
-        let thread = std::thread::current().id();
-        let model = Scratch::new(&format!("mishap-{thread:?}.gguf"));
-        std::fs::copy(tiny_model(), &model.0).unwrap();
-        let mut holder = Command::new("python3")
-            .args(["-c", LEASE])
-            .arg(&model.0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut held = [0; 4];
-        let output = holder.stdout.as_mut().unwrap();
-        output.read_exact(&mut held).unwrap();
+        let mut lease = Lease::hold();
         let mut worker = WorkerCommand {
-            model: model.0.clone(),
+            model: lease.model(),
             ..command
         }
         .spawn();
         let port = worker.port();
+        lease.until_wanted();
         Self {
             worker,
             port,
             streams: Vec::new(),
-            holder: Some((holder, model)),
+            lease: Some(lease),
         }
     }
 
     /// Lets it load, where it was kept from it.
     fn release(&mut self) {
-        if let Some((mut holder, _model)) = self.holder.take() {
-            drop(holder.stdin.take());
-            holder.wait().unwrap();
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
             self.worker
                 .until_logged("Worker ready, starting HTTP server");
         }
@@ -208,9 +194,8 @@ fn one_without_memory_serves_or_ends() {
             .collect();
         patient.limit(&format!("--as={}:", pages[0] * 4096));
         patient.limit(&format!("--data={}:", pages[5] * 4096));
-        if let Some((mut holder, _)) = patient.holder.take() {
-            drop(holder.stdin.take());
-            holder.wait().unwrap();
+        if let Some(lease) = patient.lease.take() {
+            lease.give_back();
         }
         let began = Instant::now();
         let is_over = loop {

@@ -1,12 +1,13 @@
 //! How a worker ends when it is asked to.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::Scratch;
+#[cfg(target_os = "linux")]
+use crate::lease::Lease;
 use crate::running::{
     DEADLINE, Hive, WorkerCommand, WorkerProcess, answer, get, in_some_attempt, infer,
     long_streams, on_a_busy_machine, tiny_model, try_answer, try_get, try_infer,
@@ -50,39 +51,12 @@ fn a_hive_that_hangs_does_not_hold_the_end_up() {
     assert_eq!(ends_within(&mut worker, Duration::from_secs(3)), Some(0));
 }
 
-/// Holds a lease on a file: whoever opens it waits until the lease is given back, at the latest when
-/// the holder ends. Linux alone has that, and Rust's library no call for it.
-pub const LEASE: &str = "\
-import fcntl, os, signal, sys
-signal.signal(signal.SIGIO, signal.SIG_IGN)
-file = os.open(sys.argv[1], os.O_RDWR)
-fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-print('held', flush=True)
-sys.stdin.read()
-";
-
-/// A model that nobody may open yet takes for ever to load.
 #[cfg(target_os = "linux")]
 #[test]
 fn while_the_model_loads_it_answers_and_can_be_stopped() {
-    let model = Scratch::new("leased.gguf");
-    std::fs::copy(tiny_model(), &model.0).unwrap();
-    let mut holder = Command::new("python3")
-        .args(["-c", LEASE])
-        .arg(&model.0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut held = [0; 4];
-    holder
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut held)
-        .unwrap();
+    let lease = Lease::hold();
     let command = WorkerCommand {
-        model: model.0.clone(),
+        model: lease.model(),
         ..WorkerCommand::default()
     };
     let mut worker = command.spawn();
@@ -97,8 +71,7 @@ fn while_the_model_loads_it_answers_and_can_be_stopped() {
     assert_eq!(status, 503, "{body}");
     worker.signal("TERM");
     assert_eq!(ends_within(&mut worker, Duration::from_secs(2)), Some(0));
-    drop(holder.stdin.take());
-    assert!(holder.wait().unwrap().success());
+    lease.give_back();
 }
 
 #[test]

@@ -29,11 +29,11 @@ pub const CHECKS: &[Check] = &[
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.open_*")
-        .promise("answers every request with a valid stream when requests arrive by chance at */s")
+        .promise("answers every request with a valid stream when requests arrive at random at */s")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.replay")
-        .promise("answers every request of a trace by a valid stream")
+        .promise("answers every request of a trace with a valid stream")
         .explanation(EXPLANATION)
         .by_hand(BY_HAND),
     Check::benchmark("bench.max_rate")

@@ -6,7 +6,13 @@ use std::ffi::{OsStr, OsString};
 pub type Named = (&'static str, bool);
 
 /// What says which checks to try, and how the run of them is cut short.
-pub const SELECTION: &[Named] = &[("--suite", true), ("--check", true), ("--skip", true)];
+pub const SELECTION: &[Named] = &[
+    ("--suite", true),
+    ("--check", true),
+    ("--skip", true),
+    ("--shard", true),
+    ("--max-fail", true),
+];
 
 /// The arguments but for these options and their values.
 pub fn without(arguments: impl IntoIterator<Item = OsString>, options: &[Named]) -> Vec<OsString> {
@@ -42,7 +48,8 @@ mod tests {
     #[test]
     fn options_go_with_their_values_and_all_else_stays() {
         let line = "worker:test --suite all --port 0 --check=a.b --check c.d --checks --skip x -q";
-        let kept = without(words(line), SELECTION);
+        let line = format!("{line} --shard 1/3 --max-fail=1");
+        let kept = without(words(&line), SELECTION);
         assert_eq!(kept, words("worker:test --port 0 --checks -q"));
     }
 }

@@ -7,7 +7,7 @@ use proptest::sample::Index;
 use super::framing::AnswerParser;
 use super::sse::{SseEvent, SseParser};
 
-/// Answers of every framing, to spoil.
+/// Answers of every framing, to corrupt.
 const ANSWERS: [&[u8]; 5] = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello world!",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n2\r\n!!\r\n0\r\na: b\r\n\r\n",
@@ -16,7 +16,7 @@ const ANSWERS: [&[u8]; 5] = [
     b"HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n",
 ];
 
-/// Events with every kind of line end, to spoil.
+/// Events with every kind of line end, to corrupt.
 const EVENTS: &[u8] =
     b"event: token\r\ndata: {\"a\":1}\r\n\r\n: comment\n\ndata:x\ndata: y\r\revent:end\n\
                         data\n\nid: 7\nretry: 1\ndata: \xf0\x9f\x90\x9d\n\n";

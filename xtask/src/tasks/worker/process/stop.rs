@@ -71,7 +71,8 @@ impl StopFlag {
         answer.transpose()
     }
 
-    /// Polls until there is an answer, patiently where we are late ourselves, and fails with [`TimedOut`] or [`Interrupted`] otherwise.
+    /// Polls until there is an answer, patiently where we are late ourselves, and fails with [`TimedOut`]
+    /// or [`Interrupted`] otherwise.
     pub fn wait_for<T>(
         &self,
         name: &str,

@@ -38,7 +38,7 @@ pub fn linear_values(highest: f64, count: u32) -> Vec<f64> {
 }
 
 /// The round values of a logarithmic axis: 1, 2 and 5 times each power of ten, or the powers alone where
-/// those would be too many.
+/// those would be too many, or both ends where the axis is too short for two round values.
 pub fn logarithmic_values(lowest: f64, highest: f64) -> Vec<f64> {
     let (from, to) = (lowest.log10().floor() as i32, highest.log10().ceil() as i32);
     let factors: &[f64] = match to - from {
@@ -47,9 +47,13 @@ pub fn logarithmic_values(lowest: f64, highest: f64) -> Vec<f64> {
     };
     let powers = from..=to.min(from + 20);
     let values = powers.flat_map(|power| factors.iter().map(move |f| f * 10f64.powi(power)));
-    values
+    let round: Vec<f64> = values
         .filter(|value| (lowest..=highest).contains(value))
-        .collect()
+        .collect();
+    match round.len() {
+        0 | 1 => vec![lowest, highest],
+        _ => round,
+    }
 }
 
 #[cfg(test)]
@@ -63,5 +67,6 @@ mod tests {
         assert_eq!(linear_values(606.6, 4), [0.0, 200.0, 400.0, 600.0]);
         assert_eq!(logarithmic_values(5.27, 131.7), [10.0, 20.0, 50.0, 100.0]);
         assert_eq!(logarithmic_values(0.001, 99_999.0).len(), 8);
+        assert_eq!(logarithmic_values(3.0, 4.0), [3.0, 4.0]);
     }
 }

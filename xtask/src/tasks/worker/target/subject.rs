@@ -49,9 +49,9 @@ pub struct RunSettings {
     pub heartbeat_interval_secs: u64,
     /// How long heartbeats are watched, in seconds.
     pub heartbeat_window_secs: u64,
-    /// How many of the log's last lines are shown.
     /// After so many failed checks those that are left are skipped.
     pub max_fail: Option<u32>,
+    /// How many of the log's last lines are shown.
     pub log_lines: usize,
 }
 

@@ -63,12 +63,12 @@ pub enum PromptSource {
         turns: usize,
     },
     /// Read from a file.
-    Read(Vec<FileRequest>),
+    Read(Vec<PromptRequest>),
 }
 
-/// One request of a file.
+/// A prompt, and what a file says of its request.
 #[derive(Debug)]
-pub struct FileRequest {
+pub struct PromptRequest {
     prompt: String,
     /// `None` where every request asks for the same.
     max_tokens: Option<u32>,
@@ -109,7 +109,7 @@ impl PromptSource {
     pub fn cold(dialect: &dyn Dialect, max_tokens: u32) -> Requests {
         let first = spelled(
             dialect,
-            [FileRequest::of(FIRST_PROMPT.to_owned())].iter(),
+            [PromptRequest::of(FIRST_PROMPT.to_owned())].iter(),
             max_tokens,
         );
         Requests {
@@ -146,7 +146,7 @@ impl PromptSource {
             } => {
                 if cut.max_tokens == 1 {
                     let fresh = find_lasting(subject, prompts, cut, 0, *patience)?.into_iter();
-                    let pool: Vec<FileRequest> = fresh.map(FileRequest::of).collect();
+                    let pool: Vec<PromptRequest> = fresh.map(PromptRequest::of).collect();
                     return Ok(in_parts(dialect, &pool, 1, 1));
                 }
                 if lasting.is_empty() {
@@ -161,7 +161,7 @@ impl PromptSource {
                 let sessions = lasting
                     .iter()
                     .flat_map(|first| session(prompts, first, *turns));
-                let pool: Vec<FileRequest> = sessions.map(FileRequest::of).collect();
+                let pool: Vec<PromptRequest> = sessions.map(PromptRequest::of).collect();
                 Ok(in_parts(dialect, &pool, cut.max_tokens, *turns))
             }
         }
@@ -186,7 +186,7 @@ impl PromptSource {
     }
 }
 
-impl FileRequest {
+impl PromptRequest {
     fn of(prompt: String) -> Self {
         Self {
             prompt,
@@ -198,7 +198,11 @@ impl FileRequest {
 
 /// The requests of a file. Where it has lengths only, prompts of these lengths are made, as far as the
 /// context has room.
-fn asked(subject: &Subject<'_>, config: &BenchmarkConfig, path: &Path) -> Result<Vec<FileRequest>> {
+fn asked(
+    subject: &Subject<'_>,
+    config: &BenchmarkConfig,
+    path: &Path,
+) -> Result<Vec<PromptRequest>> {
     let file = prompt_file::read(path)?;
     let answer = |one: &FilePrompt| one.max_tokens.unwrap_or(config.max_tokens);
     let lengths = file.iter().filter(|one| one.text.is_none());
@@ -224,7 +228,7 @@ fn asked(subject: &Subject<'_>, config: &BenchmarkConfig, path: &Path) -> Result
             }
             (None, None) => String::new(),
         };
-        FileRequest {
+        PromptRequest {
             prompt,
             max_tokens,
             due: one.due,
@@ -246,7 +250,7 @@ fn session(prompts: &mut Prompts, first: &str, turns: usize) -> Vec<String> {
 /// Requests that warm up, and those that count: of each so many sessions, one is for the warm-up.
 fn in_parts(
     dialect: &dyn Dialect,
-    pool: &[FileRequest],
+    pool: &[PromptRequest],
     max_tokens: u32,
     turns: usize,
 ) -> Requests {
@@ -342,7 +346,7 @@ fn find_lasting(
 
 fn spelled<'a>(
     dialect: &dyn Dialect,
-    asked: impl Iterator<Item = &'a FileRequest>,
+    asked: impl Iterator<Item = &'a PromptRequest>,
     max_tokens: u32,
 ) -> Arc<[Request]> {
     asked
@@ -396,7 +400,7 @@ mod tests {
 
     #[test]
     fn lengths_are_cut_to_the_context() {
-        let read = PromptSource::Read(vec![FileRequest::of(String::from("a"))]);
+        let read = PromptSource::Read(vec![PromptRequest::of(String::from("a"))]);
         let cut = |prompt_tokens, max_tokens| PromptCut {
             prompt_tokens,
             max_tokens,

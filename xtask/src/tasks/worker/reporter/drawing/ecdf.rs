@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Drawing, WIDTH};
+use super::{Drawing, WIDTH, logarithmic_values};
 use crate::tasks::worker::record::measure::MeasureSpec;
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::reporter::words::{markup as text, number};
@@ -54,7 +54,7 @@ pub fn draw(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
             share * 100.0
         );
     }
-    for tick in ticks(low, high) {
+    for tick in logarithmic_values(low, high) {
         let at = x(tick);
         let _ = writeln!(
             svg,
@@ -92,34 +92,4 @@ pub fn draw(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
         svg,
         legend: &[],
     })
-}
-
-/// Round values of a logarithmic axis: one, two and five of each power of ten, or both ends where it is
-/// too short for two of them.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let first = low.log10().floor() as i32;
-    let last = high.log10().ceil() as i32;
-    let round = (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|of| of * 10f64.powi(power)));
-    let inside: Vec<f64> = round.filter(|tick| (low..=high).contains(tick)).collect();
-    match inside.len() {
-        0 | 1 => vec![low, high],
-        2..=9 => inside,
-        // Powers alone.
-        _ => inside
-            .into_iter()
-            .filter(|tick| (tick.log10() - tick.log10().round()).abs() < 1e-9)
-            .collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_axis_has_round_values_and_never_none() {
-        assert_eq!(ticks(3.0, 60.0), [5.0, 10.0, 20.0, 50.0]);
-        assert_eq!(ticks(3.0, 4.0), [3.0, 4.0]);
-        assert_eq!(ticks(0.9, 1100.0).len(), 4);
-    }
 }
