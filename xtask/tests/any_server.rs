@@ -212,5 +212,11 @@ fn llama_server_keeps_every_promise_but_the_known_ones() {
         &template,
     ];
     let (code, said) = run(harness(&scratch, &arguments));
+    if said.contains("it was built for another processor") {
+        // The package holds one build for everybody, which not every processor can run.
+        assert_eq!(code, Some(3), "{said}");
+        eprintln!("{LLAMA_SERVER} was not tested: this processor can't run it");
+        return;
+    }
     assert_eq!(code, Some(0), "{said}");
 }
