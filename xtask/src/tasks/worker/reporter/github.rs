@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Reporter, render, words};
+use crate::tasks::worker::record::causes::{self, Cause};
 use crate::tasks::worker::record::event::{CheckStatus, Event, Stage};
 use crate::tasks::worker::record::output::ReportKind;
 use crate::tasks::worker::record::report::RunReport;
@@ -175,18 +176,24 @@ fn open_fence(page: &str) -> Option<&str> {
     open
 }
 
+/// One annotation a cause, which names its consequences: ten are all that GitHub shows.
 fn annotations(report: &RunReport) -> String {
+    let checks = report.check_summaries();
+    let causes = causes::causes(&checks);
     let mut lines = Vec::new();
-    for check in &report.checks {
-        let check = report.summary_of(check);
+    for check in checks.iter().filter(|check| check.follows_from.is_none()) {
         let why = check.evidence().unwrap_or_default();
+        let cause = causes.iter().find(|cause| cause.check.id == check.id);
         let (command, message) = match check.outcome {
             CheckStatus::Failed => ("error", why),
+            // It may be what others failed by.
+            CheckStatus::Warning if cause.is_some() => ("error", why),
             CheckStatus::Warning => ("warning", why),
             CheckStatus::Invalid => ("error", format!("could not be judged: {why}")),
             CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => continue,
         };
-        lines.push(annotation(command, &check.id, &message));
+        let follows = cause.map_or(String::new(), consequences);
+        lines.push(annotation(command, &check.id, &(message + &follows)));
     }
     let troubles = report
         .troubles
@@ -200,6 +207,19 @@ fn annotations(report: &RunReport) -> String {
         lines.push(annotation("error", "worker:test", &message));
     }
     lines.concat()
+}
+
+/// A line that counts and names what follows from a cause, if anything does.
+fn consequences(cause: &Cause<'_>) -> String {
+    let ids: Vec<&str> = cause
+        .consequences
+        .iter()
+        .map(|check| check.id.as_str())
+        .collect();
+    match causes::counted(std::slice::from_ref(cause)) {
+        Some(counted) if !ids.is_empty() => format!("\n{counted}: {}", ids.join(", ")),
+        _ => String::new(),
+    }
 }
 
 /// One workflow command. Its title has to escape more than its message.
@@ -224,13 +244,48 @@ fn annotation(command: &str, id: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::worker::record::event::EventKind;
+    use crate::tasks::worker::record::event::{CheckRecord, EventKind, Mismatch, Outcome};
 
     #[test]
     fn a_message_cannot_become_a_command_of_its_own() {
         let line = annotation("error", "a.b:c,d", "100 %\r\n::stop-commands::x");
         let expected = "::error title=a.b%3Ac%2Cd::a.b:c,d: 100 %25%0A%0A::stop-commands::x\n";
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_cause_is_one_annotation_that_names_its_consequences() {
+        let mismatch = |got: &str| Mismatch::new("GET /v1/health", "status 200", got);
+        let record = |id: &str, outcome| CheckRecord {
+            id: id.to_owned(),
+            outcome,
+            duration_ms: 1,
+            detail: None,
+        };
+        let again = Mismatch {
+            is_repeated: true,
+            ..mismatch("status 500")
+        };
+        let lost = Outcome::Skipped {
+            reason: String::from("no health"),
+            because: Some(Box::new(mismatch("status 500"))),
+        };
+        let report = RunReport {
+            checks: vec![
+                record("start.ready", Outcome::Failed(mismatch("status 500"))),
+                record("health.answers", Outcome::Failed(again)),
+                record("ready.answers", lost),
+                record("logs.lines", Outcome::Failed(mismatch("status 404"))),
+            ],
+            ..RunReport::default()
+        };
+        let told = annotations(&report);
+        let lines: Vec<_> = told.lines().collect();
+        let expected = [
+            "::error title=start.ready::start.ready: GET /v1/health: expected status 200, got status 500%0A1 cause, 2 consequences: health.answers, ready.answers",
+            "::error title=logs.lines::logs.lines: GET /v1/health: expected status 200, got status 404",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
