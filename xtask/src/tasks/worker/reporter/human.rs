@@ -12,7 +12,9 @@ use std::io::{self, Write};
 use self::live::Live;
 use self::style::Style;
 use super::{Reporter, comparison, matrix, run, words};
-use crate::tasks::worker::record::event::{Event, EventKind, LogSource, ResponseReceived, Suite};
+use crate::tasks::worker::record::event::{
+    CheckSummary, Event, EventKind, LogSource, ResponseReceived, Suite,
+};
 use crate::tasks::worker::record::matrix::Matrix;
 use crate::tasks::worker::record::output::Verbosity;
 use crate::tasks::worker::record::report::RunReport;
@@ -26,10 +28,14 @@ pub struct Human<W> {
     verbosity: Verbosity,
     /// The area of the check that is running: it has its heading already.
     area: String,
+    /// Which check that is, and of how many.
+    progress: String,
     /// The suite of the check that is running.
     suite: Suite,
     /// Whether streamed text stands on the line that is being written.
     in_text: bool,
+    /// Checks that were skipped one after the other for one reason, which is told once.
+    skipped: Vec<CheckSummary>,
     /// The last answer of the running check.
     answer: Option<ResponseReceived>,
     summarised: bool,
@@ -55,8 +61,10 @@ impl<W: Write> Human<W> {
             live: Live::hidden(),
             verbosity,
             area: String::new(),
+            progress: String::new(),
             suite: Suite::Isolation,
             in_text: false,
+            skipped: Vec::new(),
             answer: None,
             summarised: false,
         }
@@ -72,6 +80,20 @@ impl<W: Write> Human<W> {
 
     /// A line that is told even where little is wanted.
     fn always(&mut self, text: &str) -> io::Result<()> {
+        self.tell_skipped()?;
+        self.put(text)
+    }
+
+    /// Tells of the checks that were skipped last.
+    fn tell_skipped(&mut self) -> io::Result<()> {
+        let skipped = facts::skipped(&std::mem::take(&mut self.skipped));
+        match skipped.filter(|_| self.verbosity != Verbosity::Quiet) {
+            Some(line) => self.put(&self.style.row(&line)),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&mut self, text: &str) -> io::Result<()> {
         let ends_text = std::mem::take(&mut self.in_text);
         let text = self.style.show(&words::printed(text));
         let (live, out) = (&self.live, &mut self.out);
@@ -150,14 +172,18 @@ impl<W: Write + Send> Reporter for Human<W> {
             EventKind::CheckStarted { id } => {
                 let planned = report.planned.iter().find(|planned| planned.id == *id);
                 self.check_started(id, planned.map_or(self.suite, |planned| planned.suite))?;
-                self.live.begin(id, None);
+                let (number, of) = (report.checks.len() + 1, report.planned.len().max(1));
+                self.progress = format!("{}/{of} ", number.min(of));
+                self.live.begin(&format!("{}{id}", self.progress), None);
             }
             EventKind::Asked(question) => self.question(question)?,
             EventKind::Answered(answer) => self.answer(answer)?,
             EventKind::TokenReceived { text, .. } => self.token(text)?,
             EventKind::CheckFinished(record) => {
                 self.live.end();
-                self.check_finished(&report.summary_of(record))?;
+                let mut checks = report.check_summaries().into_iter();
+                let check = checks.rfind(|check| check.id == record.id);
+                self.check_finished(&check.unwrap_or_else(|| report.summary_of(record)))?;
             }
             EventKind::ScenarioStarted { plan, expected_ms } => {
                 self.live.begin(&plan.name, Some(*expected_ms));
@@ -292,6 +318,7 @@ pub(super) fn told(recording: &str) -> String {
     let style = Style {
         colour: false,
         unicode: true,
+        columns: None,
     };
     let mut human = Human::new(Vec::new(), style, Verbosity::Normal);
     let mut report = RunReport::default();

@@ -45,10 +45,21 @@ const AREAS: &[(&str, &str, &str)] = &[
     ("shutdown", "🔍 Testing the orderly stop...", ""),
 ];
 
+/// A line about checks that were skipped for one reason.
+pub(super) fn skipped(checks: &[CheckSummary]) -> Option<String> {
+    let first = checks.first()?;
+    let who = match checks.len() {
+        1 => first.id.clone(),
+        count => format!("{count} checks"),
+    };
+    let why = words::indented(first.reason.as_deref().unwrap_or_default());
+    Some(format!("➖ {who} skipped: {why}"))
+}
+
 impl<W: Write> Human<W> {
     pub(super) fn question(&mut self, question: &RequestSent) -> io::Result<()> {
         self.live.begin(
-            &format!("{}: {}", question.id, question.request),
+            &format!("{}{}: {}", self.progress, question.id, question.request),
             Some(question.limit_ms),
         );
         if self.verbosity != Verbosity::Verbose {
@@ -127,6 +138,7 @@ impl<W: Write> Human<W> {
             return Ok(());
         }
         self.live.end();
+        self.tell_skipped()?;
         if !self.in_text && !text.is_empty() {
             write!(self.out, "   ")?;
             self.in_text = true;
@@ -152,9 +164,9 @@ impl<W: Write> Human<W> {
                 let area = AREAS.iter().find(|(name, ..)| *name == self.area);
                 match area {
                     Some((_, _, success)) if !success.is_empty() => {
-                        self.line(&format!("✅ {success}{aside}"))?;
+                        self.row(&format!("✅ {success}{aside}"))?;
                     }
-                    _ => self.line(&format!("✓ {id}{aside}"))?,
+                    _ => self.row(&format!("✓ {id}{aside}"))?,
                 }
                 match self.answer.take() {
                     Some(answer) if area.is_some_and(|(_, _, success)| !success.is_empty()) => {
@@ -163,15 +175,30 @@ impl<W: Write> Human<W> {
                     _ => Ok(()),
                 }
             }
-            CheckStatus::Failed => self.line(&format!("❌ {id}: {why}")),
+            // The same again is told in full with its cause.
+            CheckStatus::Failed => match &check.follows_from {
+                Some(cause) => self.row(&format!("❌ {id}: follows from {cause}")),
+                None => self.row(&format!("❌ {id}: {why}")),
+            },
             CheckStatus::Warning if check.level == Level::Should => {
-                self.line(&format!("⚠️ should: {id}: {why}"))
+                self.row(&format!("⚠️ should: {id}: {why}"))
             }
-            CheckStatus::Warning | CheckStatus::Invalid => self.line(&format!("⚠️ {id}: {why}")),
+            CheckStatus::Warning | CheckStatus::Invalid => self.row(&format!("⚠️ {id}: {why}")),
             CheckStatus::Skipped | CheckStatus::NotRun => {
-                self.line(&format!("➖ {id} skipped: {why}"))
+                let last = self.skipped.last();
+                if last.is_some_and(|last| last.reason != check.reason) {
+                    self.tell_skipped()?;
+                }
+                self.skipped.push(check.clone());
+                Ok(())
             }
         }
+    }
+
+    /// A line about one check, which is told in full at the end where it has to be.
+    fn row(&mut self, text: &str) -> io::Result<()> {
+        let row = self.style.row(text);
+        self.line(&row)
     }
 
     pub(super) fn json(&mut self, value: &Value) -> io::Result<()> {

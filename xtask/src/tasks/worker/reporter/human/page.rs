@@ -168,12 +168,13 @@ fn in_full(check: &CheckSummary) -> Option<String> {
     }
 }
 
-/// A line for each reason for which checks of an area were skipped.
+/// A line for each reason for which checks of an area were skipped. What follows from a cause stands
+/// there.
 fn skipped(checks: &[&CheckSummary]) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for check in checks
         .iter()
-        .filter(|check| check.outcome == CheckStatus::Skipped)
+        .filter(|check| check.outcome == CheckStatus::Skipped && check.follows_from.is_none())
     {
         let reason = check.reason.as_deref().unwrap_or_default();
         match reasons.iter_mut().find(|(known, _)| *known == reason) {

@@ -2,6 +2,10 @@
 
 use std::io::{IsTerminal, stdout};
 
+use console::Term;
+
+use crate::tasks::worker::reporter::words;
+
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
@@ -34,6 +38,8 @@ pub struct Style {
     pub colour: bool,
     /// Anything beyond ASCII.
     pub unicode: bool,
+    /// How many columns a terminal has; nothing elsewhere.
+    pub columns: Option<usize>,
 }
 
 impl Style {
@@ -52,6 +58,23 @@ impl Style {
                 || locale.contains("utf8")
                 || cfg!(target_os = "macos")
                 || (cfg!(windows) && set("WT_SESSION")),
+            columns: Term::stdout()
+                .size_checked()
+                .map(|(_, columns)| usize::from(columns)),
+        }
+    }
+
+    /// As much of a text as one row of a terminal shows; all of it elsewhere.
+    pub fn row(self, text: &str) -> String {
+        let Some(columns) = self.columns else {
+            return text.to_owned();
+        };
+        let text = words::one_line(text);
+        // A symbol may be two columns wide.
+        let room = columns.saturating_sub(2).max(1);
+        match text.char_indices().nth(room) {
+            None => text,
+            Some(_) => text.chars().take(room - 1).chain(['…']).collect(),
         }
     }
 
@@ -84,14 +107,32 @@ mod tests {
         let plain = Style {
             colour: false,
             unicode: false,
+            columns: None,
         };
         assert_eq!(plain.show("\n📊 Summary"), "\nSummary");
         assert_eq!(plain.show("✅ Café is ready"), "[ok] Caf? is ready");
         let rich = Style {
             colour: true,
             unicode: true,
+            columns: None,
         };
         assert_eq!(rich.show("✅ Café"), "\x1b[32m✅ Café\x1b[0m");
         assert_eq!(rich.show("   Port: 1"), "   Port: 1");
+    }
+
+    #[test]
+    fn a_row_of_a_terminal_is_one_line_and_a_pipe_gets_all() {
+        let mut style = Style {
+            colour: false,
+            unicode: true,
+            columns: Some(12),
+        };
+        assert_eq!(style.row("0123456789"), "0123456789");
+        assert_eq!(style.row("0123456789a"), "012345678…");
+        assert_eq!(style.row("two\nlines"), "two\\nlines");
+        style.columns = Some(0);
+        assert_eq!(style.row("ab"), "…");
+        style.columns = None;
+        assert_eq!(style.row("two\nlines, long"), "two\nlines, long");
     }
 }
