@@ -26,6 +26,7 @@ use crate::tasks::worker::config::benchmark::parse_duration;
 use crate::tasks::worker::config::{Format, Mode, ReportTarget, Teacher, WorkerTestConfig};
 use crate::tasks::worker::evidence::{CompareConfig, MergeConfig, RenderConfig};
 use crate::tasks::worker::explain::TableQuery;
+use crate::tasks::worker::pack::{OpenConfig, PackConfig};
 use crate::tasks::worker::plan::{self, Selection, Shard, SuiteChoice};
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::output::{ReportKind, Verbosity};
@@ -326,6 +327,7 @@ Examples:
   cargo xtask worker:report events.jsonl --report markdown=- --report junit
   cargo xtask worker:report merge a/report.json b/report.json --report html=fleet.html
   cargo xtask worker:report compare target/worker-test/RUN target/worker-test/latest
+  cargo xtask worker:report pack target/worker-test/latest
 
 Without a path a report lands beside the recording.";
 
@@ -354,6 +356,49 @@ pub enum ReportTask {
     /// them
     #[command(name = "compare", after_help = COMPARE_HELP)]
     Compare(CompareArgs),
+    /// Pack a recorded run into one file to send: recording, logs and reports, without secrets
+    #[command(name = "pack", after_help = PACK_HELP)]
+    Pack(PackArgs),
+    /// Open such a file: unpack it, and render its reports from the recording
+    #[command(name = "open", after_help = OPEN_HELP)]
+    Open(OpenArgs),
+}
+
+const PACK_HELP: &str = "\
+Examples:
+  cargo xtask worker:report pack target/worker-test/latest
+  cargo xtask worker:report pack target/worker-test/latest red.zip
+
+Without FILE.zip it lands beside the run's folder. Any program that reads zip files can read it.";
+
+/// Options of `worker:report pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// The run: its folder, or the events.jsonl in it
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The file to write; `-` is standard output
+    #[arg(value_name = "FILE.zip")]
+    file: Option<PathBuf>,
+}
+
+const OPEN_HELP: &str = "\
+Examples:
+  cargo xtask worker:report open red.zip
+  cargo xtask worker:report open red.zip target/worker-test/red
+
+Without FOLDER it lands beside the file. The folder must not exist yet. It is a run's folder as any other:
+`worker:report compare` and `worker:test --rerun` take it.";
+
+/// Options of `worker:report open`.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// What `worker:report pack` made
+    #[arg(value_name = "FILE.zip")]
+    file: PathBuf,
+    /// The folder to make for it
+    #[arg(value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 }
 
 const COMPARE_HELP: &str = "\
@@ -407,6 +452,10 @@ pub enum ReportConfig {
     Merge(MergeConfig),
     /// Put two runs side by side.
     Compare(CompareConfig),
+    /// Make one file of a run.
+    Pack(PackConfig),
+    /// Make a run's folder of one file.
+    Open(OpenConfig),
 }
 
 impl ReportArgs {
@@ -423,6 +472,12 @@ impl ReportArgs {
                 runs: [args.before, args.after],
                 reports: args.report,
             }),
+            Some(ReportTask::Pack(PackArgs { run, file })) => {
+                ReportConfig::Pack(PackConfig { run, file })
+            }
+            Some(ReportTask::Open(OpenArgs { file, folder })) => {
+                ReportConfig::Open(OpenConfig { file, folder })
+            }
             None => ReportConfig::Render(RenderConfig {
                 // The command line isn't accepted without one of the two.
                 events: self.events.unwrap_or_default(),

@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, ReportConfig, Task, WorkerTestArgs};
 use tasks::worker::check::table;
 use tasks::worker::evidence;
+use tasks::worker::pack;
 
 /// The exit code for a command line that is wrong, as clap gives it too.
 const USAGE: u8 = 2;
@@ -103,6 +104,8 @@ fn report(config: ReportConfig) -> anyhow::Result<ExitCode> {
     match config {
         ReportConfig::Render(config) => evidence::render(&config)?,
         ReportConfig::Compare(config) => evidence::compare(&config)?,
+        ReportConfig::Pack(config) => pack::pack(&config)?,
+        ReportConfig::Open(config) => pack::open(&config)?,
         ReportConfig::Merge(config) => {
             if let Err(error) = evidence::ensure_matrix_reports(&config.reports) {
                 return Ok(fail(&error, USAGE));

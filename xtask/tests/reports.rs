@@ -126,6 +126,72 @@ fn a_newer_recording_is_refused_by_name() {
     assert!(!scratch.file("report.json").exists());
 }
 
+/// Writes an archive's names and texts, and fails where its own checks do.
+const READ_ZIP: &str = r#"
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as archive:
+    assert archive.testzip() is None
+    for name in archive.namelist():
+        print(name)
+        print(archive.read(name).decode())
+"#;
+
+#[test]
+fn a_run_is_sent_as_one_file_without_secrets_and_opened_elsewhere() {
+    let (here, there) = (Scratch::new("packed"), Scratch::new("opened"));
+    let secret = "hf_in_a_log_and_in_an_event";
+    let run = here.folder("run");
+    let note = format!(r#"{{"elapsed_ms":9,"event":"noted","message":"it is {secret}"}}"#);
+    fs::write(run.join("events.jsonl"), format!("{RECORDING}{note}\n")).unwrap();
+    fs::write(run.join("worker.log"), format!("token {secret}\n")).unwrap();
+    let outside = here.with("outside.log", "not of this run");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&outside, run.join("linked.log")).unwrap();
+    fs::write(run.join("report.html"), "an old page").unwrap();
+    let report = |arguments: &[&Path]| {
+        let mut command = xtask();
+        command.arg("worker:report").args(arguments);
+        command.env("HF_TOKEN", secret).output().unwrap()
+    };
+    let packed = report(&[Path::new("pack"), &run]);
+    assert!(packed.status.success(), "{}", said(&packed));
+    let file = here.file("run.zip");
+    let system = if cfg!(windows) { "python" } else { "python3" };
+    let read = Command::new(system)
+        .args(["-c", READ_ZIP])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = said(&read);
+    assert!(read.status.success(), "{text}");
+    assert!(!text.contains(secret), "{text}");
+    assert_eq!(text.matches("[redacted]").count(), 3, "{text}");
+    assert!(!text.contains(outside.to_str().unwrap()) && !text.contains("linked.log"));
+
+    let sent = there.file("run.zip");
+    fs::copy(&file, &sent).unwrap();
+    let opened = report(&[Path::new("open"), &sent]);
+    assert!(opened.status.success(), "{}", said(&opened));
+    let folder = there.file("run");
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("inference.answers"), "{page}");
+    let log = fs::read_to_string(folder.join("worker.log")).unwrap();
+    assert_eq!(log, "token [redacted]\n");
+    assert!(said(&opened).contains("report.html"), "{}", said(&opened));
+
+    let again = report(&[Path::new("open"), &sent]);
+    assert_eq!(again.status.code(), Some(3));
+    assert!(said(&again).contains("FOLDER"), "{}", said(&again));
+    let bytes = fs::read(&file).unwrap();
+    let half = there.file("half.zip");
+    fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
+    let refused = report(&[Path::new("open"), &half]);
+    assert_eq!(refused.status.code(), Some(3));
+    let why = said(&refused);
+    assert!(why.contains("half.zip") && why.contains("cut off"), "{why}");
+    assert!(!there.file("half").exists());
+}
+
 #[test]
 fn a_run_leaves_everything_behind_whatever_happens_to_one_report() {
     let scratch = Scratch::new("run");

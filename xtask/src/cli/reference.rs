@@ -15,23 +15,23 @@ pub fn page() -> String {
     );
     let mut command = Cli::command();
     command.build();
-    for task in command
-        .get_subcommands()
-        .filter(|task| !task.is_hide_set() && task.get_name() != "help")
-    {
-        section(&mut page, task);
-    }
+    sections(&mut page, "cargo xtask", &command);
     page
 }
 
-fn section(page: &mut String, task: &Command) {
+/// A section for each task of a command, and for what can be done within it.
+fn sections(page: &mut String, name: &str, command: &Command) {
+    let tasks = command.get_subcommands();
+    for task in tasks.filter(|task| !task.is_hide_set() && task.get_name() != "help") {
+        let name = format!("{name} {}", task.get_name());
+        section(page, &name, task);
+        sections(page, &name, task);
+    }
+}
+
+fn section(page: &mut String, name: &str, task: &Command) {
     let about = task.get_about().map(ToString::to_string);
-    let _ = write!(
-        page,
-        "\n## cargo xtask {}\n\n{}.\n",
-        task.get_name(),
-        about.unwrap_or_default()
-    );
+    let _ = write!(page, "\n## {name}\n\n{}.\n", about.unwrap_or_default());
     let mut headings: Vec<Option<&str>> = Vec::new();
     for argument in shown(task) {
         if !headings.contains(&argument.get_help_heading()) {

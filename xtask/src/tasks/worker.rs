@@ -16,6 +16,7 @@ pub mod mutants;
 mod net;
 mod other_tasks;
 mod other_worker;
+pub mod pack;
 pub mod plan;
 mod process;
 pub mod record;

@@ -27,7 +27,7 @@ use crate::tasks::worker::reporter::json::JsonLines;
 use crate::tasks::worker::reporter::{self, Reporter, document};
 
 /// The recording in a run's folder.
-const EVENTS: &str = "events.jsonl";
+pub const EVENTS: &str = "events.jsonl";
 
 /// Everybody who hears of a run: the recording first, then the files, then whoever may keep us
 /// waiting, people last.

@@ -53,10 +53,14 @@ const KINDS: &[(ReportKind, &str, &str)] = &[
 ];
 
 impl ReportKind {
+    /// All of them, in their order.
+    pub fn all() -> impl Iterator<Item = ReportKind> {
+        KINDS.iter().map(|(kind, ..)| *kind)
+    }
+
     /// Those that every run writes, in their order. Exports are written where they are asked for.
     pub fn always() -> impl Iterator<Item = ReportKind> {
-        let all = KINDS.iter().map(|(kind, ..)| *kind);
-        all.filter(|kind| {
+        Self::all().filter(|kind| {
             let is_export = matches!(
                 kind,
                 ReportKind::GithubBenchmark | ReportKind::Bencher | ReportKind::Trace

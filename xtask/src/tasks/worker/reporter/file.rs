@@ -51,8 +51,17 @@ pub fn write(kind: ReportKind, path: &Path, report: &RunReport) -> io::Result<()
 
 /// Writes a rendered report to `path`, `-` being standard output.
 pub fn write_text(kind: ReportKind, path: &Path, text: &str) -> io::Result<()> {
+    replace(path, text.as_bytes(), kind == ReportKind::Repro)
+}
+
+/// Writes what is no text to `path`, `-` being standard output.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], is_program: bool) -> io::Result<()> {
     if path.as_os_str() == STDOUT {
-        return io::stdout().write_all(text.as_bytes());
+        return io::stdout().write_all(bytes);
     }
     if let Some(folder) = path
         .parent()
@@ -62,7 +71,7 @@ pub fn write_text(kind: ReportKind, path: &Path, text: &str) -> io::Result<()> {
     }
     // What isn't a file, such as a device or a pipe, can't be replaced by one.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return fs::write(path, text);
+        return fs::write(path, bytes);
     }
     // In one step, so that nobody reads half a report.
     let mut beside = path.as_os_str().to_owned();
@@ -70,8 +79,11 @@ pub fn write_text(kind: ReportKind, path: &Path, text: &str) -> io::Result<()> {
     beside.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
     let beside = PathBuf::from(beside);
     let written = fs::File::create_new(&beside)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| make_executable(kind, &beside))
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| match is_program {
+            true => make_executable(&beside),
+            false => Ok(()),
+        })
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // What is left of it is of no use.
@@ -81,16 +93,13 @@ pub fn write_text(kind: ReportKind, path: &Path, text: &str) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn make_executable(kind: ReportKind, path: &Path) -> io::Result<()> {
+fn make_executable(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    if kind == ReportKind::Repro {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 #[cfg(not(unix))]
-fn make_executable(_kind: ReportKind, _path: &Path) -> io::Result<()> {
+fn make_executable(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
