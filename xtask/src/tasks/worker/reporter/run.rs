@@ -51,7 +51,7 @@ pub fn page(report: &RunReport) -> ReportPage {
         tone,
         lead,
         last_line: last_line(report, &checks),
-        next: causes::next(report, &causes),
+        next: causes::next(report, &causes, &checks),
         run_id: run.map_or(String::new(), |run| run.run_id.clone()),
         started_at: run.map(|run| run.started_at.clone()),
         duration_ms: report.duration_ms,
@@ -109,7 +109,11 @@ fn verdict(report: &RunReport, checks: &[CheckSummary]) -> (&'static str, Tone, 
             ("FAILED", Tone::Bad, lead)
         }
         Verdict::Invalid => {
-            let lead = String::from("The worker could not be judged.");
+            let mut checks = checks.iter();
+            let first = checks.find(|check| check.outcome == CheckStatus::Invalid);
+            let why = first.and_then(|check| Some((check, check.reason.as_ref()?.lines().next()?)));
+            let why = why.map(|(check, reason)| format!(", in {}: {reason}", check.id));
+            let lead = format!("The worker could not be judged{}.", why.unwrap_or_default());
             ("INVALID", Tone::Unclear, lead)
         }
         Verdict::Interrupted(signal) => {

@@ -18,16 +18,23 @@ const LOADS_DRAWN: usize = 8;
 
 /// One line a load; `None` where no load has enough samples.
 pub fn draw(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
-    let curves = report.scenarios.iter().filter_map(|record| {
-        let measure = record.measure(spec.name)?;
-        let quantiles = &measure.quantiles;
-        (quantiles.len() > 1).then_some((record.plan.name.as_str(), measure.summary.n, quantiles))
-    });
-    let curves: Vec<_> = curves.take(LOADS_DRAWN).collect();
+    // Of one request alone there is no distribution.
+    let loads = report.scenarios.iter().filter(|record| record.valid > 1);
+    // A load has its colour in every drawing, also where another has no such measure.
+    let curves = loads
+        .take(LOADS_DRAWN)
+        .enumerate()
+        .filter_map(|(colour, record)| {
+            let measure = record.measure(spec.name)?;
+            let quantiles = &measure.quantiles;
+            let name = record.plan.name.as_str();
+            (quantiles.len() > 1).then_some((colour, name, measure.summary.n, quantiles))
+        });
+    let curves: Vec<_> = curves.collect();
     let values = || {
         curves
             .iter()
-            .flat_map(|(_, _, quantiles)| quantiles.iter().copied())
+            .flat_map(|(.., quantiles)| quantiles.iter().copied())
     };
     // Tokens of one read have no time between them, and a logarithm has no zero.
     let low = values()
@@ -64,7 +71,7 @@ pub fn draw(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
             spec.unit
         );
     }
-    for (at, (name, n, quantiles)) in curves.iter().enumerate() {
+    for (at, (colour, name, n, quantiles)) in curves.iter().enumerate() {
         let last = (quantiles.len() - 1) as f64;
         let mut line = String::new();
         for (rank, value) in quantiles.iter().enumerate() {
@@ -73,7 +80,7 @@ pub fn draw(report: &RunReport, spec: &MeasureSpec) -> Option<Drawing> {
         let label = TOP + 14.0 + 18.0 * at as f64;
         let _ = writeln!(
             svg,
-            "<g><title>{name}: n {n}</title><polyline class=\"curve load{at}\" points=\"{line}\"/><line class=\"curve load{at}\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"peak\" x=\"{:.1}\" y=\"{label:.1}\">{name} (n {n})</text></g>",
+            "<g><title>{name}: n {n}</title><polyline class=\"curve load{colour}\" points=\"{line}\"/><line class=\"curve load{colour}\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"peak\" x=\"{:.1}\" y=\"{label:.1}\">{name} (n {n})</text></g>",
             WIDTH - RIGHT + 12.0,
             WIDTH - RIGHT + 30.0,
             label - 4.0,

@@ -86,8 +86,11 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
         let x = LEFT + step * at as f64;
         let y = bottom - rate / most * CHART;
         let _ = write!(line, "{x:.1},{y:.1} ");
+        // The figure stands above whatever is drawn.
+        let mut label = y - 9.0;
         if let Some((low, high)) = record.output_interval {
             let [low, high] = [low, high].map(|rate| bottom - rate / most * CHART);
+            label = label.min(high - 5.0);
             let _ = writeln!(
                 svg,
                 "<line class=\"moment\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{high:.1}\" y2=\"{low:.1}\"/>"
@@ -97,7 +100,7 @@ fn throughput(report: &RunReport) -> Option<Drawing> {
             svg,
             "<circle class=\"point\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{streams} streams: {} tokens/s</title></circle><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{}</text><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{streams}</text>",
             number(rate),
-            y - 9.0,
+            label,
             number(rate),
             bottom + 16.0
         );

@@ -1,7 +1,7 @@
 //! Why a run is red: each cause with what a reader needs to understand it and to see it again. Pure.
 
 use crate::tasks::worker::record::causes::{self, Cause};
-use crate::tasks::worker::record::event::{CheckSummary, NO_SURVIVORS};
+use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, NO_SURVIVORS};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::reporter::page::{Block, CauseSpan, CauseView, Section, Shown};
 use crate::tasks::worker::reporter::words::shell_word;
@@ -30,8 +30,13 @@ pub fn section(report: &RunReport) -> Option<Section> {
 }
 
 /// What to do next about a run that isn't green.
-pub fn next(report: &RunReport, views: &[CauseView]) -> Option<String> {
-    let first = views.first()?;
+pub fn next(report: &RunReport, views: &[CauseView], checks: &[CheckSummary]) -> Option<String> {
+    let Some(first) = views.first() else {
+        let mut checks = checks.iter();
+        let unjudged = checks.find(|check| check.outcome == CheckStatus::Invalid)?;
+        let again = command(report, &unjudged.id);
+        return (!again.is_empty()).then(|| format!("try it again: {again}"));
+    };
     let command = &first.command;
     let id = &first.check.id;
     match report.run.as_ref().filter(|_| command.is_empty()) {
