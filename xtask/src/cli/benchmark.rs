@@ -93,8 +93,8 @@ pub struct BenchmarkArgs {
         conflicts_with = "prompts"
     )]
     context_depth: Option<u64>,
-    /// Sessions of so many requests, one after the other, each of whose prompts is the last one's and 32
-    /// tokens more
+    /// Sessions of so many requests, one after the other, each of whose prompts is the last one, its
+    /// answer and 32 tokens more
     #[arg(
         long,
         value_name = "N",

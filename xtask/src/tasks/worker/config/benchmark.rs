@@ -116,9 +116,16 @@ impl BenchmarkConfig {
         serde_json::from_value(options).unwrap_or_default()
     }
 
-    /// The longest prompt of a load that isn't about prefill, in tokens.
+    /// The first prompt of a load that isn't about prefill, in tokens.
+    pub fn first_prompt(&self) -> u64 {
+        self.context_depth + SHORT_PROMPT
+    }
+
+    /// The room that the longest of them needs: a session's last has all answers before it, which may be
+    /// more tokens than they were when they are read again.
     pub fn longest_prompt(&self) -> u64 {
-        self.context_depth + SHORT_PROMPT * self.turns as u64
+        let answer = u64::from(self.max_tokens) * 5 / 4;
+        self.first_prompt() + (SHORT_PROMPT + answer) * (self.turns as u64 - 1)
     }
 
     /// Refuses what can't work, in the words of the command line.

@@ -1,6 +1,7 @@
 //! A load that is measured: requests that warm up, and requests in a window that count. Each is
 //! recorded by a thread that only reads; what came is taken apart when the load is over.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,7 +47,7 @@ pub struct Budget {
 }
 
 /// The requests that a load sends, over and over: those of the warm-up, and those that count.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Requests {
     /// Before the window. Not empty.
     pub warm_up: Arc<[Request]>,
@@ -54,8 +55,19 @@ pub struct Requests {
     pub counted: Arc<[Request]>,
     /// In a trace, when each of those is due after the beginning.
     pub dues: Arc<[Duration]>,
-    /// How many of them in a row are a session: one stream sends them, one after the other.
+    /// What takes the place of those that count where each stream holds conversations.
+    pub sessions: Option<Sessions>,
+}
+
+/// Conversations: each request has all that was said in its session, answers included.
+#[derive(Clone)]
+pub struct Sessions {
+    /// How many requests each of them has. Not 0.
     pub turns: usize,
+    /// What is said turn by turn, session after session. Not empty, and whole sessions.
+    pub said: Arc<[String]>,
+    /// The request with such a prompt.
+    pub request: Arc<dyn Fn(&str) -> Request + Send + Sync>,
 }
 
 /// Whom a load asks, and in whose words.
@@ -91,9 +103,9 @@ struct Windowed {
     taken: AtomicUsize,
     /// Requests of the window that are over.
     done: AtomicUsize,
-    /// How many requests of each session's stream were sent so far, in the window.
-    sessions: Mutex<HashMap<u32, usize>>,
-    turns: usize,
+    sessions: Option<Sessions>,
+    /// How far each stream is with its sessions, in the window.
+    conversations: Mutex<HashMap<u32, Conversation>>,
     /// What was recorded, and how much memory that takes.
     recorded: Mutex<(Vec<Recorded>, usize)>,
 }
@@ -102,6 +114,15 @@ struct Windowed {
 struct Spelled {
     name: String,
     requests: Vec<Vec<u8>>,
+}
+
+/// The sessions of one stream.
+#[derive(Debug, Default)]
+struct Conversation {
+    /// How many requests were sent so far.
+    sent: usize,
+    /// All that was said in the last of them, by both sides.
+    text: String,
 }
 
 /// Leave to send one request.
@@ -214,15 +235,25 @@ impl Job for Windowed {
 
     fn run(&self, turn: Turn, ticket: WindowTicket) -> Next {
         let requests = &self.of(ticket.counts).requests;
-        let number = match (ticket.counts, self.turns) {
-            (true, turns) if turns > 1 => self.next_of_session(turn.stream, requests.len()),
-            _ => ticket.number,
-        };
-        let request = &requests[number % requests.len()];
         let (port, stop) = (self.addressee.port, &self.addressee.stop);
-        let recording = record(port, request, self.budget.limit, stop);
-        let has_failed = recording.has_failed();
-        self.keep(turn, ticket, recording);
+        let session = self.sessions.as_ref().filter(|_| ticket.counts);
+        let request = match session {
+            Some(session) => {
+                let prompt = self.next_prompt(session, turn.stream);
+                Cow::Owned((session.request)(&prompt).to_closing_bytes(port))
+            }
+            None => Cow::Borrowed(&requests[ticket.number % requests.len()]),
+        };
+        let recording = record(port, &request, self.budget.limit, stop);
+        let (over, has_failed) = (recording.over, recording.has_failed());
+        let mut answer = Answer::Recorded(turn, recording);
+        if session.is_some() {
+            // The next turn has to know what was said.
+            let sample = self.sample(answer);
+            self.heard(turn.stream, &sample.text);
+            answer = Answer::Sampled(sample);
+        }
+        self.keep(ticket, over, answer);
         if ticket.counts {
             self.done.fetch_add(1, Ordering::Relaxed);
         }
@@ -244,8 +275,8 @@ impl Windowed {
             warmed: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
-            sessions: Mutex::default(),
-            turns: requests.turns.max(1),
+            sessions: requests.sessions.clone(),
+            conversations: Mutex::default(),
             recorded: Mutex::default(),
         }
     }
@@ -257,21 +288,33 @@ impl Windowed {
         }
     }
 
-    /// The next turn of a stream's session, or the first of its next session.
-    fn next_of_session(&self, stream: u32, requests: usize) -> usize {
-        let mut sessions = lock(&self.sessions);
-        let sent = sessions.entry(stream).or_default();
+    /// All of the next turn of a stream's session, or the first of its next session.
+    fn next_prompt(&self, session: &Sessions, stream: u32) -> String {
+        let Sessions { turns, said, .. } = session;
+        let mut conversations = lock(&self.conversations);
+        let conversation = conversations.entry(stream).or_default();
+        if conversation.sent.is_multiple_of(*turns) {
+            conversation.text.clear();
+        }
         // No two streams are in the same session, as far as there are enough.
-        let first = stream as usize * SESSIONS_APART * self.turns;
-        let number = (first + *sent) % (requests - requests % self.turns).max(1);
-        *sent += 1;
-        number
+        let first = stream as usize * SESSIONS_APART * turns;
+        conversation.text += &said[(first + conversation.sent) % said.len()];
+        conversation.sent += 1;
+        conversation.text.clone()
     }
 
-    fn keep(&self, turn: Turn, ticket: WindowTicket, recording: Recording) {
-        let (over, bytes) = (recording.over, recording.bytes());
+    /// An answer belongs to what the next turn begins with. One that failed adds nothing.
+    fn heard(&self, stream: u32, answer: &str) {
+        let mut conversations = lock(&self.conversations);
+        conversations.entry(stream).or_default().text += answer;
+    }
+
+    fn keep(&self, ticket: WindowTicket, over: Instant, mut answer: Answer) {
+        let bytes = match &answer {
+            Answer::Recorded(_, recording) => recording.bytes(),
+            Answer::Sampled(_) => 0,
+        };
         let has_room = lock(&self.recorded).1 + bytes <= RECORDED_BYTES;
-        let mut answer = Answer::Recorded(turn, recording);
         if !has_room {
             answer = Answer::Sampled(self.sample(answer));
         }
@@ -328,7 +371,7 @@ mod tests {
             warm_up: numbered(0..2).collect(),
             counted: numbered(2..4).collect(),
             dues: Arc::default(),
-            turns: 1,
+            sessions: None,
         }
     }
 
@@ -443,22 +486,57 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_one_streams_in_its_order() {
+    fn a_session_is_one_streams_in_its_order_and_has_its_answers() {
         let worker = CalibrationServer::start(SCRIPT).unwrap();
-        let requests = Requests {
-            counted: (0..30).map(CalibrationServer::request).collect(),
+        let session = Sessions {
             turns: 3,
+            said: (0..30).map(|number| format!("{number} ")).collect(),
+            request: Arc::new(|_| CalibrationServer::request(0)),
+        };
+        let addressee = addressee(worker.port);
+        let job = Windowed::new(&addressee, &requests(), budget(None));
+        let next = |stream| job.next_prompt(&session, stream);
+        assert_eq!(next(0), "0 ");
+        job.heard(0, "answer ");
+        assert_eq!(next(1), "21 ");
+        assert_eq!(next(0), "0 answer 1 ");
+        // It failed, so that nothing was said.
+        assert_eq!(next(0), "0 answer 1 2 ");
+        assert_eq!(next(1), "21 22 ");
+        // Then comes the next session.
+        job.heard(0, "the last answer ");
+        assert_eq!(next(0), "3 ");
+        let sessions: Vec<_> = (0..9).map(|_| next(1)).collect();
+        assert_eq!(sessions[7..], ["0 ", "0 1 "]);
+    }
+
+    #[test]
+    fn what_was_answered_is_in_the_next_request() {
+        let worker = CalibrationServer::start(SCRIPT).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let requests = Requests {
+            sessions: Some(Sessions {
+                turns: 2,
+                said: ["a", "b"].map(String::from).into(),
+                request: Arc::new(move |prompt| {
+                    lock(&seen).push(prompt.to_owned());
+                    CalibrationServer::request(lock(&seen).len())
+                }),
+            }),
             ..requests()
         };
         let addressee = addressee(worker.port);
-        let job = Windowed::new(&addressee, &requests, budget(None));
-        let next = |stream| job.next_of_session(stream, 30);
-        assert_eq!(
-            [next(0), next(1), next(0), next(0), next(1)],
-            [0, 21, 1, 2, 22]
-        );
-        // Then comes the next session.
-        assert_eq!([next(0), next(1), next(1)], [3, 23, 24]);
+        let load = Load::Closed { streams: 1 };
+        let result = measure(&addressee, load, &requests, budget(Some(4)), || Ok(())).unwrap();
+        let answers: Vec<_> = in_window(&result)
+            .iter()
+            .map(|one| one.text.clone())
+            .collect();
+        assert!(!answers[0].is_empty());
+        let second = |answer: &str| format!("a{answer}b");
+        let expected = ["a", &second(&answers[0]), "a", &second(&answers[2])];
+        assert_eq!(*lock(&asked), expected);
     }
 
     #[test]

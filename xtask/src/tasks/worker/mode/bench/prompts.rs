@@ -10,7 +10,7 @@ use super::measured::REQUEST_LIMIT;
 use super::prompt_file::{self, BLOCK_TOKENS, FilePrompt};
 use super::words::Prompts;
 use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS, SHORT_PROMPT};
-use crate::tasks::worker::load::windowed::Requests;
+use crate::tasks::worker::load::windowed::{Requests, Sessions};
 use crate::tasks::worker::net::http::Request;
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Reason};
@@ -116,7 +116,7 @@ impl PromptSource {
             warm_up: Arc::clone(&first),
             counted: first,
             dues: Arc::default(),
-            turns: 1,
+            sessions: None,
         }
     }
 
@@ -135,7 +135,7 @@ impl PromptSource {
     pub fn requests(&mut self, subject: &Subject<'_>, cut: PromptCut) -> Result<Requests> {
         let dialect = subject.dialect();
         match self {
-            Self::Read(asked) => Ok(in_parts(dialect, asked, cut.max_tokens, 1)),
+            Self::Read(asked) => Ok(in_parts(dialect, asked, cut.max_tokens)),
             Self::Made {
                 prompts,
                 lasting,
@@ -147,22 +147,27 @@ impl PromptSource {
                 if cut.max_tokens == 1 {
                     let fresh = find_lasting(subject, prompts, cut, 0, *patience)?.into_iter();
                     let pool: Vec<PromptRequest> = fresh.map(PromptRequest::of).collect();
-                    return Ok(in_parts(dialect, &pool, 1, 1));
+                    return Ok(in_parts(dialect, &pool, 1));
                 }
                 if lasting.is_empty() {
-                    // The last turn is as long as the cut says.
-                    let longer = SHORT_PROMPT * (*turns as u64 - 1);
-                    let first = PromptCut {
-                        prompt_tokens: cut.prompt_tokens.map(|tokens| tokens - longer),
-                        ..cut
-                    };
-                    *lasting = find_lasting(subject, prompts, first, *depth, *patience)?;
+                    *lasting = find_lasting(subject, prompts, cut, *depth, *patience)?;
                 }
-                let sessions = lasting
-                    .iter()
-                    .flat_map(|first| session(prompts, first, *turns));
-                let pool: Vec<PromptRequest> = sessions.map(PromptRequest::of).collect();
-                Ok(in_parts(dialect, &pool, cut.max_tokens, *turns))
+                let pool: Vec<PromptRequest> =
+                    lasting.iter().cloned().map(PromptRequest::of).collect();
+                let mut requests = in_parts(dialect, &pool, cut.max_tokens);
+                if *turns > 1 {
+                    let firsts = part(lasting, false);
+                    let said = firsts.flat_map(|first| session(prompts, first, *turns));
+                    requests.sessions = Some(Sessions {
+                        turns: *turns,
+                        said: said.collect(),
+                        request: Arc::new(move |prompt| {
+                            let request = InferenceRequest::greedy(prompt, cut.max_tokens);
+                            dialect.inference_request(&request, true)
+                        }),
+                    });
+                }
+                Ok(requests)
             }
         }
     }
@@ -181,7 +186,7 @@ impl PromptSource {
             warm_up: Arc::clone(&all),
             counted: all,
             dues: dues.collect::<Result<_>>()?,
-            turns: 1,
+            sessions: None,
         })
     }
 }
@@ -237,43 +242,30 @@ fn asked(
     Ok(asked.collect())
 }
 
-/// A session's prompts: each is the one before it, and more.
+/// What is said in a session: its first prompt, and what each turn adds to the answer before it.
 fn session(prompts: &mut Prompts, first: &str, turns: usize) -> Vec<String> {
-    let mut session = vec![first.to_owned()];
-    while session.len() < turns {
-        let last = &session[session.len() - 1];
-        session.push(prompts.go_on(last, SHORT_PROMPT));
-    }
-    session
+    let more = (1..turns).map(|_| prompts.go_on("", SHORT_PROMPT));
+    std::iter::once(first.to_owned()).chain(more).collect()
 }
 
-/// Requests that warm up, and those that count: of each so many sessions, one is for the warm-up.
-fn in_parts(
-    dialect: &dyn Dialect,
-    pool: &[PromptRequest],
-    max_tokens: u32,
-    turns: usize,
-) -> Requests {
-    let part = |is_warming: bool| {
-        let sessions = pool.chunks(turns).enumerate();
-        let of_part = sessions.filter(|(at, _)| (at % WARMING == 0) == is_warming);
-        let part = spelled(
-            dialect,
-            of_part.flat_map(|(_, session)| session),
-            max_tokens,
-        );
-        // A single session has to do for both.
-        match part.is_empty() {
-            true => spelled(dialect, pool.iter(), max_tokens),
-            false => part,
-        }
-    };
+/// Requests that warm up, and those that count.
+fn in_parts(dialect: &dyn Dialect, pool: &[PromptRequest], max_tokens: u32) -> Requests {
     Requests {
-        warm_up: part(true),
-        counted: part(false),
+        warm_up: spelled(dialect, part(pool, true), max_tokens),
+        counted: spelled(dialect, part(pool, false), max_tokens),
         dues: Arc::default(),
-        turns,
+        sessions: None,
     }
+}
+
+/// Those of a pool that warm up, or those that count: neither is among the other, as far as there are
+/// two.
+fn part<T>(pool: &[T], is_warming: bool) -> impl Iterator<Item = &T> {
+    // A single one has to do for both.
+    let is_single = pool.len() < 2;
+    let numbered = pool.iter().enumerate();
+    let of_part = numbered.filter(move |(at, _)| is_single || (at % WARMING == 0) == is_warming);
+    of_part.map(|(_, one)| one)
 }
 
 /// The most tokens that any load but those of prefill asks the context for.

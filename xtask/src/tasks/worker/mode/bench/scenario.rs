@@ -175,7 +175,7 @@ impl Scenario {
             Scenario::Prefill(tokens) => (*tokens, 1),
             _ => (config.longest_prompt(), config.max_tokens),
         };
-        let cut = source.cut(prompt_tokens, max_tokens);
+        let mut cut = source.cut(prompt_tokens, max_tokens);
         let is_cut = cut
             .prompt_tokens
             .is_some_and(|tokens| tokens < prompt_tokens);
@@ -184,6 +184,9 @@ impl Scenario {
             "the context has no room for {} turns\n  try: fewer --turns, or a smaller --max-tokens",
             config.turns
         );
+        if config.turns > 1 && !matches!(self, Scenario::Prefill(_)) {
+            cut.prompt_tokens = Some(config.first_prompt());
+        }
         let mut plan = self.plan(cut.prompt_tokens, config);
         plan.max_tokens = cut.max_tokens;
         if !matches!(self, Scenario::Prefill(_)) {
