@@ -38,6 +38,10 @@ fn main() -> ExitCode {
 /// A run by these arguments, which are also what repeats it.
 fn worker_test(args: WorkerTestArgs, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     if let Some(run) = args.rerun() {
+        // Before anything is said, which the run itself would say once more.
+        if let Some(code) = tasks::worker::supervise()? {
+            return Ok(code);
+        }
         return match tasks::worker::rerun::arguments(run) {
             Ok(arguments) => match Cli::parse_from(arguments_of_xtask(&arguments)).task {
                 Some(Task::WorkerTest(args)) if args.rerun().is_none() => {

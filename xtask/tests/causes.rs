@@ -169,6 +169,7 @@ fn what_failed_is_run_again_and_nothing_else() {
         first.starts_with("Again: cargo xtask worker:test "),
         "{told}"
     );
+    assert_eq!(told.matches("Again: ").count(), 1, "{told}");
     let report = red.report();
     let passed = checks(&report, "passed", None);
     assert_eq!(checks(&report, "failed", None), [""; 0]);

@@ -329,3 +329,54 @@ pub(super) fn told(recording: &str) -> String {
     }
     String::from_utf8(human.out).unwrap()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    const SKIPPED: &str = r#""outcome":"skipped","reason":"it did not become ready","because":{"expected":"a process that lives","got":"exit status 2","place":"the process"}"#;
+    const DIED: &str = r#""outcome":"failed","expected":"a process that lives","got":"exit status 2","place":"the process""#;
+    const UNJUDGED: &str = r#""outcome":"invalid","reason":"the machine was busy\n  try: another""#;
+
+    fn recording(checks: &[(&str, &str)]) -> String {
+        let begin = r#"{"elapsed_ms":0,"event":"run_started","schema_version":2,"run_id":"r","started_at":"2026-01-31T10:54:23Z","artifacts":"a","purpose":"suite"}
+{"elapsed_ms":1,"event":"configured","options":{},"arguments":["worker:test"]}"#;
+        let checks = checks.iter().map(|(id, outcome)| {
+            format!(
+                r#"{{"elapsed_ms":5,"event":"check_finished","id":"{id}",{outcome},"duration_ms":1,"detail":null}}"#
+            )
+        });
+        let end = r#"{"elapsed_ms":9,"event":"run_finished","duration_ms":9}"#;
+        let lines = [begin.to_owned()].into_iter().chain(checks);
+        lines.chain([end.to_owned()]).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_follows_from_one_cause_is_told_once() {
+        let other = r#""outcome":"skipped","reason":"the protocol has no chat""#;
+        let shown = told(&recording(&[
+            ("a.one", SKIPPED),
+            ("a.two", SKIPPED),
+            ("b.chat", other),
+            ("c.lives", DIED),
+            ("d.lives", DIED),
+        ]));
+        let rows: Vec<_> = shown.lines().skip(3).take(4).collect();
+        let expected = [
+            "➖ 2 checks skipped: it did not become ready",
+            "➖ b.chat skipped: the protocol has no chat",
+            "❌ c.lives: the process: expected a process that lives, got exit status 2",
+            "❌ d.lives: follows from c.lives",
+        ];
+        assert_eq!(rows, expected, "{shown}");
+        assert_eq!(shown.matches("not tried 2: a.one, a.two").count(), 1);
+        assert_eq!(shown.matches("it did not become ready").count(), 1);
+        assert!(shown.ends_with("next: see it alone: cargo xtask worker:test --check c.lives\n"));
+    }
+
+    #[test]
+    fn a_run_that_could_not_judge_ends_with_the_command_that_tries_it_again() {
+        let shown = told(&recording(&[("c.lives", UNJUDGED)]));
+        assert!(shown.ends_with("next: try it again: cargo xtask worker:test --check c.lives\n"));
+    }
+}
