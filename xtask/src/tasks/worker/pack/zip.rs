@@ -94,7 +94,7 @@ pub fn read(archive: &[u8]) -> Result<Vec<(&str, &[u8])>> {
     let (mut names, mut files) = (BTreeSet::new(), Vec::new());
     let mut bytes_left = archive.len();
     for number in 1..=count {
-        let entry = Entry::read(&mut directory)
+        let entry = ArchiveEntry::read(&mut directory)
             .with_context(|| format!("its list of {count} files ends at the {number}."))?;
         let name = std::str::from_utf8(entry.name)
             .with_context(|| format!("the name of its {number}. file is no UTF-8"))?;
@@ -122,7 +122,7 @@ fn end_record(archive: &[u8]) -> Option<&[u8]> {
 }
 
 /// What the list of files says of one.
-struct Entry<'a> {
+struct ArchiveEntry<'a> {
     name: &'a [u8],
     flags: u16,
     method: u16,
@@ -133,7 +133,7 @@ struct Entry<'a> {
     offset: u32,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> ArchiveEntry<'a> {
     fn read(directory: &mut Cursor<'a>) -> Option<Self> {
         if directory.u32()? != CENTRAL {
             return None;

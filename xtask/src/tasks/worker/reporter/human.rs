@@ -86,7 +86,7 @@ impl<W: Write> Human<W> {
 
     /// Tells of the checks that were skipped last.
     fn tell_skipped(&mut self) -> io::Result<()> {
-        let skipped = facts::skipped(&std::mem::take(&mut self.skipped));
+        let skipped = skipped(&std::mem::take(&mut self.skipped));
         match skipped.filter(|_| self.verbosity != Verbosity::Quiet) {
             Some(line) => self.put(&self.style.row(&line)),
             None => Ok(()),
@@ -272,6 +272,17 @@ impl<W: Write + Send> Reporter for Human<W> {
             let _ = writeln!(io::stderr(), "warning: the output ends here: {error}");
         }
     }
+}
+
+/// A line about checks that were skipped for one reason.
+fn skipped(checks: &[CheckSummary]) -> Option<String> {
+    let first = checks.first()?;
+    let who = match checks.len() {
+        1 => first.id.clone(),
+        count => format!("{count} checks"),
+    };
+    let why = words::indented(first.reason.as_deref().unwrap_or_default());
+    Some(format!("➖ {who} skipped: {why}"))
 }
 
 /// Many runs side by side.

@@ -45,17 +45,6 @@ const AREAS: &[(&str, &str, &str)] = &[
     ("shutdown", "🔍 Testing the orderly stop...", ""),
 ];
 
-/// A line about checks that were skipped for one reason.
-pub(super) fn skipped(checks: &[CheckSummary]) -> Option<String> {
-    let first = checks.first()?;
-    let who = match checks.len() {
-        1 => first.id.clone(),
-        count => format!("{count} checks"),
-    };
-    let why = words::indented(first.reason.as_deref().unwrap_or_default());
-    Some(format!("➖ {who} skipped: {why}"))
-}
-
 impl<W: Write> Human<W> {
     pub(super) fn question(&mut self, question: &RequestSent) -> io::Result<()> {
         self.live.begin(
