@@ -6,6 +6,7 @@ mod scratch;
 #[path = "support/xtask.rs"]
 mod xtask;
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -58,6 +59,62 @@ fn assert_in_order(output: &str, expected: &[&str]) {
         };
         rest = &rest[at + line.len()..];
     }
+}
+
+/// The recorded events of a run over the real worker.
+fn events_of(options: &[&str]) -> Vec<Value> {
+    let output = worker_test(&["--format", "json"])
+        .args(options)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let lines = text(&output.stdout);
+    let events = lines.lines().map(serde_json::from_str::<Value>);
+    events.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn what_has_workers_of_its_own_is_tried_side_by_side_and_told_in_turn() {
+    let events = events_of(&["--check", "drain.*"]);
+    let ids_of = |kind: &str| -> Vec<&str> {
+        let of_kind = events.iter().filter(|event| event["event"] == kind);
+        of_kind.map(|event| event["id"].as_str().unwrap()).collect()
+    };
+    let planned = events.iter().find(|event| event["event"] == "planned");
+    let planned = planned.unwrap()["checks"].as_array().unwrap();
+    let planned: Vec<_> = planned
+        .iter()
+        .map(|check| check["id"].as_str().unwrap())
+        .filter(|id| id.starts_with("drain."))
+        .collect();
+    assert!(planned.len() > 4, "{planned:?}");
+    assert_eq!(ids_of("check_started"), planned);
+    assert_eq!(ids_of("check_finished"), planned);
+
+    let moment = |kind: &str, id: &str| {
+        let told = events
+            .iter()
+            .find(|event| event["event"] == kind && event["id"] == id);
+        told.unwrap()["elapsed_ms"].as_u64().unwrap()
+    };
+    let began_before_the_end_of_the_first =
+        |id: &&&str| moment("check_started", id) < moment("check_finished", planned[0]);
+    let beside = planned.iter().filter(began_before_the_end_of_the_first);
+    assert!(beside.count() > 1, "one after the other: {events:#?}");
+
+    // Whatever a worker is asked bears the name of the check that it was started for.
+    let asked = events.iter().filter(|event| event["event"] == "asked");
+    let mut workers = HashMap::new();
+    for question in asked.filter(|question| question["auxiliary"].is_string()) {
+        let (id, worker) = (question["id"].as_str(), question["auxiliary"].as_str());
+        let (id, worker) = (id.unwrap(), worker.unwrap());
+        assert_eq!(*workers.entry(worker).or_insert(id), id, "{question}");
+    }
+    let askers: HashSet<_> = workers.values().collect();
+    assert!(
+        askers.len() == workers.len() && workers.len() > 2,
+        "{workers:?}"
+    );
 }
 
 /// Builds the worker as a user's first run does, which is why it takes minutes the first time.

@@ -97,7 +97,12 @@ impl Journal {
 
     /// Records a fact, now.
     pub fn emit(&self, kind: EventKind) {
-        let elapsed_ms = self.elapsed_ms(Instant::now()) as u64;
+        self.emit_at(Instant::now(), kind);
+    }
+
+    /// Records what happened then, and is told only now.
+    pub fn emit_at(&self, at: Instant, kind: EventKind) {
+        let elapsed_ms = self.elapsed_ms(at) as u64;
         let event = Event { elapsed_ms, kind };
         // The receiver is gone only after the run; what comes then has no reader.
         let _ = self.sender.send(JournalMessage::Happened(Box::new(event)));

@@ -1,6 +1,7 @@
 //! What a run is for: checks, figures, many workers at once, and any of them on all backends.
 
 pub mod bench;
+mod beside;
 pub mod calibrate;
 pub mod greedy;
 pub mod matrix;

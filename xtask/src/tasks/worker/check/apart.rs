@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::BeatState;
 use crate::tasks::worker::target::reference::References;
 
@@ -28,17 +27,17 @@ pub const QUIET_CORES: f64 = 0.2;
 
 /// A worker that is ready, with a hive of its own, and what it answers alone.
 pub fn ready_auxiliary<'s>(
-    subject: &'s Subject,
+    auxiliaries: &'s Auxiliaries,
     name: &str,
     more: &[(&'static str, &str)],
 ) -> Result<(AuxiliaryWorker, &'s References)> {
-    subject.ensure_heard()?;
-    let mut auxiliary = subject.auxiliary(name, |launch| {
+    auxiliaries.ensure_heard()?;
+    let mut auxiliary = auxiliaries.start(name, |launch| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         launch.set(more);
     })?;
     auxiliary.wait_until_ready()?;
-    let known = subject.references_alone(&auxiliary.worker)?;
+    let known = auxiliaries.references_alone(&auxiliary.worker)?;
     wait_until_idle(&auxiliary)?;
     Ok((auxiliary, known))
 }

@@ -9,8 +9,7 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::RawConnection;
 use crate::tasks::worker::process::platform;
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::{InferenceRequest, Promise};
 
 /// How many connections do nothing.
@@ -53,8 +52,8 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready]),
 ];
 
-fn slow_reader(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "slow-reader", &[])?;
+fn slow_reader(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "slow-reader", &[])?;
     let request = auxiliary
         .worker
         .dialect()
@@ -86,8 +85,8 @@ fn slow_reader(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{} tokens, complete in the end", answer.tokens()))
 }
 
-fn slow_sender(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "slow-sender", &[])?;
+fn slow_sender(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "slow-sender", &[])?;
     let request = &known.short.request;
     let request = auxiliary.worker.dialect().inference_request(request, false);
     let bytes = request.to_bytes(auxiliary.worker.launch().port);
@@ -122,7 +121,7 @@ fn slow_sender(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{SLOW_SENDERS} at once"))
 }
 
-fn idle_connections(subject: &Subject) -> Result<Evidence> {
+fn idle_connections(auxiliaries: &Auxiliaries) -> Result<Evidence> {
     let needed = IDLE_CONNECTIONS as u64 + OTHER_FILES;
     // The worker inherits this limit, and a worker can't do more than it allows.
     let allowed = platform::allow_open_files(needed);
@@ -130,7 +129,7 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
         allowed >= needed,
         "a process here may open {allowed} files, and {needed} are needed\n  try: ulimit -n {needed}"
     );
-    let (auxiliary, known) = ready_auxiliary(subject, "idle-connections", &[])?;
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "idle-connections", &[])?;
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
         idle.push(auxiliary.worker.connect()?);
@@ -163,8 +162,8 @@ fn idle_connections(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-fn half_requests(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "half-requests", &[])?;
+fn half_requests(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "half-requests", &[])?;
     let request = &known.short.request;
     let request = auxiliary.worker.dialect().inference_request(request, true);
     let whole = request.to_bytes(auxiliary.worker.launch().port);

@@ -10,8 +10,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
 use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::{
     BeatState, InferenceRequest, Promise, Readiness, Reason,
 };
@@ -83,8 +82,8 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready, Need::Signals, Need::Promised(Promise::Stages)]),
 ];
 
-fn finishes(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "drain-finishes", AMPLE)?;
+fn finishes(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "drain-finishes", AMPLE)?;
     let stream = running_stream(&auxiliary, known)?;
     let mut others = Vec::new();
     let sent = Instant::now();
@@ -94,7 +93,7 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
     // What is answered on another connection by now has come later.
     auxiliary.worker.health()?;
     auxiliary.let_pass(TO_BE_TAKEN)?;
-    let was_late = subject.jitter.between(sent, Instant::now()) >= TO_BE_TAKEN / 2;
+    let was_late = auxiliary.jitter.between(sent, Instant::now()) >= TO_BE_TAKEN / 2;
     auxiliary.worker.tell(GroupSignal::Terminate);
     let answer = stream.finish_stream(known.long.limit(OTHERS));
     let answer = answer.map_err(|error| auxiliary.worker.blame(error))?;
@@ -118,8 +117,8 @@ fn finishes(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "drain-refuses", AMPLE_AND_QUIET)?;
+fn refuses(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "drain-refuses", AMPLE_AND_QUIET)?;
     let mut stream = running_stream(&auxiliary, known)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
     match questions_while_draining(&auxiliary, known) {
@@ -179,8 +178,8 @@ fn has_ended(auxiliary: &AuxiliaryWorker, stream: &mut OpenStream) -> Result<boo
     Ok(exit.is_some_and(|exit| exit.status.success()))
 }
 
-fn deadline(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "drain-deadline", SHORT)?;
+fn deadline(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "drain-deadline", SHORT)?;
     let mut streams = vec![running_stream(&auxiliary, known)?];
     for _ in 0..3 {
         streams.push(auxiliary.worker.open_stream(&known.long.request)?);
@@ -218,8 +217,8 @@ fn deadline(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-fn second_signal(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "second-signal", AMPLE)?;
+fn second_signal(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "second-signal", AMPLE)?;
     let stream = running_stream(&auxiliary, known)?;
     auxiliary.worker.tell(GroupSignal::Terminate);
     // It may have ended by then, with nothing left to finish.
@@ -237,14 +236,14 @@ fn second_signal(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{} after {after_ms} ms", exit.describe()))
 }
 
-fn interrupt(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, _) = ready_auxiliary(subject, "interrupt", AMPLE)?;
+fn interrupt(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, _) = ready_auxiliary(auxiliaries, "interrupt", AMPLE)?;
     auxiliary.worker.tell(GroupSignal::Interrupt);
     exits_orderly(&auxiliary, 2 * LATENESS)
 }
 
-fn while_loading(subject: &Subject) -> Result<Evidence> {
-    let auxiliary = subject.auxiliary("stop-while-loading", |launch| {
+fn while_loading(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let auxiliary = auxiliaries.start("stop-while-loading", |launch| {
         launch.set(SHORT);
     })?;
     let answered = auxiliary.wait_for("an answer on the port", 5 * LATENESS, || {

@@ -8,8 +8,7 @@ use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::process::group::GroupSignal;
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::Promise;
 
 /// How many intervals the worker stands still: enough that making up for all of them would show.
@@ -41,8 +40,8 @@ impl Drop for Frozen<'_> {
 /// How often a worker that was told to stand still is asked whether it does.
 const ATTEMPTS: usize = 3;
 
-fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "freeze", &[])?;
+fn recovers(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "freeze", &[])?;
     let mut stream = auxiliary.worker.open_stream(&known.long.request)?;
     stream.read_tokens(1, known.long.limit(0))?;
     auxiliary.worker.tell(GroupSignal::Freeze);

@@ -13,12 +13,14 @@ use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::dialect::{
     BeatState, HeartbeatPayload, InferenceRequest, Promise,
 };
 
-/// Heartbeats of the worker under test, and the default of another.
-pub const CHECKS: &[Check] = &[
+/// What is told at once. Comes before anything that makes the worker change its state so often that it
+/// tells several changes together.
+pub const AT_ITS_START: &[Check] = &[
     Check::isolation("heartbeat.first", first_beat)
         .promise("sends its first heartbeat as soon as it starts")
         .holds(&["B8"])
@@ -30,6 +32,17 @@ pub const CHECKS: &[Check] = &[
         .holds(&["B2", "B10"])
         .explanation("Sends a request; fails if no heartbeat says Busy during it, or none says Ready right after it.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
+        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
+];
+
+/// Heartbeats of the worker under test, and the default of another. Who waits for a beat comes last, so
+/// that what comes next finds it fresh.
+pub const CHECKS: &[Check] = &[
+    Check::isolation("heartbeat.default_interval", |subject| default_interval(&subject.auxiliaries))
+        .promise("sends a heartbeat every 30 s by default")
+        .holds(&["C11"])
+        .explanation("Starts a worker without the option; fails if its first heartbeat names an interval other than 30.")
+        .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
     Check::isolation("heartbeat.periodic", periodic)
         .promise("sends one heartbeat each interval, neither late nor more often")
@@ -48,12 +61,6 @@ pub const CHECKS: &[Check] = &[
         .holds(&["B1", "C1", "C4", "C5"])
         .explanation("Fails if a field differs from what the worker was started with.")
         .by_hand(|by| by.worker(&[("--heartbeat-interval", "1")]))
-        .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
-    Check::isolation("heartbeat.default_interval", default_interval)
-        .promise("sends a heartbeat every 30 s by default")
-        .holds(&["C11"])
-        .explanation("Starts a worker without the option; fails if its first heartbeat names an interval other than 30.")
-        .by_hand(|by| by.worker(&[]))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
@@ -377,14 +384,14 @@ fn identity(subject: &Subject) -> Result<Evidence> {
     Ok(Evidence::new())
 }
 
-fn default_interval(subject: &Subject) -> Result<Evidence> {
+fn default_interval(auxiliaries: &Auxiliaries) -> Result<Evidence> {
     // A machine that stands still for seconds may keep a start from its first beat, but hardly two.
-    let mut first = beat_of_defaults(subject, "default-interval")?;
+    let mut first = beat_of_defaults(auxiliaries, "default-interval")?;
     if first.is_none() {
-        first = beat_of_defaults(subject, "default-interval-again")?;
+        first = beat_of_defaults(auxiliaries, "default-interval-again")?;
     }
     let none = || Mismatch::new("a worker with defaults", "a first heartbeat", "none");
-    let interval_s = subject
+    let interval_s = auxiliaries
         .dialect()
         .read_heartbeat(&first.ok_or_else(none)?)?
         .interval_s;
@@ -400,8 +407,8 @@ fn default_interval(subject: &Subject) -> Result<Evidence> {
 }
 
 /// The first heartbeat of a worker that was told of no interval.
-fn beat_of_defaults(subject: &Subject, name: &str) -> Result<Option<Heartbeat>> {
-    let auxiliary = subject.auxiliary(name, |launch| {
+fn beat_of_defaults(auxiliaries: &Auxiliaries, name: &str) -> Result<Option<Heartbeat>> {
+    let auxiliary = auxiliaries.start(name, |launch| {
         launch.heartbeat_interval_secs = None;
     })?;
     auxiliary.beat_after(0, FIRST_BEAT_WAIT)

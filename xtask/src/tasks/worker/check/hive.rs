@@ -9,8 +9,7 @@ use super::apart::{INTERVAL, LATENESS, answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::{HeartbeatPayload, InferenceRequest, Promise};
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::reference::References;
@@ -58,7 +57,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// What a hive is called.
-pub const NAMES: &[Check] = &[Check::contract("hive.path", path)
+pub const NAMES: &[Check] = &[Check::contract_apart("hive.path", path)
     .promise("sends heartbeats below the path of its --hive-url")
     .holds(&["C8"])
     .explanation(
@@ -76,14 +75,14 @@ const PATH: &str = "/some/hive";
 const BELOW_IT: &str = "/some/hive/heartbeat/workers";
 
 /// A row whose promise is that hives hold nobody up.
-const fn row(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Check {
+const fn row(id: &'static str, run: fn(&Auxiliaries) -> Result<Evidence>) -> Check {
     Check::resilience(id, run)
         .by_hand(|by| by.health("-i"))
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)])
 }
 
-fn path(subject: &Subject) -> Result<Evidence> {
-    let auxiliary = subject.auxiliary("hive-path", |launch| launch.hive_url += PATH)?;
+fn path(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let auxiliary = auxiliaries.start("hive-path", |launch| launch.hive_url += PATH)?;
     let beat = auxiliary.beat_after(0, BEAT_LIMIT)?;
     let got = beat.map_or_else(|| String::from("none"), |beat| beat.path);
     let place = "the first heartbeat to a hive with a path";
@@ -91,27 +90,27 @@ fn path(subject: &Subject) -> Result<Evidence> {
     Ok(String::from(BELOW_IT))
 }
 
-fn absent_at_start(subject: &Subject) -> Result<Evidence> {
-    subject.ensure_heard()?;
-    let mut auxiliary = subject.auxiliary_after("hive-absent", |launch, hive| {
+fn absent_at_start(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    auxiliaries.ensure_heard()?;
+    let mut auxiliary = auxiliaries.start_after("hive-absent", |launch, hive| {
         launch.heartbeat_interval_secs = Some(INTERVAL.as_secs());
         hive.go_away()
     })?;
     auxiliary.wait_until_ready()?;
-    let known = subject.references_alone(&auxiliary.worker)?;
+    let known = auxiliaries.references_alone(&auxiliary.worker)?;
     answers_as_ever(&auxiliary, known, "without a hive")?;
     resumes(&auxiliary, INTERVAL)
 }
 
-fn answers_500(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "hive-500", &[])?;
+fn answers_500(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "hive-500", &[])?;
     goes_on(&auxiliary, known, "while the hive answers 500", |hive| {
         hive.answer_with(500)
     })
 }
 
-fn hangs_up(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "hive-hangs-up", &[])?;
+fn hangs_up(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "hive-hangs-up", &[])?;
     goes_on(
         &auxiliary,
         known,
@@ -120,8 +119,8 @@ fn hangs_up(subject: &Subject) -> Result<Evidence> {
     )
 }
 
-fn redirects(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "hive-redirects", &[])?;
+fn redirects(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "hive-redirects", &[])?;
     let evidence = goes_on(&auxiliary, known, "while the hive redirects", |hive| {
         hive.redirect_to(ELSEWHERE)
     });
@@ -135,14 +134,14 @@ fn redirects(subject: &Subject) -> Result<Evidence> {
     evidence
 }
 
-fn hangs(subject: &Subject) -> Result<Evidence> {
+fn hangs(auxiliaries: &Auxiliaries) -> Result<Evidence> {
     let interval = 2 * INTERVAL;
-    subject.ensure_heard()?;
-    let mut auxiliary = subject.auxiliary("hive-hangs", |launch| {
+    auxiliaries.ensure_heard()?;
+    let mut auxiliary = auxiliaries.start("hive-hangs", |launch| {
         launch.heartbeat_interval_secs = Some(interval.as_secs());
     })?;
     auxiliary.wait_until_ready()?;
-    let known = subject.references_alone(&auxiliary.worker)?;
+    let known = auxiliaries.references_alone(&auxiliary.worker)?;
     super::apart::wait_until_idle(&auxiliary)?;
     auxiliary.hive.hang()?;
     let limit = known.short.took * 3 + LATENESS;
@@ -169,8 +168,8 @@ fn hangs(subject: &Subject) -> Result<Evidence> {
     Ok(format!("an answer in {took_ms:.0} ms"))
 }
 
-fn returns(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "hive-returns", &[])?;
+fn returns(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "hive-returns", &[])?;
     auxiliary.hive.go_away()?;
     auxiliary.let_pass(INTERVAL * OUTAGE / 2)?;
     answers_as_ever(&auxiliary, known, "while the hive is gone")?;

@@ -14,7 +14,7 @@ use crate::tasks::worker::process::group::describe_exit;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
 use crate::tasks::worker::record::backend::Backend;
-use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
 
 /// How long a worker may take until it knows that it can't serve.
@@ -64,14 +64,14 @@ pub struct BareRun {
 
 impl StartErrors {
     /// Tries all starts side by side.
-    pub fn make(subject: &Subject) -> Result<StartErrors> {
-        let folder = subject.context.folder.join("start-errors");
+    pub fn make(auxiliaries: &Auxiliaries) -> Result<StartErrors> {
+        let folder = auxiliaries.context.folder.join("start-errors");
         std::fs::create_dir_all(&folder)?;
         // It is held until the last worker has seen that it is taken.
         let taken =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
-        let starts = starts(subject, &folder, taken.local_addr()?.port())?;
-        let stop = subject.context.stop;
+        let starts = starts(auxiliaries, &folder, taken.local_addr()?.port())?;
+        let stop = auxiliaries.context.stop;
         let runs = std::thread::scope(|scope| {
             let threads = starts.iter().map(|(name, launch)| {
                 let folder = folder.join(name.replace(' ', "-"));
@@ -106,12 +106,12 @@ impl StartErrors {
 /// Runs workers beside each other, each with more options, until they are ready, and ends them in an
 /// orderly way. Their output goes to files in folders of these names.
 pub fn run_until_ready(
-    subject: &Subject,
+    auxiliaries: &Auxiliaries,
     starts: &[(&str, &[(&'static str, &str)])],
 ) -> Result<Vec<BareRun>> {
-    let launches = starts.iter().map(|(_, more)| alone(subject, more));
+    let launches = starts.iter().map(|(_, more)| alone(auxiliaries, more));
     let launches = launches.collect::<Result<Vec<_>>>()?;
-    let (folder, stop) = (subject.context.folder, subject.context.stop);
+    let (folder, stop) = (auxiliaries.context.folder, auxiliaries.context.stop);
     std::thread::scope(|scope| {
         let runs = starts.iter().zip(launches).map(|((name, _), launch)| {
             let folder = folder.join(name);
@@ -125,11 +125,11 @@ pub fn run_until_ready(
 }
 
 /// A launch without a hive, on a port of its own unless `changes` names one.
-fn alone(subject: &Subject, changes: &[(&'static str, &str)]) -> Result<Launch> {
+fn alone(auxiliaries: &Auxiliaries, changes: &[(&'static str, &str)]) -> Result<Launch> {
     let mut launch = Launch {
         port: port::pick_free()?,
         hive_url: String::from(NO_HIVE),
-        ..subject.worker.launch().clone()
+        ..auxiliaries.launch.clone()
     };
     launch.set(changes);
     Ok(launch)
@@ -137,11 +137,11 @@ fn alone(subject: &Subject, changes: &[(&'static str, &str)]) -> Result<Launch> 
 
 /// Every start that has to fail, with its name.
 fn starts(
-    subject: &Subject,
+    auxiliaries: &Auxiliaries,
     folder: &Path,
     taken_port: u16,
 ) -> Result<Vec<(&'static str, Launch)>> {
-    let model = &subject.worker.launch().model;
+    let model = &auxiliaries.launch.model;
     let models = [
         ("missing model", Some(folder.join("missing.gguf"))),
         ("folder as model", Some(folder.to_owned())),
@@ -182,13 +182,13 @@ fn starts(
     let absent = absent.filter(|backend| is_surely_absent(*backend));
     let absent = absent.map(|backend| (backend.as_str(), "--backend", backend.as_str()));
     // Other backends may have several.
-    let is_cpu = subject.worker.launch().backend == Backend::Cpu;
+    let is_cpu = auxiliaries.launch.backend == Backend::Cpu;
     let second = is_cpu.then_some(("second device", "--device", "1"));
     let missing = folder.join("missing.gguf").display().to_string();
     let in_json = [("--model", missing.as_str()), ("--log-format", "json")];
-    let mut starts = vec![("JSON logs and no model", alone(subject, &in_json)?)];
+    let mut starts = vec![("JSON logs and no model", alone(auxiliaries, &in_json)?)];
     for (name, option, value) in options.into_iter().chain(absent).chain(second) {
-        starts.push((name, alone(subject, &[(option, value)])?));
+        starts.push((name, alone(auxiliaries, &[(option, value)])?));
     }
     for (name, path) in models {
         if let Some(path) = path {
@@ -197,14 +197,14 @@ fn starts(
                 name,
                 Launch {
                     model,
-                    ..alone(subject, &[])?
+                    ..alone(auxiliaries, &[])?
                 },
             ));
         }
     }
     let taken = Launch {
         port: taken_port,
-        ..alone(subject, &[])?
+        ..alone(auxiliaries, &[])?
     };
     starts.push(("taken port", taken));
     Ok(starts)

@@ -8,8 +8,7 @@ use super::apart::{LATENESS, QUIET_CORES, answers_as_ever, cores_used, ready_aux
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest, Promise};
 use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
 use crate::tasks::worker::target::reference::References;
@@ -44,13 +43,13 @@ const QUIET_SHARE: f64 = 0.3;
 
 /// Clients that go away.
 pub const CHECKS: &[Check] = &[
-    Check::resilience("leave.fin", |subject| leave_in_decode(subject, "leave-fin", Departure::Fin))
+    Check::resilience("leave.fin", |auxiliaries| leave_in_decode(auxiliaries, "leave-fin", Departure::Fin))
         .promise("stops generating within a second when clients close their streams")
         .holds(&["K1"])
         .explanation("Closes a crowd of streams after the first token; fails if 2 s later the worker is still Busy, still uses the processor or answers late.")
         .by_hand(|by| by.stream("-N -m 1", &InferenceRequest::new("Once upon a time", 400)))
         .needs(&[Need::Ready, Need::Promised(Promise::OwnProcess)]),
-    Check::resilience("leave.rst", |subject| leave_in_decode(subject, "leave-rst", Departure::Reset))
+    Check::resilience("leave.rst", |auxiliaries| leave_in_decode(auxiliaries, "leave-rst", Departure::Reset))
         .promise("stops generating within a second when clients reset their connections")
         .holds(&["K1"])
         .explanation("Resets a crowd of streams after the first token; fails if 2 s later the worker is still Busy, still uses the processor or answers late.")
@@ -90,8 +89,8 @@ pub const CHECKS: &[Check] = &[
 
 /// A worker that waits for the end of the connection alone doesn't see it behind bytes that it hasn't
 /// read. Not streamed: whoever writes tokens is told by the connection itself.
-fn leave_with_extra_bytes(subject: &Subject) -> Result<Evidence> {
-    leave_plain_after(subject, "leave-extra-bytes", |requests| {
+fn leave_with_extra_bytes(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    leave_plain_after(auxiliaries, "leave-extra-bytes", |requests| {
         for mut request in requests {
             request.send_more(b"\r\n")?;
             request.leave(Departure::Fin)?;
@@ -101,8 +100,8 @@ fn leave_with_extra_bytes(subject: &Subject) -> Result<Evidence> {
 }
 
 /// Lets each of a crowd of streams leave once the first of them has a token.
-fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, name, ROOMY)?;
+fn leave_in_decode(auxiliaries: &Auxiliaries, name: &str, how: Departure) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let mut streams = crowd(&auxiliary, known, &known.long.request, true)?;
     let first = streams[0].read_tokens(1, known.long.limit(0))?;
@@ -119,8 +118,8 @@ fn leave_in_decode(subject: &Subject, name: &str, how: Departure) -> Result<Evid
     settle(&auxiliary, known, idle, busy)
 }
 
-fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "leave-prefill", ROOMY)?;
+fn leave_in_prefill(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "leave-prefill", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let request = slow_to_begin(&auxiliary, known)?;
     super::apart::wait_until_idle(&auxiliary)?;
@@ -134,17 +133,17 @@ fn leave_in_prefill(subject: &Subject) -> Result<Evidence> {
     })
 }
 
-fn leave_plain(subject: &Subject) -> Result<Evidence> {
-    leave_plain_after(subject, "leave-plain", leave_both_ways)
+fn leave_plain(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    leave_plain_after(auxiliaries, "leave-plain", leave_both_ways)
 }
 
 /// Lets a crowd leave whose answers would come in one piece.
 fn leave_plain_after(
-    subject: &Subject,
+    auxiliaries: &Auxiliaries,
     name: &str,
     leave: impl FnOnce(Vec<OpenStream>) -> Result<()>,
 ) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, name, ROOMY)?;
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, name, ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let requests = crowd(&auxiliary, known, &known.long.request, false)?;
     let busy = cores_used(&auxiliary)?;
@@ -152,8 +151,8 @@ fn leave_plain_after(
     settle(&auxiliary, known, idle, busy)
 }
 
-fn leave_queued(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "leave-queued", ROOMY)?;
+fn leave_queued(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "leave-queued", ROOMY)?;
     let idle = cores_used(&auxiliary)?;
     let request = known.long.lasting(Duration::from_secs(1));
     let mut streams = Vec::new();
@@ -184,8 +183,8 @@ fn leave_queued(subject: &Subject) -> Result<Evidence> {
     ))
 }
 
-fn leave_beside_others(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "leave-others", ROOMY)?;
+fn leave_beside_others(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "leave-others", ROOMY)?;
     let long = &known.long;
     let mut before = auxiliary.worker.open_stream(&long.request)?;
     before.read_tokens(1, long.limit(0))?;

@@ -88,7 +88,7 @@ fn engine_failure(subject: &Subject) -> Result<Evidence> {
 fn no_token(subject: &Subject) -> Result<Option<String>> {
     let request = InferenceRequest::greedy("Hello", 1);
     let request = subject.dialect().inference_request(&request, false);
-    let limit = match subject.ensure_heard() {
+    let limit = match subject.auxiliaries.ensure_heard() {
         Ok(()) => subject.worker.inference_limit(),
         // It has had its time.
         Err(_) => FAILURE_LIMIT,

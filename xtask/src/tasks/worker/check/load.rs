@@ -36,6 +36,9 @@ const LEAST_WINDOW: Duration = Duration::from_millis(1500);
 /// Intervals of heartbeats that are watched: one beat is due, and whoever is late has time to show it.
 const INTERVALS: f64 = 1.7;
 
+/// A beat that came so long ago has just come.
+const FRESH_MS: f64 = 50.0;
+
 /// How often health and readiness are asked for.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(40);
 
@@ -189,18 +192,21 @@ fn beats_limit(subject: &Subject) -> Duration {
     Duration::from_secs(subject.context.config.heartbeat_interval_secs) * 2
 }
 
-/// Waits for the next beat that brings no new state, or for `limit`: a worker that doesn't beat is
-/// judged elsewhere.
+/// Waits until the last beat is one that brings no new state and has just come, or for `limit`: a worker
+/// that doesn't beat is judged elsewhere.
 fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
-    let seen = subject.hive.heartbeats().len();
+    let journal = subject.context.journal;
     let is_periodic = || {
         let beats = subject.hive.heartbeats();
-        let state = |at: usize| {
-            let beat = subject.dialect().read_heartbeat(&beats[at]);
+        let [.., before, last] = &beats[..] else {
+            return false;
+        };
+        let state = |beat| {
+            let beat = subject.dialect().read_heartbeat(beat);
             beat.ok().map(|beat| beat.state)
         };
-        let last = beats.len().saturating_sub(1);
-        last >= seen.max(1) && state(last) == state(last - 1)
+        let age_ms = journal.elapsed_ms(Instant::now()) - last.arrived_ms;
+        age_ms <= FRESH_MS && state(last) == state(before)
     };
     let stop = subject.context.stop;
     let waited = stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(())));

@@ -124,7 +124,7 @@ fn inference(subject: &Subject) -> Result<Evidence> {
     let response = match &loading.early.response {
         Ok(response) => response,
         Err(cause) => {
-            subject.ensure_heard()?;
+            subject.auxiliaries.ensure_heard()?;
             return Err(Mismatch::new(place, "503 `not_ready`", cause).into());
         }
     };
@@ -224,7 +224,7 @@ struct LoadingObservation {
 impl LoadingObservation {
     /// Starts a worker of its own and watches it.
     fn make(subject: &Subject) -> Result<LoadingObservation> {
-        let auxiliary = subject.auxiliary("loading", |_| {})?;
+        let auxiliary = subject.auxiliaries.start("loading", |_| {})?;
         let stop = subject.context.stop;
         let (client, dialect) = (auxiliary.worker.client(), auxiliary.worker.dialect());
         let limit = Duration::from_secs(subject.context.config.timeout_secs) + SLACK;

@@ -8,6 +8,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::dialect::Promise;
 
 const LEVELS: [&str; 8] = [
@@ -46,13 +47,13 @@ const LANDMARKS: [&str; 4] = [
 
 /// Where logs go, and in which form.
 pub const CHECKS: &[Check] = &[
-    Check::contract("logs.on_stderr", on_stderr)
+    Check::contract_apart("logs.on_stderr", on_stderr)
         .promise("logs to standard error, one line per event and no more")
         .holds(&["L1"])
         .explanation("Fails if standard error is empty, standard output has log lines, or an idle worker keeps logging.")
         .by_hand(|by| by.worker(&[]) + " 2>/dev/null")
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
-    Check::contract("logs.json", json)
+    Check::contract_apart("logs.json", json)
         .promise("logs JSON lines when it is asked to")
         .holds(&["L3"])
         .explanation("Fails if a line on standard error isn't a JSON object with a level.")
@@ -67,18 +68,18 @@ struct LogObservation {
     json: BareRun,
 }
 
-fn observed<'s>(subject: &'s Subject) -> Result<&'s LogObservation> {
-    subject.observations.of(|| {
+fn observed<'s>(auxiliaries: &'s Auxiliaries) -> Result<&'s LogObservation> {
+    auxiliaries.observations.of(|| {
         let json: &[_] = &[("--log-format", "json")];
-        let runs = run_until_ready(subject, &[("log-lines", &[]), ("log-json", json)])?;
+        let runs = run_until_ready(auxiliaries, &[("log-lines", &[]), ("log-json", json)])?;
         let [plain, json] = <[BareRun; 2]>::try_from(runs)
             .map_err(|runs| anyhow::anyhow!("{} runs instead of two", runs.len()))?;
         Ok(LogObservation { plain, json })
     })
 }
 
-fn on_stderr(subject: &Subject) -> Result<Evidence> {
-    let run = &observed(subject)?.plain;
+fn on_stderr(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let run = &observed(auxiliaries)?.plain;
     let lines = log_lines(run, "log")?;
     let stray = run.stdout.iter().find(|line| has_level(line));
     if let Some(line) = stray {
@@ -94,8 +95,8 @@ fn on_stderr(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{} lines", lines.len()))
 }
 
-fn json(subject: &Subject) -> Result<Evidence> {
-    let run = &observed(subject)?.json;
+fn json(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let run = &observed(auxiliaries)?.json;
     let lines = log_lines(run, "log with --log-format json")?;
     for line in &lines {
         let is_json = line.trim_start().starts_with('{') && has_level(line);

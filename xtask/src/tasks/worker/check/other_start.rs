@@ -36,7 +36,9 @@ impl OtherStart {
     fn make(subject: &Subject) -> Result<OtherStart> {
         let mut best = OtherStart::default();
         for attempt in 1..=ATTEMPTS {
-            let auxiliary = subject.auxiliary(&format!("start-{attempt}"), |_| {})?;
+            let auxiliary = subject
+                .auxiliaries
+                .start(&format!("start-{attempt}"), |_| {})?;
             let worker = &auxiliary.worker;
             let mut seen = OtherStart::default();
             let waited = subject.context.stop.wait_for("a second start", LIMIT, || {

@@ -8,8 +8,7 @@ use super::apart::{answers_as_ever, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::auxiliary::AuxiliaryWorker;
+use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
 use crate::tasks::worker::target::dialect::{InferenceRequest, Promise, Reason};
 use crate::tasks::worker::target::open_stream::read_whole;
 use crate::tasks::worker::target::open_stream::{OpenStream, Progress};
@@ -43,8 +42,8 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready]),
 ];
 
-fn refuses(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "queue-refuses", ONE_WAITS)?;
+fn refuses(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "queue-refuses", ONE_WAITS)?;
     let Flood {
         mut accepted,
         refused,
@@ -76,8 +75,8 @@ fn refuses(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{accepted} taken, {count} refused"))
 }
 
-fn recovers(subject: &Subject) -> Result<Evidence> {
-    let (auxiliary, known) = ready_auxiliary(subject, "queue-recovers", ONE_WAITS)?;
+fn recovers(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let (auxiliary, known) = ready_auxiliary(auxiliaries, "queue-recovers", ONE_WAITS)?;
     let Flood { accepted, refused } = flood(&auxiliary, known)?;
     let (mut finished, mut refused) = (0, refused.len());
     let tokens = flooding(known).max_tokens.unwrap_or_default();

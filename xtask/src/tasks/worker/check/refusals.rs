@@ -321,7 +321,7 @@ fn model_context(subject: &Subject) -> Result<Evidence> {
 
 fn context_border(subject: &Subject) -> Result<Evidence> {
     const CONTEXT: u32 = 64;
-    let mut auxiliary = subject.auxiliary("context", |launch| {
+    let mut auxiliary = subject.auxiliaries.start("context", |launch| {
         launch.set(&[("--ctx-size", &CONTEXT.to_string())]);
     })?;
     auxiliary.wait_until_ready()?;

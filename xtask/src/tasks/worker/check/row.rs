@@ -9,6 +9,7 @@ use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{Level, Suite, Unmet};
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::dialect::{ByHand, Promise};
 
 /// A promise, and how it is tried. Built by [`Check::isolation`] and its siblings, which give each
@@ -26,12 +27,17 @@ pub struct Check {
     pub experiment: Experiment,
 }
 
+/// An experiment with workers of its own.
+pub type ApartRun = fn(&Auxiliaries<'_>) -> Result<Evidence>;
+
 /// How a check is tried.
 #[derive(Debug, Clone, Copy)]
 pub enum Experiment {
     /// By a question of its own. A `Mismatch` means that the promise is broken, any other error that
     /// we can't tell.
     Asked(fn(&Subject) -> Result<Evidence>),
+    /// The same with workers of its own, so that it can be tried beside others of its kind.
+    Apart(ApartRun),
     /// By what was seen of several workers under load; the same errors.
     OfPool(fn(&PoolObservation<'_>) -> Result<Evidence>),
     /// By what its mode does with the worker anyway.
@@ -69,13 +75,18 @@ impl Check {
         Self::row(id, Suite::Contract, Phase::Serving, Experiment::Asked(run))
     }
 
-    /// Something that a worker has to survive.
-    pub const fn resilience(id: &'static str, run: fn(&Subject) -> Result<Evidence>) -> Self {
+    /// The same, tried with workers of its own.
+    pub const fn contract_apart(id: &'static str, run: ApartRun) -> Self {
+        Self::row(id, Suite::Contract, Phase::Serving, Experiment::Apart(run))
+    }
+
+    /// Something that a worker has to survive, tried with workers of its own.
+    pub const fn resilience(id: &'static str, run: ApartRun) -> Self {
         Self::row(
             id,
             Suite::Resilience,
             Phase::Serving,
-            Experiment::Asked(run),
+            Experiment::Apart(run),
         )
     }
 

@@ -13,6 +13,7 @@ use crate::tasks::worker::process::port;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::Mismatch;
 use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::dialect::Promise;
 
 /// The start: first of all.
@@ -40,7 +41,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// What other hosts than the usual one mean.
-pub const HOSTS: &[Check] = &[Check::contract("start.localhost", on_localhost)
+pub const HOSTS: &[Check] = &[Check::contract_apart("start.localhost", on_localhost)
     .promise("answers at both addresses of localhost when it is asked to listen there")
     .holds(&["C9"])
     .explanation("Starts a worker with --host localhost; fails if health isn't answered at 127.0.0.1 or, where the machine has it, at ::1.")
@@ -56,19 +57,19 @@ const ELSEWHERE_LIMIT: Duration = Duration::from_millis(300);
 /// How long an answer about health may take there.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
 
-fn on_localhost(subject: &Subject) -> Result<Evidence> {
-    let mut auxiliary = subject.auxiliary("localhost", |launch| {
+fn on_localhost(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let mut auxiliary = auxiliaries.start("localhost", |launch| {
         launch.set(&[("--host", "localhost")]);
     })?;
     auxiliary.wait_until_ready()?;
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let addresses = &addresses[..1 + usize::from(has_ipv6)];
-    let (port, stop) = (auxiliary.worker.launch().port, subject.context.stop);
+    let (port, stop) = (auxiliary.worker.launch().port, auxiliaries.context.stop);
     for address in addresses {
         let ask = || {
             let mut connection = RawConnection::open_at(*address, port, HEALTH_LIMIT, stop)?;
-            connection.send_request(&subject.dialect().health_request(), HEALTH_LIMIT)?;
+            connection.send_request(&auxiliaries.dialect().health_request(), HEALTH_LIMIT)?;
             connection.read_answer("health", HEALTH_LIMIT)
         };
         let answer = ask().map_err(|error| auxiliary.worker.blame(error));
@@ -77,7 +78,7 @@ fn on_localhost(subject: &Subject) -> Result<Evidence> {
             Ok(mismatch) => Mismatch { place, ..mismatch }.into(),
             Err(error) => error,
         })?;
-        subject.dialect().read_health(&answer)?;
+        auxiliaries.dialect().read_health(&answer)?;
     }
     let seen = addresses.iter().map(ToString::to_string);
     Ok(format!(

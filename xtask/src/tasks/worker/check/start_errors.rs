@@ -11,86 +11,86 @@ use super::logs::has_level;
 use super::row::{Check, Need};
 use crate::tasks::worker::process::stop::in_time;
 use crate::tasks::worker::record::event::Mismatch;
-use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::dialect::{BeatState, Promise};
 
 const EXPLANATION: &str = "Fails if it serves anyway, exits with 0, crashes, stays, or writes anything to standard error but log lines and one line `error: what: cause`.";
 
 /// Starts that can't work.
 pub const CHECKS: &[Check] = &[
-    Check::contract("start_errors.missing_model", |subject| judge(subject, &["missing model", "folder as model"]))
+    Check::contract_apart("start_errors.missing_model", |auxiliaries| judge(auxiliaries, &["missing model", "folder as model"]))
         .promise("refuses to start without its model")
         .holds(&["S2", "S3", "S4", "S5"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "missing.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.not_a_model", |subject| judge(subject, &["text file as model", "empty file as model"]))
+    Check::contract_apart("start_errors.not_a_model", |auxiliaries| judge(auxiliaries, &["text file as model", "empty file as model"]))
         .promise("refuses to start with a text file or an empty file as its model")
         .holds(&["S6", "C3"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "README.md")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.truncated_model", |subject| judge(subject, &["half a model", "a model without its end"]))
+    Check::contract_apart("start_errors.truncated_model", |auxiliaries| judge(auxiliaries, &["half a model", "a model without its end"]))
         .promise("refuses to start with a model whose end is missing")
         .holds(&["S7"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "half.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.unsupported_model", |subject| judge(subject, &["unknown architecture", "unknown quantisation"]))
+    Check::contract_apart("start_errors.unsupported_model", |auxiliaries| judge(auxiliaries, &["unknown architecture", "unknown quantisation"]))
         .promise("refuses to start with an unknown architecture or quantisation")
         .holds(&["S8"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "unknown.gguf")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.taken_port", |subject| judge(subject, &["taken port"]))
+    Check::contract_apart("start_errors.taken_port", |auxiliaries| judge(auxiliaries, &["taken port"]))
         .promise("refuses to start on a port that is in use")
         .holds(&["S9"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--port", "19200")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.unknown_backend", |subject| judge(subject, &["unknown backend"]))
+    Check::contract_apart("start_errors.unknown_backend", |auxiliaries| judge(auxiliaries, &["unknown backend"]))
         .promise("refuses to start on an unknown backend")
         .holds(&["S10"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--backend", "abacus")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.absent_backend", |subject| judge(subject, &["metal", "cuda"]))
+    Check::contract_apart("start_errors.absent_backend", |auxiliaries| judge(auxiliaries, &["metal", "cuda"]))
         .promise("never falls back to the CPU when the requested backend is missing")
         .holds(&["S10", "S13"])
         .explanation("Tries --backend metal off macOS, and cuda without an NVIDIA device; fails if it serves anyway, or like the other start errors.")
         .by_hand(|by| by.worker(&[("--backend", "metal")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.absent_device", |subject| judge(subject, &["absent device", "second device"]))
+    Check::contract_apart("start_errors.absent_device", |auxiliaries| judge(auxiliaries, &["absent device", "second device"]))
         .promise("refuses to start on a device that this machine lacks")
         .holds(&["S11", "C6"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--device", "4242")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.open_host", |subject| judge(subject, &["open host without a token"]))
+    Check::contract_apart("start_errors.open_host", |auxiliaries| judge(auxiliaries, &["open host without a token"]))
         .promise("refuses to listen beyond loopback without a token")
         .holds(&["S17"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--host", "0.0.0.0")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.no_name", |subject| judge(subject, &["no name"]))
+    Check::contract_apart("start_errors.no_name", |auxiliaries| judge(auxiliaries, &["no name"]))
         .promise("refuses to start without a name")
         .holds(&["C2"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--worker-id", "''")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.plain_in_json", |subject| judge(subject, &["JSON logs and no model"]))
+    Check::contract_apart("start_errors.plain_in_json", |auxiliaries| judge(auxiliaries, &["JSON logs and no model"]))
         .promise("says plainly why it can't start, also where its log is JSON")
         .holds(&["L4"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "missing.gguf"), ("--log-format", "json")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.one_line", |subject| judge(subject, &["a line break in the model's name"]))
+    Check::contract_apart("start_errors.one_line", |auxiliaries| judge(auxiliaries, &["a line break in the model's name"]))
         .promise("keeps to one line, whatever the names in it")
         .holds(&["L5"])
         .explanation(EXPLANATION)
         .by_hand(|by| by.worker(&[("--model", "$'no\\nmodel.gguf'")]))
         .needs(&[Need::Promised(Promise::CommandLine)]),
-    Check::contract("start_errors.last_word", last_word)
+    Check::contract_apart("start_errors.last_word", last_word)
         .promise("sends Failed as its last heartbeat if it can't serve and has sent any")
         .holds(&["B3"])
         .explanation("Starts a worker with half a model and a hive of its own; fails if it sends heartbeats and the last one says anything but Failed.")
@@ -104,11 +104,11 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long its last heartbeat may be under way in the hive.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(1);
 
-fn last_word(subject: &Subject) -> Result<Evidence> {
-    let folder = subject.context.folder.join("last-word-model");
+fn last_word(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let folder = auxiliaries.context.folder.join("last-word-model");
     std::fs::create_dir_all(&folder)?;
-    let model = corrupt_models::half(&subject.worker.launch().model, &folder)?;
-    let auxiliary = subject.auxiliary("last-word", |launch| launch.model = model)?;
+    let model = corrupt_models::half(&auxiliaries.launch.model, &folder)?;
+    let auxiliary = auxiliaries.start("last-word", |launch| launch.model = model)?;
     let ended = auxiliary.wait_for_exit(END_LIMIT)?;
     std::fs::remove_dir_all(&folder)?;
     if ended.is_none() {
@@ -139,8 +139,10 @@ fn last_word(subject: &Subject) -> Result<Evidence> {
     })
 }
 
-fn judge(subject: &Subject, names: &[&str]) -> Result<Evidence> {
-    let errors = subject.observations.of(|| StartErrors::make(subject))?;
+fn judge(auxiliaries: &Auxiliaries, names: &[&str]) -> Result<Evidence> {
+    let errors = auxiliaries
+        .observations
+        .of(|| StartErrors::make(auxiliaries))?;
     let mut lines = Vec::new();
     for (name, run) in errors.of(names) {
         lines.push(error_line(name, run)?);

@@ -8,24 +8,24 @@ use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use crate::tasks::worker::net::client::{Client, Request, Response};
 use crate::tasks::worker::record::event::{Mismatch, Unmet};
-use crate::tasks::worker::target::Subject;
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::dialect::{Dialect, InferenceRequest, Promise, Reason};
 
 /// A worker with a token.
 pub const CHECKS: &[Check] = &[
-    Check::contract("token.required", required)
+    Check::contract_apart("token.required", required)
         .promise("refuses every request without its token")
         .holds(&["S18", "S19", "S20", "E6"])
         .explanation("Sends health, ready and inference without the token, with part of it, with extra characters, with another token and with another scheme; fails on anything but 401.")
         .by_hand(|by| by.health("-i -H 'Authorization: Bearer nonsense'"))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
-    Check::contract("token.accepted", accepted)
+    Check::contract_apart("token.accepted", accepted)
         .promise("serves requests with its token")
         .holds(&["S18"])
         .explanation("Sends health, ready and inference with the right token, before and after wrong ones; fails if one is refused.")
         .by_hand(|by| by.health("-i -H \"Authorization: Bearer $WORKER_API_TOKEN\""))
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
-    Check::contract("token.never_logged", never_logged)
+    Check::contract_apart("token.never_logged", never_logged)
         .promise("never logs its token")
         .holds(&["S22"])
         .explanation("Fails if a line of the log contains the token.")
@@ -33,14 +33,16 @@ pub const CHECKS: &[Check] = &[
         .needs(&[Need::Ready, Need::Promised(Promise::CommandLine)]),
 ];
 
-fn observed<'s>(subject: &'s Subject) -> Result<&'s TokenObservation> {
-    subject.observations.of(|| TokenObservation::make(subject))
+fn observed<'s>(auxiliaries: &'s Auxiliaries) -> Result<&'s TokenObservation> {
+    auxiliaries
+        .observations
+        .of(|| TokenObservation::make(auxiliaries))
 }
 
-fn required(subject: &Subject) -> Result<Evidence> {
-    let token = observed(subject)?;
+fn required(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let token = observed(auxiliaries)?;
     for (how, response) in &token.without_token {
-        let refused = subject
+        let refused = auxiliaries
             .dialect()
             .read_refusal(response, Reason::Unauthorized);
         refused.map_err(|mismatch| Mismatch {
@@ -51,8 +53,8 @@ fn required(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{} requests", token.without_token.len()))
 }
 
-fn accepted(subject: &Subject) -> Result<Evidence> {
-    let token = observed(subject)?;
+fn accepted(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let token = observed(auxiliaries)?;
     for response in &token.with_token {
         let place = format!("{} with the token", response.request);
         ensure_kept(
@@ -66,8 +68,8 @@ fn accepted(subject: &Subject) -> Result<Evidence> {
     Ok(format!("{} requests", token.with_token.len()))
 }
 
-fn never_logged(subject: &Subject) -> Result<Evidence> {
-    let token = observed(subject)?;
+fn never_logged(auxiliaries: &Auxiliaries) -> Result<Evidence> {
+    let token = observed(auxiliaries)?;
     let place = "log of a worker with a token";
     if let Some(line) = token.log_lines_with_token.first() {
         return Err(Mismatch::new(place, "no line with the token", format!("`{line}`")).into());
@@ -98,8 +100,8 @@ struct TokenObservation {
 
 impl TokenObservation {
     /// Starts a worker of its own, and knocks at its door with all sorts of keys.
-    fn make(subject: &Subject) -> Result<TokenObservation> {
-        let mut auxiliary = subject.auxiliary("token", |launch| {
+    fn make(auxiliaries: &Auxiliaries) -> Result<TokenObservation> {
+        let mut auxiliary = auxiliaries.start("token", |launch| {
             launch.token = Some(TOKEN.to_owned());
             launch.set(&[("--host", "0.0.0.0")]);
         })?;
@@ -131,7 +133,7 @@ impl TokenObservation {
         };
         without_token.push(("no token", send(&client(None), &unknown)?));
         let with_token_again = send(&right, &requests[requests.len() - 1])?;
-        without_token.extend(Self::on_loopback(subject)?);
+        without_token.extend(Self::on_loopback(auxiliaries)?);
         let lines = auxiliary.worker.log().tail(usize::MAX);
         Ok(TokenObservation {
             with_token: with_token.into_iter().chain([with_token_again]).collect(),
@@ -147,8 +149,8 @@ impl TokenObservation {
     }
 
     /// A worker that listens on loopback alone: whoever has an account on the machine is a stranger.
-    fn on_loopback(subject: &Subject) -> Result<Vec<(&'static str, Response)>> {
-        let mut auxiliary = subject.auxiliary("token-loopback", |launch| {
+    fn on_loopback(auxiliaries: &Auxiliaries) -> Result<Vec<(&'static str, Response)>> {
+        let mut auxiliary = auxiliaries.start("token-loopback", |launch| {
             launch.token = Some(TOKEN.to_owned());
         })?;
         auxiliary.wait_until_ready()?;

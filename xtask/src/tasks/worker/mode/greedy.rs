@@ -55,7 +55,7 @@ pub fn run(subject: &Subject<'_>, teacher: &Teacher) -> Result<()> {
 }
 
 fn ask(subject: &Subject<'_>, teacher: &Teacher) -> Result<Greedy> {
-    let mut auxiliary = subject.auxiliary("greedy", |_| {})?;
+    let mut auxiliary = subject.auxiliaries.start("greedy", |_| {})?;
     auxiliary.wait_until_ready()?;
     let worker = &auxiliary.worker;
     let mut texts = match teacher {

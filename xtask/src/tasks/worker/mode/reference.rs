@@ -31,7 +31,7 @@ const LEAST_CLEAR: usize = 20;
 /// Fails where it doesn't answer, where too little is clear, and where the file can't be written.
 pub fn save(subject: &Subject<'_>, model: &str, path: &Path) -> Result<()> {
     let ask = || -> Result<ModelReference> {
-        let mut auxiliary = subject.auxiliary("reference", |_| {})?;
+        let mut auxiliary = subject.auxiliaries.start("reference", |_| {})?;
         auxiliary.wait_until_ready()?;
         reference_of(&auxiliary.worker, model)
     };

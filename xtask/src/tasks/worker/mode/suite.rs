@@ -1,9 +1,11 @@
 //! The suite: one worker, from its start to its stop, and every planned check on the way.
 
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::beside::{ApartCheck, Beside, at_once};
 use super::tried::{left_out, tried};
 use crate::tasks::worker::check::connections::{IdleConnection, KEPT};
 use crate::tasks::worker::check::device::DevicesBefore;
@@ -17,8 +19,10 @@ use crate::tasks::worker::process::vitals::Sampler;
 use crate::tasks::worker::record::backend::Backend;
 use crate::tasks::worker::record::check::{CheckInfo, Phase};
 use crate::tasks::worker::record::event::{
-    CheckRecord, EventKind, Level, LogSource, Mismatch, Outcome, PlannedCheck, Unmet, WorkerInfo,
+    CheckRecord, EventKind, Level, LogSource, Mismatch, Outcome, PlannedCheck, Suite, Unmet,
+    WorkerInfo,
 };
+use crate::tasks::worker::target::auxiliary::Auxiliaries;
 use crate::tasks::worker::target::hive::MockHiveServer;
 use crate::tasks::worker::target::logs_of_check::LogsOfCheck;
 use crate::tasks::worker::target::observations::Observations;
@@ -26,7 +30,7 @@ use crate::tasks::worker::target::recorder::{Asker, Line};
 use crate::tasks::worker::target::silence::Silence;
 use crate::tasks::worker::target::worker::start_up::{PortLost, StartUp};
 use crate::tasks::worker::target::worker::{Launch, WorkerHandle};
-use crate::tasks::worker::target::{Deadline, RunContext, Subject};
+use crate::tasks::worker::target::{RunContext, Subject};
 
 /// How many of the log's last lines go into the reports.
 const EVIDENCE_LINES: usize = 300;
@@ -70,23 +74,69 @@ pub fn begin(subject: &mut Subject<'_>) -> Result<Option<Sampler>> {
 pub fn run_checks(subject: &Subject<'_>, plan: &[Planned]) -> Result<()> {
     let mut was_missed = false;
     let mut failed = 0;
-    for planned in plan {
-        subject.context.stop.check()?;
-        let needs_it = planned.skipped.is_none() && needs_of(planned).contains(&Need::Ready);
-        was_missed |= needs_it && subject.worker.exited()?.is_some();
-        let enough = enough_failed(subject, planned.info, failed);
-        let planned = Planned {
-            skipped: planned.skipped.or(enough),
-            ..*planned
-        };
-        let outcome = run_check(subject, planned)?;
-        let is_broken = matches!(outcome, Some(Outcome::Failed(_)));
-        failed += u32::from(is_broken && planned.info.level == Level::Must);
-    }
+    std::thread::scope(|scope| -> Result<()> {
+        let mut beside = Beside::default();
+        let mut begun = Vec::new();
+        for planned in plan {
+            subject.context.stop.check()?;
+            let suite = planned.info.suite;
+            if !begun.contains(&suite) {
+                begun.push(suite);
+                begin_apart(subject, plan, suite, scope, &mut beside);
+            }
+            let needs_it = planned.skipped.is_none() && needs_of(planned).contains(&Need::Ready);
+            was_missed |= needs_it && subject.worker.exited()?.is_some();
+            let enough = enough_failed(subject, planned.info, failed);
+            let planned = Planned {
+                skipped: planned.skipped.or(enough),
+                ..*planned
+            };
+            let outcome = run_check(subject, planned, &mut beside)?;
+            let is_broken = matches!(outcome, Some(Outcome::Failed(_)));
+            failed += u32::from(is_broken && planned.info.level == Level::Must);
+        }
+        Ok(())
+    })?;
     if was_missed && !plan.iter().any(|planned| planned.info.id == LIVES) {
         blame_untimely_end(subject)?;
     }
     Ok(())
+}
+
+/// Begins what a suite tries with workers of its own, if there is more than one.
+fn begin_apart<'scope, 'run: 'scope>(
+    subject: &Subject<'run>,
+    plan: &[Planned],
+    suite: Suite,
+    scope: &'scope Scope<'scope, '_>,
+    beside: &mut Beside,
+) {
+    let is_meant = |planned: &&Planned| planned.info.suite == suite && planned.skipped.is_none();
+    let (apart, others): (Vec<&Planned>, Vec<&Planned>) = plan
+        .iter()
+        .filter(is_meant)
+        .partition(|planned| apart_check(planned.info).is_some());
+    if apart.len() < 2 {
+        return;
+    }
+    let Some(at_once) = at_once(subject, others.is_empty()) else {
+        return;
+    };
+    let has_its_needs = |planned: &&&Planned| {
+        needs_of(planned)
+            .iter()
+            .all(|need| need.unmet(subject).is_none())
+    };
+    let checks = apart.iter().filter(has_its_needs);
+    let checks = checks.filter_map(|planned| apart_check(planned.info));
+    beside.start(scope, &subject.auxiliaries, checks.collect(), at_once);
+}
+
+fn apart_check(info: &CheckInfo) -> Option<ApartCheck> {
+    match table::find(info.id)?.experiment {
+        Experiment::Apart(run) => Some(ApartCheck { id: info.id, run }),
+        _ => None,
+    }
 }
 
 /// Why another check isn't tried after so many have failed. How the worker ends is seen all the same.
@@ -152,6 +202,7 @@ pub fn start<'run>(
     };
     let check_id = line.asker.clone();
     let worker = start_worker(context, launch, line)?;
+    let auxiliaries = Auxiliaries::new(context, &worker);
     Ok(Subject {
         context,
         hive,
@@ -159,7 +210,7 @@ pub fn start<'run>(
         start_up: StartUp::default(),
         not_ready: None,
         check_id,
-        alone: std::cell::OnceCell::new(),
+        auxiliaries,
         observations,
         jitter: JitterWatch::start(),
         degraded: std::cell::RefCell::new(None),
@@ -235,13 +286,14 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
 }
 
 /// Runs a check, or leaves it out, which has no outcome here. Fails only when the run is interrupted.
-fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<Option<Outcome>> {
+fn run_check(
+    subject: &Subject<'_>,
+    planned: Planned,
+    beside: &mut Beside,
+) -> Result<Option<Outcome>> {
     let RunContext { journal, stop, .. } = subject.context;
     let Planned { info, skipped } = planned;
     let id = info.id;
-    let Some(Experiment::Asked(run)) = table::find(id).map(|check| check.experiment) else {
-        anyhow::bail!("{id} is not a check of a suite: {info:?}");
-    };
     subject.check_id.set(id);
     let began = Instant::now();
     let unmet = || {
@@ -249,41 +301,35 @@ fn run_check(subject: &Subject<'_>, planned: Planned) -> Result<Option<Outcome>>
             .iter()
             .find_map(|need| need.unmet(subject))
     };
-    match skipped.map(Unmet::because_of).or_else(unmet) {
-        Some(unmet) => {
-            stop.check()?;
-            left_out(journal, id, unmet, began.elapsed());
-            Ok(None)
-        }
-        None => {
+    if let Some(unmet) = skipped.map(Unmet::because_of).or_else(unmet) {
+        stop.check()?;
+        left_out(journal, id, unmet, began.elapsed());
+        return Ok(None);
+    }
+    let outcome = match table::find(id).map(|check| check.experiment) {
+        Some(Experiment::Asked(run)) => {
             let line = subject.worker.line();
             line.logs.clear();
-            let outcome = tried(subject.context, id, || {
-                ensure_in_time(subject, info)?;
+            tried(subject.context, id, || {
+                // How the worker ends is seen all the same.
+                if info.phase == Phase::Serving {
+                    subject.context.config.time_limit.ensure_not_over()?;
+                }
                 let judged = run(subject);
                 if judged.is_err() {
-                    let lines = line.logs.since(began, subject.worker.log(), journal);
+                    let lines = line.logs.since(began, Some(subject.worker.log()), journal);
                     let id = id.to_owned();
                     journal.emit(EventKind::LogOfCheck { id, lines });
                 }
                 judged
-            })?;
-            Ok(Some(outcome))
+            })?
         }
-    }
-}
-
-/// A worker that answers slowly, or not at all, must not hold a run for ever: what was not tried by then
-/// is named, and the run isn't green. How the worker ends is seen all the same.
-fn ensure_in_time(subject: &Subject<'_>, info: &CheckInfo) -> Result<()> {
-    let Deadline { began, limit } = subject.context.config.time_limit;
-    let is_over = info.phase == Phase::Serving && began.elapsed() >= limit;
-    anyhow::ensure!(
-        !is_over,
-        "not tried: earlier checks took {limit:?}\n  try: a longer --time-limit, or see what holds \
-         them up"
-    );
-    Ok(())
+        Some(Experiment::Apart(run)) => {
+            beside.tell(&subject.auxiliaries, ApartCheck { id, run })?
+        }
+        _ => anyhow::bail!("{id} is not a check of a suite: {info:?}"),
+    };
+    Ok(Some(outcome))
 }
 
 fn needs_of(planned: &Planned) -> &'static [Need] {

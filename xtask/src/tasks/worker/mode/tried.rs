@@ -8,6 +8,15 @@ use crate::tasks::worker::process::stop::Interrupted;
 use crate::tasks::worker::record::event::{CheckRecord, EventKind, Outcome, Unmet};
 use crate::tasks::worker::target::RunContext;
 
+/// A check that is over.
+#[derive(Debug)]
+pub struct Tried {
+    began: Instant,
+    ended: Instant,
+    outcome: Outcome,
+    detail: Option<Evidence>,
+}
+
 /// Runs a check, judges it and tells both ends; gives the verdict.
 ///
 /// Fails only when the run is interrupted: then the check has no outcome.
@@ -16,32 +25,53 @@ pub fn tried(
     id: &str,
     check: impl FnOnce() -> anyhow::Result<Evidence>,
 ) -> Result<Outcome, Interrupted> {
-    let RunContext { journal, stop, .. } = context;
-    stop.check()?;
-    journal.emit(EventKind::CheckStarted { id: id.to_owned() });
+    context.stop.check()?;
+    began(context.journal, id, Instant::now());
+    over(context, id, tried_quietly(check))
+}
+
+/// Runs a check and judges it.
+pub fn tried_quietly(check: impl FnOnce() -> anyhow::Result<Evidence>) -> Tried {
     let began = Instant::now();
     let (outcome, detail) = judge(check());
-    stop.check()?;
-    finished(journal, id, outcome.clone(), began.elapsed(), detail);
+    Tried {
+        began,
+        ended: Instant::now(),
+        outcome,
+        detail,
+    }
+}
+
+/// Tells that a check has begun, then.
+pub fn began(journal: &Journal, id: &str, at: Instant) {
+    journal.emit_at(at, EventKind::CheckStarted { id: id.to_owned() });
+}
+
+/// Tells how a check ended, and gives the verdict.
+///
+/// Fails when the run is interrupted.
+pub fn over(context: RunContext<'_>, id: &str, tried: Tried) -> Result<Outcome, Interrupted> {
+    context.stop.check()?;
+    let outcome = tried.outcome.clone();
+    let took = tried.ended - tried.began;
+    let record = record(id, tried.outcome, took, tried.detail);
+    context
+        .journal
+        .emit_at(tried.ended, EventKind::CheckFinished(record));
     Ok(outcome)
 }
 
 /// Tells why a check isn't run.
 pub fn left_out(journal: &Journal, id: &str, unmet: Unmet, took: Duration) {
-    finished(journal, id, unmet.into(), took, None);
+    let record = record(id, unmet.into(), took, None);
+    journal.emit(EventKind::CheckFinished(record));
 }
 
-fn finished(
-    journal: &Journal,
-    id: &str,
-    outcome: Outcome,
-    took: Duration,
-    detail: Option<Evidence>,
-) {
-    journal.emit(EventKind::CheckFinished(CheckRecord {
+fn record(id: &str, outcome: Outcome, took: Duration, detail: Option<Evidence>) -> CheckRecord {
+    CheckRecord {
         id: id.to_owned(),
         outcome,
         duration_ms: took.as_millis() as u64,
         detail,
-    }));
+    }
 }

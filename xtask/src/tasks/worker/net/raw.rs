@@ -107,17 +107,12 @@ impl RawConnection {
 
     /// Waits for whatever comes next, up to `at_most` bytes of it.
     pub fn receive(&mut self, at_most: usize, limit: Duration) -> Result<Received> {
-        let length = self.received.len();
-        self.received
-            .resize(length + at_most.clamp(1, READ_BYTES), 0);
+        let mut buffer = vec![0; at_most.clamp(1, READ_BYTES)];
         let deadline = Instant::now() + limit;
-        let read = self.socket.read(&mut self.received[length..], deadline);
-        let count = match read {
-            Ok((Received::Bytes(count), _)) => count,
-            _ => 0,
-        };
-        self.received.truncate(length + count);
-        let (received, at) = read?;
+        let (received, at) = self.socket.read(&mut buffer, deadline)?;
+        if let Received::Bytes(count) = received {
+            self.received.extend_from_slice(&buffer[..count]);
+        }
         self.received_at = at;
         Ok(received)
     }

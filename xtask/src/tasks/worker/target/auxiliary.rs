@@ -1,19 +1,26 @@
 //! A worker beside the one under test, with a hive of its own, for what must not touch the first.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::dialect::{BeatState, HeartbeatPayload};
+use super::dialect::{BeatState, Dialect, HeartbeatPayload};
 use super::hive::MockHiveServer;
-use super::subject::Subject;
+use super::logs_of_check::LogsOfCheck;
+use super::observations::Observations;
+use super::recorder::{Asker, Line};
+use super::reference::References;
+use super::subject::RunContext;
 use super::worker::start_up::{PortLost, StartUp};
 use super::worker::{Exit, Launch, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
 use crate::tasks::worker::process::jitter::JitterWatch;
+use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::port;
 use crate::tasks::worker::process::stop::{StopFlag, in_time};
-use crate::tasks::worker::record::event::Heartbeat;
+use crate::tasks::worker::record::event::{Heartbeat, Unmet};
+use crate::tasks::worker::record::facts::TimedLine;
 
 impl Drop for AuxiliaryWorker {
     /// What it wrote may be what explains a verdict.
@@ -43,37 +50,117 @@ pub struct AuxiliaryWorker {
     ready_limit: Duration,
 }
 
-impl Subject<'_> {
+/// Starts workers beside the one under test: all that a check is given whose workers are its own, so that
+/// several such checks can be tried side by side.
+#[derive(Debug, Clone)]
+pub struct Auxiliaries<'run> {
+    /// What they run in.
+    pub context: RunContext<'run>,
+    /// How the worker under test was started.
+    pub launch: Launch,
+    /// What several checks judge that are tried one after the other.
+    pub observations: Arc<Observations>,
+    /// Whether the worker under test is a server that was running already.
+    is_attached: bool,
+    /// Where what the worker under test is asked goes.
+    line: Line,
+    alone: Arc<Alone>,
+}
+
+/// What an auxiliary worker answers alone.
+#[derive(Debug, Default)]
+struct Alone {
+    known: OnceLock<References>,
+    /// Others wait meanwhile.
+    measuring: Mutex<()>,
+}
+
+impl<'run> Auxiliaries<'run> {
+    /// Those of a run.
+    pub fn new(context: RunContext<'run>, worker: &WorkerHandle) -> Self {
+        Self {
+            context,
+            launch: worker.launch().clone(),
+            observations: Arc::default(),
+            is_attached: worker.pid().is_none(),
+            line: worker.line().clone(),
+            alone: Arc::default(),
+        }
+    }
+
+    /// The same for a check that others are tried beside: what is asked bears its name, and it alone
+    /// is told what its workers wrote.
+    pub fn of_check(&self, id: &'static str) -> Self {
+        let line = Line {
+            asker: Asker::new(id),
+            logs: LogsOfCheck::default(),
+            ..self.line.clone()
+        };
+        Self {
+            line,
+            ..self.clone()
+        }
+    }
+
     /// Starts a second worker with a hive of its own; `change` says what is different.
-    pub fn auxiliary(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut Launch),
-    ) -> Result<AuxiliaryWorker> {
-        self.auxiliary_after(name, |launch, _| {
+    pub fn start(&self, name: &str, change: impl FnOnce(&mut Launch)) -> Result<AuxiliaryWorker> {
+        self.start_after(name, |launch, _| {
             change(launch);
             Ok(())
         })
     }
 
     /// The same, where the hive has to be prepared before the worker starts.
-    pub fn auxiliary_after(
+    pub fn start_after(
         &self,
         name: &str,
         prepare: impl FnOnce(&mut Launch, &MockHiveServer) -> Result<()>,
     ) -> Result<AuxiliaryWorker> {
         AuxiliaryWorker::start(self, name, prepare)
     }
+
+    /// How they are talked to.
+    pub fn dialect(&self) -> &'static dyn Dialect {
+        self.launch.dialect
+    }
+
+    /// Fails where no worker of the run answers an inference any more.
+    pub fn ensure_heard(&self) -> Result<(), Unmet> {
+        self.line.silence.ensure_heard()
+    }
+
+    /// What auxiliary workers answer: measured once, on one that has nothing else to do.
+    pub fn references_alone(&self, idle: &WorkerHandle) -> Result<&References> {
+        let _alone = lock(&self.alone.measuring);
+        if let Some(known) = self.alone.known.get() {
+            return Ok(known);
+        }
+        let known = References::of_idle(idle)?;
+        Ok(self.alone.known.get_or_init(|| known))
+    }
+
+    /// What they wrote since then, where a check didn't pass.
+    pub fn log_since(&self, began: Instant) -> Vec<TimedLine> {
+        self.line.logs.since(began, None, self.context.journal)
+    }
+
+    /// Where what one of them is asked goes.
+    pub fn line_of(&self, name: &str) -> Line {
+        Line {
+            auxiliary: Some(name.to_owned()),
+            ..self.line.clone()
+        }
+    }
 }
 
 impl AuxiliaryWorker {
     /// Starts the pair. `prepare` sees both before the worker starts.
-    pub(super) fn start(
-        subject: &Subject<'_>,
+    fn start(
+        auxiliaries: &Auxiliaries<'_>,
         name: &str,
         prepare: impl FnOnce(&mut Launch, &MockHiveServer) -> Result<()>,
     ) -> Result<Self> {
-        let context = subject.context;
+        let context = auxiliaries.context;
         let stop = context.stop;
         let folder = context.folder.join(name);
         std::fs::create_dir_all(&folder)?;
@@ -81,19 +168,20 @@ impl AuxiliaryWorker {
             Some(python) => MockHiveServer::start(python, 0, &folder, &Journal::discard(), stop)?,
             None => MockHiveServer::absent(stop),
         };
+        let under_test = &auxiliaries.launch;
         let mut launch = Launch {
-            worker_id: format!("{}-{name}", subject.worker.launch().worker_id),
-            port: match subject.worker.pid() {
-                Some(_) => port::pick_free()?,
+            worker_id: format!("{}-{name}", under_test.worker_id),
+            port: match auxiliaries.is_attached {
+                false => port::pick_free()?,
                 // Another one can't be started: it is the same again.
-                None => subject.worker.launch().port,
+                true => under_test.port,
             },
             hive_url: hive.url(),
-            ..subject.worker.launch().clone()
+            ..under_test.clone()
         };
         prepare(&mut launch, &hive)?;
         let log_path = folder.join("worker.log");
-        let worker = WorkerHandle::start(launch, &log_path, subject.line_of(name), stop)?;
+        let worker = WorkerHandle::start(launch, &log_path, auxiliaries.line_of(name), stop)?;
         Ok(Self {
             worker,
             hive,

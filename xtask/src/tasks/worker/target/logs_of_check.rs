@@ -31,9 +31,11 @@ impl LogsOfCheck {
         lock(&self.0).extend(lines);
     }
 
-    /// Everything that was written since the check began, in order.
-    pub fn since(&self, began: Instant, log: &Log, journal: &Journal) -> Vec<TimedLine> {
-        let mut lines = lines_since(log, began, None, journal);
+    /// Everything that was written since the check began, in order, by the worker under test too, if
+    /// its log is given.
+    pub fn since(&self, began: Instant, log: Option<&Log>, journal: &Journal) -> Vec<TimedLine> {
+        let lines = log.map(|log| lines_since(log, began, None, journal));
+        let mut lines = lines.unwrap_or_default();
         lines.extend(std::mem::take(&mut *lock(&self.0)));
         lines.sort_by(|one, other| one.at_ms.total_cmp(&other.at_ms));
         lines

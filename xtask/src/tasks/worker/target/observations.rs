@@ -1,8 +1,8 @@
 //! What is observed once and judged by several checks.
 
 use std::any::Any;
-use std::cell::OnceCell;
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
 
@@ -17,16 +17,19 @@ pub struct Observations {
 /// A list to which is only added, so that what it holds can be lent.
 #[derive(Debug, Default)]
 struct AnyOnce {
-    next: OnceCell<Box<(Box<dyn Any>, AnyOnce)>>,
+    next: OnceLock<Box<(Box<dyn Any + Send + Sync>, AnyOnce)>>,
 }
 
 impl Observations {
     /// The observation of this type; `observe` makes it the first time.
-    pub fn of<T: Debug + 'static>(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
+    pub fn of<T>(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T>
+    where
+        T: Debug + Send + Sync + 'static,
+    {
         let mut at = &self.of_each_type;
         loop {
             let (once, rest) = &**at.next.get_or_init(|| {
-                let once: Box<dyn Any> = Box::new(Once::<T>::default());
+                let once: Box<dyn Any + Send + Sync> = Box::new(Once::<T>::default());
                 Box::new((once, AnyOnce::default()))
             });
             match once.downcast_ref::<Once<T>>() {
@@ -40,7 +43,7 @@ impl Observations {
 /// An observation, or why it failed: for everybody who asks for it.
 #[derive(Debug)]
 struct Once<T> {
-    outcome: OnceCell<Result<T, Failure>>,
+    outcome: OnceLock<Result<T, Failure>>,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,7 @@ impl Failure {
 impl<T> Default for Once<T> {
     fn default() -> Self {
         Self {
-            outcome: OnceCell::new(),
+            outcome: OnceLock::new(),
         }
     }
 }

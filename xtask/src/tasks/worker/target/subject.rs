@@ -1,15 +1,16 @@
 //! The worker under test, with all that a check may ask of it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::auxiliary::Auxiliaries;
 use super::dialect::{Dialect, InferenceRequest};
 use super::hive::MockHiveServer;
 use super::observations::Observations;
-use super::recorder::{Asker, Line};
+use super::recorder::Asker;
 use super::reference::{Reference, References};
 use super::worker::WorkerHandle;
 use super::worker::start_up::StartUp;
@@ -30,6 +31,22 @@ pub struct Deadline {
     pub began: Instant,
     /// for how long.
     pub limit: Duration,
+}
+
+impl Deadline {
+    /// A worker that answers slowly, or not at all, must not hold a run for ever: what was not tried by
+    /// then is named, and the run isn't green.
+    ///
+    /// Fails when it is over.
+    pub fn ensure_not_over(self) -> Result<()> {
+        let Deadline { began, limit } = self;
+        anyhow::ensure!(
+            began.elapsed() < limit,
+            "not tried: earlier checks took {limit:?}\n  try: a longer --time-limit, or see what holds \
+             them up"
+        );
+        Ok(())
+    }
 }
 
 /// What was asked of a run, as far as those who talk to workers have to know it.
@@ -87,8 +104,8 @@ pub struct Subject<'run> {
     pub not_ready: Option<Mismatch>,
     /// The check that is running.
     pub check_id: Asker,
-    /// What an auxiliary worker answers alone, once somebody has asked.
-    pub alone: OnceCell<References>,
+    /// Starts workers beside it.
+    pub auxiliaries: Auxiliaries<'run>,
     /// What is observed once and judged by several checks.
     pub observations: Observations,
     /// How late we were ourselves, and when.
@@ -128,11 +145,6 @@ impl Subject<'_> {
         Some(format!("the server refuses to chat: {message}"))
     }
 
-    /// Fails where no worker of the run answers an inference any more.
-    pub fn ensure_heard(&self) -> Result<(), Unmet> {
-        self.worker.line().silence.ensure_heard()
-    }
-
     /// How it is talked to.
     pub fn dialect(&self) -> &'static dyn Dialect {
         self.worker.dialect()
@@ -148,26 +160,5 @@ impl Subject<'_> {
     /// The long one of them.
     pub fn reference(&self) -> Result<&Reference> {
         Ok(&self.references()?.long)
-    }
-
-    /// What auxiliary workers answer: measured once, on one that has nothing else to do.
-    pub fn references_alone(&self, idle: &WorkerHandle) -> Result<&References> {
-        if let Some(known) = self.alone.get() {
-            return Ok(known);
-        }
-        let known = References::of_idle(idle)?;
-        Ok(self.alone.get_or_init(|| known))
-    }
-
-    /// Where what another worker is asked goes.
-    pub fn line_of(&self, auxiliary: &str) -> Line {
-        Line {
-            journal: self.context.journal.clone(),
-            asker: self.check_id.clone(),
-            auxiliary: Some(auxiliary.to_owned()),
-            dialect: self.dialect(),
-            silence: self.worker.line().silence.clone(),
-            logs: self.worker.line().logs.clone(),
-        }
     }
 }

@@ -65,7 +65,7 @@ fn id(scenario: &Scenario) -> String {
 pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig, other: &Path) -> Result<()> {
     let journal = subject.context.journal;
     let name = config.against.clone().unwrap_or_default();
-    let mut auxiliary = subject.auxiliary("against", |launch| {
+    let mut auxiliary = subject.auxiliaries.start("against", |launch| {
         launch.program = Program::Contract(other.to_owned())
     })?;
     let ready = auxiliary.wait_until_ready();

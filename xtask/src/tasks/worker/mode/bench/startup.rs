@@ -24,7 +24,9 @@ pub fn measure(subject: &Subject<'_>, config: &BenchmarkConfig) -> Result<String
         .context("a server that runs already is never started")?;
     let mut took = Vec::with_capacity(config.startups);
     for number in 1..=config.startups {
-        let mut worker = subject.auxiliary(&format!("startup-{number}"), |_| {})?;
+        let mut worker = subject
+            .auxiliaries
+            .start(&format!("startup-{number}"), |_| {})?;
         worker.wait_until_ready()?;
         let ready_ms = worker.worker.started().elapsed().as_secs_f64() * 1e3;
         let journal = subject.context.journal;

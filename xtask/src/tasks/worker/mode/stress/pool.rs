@@ -59,7 +59,7 @@ impl<'run> WorkerPool<'run> {
                 ..first.clone()
             };
             pool.launches.push(launch.clone());
-            let line = subject.line_of(&launch.worker_id);
+            let line = subject.auxiliaries.line_of(&launch.worker_id);
             let worker = start(pool.context, launch, "", line)?;
             tell(pool.context, &worker, PoolEvent::Started);
             pool.others.push(worker);

@@ -4,7 +4,8 @@ pub mod machine;
 pub mod usage;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
@@ -101,7 +102,8 @@ pub fn marks(name: &str) -> HashMap<u32, String> {
 pub fn listeners(port: u16) -> Listeners {
     let sockets: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
-        .flat_map(|table| listening_sockets(&fs::read_to_string(table).unwrap_or_default(), port))
+        .filter_map(|table| File::open(table).ok())
+        .flat_map(|table| listening_sockets(BufReader::new(table), port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     if sockets.is_empty() {
@@ -153,16 +155,23 @@ fn parse_stat(stat: &str) -> Option<(Process, bool)> {
     Some((process, lives))
 }
 
-/// The inodes of the sockets that listen on `port`, out of one table of `/proc/net`.
-fn listening_sockets(table: &str, port: u16) -> Vec<String> {
+/// The sockets that listen on a port. The kernel lists those that listen first: what follows may be
+/// thousands of closed connections, and isn't read.
+fn listening_sockets(table: impl BufRead, port: u16) -> Vec<String> {
     let port = format!(":{port:04X}");
-    let rows = table.lines().skip(1);
-    rows.filter_map(|row| {
+    let mut sockets = Vec::new();
+    for row in table.lines().skip(1).map_while(Result::ok) {
         let fields: Vec<_> = row.split_ascii_whitespace().collect();
-        let listens = fields.get(1)?.ends_with(&port) && *fields.get(3)? == LISTEN;
-        listens.then(|| fields.get(9).map(|&inode| inode.to_owned()))?
-    })
-    .collect()
+        let (Some(address), Some(&LISTEN), Some(inode)) =
+            (fields.get(1), fields.get(3), fields.get(9))
+        else {
+            break;
+        };
+        if address.ends_with(&port) {
+            sockets.push((*inode).to_owned());
+        }
+    }
+    sockets
 }
 
 /// The signals that were ignored when this process was started.
@@ -182,6 +191,8 @@ fn parse_ignored(status: &str) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
@@ -212,10 +223,25 @@ mod tests {
     fn only_listening_sockets_of_the_port_count() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
                0: 0100007F:46A1 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1\n\
-               1: 0100007F:46A1 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0        0 222 1\n\
-               2: 00000000:46A2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 333 1\n";
-        assert_eq!(listening_sockets(table, 0x46A1), ["111"]);
-        assert_eq!(listening_sockets(table, 0x46A2), ["333"]);
-        assert!(listening_sockets(table, 0x46A3).is_empty());
+               1: 00000000:46A2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 333 1\n\
+               2: 0100007F:46A1 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0        0 222 1\n";
+        let sockets = |port| listening_sockets(table.as_bytes(), port);
+        assert_eq!(sockets(0x46A1), ["111"]);
+        assert_eq!(sockets(0x46A2), ["333"]);
+        assert!(sockets(0x46A3).is_empty());
+    }
+
+    #[test]
+    fn those_that_listen_come_first_in_the_systems_own_list() {
+        let earlier = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = earlier.local_addr().unwrap();
+        let connection = TcpStream::connect(address).unwrap();
+        let accepted = earlier.accept().unwrap();
+        let later = TcpListener::bind("127.0.0.1:0").unwrap();
+        drop((connection, accepted));
+        for listener in [earlier, later] {
+            let port = listener.local_addr().unwrap().port();
+            assert!(matches!(listeners(port), Listeners::Known(_)), "{port}");
+        }
     }
 }
