@@ -51,7 +51,8 @@ class Generation:
         """Yields `(index, text, piece)`, each when it is due."""
         started = time.monotonic()
         mishap.at("prefill")
-        self.pause(self.config.prefill_ms / 1000 + self.prompt_tokens / 16000, prefill=True)
+        read = 0 if active("impostor.prompt_unread") else self.prompt_tokens
+        self.pause(self.config.prefill_ms / 1000 + read / 16000, prefill=True)
         prefilled = time.monotonic()
         self.prefill_ms = (prefilled - started) * 1000
         limit = token_limit(self.options.max_tokens)

@@ -458,6 +458,7 @@ FAULTS = (
     Fault("impostor.end_cut", "doesn't read the prompt's last 8 characters", "R24"),
     Fault("impostor.middle_lost", "doesn't read the middle of the prompt", "R25"),
     Fault("impostor.cached_by_first_words", "answers from a cache by the prompt's first 12 characters", "R24"),
+    Fault("impostor.prompt_unread", "is as quick after a long prompt as after a short one", "R25"),
     Fault("impostor.stripped", "white space around the prompt is not read", "A6"),
     Fault("impostor.one_space", "white space in the prompt becomes one space", "A6"),
     Fault("impostor.lower_case", "reads the prompt in lower case", "A6"),

@@ -2,15 +2,16 @@
 //! every other promise may still be an impostor.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
 use super::unchanged::SLOW;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
 
 /// The part of clear tokens that an engine may round to another one.
 const ROUNDED: f64 = 0.03;
@@ -36,6 +37,23 @@ const TOPICS: [&str; 8] = [
 /// Tokens of a text that shows whether the topic was read.
 const TELLING_TOKENS: u32 = 16;
 
+/// Words of a short prompt, and of a long one where the worker isn't slow.
+const SHORT_WORDS: usize = 8;
+const LONG_WORDS: usize = 300;
+
+/// How many pairs of prompts are compared, and how many where the machine makes that necessary.
+const PAIRS: usize = 3;
+const MOST_PAIRS: usize = 10;
+
+/// No processor reads a word in less time; who doesn't read them takes less to receive them.
+const LEAST_A_WORD: Duration = Duration::from_nanos(300);
+
+/// A difference that one pair shows.
+const CLEARLY: Duration = Duration::from_millis(20);
+
+/// How long a long prompt may take.
+const READING_LIMIT: Duration = Duration::from_secs(120);
+
 /// What the worker says, and whose words those are.
 pub const CHECKS: &[Check] = &[
     Check::contract("model.itself", itself)
@@ -55,6 +73,12 @@ pub const CHECKS: &[Check] = &[
         .holds(&["R25"])
         .explanation("Asks eight greedy questions that differ in their first words, and eight that differ in the middle; fails if all of one kind get the same text.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Bread was what they spoke of that evening, and then", 16)))
+        .needs(&[Need::Ready]),
+    Check::contract("model.reading_time", reading_time)
+        .promise("takes longer for a long prompt than for a short one")
+        .holds(&["R25"])
+        .explanation("Times one token after short prompts and after long ones, none of which begins like another; fails if the quickest of up to ten long ones is as quick as the quickest short one.")
+        .by_hand(|by| by.infer("-s -o /dev/null -w '%{time_total}'", &InferenceRequest::greedy("Once upon a time", 1)))
         .needs(&[Need::Ready]),
 ];
 
@@ -170,6 +194,52 @@ fn whole_prompt(subject: &Subject) -> Result<Evidence> {
         told.push(format!("{} texts of {} {place}", texts.len(), TOPICS.len()));
     }
     Ok(told.join(", "))
+}
+
+fn reading_time(subject: &Subject) -> Result<Evidence> {
+    let long_words = match subject.references()?.short.took > SLOW {
+        true => LONG_WORDS / SLOW_STEP,
+        false => LONG_WORDS,
+    };
+    let least = LEAST_A_WORD * (long_words - SHORT_WORDS) as u32;
+    let nonce = chrono::Utc::now().timestamp_micros();
+    let (mut short, mut long) = (Duration::MAX, Duration::MAX);
+    for pair in 1..=MOST_PAIRS {
+        let begin = nonce + pair as i64;
+        short = short.min(one_token_after(subject, begin, SHORT_WORDS)?);
+        long = long.min(one_token_after(subject, -begin, long_words)?);
+        let more = long.saturating_sub(short);
+        if more > CLEARLY || (pair >= PAIRS && more > least) {
+            let more_ms = more.as_secs_f64() * 1e3;
+            return Ok(format!(
+                "{long_words} words take {more_ms:.1} ms more than {SHORT_WORDS}"
+            ));
+        }
+    }
+    Err(Mismatch::new(
+        "one token, by the length of the prompt",
+        format!("{long_words} words to take longer than {SHORT_WORDS}"),
+        format!("{long:.1?} and {short:.1?} in the best of {MOST_PAIRS}"),
+    )
+    .into())
+}
+
+/// How long one token takes after a prompt of so many words, which no cache knows by its begin.
+fn one_token_after(subject: &Subject, begin: i64, words: usize) -> Result<Duration> {
+    let prompt = format!("{begin}{}", " river".repeat(words - 1));
+    let request = InferenceRequest::greedy(&prompt, 1);
+    let dialect = subject.dialect();
+    let asked = dialect.inference_request(&request, false);
+    let response = subject.worker.ask_good(&asked, READING_LIMIT)?;
+    if dialect
+        .read_refusal(&response, Reason::ContextExceeded)
+        .is_ok()
+    {
+        let reason = format!("the worker's context has no room for {words} words");
+        return Err(Unmet::because_of(reason).into());
+    }
+    dialect.read_completion(&response)?;
+    Ok(response.received - response.sent)
 }
 
 #[cfg(test)]
