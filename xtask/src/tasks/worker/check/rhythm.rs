@@ -183,7 +183,8 @@ pub fn lag_ms(subject: &Subject, from_ms: f64, to_ms: f64) -> f64 {
     jitter.as_secs_f64() * 1e3
 }
 
-/// Every request to the hive so far, each of which has to be a well-formed heartbeat.
+/// Every request to the hive so far, in the order in which they were sent, each of which has to be a
+/// well-formed heartbeat.
 pub fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
     subject.hive.ensure_alive()?;
     let read = |request: Heartbeat| -> Result<_, Mismatch> {
@@ -191,7 +192,22 @@ pub fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
         Ok((request, payload))
     };
     let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
-    Ok(all?)
+    Ok(as_sent(all?, |(_, beat)| beat.sequence))
+}
+
+/// On a busy machine a beat may overtake so many others.
+const OVERTAKEN: usize = 4;
+
+/// What has arrived, in the order of its numbers. Numbers that no overtaking explains are none to go by.
+fn as_sent<T>(arrived: Vec<T>, number: impl Fn(&T) -> u64) -> Vec<T> {
+    let mut sent: Vec<(usize, T)> = arrived.into_iter().enumerate().collect();
+    sent.sort_by_key(|(_, beat)| number(beat));
+    let is_near =
+        |(place, (arrival, _)): (usize, &(usize, T))| place.abs_diff(*arrival) <= OVERTAKEN;
+    if !sent.iter().enumerate().all(is_near) {
+        sent.sort_by_key(|(arrival, _)| *arrival);
+    }
+    sent.into_iter().map(|(_, beat)| beat).collect()
 }
 
 #[cfg(test)]
@@ -251,6 +267,19 @@ mod tests {
             at_ms
         });
         assert!(!is_drift(&moments(anew.collect::<Vec<_>>().into_iter(), 3)));
+    }
+
+    #[test]
+    fn beats_that_overtook_each_other_are_put_in_order_and_wrong_numbers_are_left() {
+        let as_sent = |numbers: &[u64]| super::as_sent(numbers.to_vec(), |number| *number);
+        assert_eq!(as_sent(&[1, 3, 2, 4, 7, 5, 6]), [1, 2, 3, 4, 5, 6, 7]);
+        for wrong in [
+            &[9, 8, 7, 6, 5, 4, 3, 2, 1][..],
+            &[1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6],
+            &[5, 5, 5, 5, 5, 5],
+        ] {
+            assert_eq!(as_sent(wrong), wrong);
+        }
     }
 
     #[test]
