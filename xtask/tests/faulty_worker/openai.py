@@ -39,6 +39,7 @@ class OpenAiExchange(Exchange):
     ROUTES = {"/health": ("GET",), "/v1/models": ("GET",), COMPLETIONS: ("POST",), CHAT: ("POST",)}
 
     def run(self):
+        self._check_token()
         methods = self.ROUTES.get(self.head.path)
         if methods is None or self.head.method not in methods:
             raise ApiError(404, "not_found", "no such path")

@@ -14,7 +14,7 @@ VERSION = "HTTP/1.0" if active("benign.http10") else "HTTP/1.1"
 CLOSES = active("benign.http10") or active("benign.closes")
 # What answers say of idle connections, and for how long those are kept; for ever without a word.
 KEEP_ALIVE = "timeout=1" if active("benign.short_keep_alive") else None
-IDLE_LIMIT_S = 1.0 if active("benign.short_keep_alive") else None
+IDLE_LIMIT_S = 1.0 if active("benign.short_keep_alive") or active("benign.openai_short_keep_alive") else None
 SLICE_BYTES = 7
 PAUSE_S = 0.01
 

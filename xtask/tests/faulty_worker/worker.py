@@ -225,6 +225,9 @@ def stop(worker, listeners):
     worker.heartbeat.drain(LAST_BEAT_S)
     gpu.release()
     log.info("Worker stopped")
+    if active("benign.openai_ends_by_signal"):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
     failed = active("stop.exits_nonzero") or (loading and active("stop.nonzero_while_loading"))
     os._exit(1 if failed else 0)
 

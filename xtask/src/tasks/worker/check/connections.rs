@@ -12,7 +12,7 @@ use super::row::{Check, Need};
 use crate::tasks::worker::net::raw::{RawConnection, Received};
 use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::record::check::Phase;
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::Subject;
 use crate::tasks::worker::target::dialect::Promise;
 
@@ -48,11 +48,21 @@ struct Watched {
     closed: Option<Instant>,
 }
 
+/// How long a connection may idle.
+#[derive(Debug, Clone, Copy)]
+enum IdleTime {
+    /// By the answer's header, or by the protocol.
+    For(Duration),
+    /// The answer ended the connection.
+    Ended,
+    /// Neither answer nor protocol say.
+    Nothing,
+}
+
 /// A connection on which one answer has come, and since then nothing was asked.
 #[derive(Debug)]
 pub struct IdleConnection {
-    /// What the worker has promised; `None` where its answer ended the connection.
-    promised: Option<Duration>,
+    promised: IdleTime,
     since: Instant,
     done: Arc<AtomicBool>,
     watcher: Mutex<Option<JoinHandle<Watched>>>,
@@ -67,10 +77,13 @@ impl IdleConnection {
     fn open(subject: &Subject) -> Result<Self> {
         let mut connection = subject.worker.connect()?;
         let keep_alive = ask(subject, &mut connection)?;
-        let promised = connection.keeps_open().then(|| {
-            let said = keep_alive.as_deref().and_then(timeout);
-            said.unwrap_or(PROMISED)
-        });
+        let has_rule = subject.dialect().promises(Promise::IdleConnections);
+        let said = keep_alive.as_deref().and_then(timeout);
+        let promised = match said.or(has_rule.then_some(PROMISED)) {
+            _ if !connection.keeps_open() => IdleTime::Ended,
+            Some(time) => IdleTime::For(time),
+            None => IdleTime::Nothing,
+        };
         let done = Arc::new(AtomicBool::new(false));
         let is_done = Arc::clone(&done);
         let watcher = std::thread::spawn(move || {
@@ -115,8 +128,16 @@ fn kept(subject: &Subject) -> Result<Evidence> {
         mut connection,
         closed,
     } = watched;
-    let Some(promised) = idle.promised else {
-        return Ok(String::from("each answer ends its connection, and says so"));
+    let promised = match idle.promised {
+        IdleTime::For(time) => time,
+        IdleTime::Ended => {
+            return Ok(String::from("each answer ends its connection, and says so"));
+        }
+        IdleTime::Nothing => {
+            let name = Promise::IdleConnections.name();
+            let reason = format!("the protocol has no {name}, and no answer says it");
+            return Err(Unmet::because_of(reason).into());
+        }
     };
     let lasted = closed.unwrap_or_else(Instant::now) - idle.since;
     judge(promised, lasted, closed.is_some())?;

@@ -110,9 +110,9 @@ fn finishes(auxiliaries: &Auxiliaries) -> Result<Evidence> {
             known.short.expect(place, &answer.text())?;
         }
     }
-    exits_orderly(&auxiliary, 2 * LATENESS)?;
+    let exit = exits_orderly(&auxiliary, 2 * LATENESS)?;
     Ok(format!(
-        "{} tokens and {OTHERS} more streams, then exit status 0",
+        "{} tokens and {OTHERS} more streams, then {exit}",
         answer.tokens()
     ))
 }
@@ -175,7 +175,7 @@ fn has_ended(auxiliary: &AuxiliaryWorker, stream: &mut OpenStream) -> Result<boo
         return Ok(false);
     }
     let exit = auxiliary.wait_for_exit(2 * LATENESS)?;
-    Ok(exit.is_some_and(|exit| exit.status.success()))
+    Ok(exit.is_some_and(|exit| auxiliary.worker.expect_orderly(&exit).is_ok()))
 }
 
 fn deadline(auxiliaries: &Auxiliaries) -> Result<Evidence> {
@@ -307,7 +307,6 @@ fn exit_within(auxiliary: &AuxiliaryWorker, limit: Duration) -> Result<Evidence>
         let expected = format!("an exit within {:.1} s", limit.as_secs_f64());
         return Err(Mismatch::new(place, expected, "a process that is still running").into());
     };
-    let is_zero = exit.status.code() == Some(0);
-    ensure_kept(is_zero, place, "exit status 0", exit.describe())?;
+    auxiliary.worker.expect_orderly(&exit)?;
     Ok(exit.describe())
 }

@@ -340,18 +340,17 @@ pub fn stop_all<'a>(workers: impl Iterator<Item = &'a WorkerHandle>) -> Result<E
             Err(error) => error,
         });
         let exit = exit.map_err(|error| of_worker(error, worker))?;
-        let place = format!("{}: stop of the worker", worker.launch().worker_id);
-        if exit.status.code() != Some(0) {
-            return Err(Mismatch::new(place, "exit status 0", exit.describe()).into());
-        }
+        let orderly = worker.expect_orderly(&exit);
+        orderly.map_err(|mismatch| mismatch.of(&worker.launch().worker_id))?;
         let left_behind = worker.end();
         if !left_behind.is_empty() {
+            let place = format!("{}: stop of the worker", worker.launch().worker_id);
             let got = left_behind.join("; ");
             return Err(Mismatch::new(place, "nothing left behind", got).into());
         }
         stopped += 1;
     }
-    Ok(format!("{stopped} workers, each with exit status 0"))
+    Ok(format!("{stopped} workers, each in good order"))
 }
 
 /// Says whose promise was broken.

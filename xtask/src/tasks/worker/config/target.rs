@@ -98,6 +98,8 @@ pub enum ProfileName {
     Openai,
     /// llama.cpp's llama-server
     LlamaServer,
+    /// The server of llama-cpp-python
+    LlamaCppPython,
 }
 
 /// A variable for the worker: `NAME`, whose value is ours, or `NAME=VALUE`.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 pub use self::launch::{Launch, Program, TOKEN_VARIABLE};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Promise};
 use super::recorder::Line;
 use crate::tasks::worker::net::client::Client;
 use crate::tasks::worker::process::group::{
@@ -269,6 +269,25 @@ impl WorkerHandle {
         }
         self.stop
             .wait_for("the worker to stop", limit, || self.exited())
+    }
+
+    /// It ended because it was asked to: with 0 or, where the protocol promises no status, by the signal.
+    pub fn expect_orderly(&self, exit: &Exit) -> Result<(), Mismatch> {
+        let has_status = self.dialect().promises(Promise::ExitStatus);
+        let is_orderly =
+            exit.status.success() || (!has_status && platform::is_end_by_request(exit.status));
+        if is_orderly {
+            return Ok(());
+        }
+        let expected = match has_status {
+            true => "exit status 0",
+            false => "exit status 0, or an end by the signal",
+        };
+        Err(Mismatch::new(
+            "stop of the worker",
+            expected,
+            exit.describe(),
+        ))
     }
 }
 

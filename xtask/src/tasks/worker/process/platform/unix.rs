@@ -251,6 +251,15 @@ pub fn describe_exit(status: ExitStatus) -> String {
     }
 }
 
+/// Whether it ended by the signal that asked it to stop: one that it raised again when it was done, as
+/// many servers do, and told on by a shell or not.
+pub fn is_end_by_request(status: ExitStatus) -> bool {
+    [Signal::TERM, Signal::INT]
+        .map(Signal::as_raw)
+        .into_iter()
+        .any(|signal| status.signal() == Some(signal) || status.code() == Some(128 + signal))
+}
+
 /// What the machine lacks for a program that ended like this, where its end tells.
 pub fn lacked_by_machine(status: ExitStatus) -> Option<&'static str> {
     match (status.code(), status.signal()) {
@@ -329,6 +338,23 @@ mod tests {
     fn an_end_is_told_by_name() {
         assert_eq!(describe_exit(ExitStatus::from_raw(11)), "killed by SIGSEGV");
         assert_eq!(describe_exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
+    }
+
+    #[test]
+    fn an_end_by_the_signal_that_asked_is_known() {
+        for (raw, is_end_by) in [
+            (15, true),
+            (2, true),
+            (143 << 8, true),
+            (9, false),
+            (0, false),
+        ] {
+            assert_eq!(
+                is_end_by_request(ExitStatus::from_raw(raw)),
+                is_end_by,
+                "{raw}"
+            );
+        }
     }
 
     #[test]

@@ -252,6 +252,11 @@ pub fn describe_exit(status: ExitStatus) -> String {
     }
 }
 
+/// Whether it ended by Ctrl-C or Ctrl-Break (STATUS_CONTROL_C_EXIT).
+pub fn is_end_by_request(status: ExitStatus) -> bool {
+    status.code().map(|code| code as u32) == Some(0xC000_013A)
+}
+
 /// What the machine lacks for a program that ended like this, where its end tells.
 pub fn lacked_by_machine(status: ExitStatus) -> Option<&'static str> {
     // STATUS_ILLEGAL_INSTRUCTION, STATUS_DLL_NOT_FOUND.

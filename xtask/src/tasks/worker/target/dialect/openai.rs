@@ -124,9 +124,11 @@ impl Dialect for OpenAi {
             | Promise::Defaults
             | Promise::TopK
             | Promise::EventPerToken
+            | Promise::IdleConnections
             | Promise::Timings
             | Promise::ExactIntegers
-            | Promise::NamedErrors => false,
+            | Promise::NamedErrors
+            | Promise::ExitStatus => false,
         }
     }
 

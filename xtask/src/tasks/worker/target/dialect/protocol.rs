@@ -85,6 +85,8 @@ pub enum Promise {
     EventPerToken,
     /// A stream's end says how many tokens it has.
     StreamUsage,
+    /// An idle connection is kept for 75 s where nothing else is said.
+    IdleConnections,
     /// Answers say how long they waited, and how long prompt and tokens took.
     Timings,
     /// Errors name the code, the field, what was got and what is allowed.
@@ -93,8 +95,10 @@ pub enum Promise {
     ExactIntegers,
     /// Requests of this kind are refused.
     Refusal(BadInput),
-    /// The command line of CONTRACT.md: its options, its errors, its exit status.
+    /// The command line of CONTRACT.md: its options and its errors.
     CommandLine,
+    /// A worker that was asked to stop exits with 0.
+    ExitStatus,
 }
 
 impl Promise {
@@ -114,10 +118,12 @@ impl Promise {
             Promise::StreamUsage => "counts of tokens in streams",
             Promise::Refusal(_) => "refusal of such requests",
             Promise::EventPerToken => "event for each token",
+            Promise::IdleConnections => "rule for how long idle connections are kept",
             Promise::Timings => "timings in its answers",
             Promise::NamedErrors => "errors that name field and cause",
             Promise::ExactIntegers => "rule for the spelling of integers",
             Promise::CommandLine => "command line",
+            Promise::ExitStatus => "exit status",
         }
     }
 }

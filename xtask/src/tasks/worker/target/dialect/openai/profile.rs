@@ -55,12 +55,40 @@ const LLAMA_SERVER: Profile = Profile {
     ],
 };
 
+/// The server of llama-cpp-python, whose documentation is the schema that it serves.
+const LLAMA_CPP_PYTHON: Profile = Profile {
+    name: "llama-cpp-python",
+    differences: &[
+        (
+            Difference::IgnoresUnknownFields,
+            "/openapi.json: CreateCompletionRequest doesn't forbid more properties",
+        ),
+        (
+            Difference::TakesOtherValues,
+            "/openapi.json: temperature has no bounds",
+        ),
+        (
+            Difference::CutsToContext,
+            "llama.py: max_tokens is truncated if the requested tokens would exceed the context window",
+        ),
+        (
+            Difference::NoUsageInStreams,
+            "/openapi.json: CreateCompletionRequest has no stream_options; issue 1082",
+        ),
+        (
+            Difference::TextVaries,
+            "llama.cpp's README, cache_prompt: a prompt whose begin is kept is computed in other batches",
+        ),
+    ],
+};
+
 impl Profile {
     /// The profile of this name.
     pub fn of(name: ProfileName) -> &'static Self {
         match name {
             ProfileName::Openai => &OPENAI,
             ProfileName::LlamaServer => &LLAMA_SERVER,
+            ProfileName::LlamaCppPython => &LLAMA_CPP_PYTHON,
         }
     }
 
