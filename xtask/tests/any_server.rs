@@ -103,9 +103,8 @@ impl Drop for Running {
     }
 }
 
-#[test]
-fn a_server_that_runs_already_is_tested_and_runs_on() {
-    let scratch = Scratch::new("attach");
+/// The faulty worker behind OpenAI's face, listening; it asks for that key, if there is one.
+fn running(api_key: Option<&str>) -> (Running, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     drop(listener);
@@ -116,10 +115,11 @@ fn a_server_that_runs_already_is_tested_and_runs_on() {
         .args(["--model-ref", "m", "--backend", "cpu", "--device", "0"])
         .args(["--port", &port, "--hive-url", "http://127.0.0.1:9"])
         .env("WORKER_FAULT", "benign.openai_bundled")
+        .envs(api_key.map(|key| ("WORKER_API_TOKEN", key)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let mut server = Running(server.unwrap());
+    let server = Running(server.unwrap());
     let began = Instant::now();
     while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
         assert!(
@@ -128,7 +128,13 @@ fn a_server_that_runs_already_is_tested_and_runs_on() {
         );
         std::thread::yield_now();
     }
-    let url = format!("http://localhost:{port}/v1");
+    (server, format!("http://localhost:{port}/v1"))
+}
+
+#[test]
+fn a_server_that_runs_already_is_tested_and_runs_on() {
+    let scratch = Scratch::new("attach");
+    let (mut server, url) = running(None);
     let arguments = [
         "--suite",
         "isolation",
@@ -145,6 +151,38 @@ fn a_server_that_runs_already_is_tested_and_runs_on() {
     );
     assert!(said.contains("Chat test passed"), "{said}");
     assert_eq!(server.0.try_wait().unwrap(), None, "it was stopped");
+}
+
+#[test]
+fn a_server_that_asks_for_a_key_is_tested_with_it_and_not_blamed_without() {
+    let scratch = Scratch::new("key");
+    let (_server, url) = running(Some("sesame-1234"));
+    let attached = ["--dialect", "openai", "--attach", &url];
+    let attached = [&attached[..], &["--suite", "isolation"]].concat();
+    let with_key = |key: &str, more: &[&str]| {
+        let arguments = [&attached[..], &["--api-key-env", "SERVER_KEY"], more].concat();
+        let mut command = harness(&scratch, &arguments);
+        command.env("SERVER_KEY", key);
+        run(command)
+    };
+    let (code, said) = with_key("sesame-1234", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("sesame-1234"), "{said}");
+    let without_key = run(harness(&scratch, &attached));
+    for ((code, said), wants) in [
+        (without_key, "an API key"),
+        (with_key("another", &[]), "another API key"),
+        (
+            with_key("another", &["--model-name", "m"]),
+            "another API key",
+        ),
+    ] {
+        assert_eq!(code, Some(3), "{said}");
+        assert!(
+            said.contains(&format!("the server wants {wants}\n  try: --api-key-env")),
+            "{said}"
+        );
+    }
 }
 
 #[test]

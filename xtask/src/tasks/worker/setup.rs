@@ -10,7 +10,7 @@ use super::build;
 use super::check;
 use super::config::WorkerTestConfig;
 use super::config::known_failures::KnownFailures;
-use super::config::target::{DialectName, WorkerSource};
+use super::config::target::{Attachment, DialectName, WorkerSource};
 use super::journal::Journal;
 use super::net::client::Client;
 use super::process::gpu;
@@ -84,21 +84,37 @@ pub fn dialect(
         return Ok(dialect::native());
     }
     let api_key = inputs.api_key.as_deref();
-    let name = match (&target.model_name, target.attached()) {
-        (Some(name), _) => name.clone(),
-        (None, None) => model_ref.to_owned(),
-        (None, Some(server)) => {
-            let request = dialect::openai_models(api_key);
-            let client = Client::new(server.port, Watch::nobody(), stop);
-            let answer = client.send(&request, MODELS_LIMIT);
-            let named = answer.and_then(|answer| Ok(dialect::read_first_model(&answer)?));
-            named.with_context(|| {
-                format!("--attach {server}: the server does not say which model it has\n  try: --model-name NAME")
-            })?
-        }
+    let said = match target.attached() {
+        Some(server) => model_of(server, api_key, stop)?,
+        None => Ok(model_ref.to_owned()),
     };
+    let name = target.model_name.clone().map_or(said, Ok)?;
     let profile = target.profile.unwrap_or_default();
     Ok(dialect::openai(profile, &name, api_key))
+}
+
+/// What a server that runs already calls its model, or why it doesn't say; fails where it lets us in
+/// with another key only.
+fn model_of(server: Attachment, api_key: Option<&str>, stop: &StopFlag) -> Result<Result<String>> {
+    let request = dialect::openai_models(api_key);
+    let client = Client::new(server.port, Watch::nobody(), stop);
+    let answer = client.send(&request, MODELS_LIMIT);
+    if let Ok(answer) = &answer
+        && matches!(answer.status, 401 | 403)
+    {
+        let (wants, tried) = match api_key {
+            Some(_) => (
+                "another API key",
+                "--api-key-env NAME, with the key in that variable",
+            ),
+            None => ("an API key", "--api-key-env NAME"),
+        };
+        anyhow::bail!("--attach {server}: the server wants {wants}\n  try: {tried}");
+    }
+    let named = answer.and_then(|answer| Ok(dialect::read_first_model(&answer)?));
+    Ok(named.with_context(|| {
+        format!("--attach {server}: the server does not say which model it has\n  try: --model-name NAME")
+    }))
 }
 
 /// The program that is tested, built where it is this workspace's own.
