@@ -4,7 +4,7 @@
     llm-worker-rbee --port 18081 --model-ref tiny ...
     python3 openai_client.py http://127.0.0.1:18081
 
-Seen with openai 3.57.0 and prometheus_client 0.26.0. Ends with "all well", or with the assertion that
+Seen with openai 3.57.0 and prometheus_client 0.23.1. Ends with "all well", or with the assertion that
 failed.
 """
 

@@ -4,8 +4,8 @@
 mod lease;
 #[cfg(target_os = "linux")]
 mod mishaps;
+mod packages;
 mod running;
-mod schemathesis;
 #[cfg(unix)]
 mod signals;
 
