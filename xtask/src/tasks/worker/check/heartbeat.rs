@@ -214,6 +214,7 @@ fn periodic(subject: &Subject) -> Result<Evidence> {
         format!("{} in all", beats.len()),
     )?;
     ensure_not_too_often(&beats, interval_ms)?;
+    ensure_they_go_on(subject, &beats)?;
     let Some(mismatch) = late_beat(subject, 0, ONCE_LATE)? else {
         return Ok(format!(
             "{} heartbeats, max lateness {:.0} ms",
@@ -241,19 +242,26 @@ fn to_the_end(subject: &Subject) -> Result<Evidence> {
     ensure_on_grid(subject)?;
     let latest_ms = latest_ms(subject)?;
     let beats = beats(subject)?;
-    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
-    let now_ms = subject.context.journal.elapsed_ms(Instant::now());
-    let silent_ms = now_ms - beats.last().map_or(0.0, |(last, _)| last.arrived_ms);
-    ensure_kept(
-        silent_ms <= 2.0 * interval_ms,
-        "heartbeats at the end",
-        format!("one every {interval_ms:.0} ms"),
-        format!("none for {silent_ms:.0} ms"),
-    )?;
+    ensure_they_go_on(subject, &beats)?;
     Ok(format!(
         "{} heartbeats, max lateness {latest_ms:.0} ms",
         beats.len()
     ))
+}
+
+/// Fails where the last beat is long ago.
+fn ensure_they_go_on(subject: &Subject, beats: &[(Heartbeat, HeartbeatPayload)]) -> Result<()> {
+    let interval_ms = subject.context.config.heartbeat_interval_secs as f64 * 1e3;
+    let now_ms = subject.context.journal.elapsed_ms(Instant::now());
+    let last_ms = beats.last().map_or(0.0, |(last, _)| last.arrived_ms);
+    let silent_ms = now_ms - last_ms - lag_ms(subject, last_ms, now_ms);
+    ensure_kept(
+        silent_ms <= 2.0 * interval_ms,
+        "heartbeats until now",
+        format!("one every {interval_ms:.0} ms"),
+        format!("none for {silent_ms:.0} ms"),
+    )?;
+    Ok(())
 }
 
 /// The wall clock of a machine is corrected by less than this while nobody sets it.

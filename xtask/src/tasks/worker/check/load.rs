@@ -37,7 +37,7 @@ const LEAST_WINDOW: Duration = Duration::from_millis(1500);
 const INTERVALS: f64 = 1.7;
 
 /// A beat that came so long ago has just come.
-const FRESH_MS: f64 = 50.0;
+const FRESH: Duration = Duration::from_millis(50);
 
 /// How often health and readiness are asked for.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(40);
@@ -206,7 +206,7 @@ fn await_periodic_beat(subject: &Subject, limit: Duration) -> Result<()> {
             beat.ok().map(|beat| beat.state)
         };
         let age_ms = journal.elapsed_ms(Instant::now()) - last.arrived_ms;
-        age_ms <= FRESH_MS && state(last) == state(before)
+        age_ms <= FRESH.as_secs_f64() * 1e3 && state(last) == state(before)
     };
     let stop = subject.context.stop;
     let waited = stop.wait_for("a beat", limit, || Ok(is_periodic().then_some(())));
@@ -335,6 +335,7 @@ fn heartbeats(subject: &Subject) -> Result<Evidence> {
     // A machine that was busy elsewhere gets a second chance; a worker that is late is late again.
     // The next beat may still be one that the load has delayed.
     await_periodic_beat(subject, beats_limit(subject))?;
+    subject.worker.let_pass(FRESH * 2)?;
     let again = LoadObservation::make(subject)?;
     match late_beat(subject, &again)? {
         Some(_) => Err(mismatch.into()),

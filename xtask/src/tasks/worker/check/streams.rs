@@ -186,7 +186,9 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
                 ..sampled(&reference.request.prompt, attempt as u64, 2.0)
             },
         };
+        let waited = subject.worker.waited_for_processor();
         let answer = subject.worker.infer_streamed(&request)?;
+        let waited = subject.worker.waited_for_processor().saturating_sub(waited);
         match Spread::of(&answer, one_s) {
             None if answer.pieces.len() >= LEAST_TOKENS => {
                 let took_ms = (answer.ended - answer.sent).as_secs_f64() * 1e3;
@@ -197,11 +199,12 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
             }
             None => {}
             Some(spread) => {
-                let was_late = was_late(subject, &answer);
+                let was_late = waited >= OWN_LAG || was_late(subject, &answer);
                 match spread.judge(was_late) {
                     Ok(evidence) if !was_late => return Ok(evidence),
                     Ok(evidence) => excused = Some(evidence),
-                    // A reader that was late itself has seen nothing that it could blame.
+                    // A reader that was late itself has seen nothing that it could blame, and what
+                    // the machine kept from the processor has nothing to be blamed for.
                     Err(_) if was_late => late += 1,
                     Err(mismatch) => worst.push(mismatch),
                 }
@@ -219,7 +222,9 @@ fn as_made(subject: &Subject) -> Result<Evidence> {
         // Nothing was held back: there was no time in which it could have been.
         (None, Some(evidence)) => Ok(evidence),
         (None, None) if late > 0 => {
-            anyhow::bail!("this machine is too busy: our own reader was late {late} times")
+            anyhow::bail!(
+                "this machine is too busy: our own reader or the worker was kept waiting {late} times"
+            )
         }
         (None, None) => anyhow::bail!("{ATTEMPTS} answers were too short to tell"),
     }
