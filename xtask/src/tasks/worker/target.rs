@@ -1,6 +1,7 @@
 //! What we touch: the only place with sockets and processes.
 
 pub mod auxiliary;
+mod context;
 pub mod dialect;
 pub mod hive;
 pub mod logs_of_check;
@@ -13,4 +14,5 @@ pub mod stream;
 mod subject;
 pub mod worker;
 
-pub use self::subject::{Deadline, RunContext, RunSettings, Subject};
+pub use self::context::{Deadline, RunContext, RunSettings};
+pub use self::subject::Subject;

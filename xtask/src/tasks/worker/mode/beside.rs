@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Scope, available_parallelism};
 use std::time::{Duration, Instant};
 
-use super::tried::{Tried, began, over, tried_quietly};
+use super::tried::{Judged, began, over, tried_quietly};
 use crate::tasks::worker::check::row::ApartRun;
 use crate::tasks::worker::process::lock::lock;
 use crate::tasks::worker::process::stop::Interrupted;
@@ -48,7 +48,7 @@ pub struct Beside {
 #[derive(Debug)]
 enum News {
     Began(Instant),
-    Ended(Box<Tried>, Vec<TimedLine>),
+    Ended(Box<Judged>, Vec<TimedLine>),
 }
 
 type Queue = Mutex<VecDeque<(ApartCheck, Sender<News>)>>;
@@ -126,7 +126,7 @@ impl Beside {
 }
 
 /// Tries one, and gives what its workers wrote where it didn't pass.
-fn try_apart(auxiliaries: &Auxiliaries<'_>, check: ApartCheck) -> (Tried, Vec<TimedLine>) {
+fn try_apart(auxiliaries: &Auxiliaries<'_>, check: ApartCheck) -> (Judged, Vec<TimedLine>) {
     let auxiliaries = auxiliaries.of_check(check.id);
     let mut lines = Vec::new();
     let tried = tried_quietly(|| {

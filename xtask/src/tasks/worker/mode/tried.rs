@@ -10,7 +10,7 @@ use crate::tasks::worker::target::RunContext;
 
 /// A check that is over.
 #[derive(Debug)]
-pub struct Tried {
+pub struct Judged {
     began: Instant,
     ended: Instant,
     outcome: Outcome,
@@ -31,10 +31,10 @@ pub fn tried(
 }
 
 /// Runs a check and judges it.
-pub fn tried_quietly(check: impl FnOnce() -> anyhow::Result<Evidence>) -> Tried {
+pub fn tried_quietly(check: impl FnOnce() -> anyhow::Result<Evidence>) -> Judged {
     let began = Instant::now();
     let (outcome, detail) = judge(check());
-    Tried {
+    Judged {
         began,
         ended: Instant::now(),
         outcome,
@@ -50,7 +50,7 @@ pub fn began(journal: &Journal, id: &str, at: Instant) {
 /// Tells how a check ended, and gives the verdict.
 ///
 /// Fails when the run is interrupted.
-pub fn over(context: RunContext<'_>, id: &str, tried: Tried) -> Result<Outcome, Interrupted> {
+pub fn over(context: RunContext<'_>, id: &str, tried: Judged) -> Result<Outcome, Interrupted> {
     context.stop.check()?;
     let outcome = tried.outcome.clone();
     let took = tried.ended - tried.began;

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::context::RunContext;
 use super::dialect::{BeatState, Dialect, HeartbeatPayload};
 use super::hive::MockHiveServer;
 use super::logs_of_check::LogsOfCheck;
 use super::observations::Observations;
 use super::recorder::{Asker, Line};
 use super::reference::References;
-use super::subject::RunContext;
 use super::worker::start_up::{PortLost, StartUp};
 use super::worker::{Exit, Launch, WorkerHandle};
 use crate::tasks::worker::journal::Journal;
