@@ -22,8 +22,8 @@ pub(crate) trait Wording: Send + 'static {
         None
     }
 
-    /// The text that a token completes.
-    fn token(&mut self, index: u32, text: &str) -> Bytes;
+    /// A token, and the text that it completes.
+    fn token(&mut self, index: u32, token: u32, text: &str) -> Bytes;
 
     /// The last words on an answer that is whole.
     fn end(&mut self, completion: Completion) -> Bytes;
@@ -71,7 +71,9 @@ async fn forward(
         };
         let (frame, is_last) = match step {
             Err(_) => (Bytes::from_static(COMMENT), false),
-            Ok(Ok(Step::Token { index, text })) => (wording.token(index, &text), false),
+            Ok(Ok(Step::Token { index, token, text })) => {
+                (wording.token(index, token, &text), false)
+            }
             Ok(Ok(Step::End(completion))) => (wording.end(completion), true),
             Ok(Err(error)) => (wording.error(&error), true),
         };

@@ -115,6 +115,44 @@ async fn a_completion_in_chunks() {
     }
 }
 
+#[tokio::test]
+async fn what_vllms_clients_ask_for_is_told() {
+    let body = |stream: bool| {
+        json!({"prompt": "a b", "max_tokens": 2, "stream": stream, "ignore_eos": true,
+               "return_token_ids": true,
+               "stream_options": {"include_usage": true, "continuous_usage_stats": true}})
+    };
+    let answer = post(&plain(), "/v1/completions", &body(true)).await;
+    let (parts, is_done) = chunks(&text(answer).await);
+    assert!(is_done);
+    let generated: Vec<_> = parts
+        .iter()
+        .map(|part| &part["usage"]["completion_tokens"])
+        .collect();
+    assert_eq!(generated, [&json!(1), &json!(2), &json!(2), &json!(2)]);
+    assert_eq!(parts[0]["usage"]["total_tokens"], 3);
+    let ids: Vec<_> = parts[..3]
+        .iter()
+        .map(|part| &part["choices"][0]["token_ids"])
+        .collect();
+    assert_eq!(ids, [&json!([0]), &json!([1]), &json!([])]);
+    let of_prompt = |part: &Value| part["choices"][0]["prompt_token_ids"].clone();
+    assert_eq!(of_prompt(&parts[0]), json!([0, 0]));
+    assert_eq!(of_prompt(&parts[1]), Value::Null);
+
+    let whole = json_of(post(&plain(), "/v1/completions", &body(false)).await).await;
+    assert_eq!(whole["choices"][0]["token_ids"], json!([0, 1]));
+    assert_eq!(of_prompt(&whole), json!([0, 0]));
+
+    let mut chat = body(true);
+    chat.as_object_mut().unwrap().remove("prompt");
+    chat["messages"] = json!([{"role": "user", "content": "a b"}]);
+    let (parts, _) = chunks(&text(post(&chatty(), "/v1/chat/completions", &chat).await).await);
+    assert!(parts[0]["prompt_token_ids"].is_array(), "{:?}", parts[0]);
+    assert_eq!(parts[1]["choices"][0]["token_ids"], json!([0]));
+    assert_eq!(parts[1]["prompt_token_ids"], Value::Null);
+}
+
 fn chatty() -> Router {
     app_over(ScriptedEngine {
         chat_template: Some("{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}end"),

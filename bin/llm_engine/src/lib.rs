@@ -74,6 +74,8 @@ pub struct GenerationRequest {
     pub seed: Option<u64>,
     /// Generation ends before the first of these appears in the text.
     pub stop: Vec<String>,
+    /// Goes on after the model's end token, until `max_tokens` or a stop string.
+    pub ignore_end: bool,
     /// How many of the likeliest tokens each event tells beside the one that was chosen.
     pub top_logprobs: usize,
 }
@@ -156,6 +158,8 @@ pub enum GenerationEvent {
 /// A request under way. Dropping it cancels the generation at the next token.
 #[derive(Debug)]
 pub struct Generation {
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
     /// Closes after the last event.
     pub events: tokio::sync::mpsc::Receiver<GenerationEvent>,
 }

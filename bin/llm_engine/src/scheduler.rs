@@ -106,6 +106,7 @@ struct State {
 struct Job {
     prompt: Vec<u32>,
     max_tokens: u32,
+    ignore_end: bool,
     sampler: Sampler,
     text: TextStream,
     events: mpsc::Sender<GenerationEvent>,
@@ -189,12 +190,16 @@ impl Engine for Scheduler {
         self.shared.enqueue(Job {
             sampler: Sampler::new(&request, &prompt),
             text: TextStream::new(&request.stop),
-            prompt,
+            prompt: prompt.clone(),
             max_tokens,
+            ignore_end: request.ignore_end,
             events,
             submitted,
         })?;
-        Ok(Generation { events: receiver })
+        Ok(Generation {
+            prompt,
+            events: receiver,
+        })
     }
 
     fn failure(&self) -> watch::Receiver<Option<String>> {

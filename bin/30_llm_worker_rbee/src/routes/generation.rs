@@ -71,15 +71,27 @@ pub(crate) struct Running {
 
 /// One step of an answer.
 pub(crate) enum Step {
-    /// The text that a token completes.
+    /// A token, and the text that it completes.
     Token {
         /// 0 for the first, without a gap.
         index: u32,
+        /// Its number in the vocabulary.
+        token: u32,
         /// Maybe empty.
         text: String,
     },
     /// The last one.
     End(Completion),
+}
+
+/// An answer in one piece.
+pub(crate) struct Whole {
+    /// Its text.
+    pub(crate) text: String,
+    /// Its tokens.
+    pub(crate) tokens: Vec<u32>,
+    /// How it ended.
+    pub(crate) completion: Completion,
 }
 
 impl Running {
@@ -99,9 +111,10 @@ impl Running {
             // Tokens that are there already go out before a cut.
             biased;
             event = self.generation.events.recv() => match event {
-                Some(GenerationEvent::Token { index, text, .. }) => {
+                Some(GenerationEvent::Token { index, text, chosen, .. }) => {
                     self.note_token();
-                    return Ok(Step::Token { index, text });
+                    let token = chosen.token;
+                    return Ok(Step::Token { index, token, text });
                 }
                 Some(GenerationEvent::Finished(completion)) => Ok(completion),
                 Some(GenerationEvent::Failed(message)) => Err(failed(message)),
@@ -124,14 +137,27 @@ impl Running {
         event.map(Step::End)
     }
 
-    /// The whole text and how it ended. A client that leaves drops this future, and with it the
-    /// generation.
-    pub(crate) async fn collect(mut self) -> Result<(String, Completion), ApiError> {
-        let mut whole = String::new();
+    /// The prompt's tokens.
+    pub(crate) fn prompt(&self) -> &[u32] {
+        &self.generation.prompt
+    }
+
+    /// The whole answer. A client that leaves drops this future, and with it the generation.
+    pub(crate) async fn collect(mut self) -> Result<Whole, ApiError> {
+        let (mut whole, mut tokens) = (String::new(), Vec::new());
         loop {
             match self.next().await? {
-                Step::Token { text, .. } => whole.push_str(&text),
-                Step::End(completion) => return Ok((whole, completion)),
+                Step::Token { token, text, .. } => {
+                    whole.push_str(&text);
+                    tokens.push(token);
+                }
+                Step::End(completion) => {
+                    return Ok(Whole {
+                        text: whole,
+                        tokens,
+                        completion,
+                    });
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::api::parse_inference_request;
 use crate::engine::Completion;
 use crate::error::ApiError;
+use crate::routes::generation::Whole;
 use crate::routes::{Desk, generation};
 use crate::sse::{self, Wording};
 
@@ -28,7 +29,9 @@ pub(super) async fn inference(
     if request.stream {
         return Ok(sse::respond(running, Events { id }));
     }
-    let (text, completion) = running.collect().await?;
+    let Whole {
+        text, completion, ..
+    } = running.collect().await?;
     let summary = Summary::new(completion, id);
     Ok(Json(Answer { text, summary }).into_response())
 }
@@ -40,7 +43,7 @@ struct Events {
 }
 
 impl Wording for Events {
-    fn token(&mut self, index: u32, text: &str) -> Bytes {
+    fn token(&mut self, index: u32, _: u32, text: &str) -> Bytes {
         frame("token", &Token { index, text })
     }
 

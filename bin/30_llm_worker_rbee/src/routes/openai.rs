@@ -76,7 +76,7 @@ async fn answer(desk: Desk, request: Request, shape: Shape) -> Result<Response, 
         input,
         mut generation,
         stream,
-        include_usage,
+        extras,
     } = request::parse(body.bytes(), shape)?;
     drop(body);
     if let Some(model) = model {
@@ -97,12 +97,12 @@ async fn answer(desk: Desk, request: Request, shape: Shape) -> Result<Response, 
         }
     };
     let running = generation::begin(&desk, &head, generation).await?;
-    let chunks = Chunks::new(shape, running.id(), &desk.about.model_ref, include_usage);
+    let chunks = Chunks::new(shape, &running, &desk.about.model_ref, extras);
     if stream {
         return Ok(sse::respond(running, chunks));
     }
-    let (text, completion) = running.collect().await?;
-    Ok(Json(chunks.whole(&text, &completion)).into_response())
+    let whole = running.collect().await?;
+    Ok(Json(chunks.whole(&whole)).into_response())
 }
 
 /// The model's template, read when it is first needed.

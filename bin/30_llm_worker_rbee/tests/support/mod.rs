@@ -103,7 +103,10 @@ impl Engine for ScriptedEngine {
             }
             alive.send_modify(|alive| *alive -= 1);
         });
-        Ok(Generation { events })
+        Ok(Generation {
+            prompt: vec![0; prompt_tokens as usize],
+            events,
+        })
     }
 
     fn failure(&self) -> watch::Receiver<Option<String>> {

@@ -31,6 +31,7 @@ pub struct Sequence {
     /// Of tokens whose text is held back.
     held: VecDeque<Choice>,
     max_tokens: u32,
+    ignore_end: bool,
     outcome: Option<Outcome>,
     submitted: Instant,
     taken_up: Instant,
@@ -61,6 +62,7 @@ impl Sequence {
             text: job.text,
             held: VecDeque::new(),
             max_tokens: job.max_tokens,
+            ignore_end: job.ignore_end,
             outcome: None,
             submitted: job.submitted,
             taken_up: Instant::now(),
@@ -106,7 +108,7 @@ impl Sequence {
         };
         let token = choice.chosen.token;
         self.first_token.get_or_insert_with(Instant::now);
-        if tokenizer.is_end(token) {
+        if tokenizer.is_end(token) && !self.ignore_end {
             return self.finish(FinishReason::Stop);
         }
         self.tokens.push(token);

@@ -44,6 +44,22 @@ fn an_end_token_ends_and_is_not_counted() {
 }
 
 #[test]
+fn who_ignores_the_end_token_goes_on_after_it() {
+    let stage = Stage::new(1, false);
+    let request = GenerationRequest {
+        ignore_end: true,
+        ..request("Ea", 4)
+    };
+    let (text, end) = outcome(stage.scheduler.submit(request).unwrap());
+    assert!(text.starts_with("bc"), "{text}");
+    let end = end.unwrap();
+    assert_eq!(
+        (end.completion_tokens, end.finish_reason),
+        (4, FinishReason::Length)
+    );
+}
+
+#[test]
 fn a_stop_string_ends_and_its_tokens_are_counted() {
     let stage = Stage::new(1, false);
     let stop = vec!["de".to_owned()];

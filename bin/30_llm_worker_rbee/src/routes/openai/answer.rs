@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{error, now_s};
 use crate::engine::Completion;
 use crate::error::ApiError;
+use crate::routes::generation::{Running, Whole};
 use crate::sse::Wording;
 
 /// Which of the two kinds of completions.
@@ -17,71 +18,115 @@ pub enum Shape {
     Chat,
 }
 
+/// What an answer tells beside its text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// A stream ends with what it took.
+    pub usage: bool,
+    /// And each chunk before says what it has taken so far.
+    pub usage_so_far: bool,
+    /// The numbers of the prompt's tokens and of its own, where vLLM has them.
+    pub token_ids: bool,
+}
+
 /// What all parts of an answer have in common, and how each is written.
 pub struct Chunks {
     shape: Shape,
     id: String,
     model: String,
     created_s: u64,
-    include_usage: bool,
+    extras: Extras,
+    prompt: Vec<u32>,
+    generated: usize,
 }
 
 impl Chunks {
-    /// For the request of this name. With `include_usage` a stream says at its end what it took.
-    pub fn new(shape: Shape, request_id: &str, model: &str, include_usage: bool) -> Self {
+    /// For this request.
+    pub(crate) fn new(shape: Shape, running: &Running, model: &str, extras: Extras) -> Self {
         let prefix = match shape {
             Shape::Text => "cmpl",
             Shape::Chat => "chatcmpl",
         };
         Self {
             shape,
-            id: format!("{prefix}-{request_id}"),
+            id: format!("{prefix}-{}", running.id()),
             model: model.to_owned(),
             created_s: now_s(),
-            include_usage,
+            extras,
+            prompt: running.prompt().to_vec(),
+            generated: 0,
         }
     }
 
     /// The answer in one piece.
-    pub fn whole(&self, text: &str, completion: &Completion) -> Value {
-        let (object, mut choice) = match self.shape {
+    pub(crate) fn whole(&self, whole: &Whole) -> Value {
+        let Whole {
+            text,
+            tokens,
+            completion,
+        } = whole;
+        let (object, choice) = match self.shape {
             Shape::Text => ("text_completion", json!({"text": text})),
             Shape::Chat => {
                 let message = json!({"role": "assistant", "content": text, "refusal": null});
                 ("chat.completion", json!({"message": message}))
             }
         };
-        choice["index"] = json!(0);
-        choice["logprobs"] = Value::Null;
-        choice["finish_reason"] = json!(completion.finish_reason.name());
+        let choice = self.choice(choice, tokens, Some(completion.finish_reason.name()));
         let mut answer = self.envelope(object, json!([choice]));
+        self.tell_prompt(&mut answer);
         answer["usage"] = usage(completion);
         answer
     }
 
     /// A chunk with text, with the reason why there is no more, or with neither.
-    fn chunk(&self, text: Option<&str>, finish_reason: Option<&str>) -> Bytes {
-        let mut choice = match (self.shape, text) {
+    fn chunk(&self, text: Option<&str>, tokens: &[u32], finish_reason: Option<&str>) -> Value {
+        let choice = match (self.shape, text) {
             (Shape::Text, text) => json!({"text": text.unwrap_or("")}),
             (Shape::Chat, Some(text)) => json!({"delta": {"content": text}}),
             (Shape::Chat, None) => json!({"delta": {}}),
         };
+        self.frame(json!([self.choice(choice, tokens, finish_reason)]))
+    }
+
+    fn choice(&self, mut choice: Value, tokens: &[u32], finish_reason: Option<&str>) -> Value {
         choice["index"] = json!(0);
         choice["logprobs"] = Value::Null;
         choice["finish_reason"] = json!(finish_reason);
-        self.frame(json!([choice]), None)
+        if self.extras.token_ids {
+            choice["token_ids"] = json!(tokens);
+        }
+        choice
     }
 
-    fn frame(&self, choices: Value, usage: Option<Value>) -> Bytes {
+    fn frame(&self, choices: Value) -> Value {
         let object = match self.shape {
             Shape::Text => "text_completion",
             Shape::Chat => "chat.completion.chunk",
         };
         let mut chunk = self.envelope(object, choices);
-        if self.include_usage {
-            chunk["usage"] = usage.unwrap_or(Value::Null);
+        let (prompt, generated) = (self.prompt.len(), self.generated);
+        if self.extras.usage_so_far {
+            chunk["usage"] = json!({
+                "prompt_tokens": prompt,
+                "completion_tokens": generated,
+                "total_tokens": prompt + generated,
+            });
+        } else if self.extras.usage {
+            chunk["usage"] = Value::Null;
         }
-        data(&chunk)
+        chunk
+    }
+
+    /// In the first part of an answer.
+    fn tell_prompt(&self, answer: &mut Value) {
+        if self.extras.token_ids {
+            let place = match self.shape {
+                Shape::Text => &mut answer["choices"][0],
+                Shape::Chat => answer,
+            };
+            place["prompt_token_ids"] = json!(self.prompt);
+        }
     }
 
     fn envelope(&self, object: &str, choices: Value) -> Value {
@@ -100,21 +145,28 @@ impl Wording for Chunks {
         if self.shape == Shape::Text {
             return None;
         }
-        let delta = json!({"role": "assistant", "content": ""});
-        let choice = json!({"delta": delta, "index": 0, "logprobs": null, "finish_reason": null});
-        Some(self.frame(json!([choice]), None))
+        let choice = json!({"delta": {"role": "assistant", "content": ""}});
+        let mut chunk = self.frame(json!([self.choice(choice, &[], None)]));
+        self.tell_prompt(&mut chunk);
+        Some(data(&chunk))
     }
 
-    fn token(&mut self, _: u32, text: &str) -> Bytes {
-        self.chunk(Some(text), None)
+    fn token(&mut self, index: u32, token: u32, text: &str) -> Bytes {
+        self.generated = index as usize + 1;
+        let mut chunk = self.chunk(Some(text), &[token], None);
+        if index == 0 && self.shape == Shape::Text {
+            self.tell_prompt(&mut chunk);
+        }
+        data(&chunk)
     }
 
     fn end(&mut self, completion: Completion) -> Bytes {
-        let mut end = self
-            .chunk(None, Some(completion.finish_reason.name()))
-            .to_vec();
-        if self.include_usage {
-            end.extend(self.frame(json!([]), Some(usage(&completion))));
+        let last = self.chunk(None, &[], Some(completion.finish_reason.name()));
+        let mut end = data(&last).to_vec();
+        if self.extras.usage {
+            let mut chunk = self.frame(json!([]));
+            chunk["usage"] = usage(&completion);
+            end.extend(data(&chunk));
         }
         end.extend(b"data: [DONE]\n\n");
         end.into()

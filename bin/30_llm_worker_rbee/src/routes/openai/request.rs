@@ -4,6 +4,7 @@
 use serde_json::value::RawValue;
 
 use super::Shape;
+use super::answer::Extras;
 use crate::api::fields::{Field, describe, invalid, read_body, read_object};
 use crate::chat_template::Message;
 use crate::engine::{GenerationRequest, Prompt};
@@ -15,7 +16,7 @@ const DEFAULT_TEXT_TOKENS: u32 = 16;
 const DEFAULT_TEMPERATURE: f32 = 1.0;
 
 /// What both kinds know.
-const SHARED: [&str; 22] = [
+const SHARED: [&str; 24] = [
     "model",
     "max_tokens",
     "temperature",
@@ -38,6 +39,9 @@ const SHARED: [&str; 22] = [
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    // vLLM's, which benchmarks send.
+    "ignore_eos",
+    "return_token_ids",
 ];
 const TEXT_ONLY: [&str; 4] = ["prompt", "best_of", "echo", "suffix"];
 const CHAT_ONLY: [&str; 17] = [
@@ -98,8 +102,8 @@ pub struct Asked {
     pub generation: GenerationRequest,
     /// Whether the answer comes in chunks.
     pub stream: bool,
-    /// Whether a stream ends with what it took.
-    pub include_usage: bool,
+    /// What the answer tells beside its text.
+    pub extras: Extras,
 }
 
 /// Reads and checks a body.
@@ -118,7 +122,7 @@ pub fn parse(body: &[u8], shape: Shape) -> Result<Asked, ApiError> {
             ..GenerationRequest::default()
         },
         stream: false,
-        include_usage: false,
+        extras: Extras::default(),
     };
     let mut has_input = false;
     // Clients send null for what they leave out.
@@ -169,7 +173,9 @@ fn read_field(asked: &mut Asked, field: &Field) -> Result<(), ApiError> {
         "seed" => generation.seed = Some(field.seed()?),
         "stop" => generation.stop = field.stop_strings()?,
         "stream" => asked.stream = field.boolean()?,
-        "stream_options" => asked.include_usage = include_usage(field)?,
+        "stream_options" => usage_asked(field, &mut asked.extras)?,
+        "ignore_eos" => generation.ignore_end = field.boolean()?,
+        "return_token_ids" => asked.extras.token_ids = field.boolean()?,
         // They name somebody or something, and change nothing.
         "user" | "metadata" | "store" | "service_tier" | "safety_identifier"
         | "prompt_cache_key" => {}
@@ -199,17 +205,26 @@ fn require_neutral(field: &Field) -> Result<(), ApiError> {
     Err(ApiError::on_field(ErrorCode::Unsupported, name, message))
 }
 
-fn include_usage(field: &Field) -> Result<bool, ApiError> {
+fn usage_asked(field: &Field, extras: &mut Extras) -> Result<(), ApiError> {
     if !field.value.get().starts_with('{') {
         return Err(field.refuse(&describe(field.value.get()), "an object"));
     }
-    let allowed = ["include_usage", "include_obfuscation"];
-    let mut include = false;
+    let allowed = [
+        "include_usage",
+        "include_obfuscation",
+        "continuous_usage_stats",
+    ];
     for (name, value) in read_object(field.value, &allowed)? {
         let is_set = Field { name: &name, value }.boolean()?;
-        include |= is_set && name == "include_usage";
+        match name.as_str() {
+            "include_usage" => extras.usage = is_set,
+            "continuous_usage_stats" => extras.usage_so_far = is_set,
+            _ => {}
+        }
     }
-    Ok(include)
+    // As vLLM has it: the one without the other means nothing.
+    extras.usage_so_far &= extras.usage;
+    Ok(())
 }
 
 /// A text, or the tokens of one; alone in an array is fine, too.

@@ -35,7 +35,10 @@ fn everything_that_is_supported_arrives() {
         input: Input::Prompt("a".into()),
         generation,
         stream: true,
-        include_usage: true,
+        extras: Extras {
+            usage: true,
+            ..Extras::default()
+        },
     };
     assert_eq!(asked, expected);
 }
@@ -45,7 +48,7 @@ fn what_is_left_out_is_what_openai_says() {
     let asked = text(r#"{"prompt":"a","max_tokens":null}"#).unwrap();
     assert_eq!(asked.generation.max_tokens, 16);
     assert_eq!(asked.generation.temperature, 1.0);
-    assert!(!asked.stream && !asked.include_usage && asked.model.is_none());
+    assert!(!asked.stream && asked.extras == Extras::default() && asked.model.is_none());
     let asked = chat(r#"{"messages":[{"role":"user","content":"a"}]}"#).unwrap();
     assert_eq!(asked.generation.max_tokens, AS_MANY_AS_FIT);
 }
