@@ -31,7 +31,7 @@ pub struct MutantsArgs {
     /// Try only the faults whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     fault: Vec<String>,
-    /// How many runs at a time; they mostly wait [default: three per core]
+    /// How many runs at a time; they mostly wait [default: two per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
     /// Try only one fault for each check, which shows that every check can fail

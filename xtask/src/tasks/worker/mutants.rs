@@ -30,7 +30,7 @@ const FAULTY_WORKER: &str = "xtask/tests/faulty_worker.py";
 const TABLE: &str = "xtask/tests/faults.toml";
 
 /// Runs mostly wait: so many a core keep it busy without making them late.
-const RUNS_PER_CORE: usize = 3;
+const RUNS_PER_CORE: usize = 2;
 
 /// One fault, tried.
 struct MutantRow {
