@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, ReportConfig, Task, WorkerTestArgs};
+use cli::report::ReportConfig;
+use cli::{Cli, Task, WorkerTestArgs};
 use tasks::worker::check::table;
 use tasks::worker::evidence;
 use tasks::worker::pack;

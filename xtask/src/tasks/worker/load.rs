@@ -2,6 +2,7 @@
 
 pub mod calibrated;
 pub mod calibration_server;
+pub mod conversations;
 pub mod generator;
 pub mod polling;
 pub mod sample;

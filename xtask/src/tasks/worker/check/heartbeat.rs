@@ -35,8 +35,8 @@ pub const AT_ITS_START: &[Check] = &[
         .needs(&[Need::Ready, Need::Promised(Promise::Heartbeats)]),
 ];
 
-/// Heartbeats of the worker under test, and the default of another. Who waits for a beat comes last, so
-/// that what comes next finds it fresh.
+/// Heartbeats of the worker under test, and the default of another. After `heartbeat.periodic`, which may
+/// wait for a beat, nothing takes any time: what comes next finds that beat fresh.
 pub const CHECKS: &[Check] = &[
     Check::isolation("heartbeat.default_interval", |subject| default_interval(&subject.auxiliaries))
         .promise("sends a heartbeat every 30 s by default")

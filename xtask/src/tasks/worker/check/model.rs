@@ -11,7 +11,8 @@ use super::row::{Check, Need};
 use super::unchanged::SLOW;
 use crate::tasks::worker::record::event::{Mismatch, Unmet};
 use crate::tasks::worker::target::Subject;
-use crate::tasks::worker::target::dialect::{InferenceRequest, Reason};
+use crate::tasks::worker::target::dialect::InferenceRequest;
+use crate::tasks::worker::target::reference::Reference;
 
 /// The part of clear tokens that an engine may round to another one.
 const ROUNDED: f64 = 0.03;
@@ -47,9 +48,6 @@ const MOST_PAIRS: usize = 10;
 
 /// So many times as long as the slowest short one is clearly longer.
 const CLEARLY: u32 = 2;
-
-/// How long a long prompt may take.
-const READING_LIMIT: Duration = Duration::from_secs(120);
 
 /// What the worker says, and whose words those are.
 pub const CHECKS: &[Check] = &[
@@ -232,18 +230,10 @@ fn reading_time(subject: &Subject) -> Result<Evidence> {
 fn one_token_after(subject: &Subject, begin: i64, words: usize) -> Result<Duration> {
     let prompt = format!("{begin}{}", " river".repeat(words - 1));
     let request = InferenceRequest::greedy(&prompt, 1);
-    let dialect = subject.dialect();
-    let asked = dialect.inference_request(&request, false);
-    let response = subject.worker.ask_good(&asked, READING_LIMIT)?;
-    if dialect
-        .read_refusal(&response, Reason::ContextExceeded)
-        .is_ok()
-    {
-        let reason = format!("the worker's context has no room for {words} words");
-        return Err(Unmet::because_of(reason).into());
-    }
-    dialect.read_completion(&response)?;
-    Ok(response.received - response.sent)
+    let answer = Reference::where_it_fits(&subject.worker, &request)?;
+    let no_room = || format!("the worker's context has no room for {words} words");
+    let answer = answer.ok_or_else(|| Unmet::because_of(no_room()))?;
+    Ok(answer.took)
 }
 
 #[cfg(test)]

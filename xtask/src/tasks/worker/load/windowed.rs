@@ -2,7 +2,6 @@
 //! recorded by a thread that only reads; what came is taken apart when the load is over.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::calibrated::Probe;
+use super::conversations::{Conversations, Sessions};
 use super::generator::{Job, LoadGenerator, Next, Turn};
 use super::sample::RequestSample;
 use crate::tasks::worker::net::http::Request;
@@ -25,9 +25,6 @@ const RECORDED_BYTES: usize = 256 << 20;
 
 /// The least that separates two moments.
 const MOMENT: Duration = Duration::from_micros(1);
-
-/// Streams begin so many sessions apart.
-const SESSIONS_APART: usize = 7;
 
 /// How long a load goes on.
 #[derive(Debug, Clone, Copy)]
@@ -57,17 +54,6 @@ pub struct Requests {
     pub dues: Arc<[Duration]>,
     /// What takes the place of those that count where each stream holds conversations.
     pub sessions: Option<Sessions>,
-}
-
-/// Conversations: each request has all that was said in its session, answers included.
-#[derive(Clone)]
-pub struct Sessions {
-    /// How many requests each of them has. Not 0.
-    pub turns: usize,
-    /// What is said turn by turn, session after session. Not empty, and whole sessions.
-    pub said: Arc<[String]>,
-    /// The request with such a prompt.
-    pub request: Arc<dyn Fn(&str) -> Request + Send + Sync>,
 }
 
 /// Whom a load asks, and in whose words.
@@ -103,9 +89,8 @@ struct Windowed {
     taken: AtomicUsize,
     /// Requests of the window that are over.
     done: AtomicUsize,
-    sessions: Option<Sessions>,
-    /// How far each stream is with its sessions, in the window.
-    conversations: Mutex<HashMap<u32, Conversation>>,
+    /// In the window.
+    conversations: Option<Conversations>,
     /// What was recorded, and how much memory that takes.
     recorded: Mutex<(Vec<Recorded>, usize)>,
 }
@@ -114,15 +99,6 @@ struct Windowed {
 struct Spelled {
     name: String,
     requests: Vec<Vec<u8>>,
-}
-
-/// The sessions of one stream.
-#[derive(Debug, Default)]
-struct Conversation {
-    /// How many requests were sent so far.
-    sent: usize,
-    /// All that was said in the last of them, by both sides.
-    text: String,
 }
 
 /// Leave to send one request.
@@ -236,21 +212,21 @@ impl Job for Windowed {
     fn run(&self, turn: Turn, ticket: WindowTicket) -> Next {
         let requests = &self.of(ticket.counts).requests;
         let (port, stop) = (self.addressee.port, &self.addressee.stop);
-        let session = self.sessions.as_ref().filter(|_| ticket.counts);
-        let request = match session {
-            Some(session) => {
-                let prompt = self.next_prompt(session, turn.stream);
-                Cow::Owned((session.request)(&prompt).to_closing_bytes(port))
+        let conversations = self.conversations.as_ref().filter(|_| ticket.counts);
+        let request = match conversations {
+            Some(conversations) => {
+                let request = conversations.next_request(turn.stream);
+                Cow::Owned(request.to_closing_bytes(port))
             }
             None => Cow::Borrowed(&requests[ticket.number % requests.len()]),
         };
         let recording = record(port, &request, self.budget.limit, stop);
         let (over, has_failed) = (recording.over, recording.has_failed());
         let mut answer = Answer::Recorded(turn, recording);
-        if session.is_some() {
+        if let Some(conversations) = conversations {
             // The next turn has to know what was said.
             let sample = self.sample(answer);
-            self.heard(turn.stream, &sample.text);
+            conversations.heard(turn.stream, &sample.text);
             answer = Answer::Sampled(sample);
         }
         self.keep(ticket, over, answer);
@@ -275,8 +251,7 @@ impl Windowed {
             warmed: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
-            sessions: requests.sessions.clone(),
-            conversations: Mutex::default(),
+            conversations: requests.sessions.clone().map(Conversations::new),
             recorded: Mutex::default(),
         }
     }
@@ -286,27 +261,6 @@ impl Windowed {
             true => &self.counted,
             false => &self.warm_up,
         }
-    }
-
-    /// All of the next turn of a stream's session, or the first of its next session.
-    fn next_prompt(&self, session: &Sessions, stream: u32) -> String {
-        let Sessions { turns, said, .. } = session;
-        let mut conversations = lock(&self.conversations);
-        let conversation = conversations.entry(stream).or_default();
-        if conversation.sent.is_multiple_of(*turns) {
-            conversation.text.clear();
-        }
-        // No two streams are in the same session, as far as there are enough.
-        let first = stream as usize * SESSIONS_APART * turns;
-        conversation.text += &said[(first + conversation.sent) % said.len()];
-        conversation.sent += 1;
-        conversation.text.clone()
-    }
-
-    /// An answer belongs to what the next turn begins with. One that failed adds nothing.
-    fn heard(&self, stream: u32, answer: &str) {
-        let mut conversations = lock(&self.conversations);
-        conversations.entry(stream).or_default().text += answer;
     }
 
     fn keep(&self, ticket: WindowTicket, over: Instant, mut answer: Answer) {
@@ -483,31 +437,6 @@ mod tests {
         let is_early = |sample: &RequestSample| sample.sent < due(sample);
         assert!(!result.samples.iter().any(is_early));
         assert_eq!(in_window(&result).len(), 4);
-    }
-
-    #[test]
-    fn a_session_is_one_streams_in_its_order_and_has_its_answers() {
-        let worker = CalibrationServer::start(SCRIPT).unwrap();
-        let session = Sessions {
-            turns: 3,
-            said: (0..30).map(|number| format!("{number} ")).collect(),
-            request: Arc::new(|_| CalibrationServer::request(0)),
-        };
-        let addressee = addressee(worker.port);
-        let job = Windowed::new(&addressee, &requests(), budget(None));
-        let next = |stream| job.next_prompt(&session, stream);
-        assert_eq!(next(0), "0 ");
-        job.heard(0, "answer ");
-        assert_eq!(next(1), "21 ");
-        assert_eq!(next(0), "0 answer 1 ");
-        // It failed, so that nothing was said.
-        assert_eq!(next(0), "0 answer 1 2 ");
-        assert_eq!(next(1), "21 22 ");
-        // Then comes the next session.
-        job.heard(0, "the last answer ");
-        assert_eq!(next(0), "3 ");
-        let sessions: Vec<_> = (0..9).map(|_| next(1)).collect();
-        assert_eq!(sessions[7..], ["0 ", "0 1 "]);
     }
 
     #[test]

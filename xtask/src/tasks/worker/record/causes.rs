@@ -65,7 +65,7 @@ pub fn follows_from(
     for record in records {
         let head = broken(record).and_then(|mismatch| {
             let head = heads.iter().find(|(_, first, is_basic)| {
-                (mismatch.is_repeated && is_same(first, mismatch))
+                (mismatch.is_shared && is_same(first, mismatch))
                     || (*is_basic && is_same_answer(first, mismatch))
             });
             if head.is_none() {

@@ -263,7 +263,7 @@ mod tests {
             detail: None,
         };
         let again = Mismatch {
-            is_repeated: true,
+            is_shared: true,
             ..mismatch("status 500")
         };
         let lost = Outcome::Skipped {

@@ -58,7 +58,7 @@ pub struct Auxiliaries<'run> {
     pub context: RunContext<'run>,
     /// How the worker under test was started.
     pub launch: Launch,
-    /// What several checks judge that are tried one after the other.
+    /// What is observed once and judged by several checks.
     pub observations: Arc<Observations>,
     /// Whether the worker under test is a server that was running already.
     is_attached: bool,

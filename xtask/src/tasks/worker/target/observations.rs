@@ -77,13 +77,14 @@ impl<T> Default for Once<T> {
 impl<T> Once<T> {
     /// The observation; `observe` makes it the first time.
     fn get(&self, observe: impl FnOnce() -> Result<T>) -> Result<&T> {
-        let was_observed = self.outcome.get().is_some();
         let outcome = self.outcome.get_or_init(|| observe().map_err(Failure::of));
         match outcome {
             Ok(observation) => Ok(observation),
             Err(Failure::Broken(mismatch)) => {
-                let mut mismatch = mismatch.clone();
-                mismatch.is_repeated = was_observed;
+                let mismatch = Mismatch {
+                    is_shared: true,
+                    ..mismatch.clone()
+                };
                 Err(mismatch.into())
             }
             Err(Failure::Untried(unmet)) => Err(unmet.clone().into()),
@@ -113,9 +114,9 @@ mod tests {
         let once = Once::<u8>::default();
         let fail = || Err(Mismatch::new("here", "this", "that").into());
         let first = once.get(fail).unwrap_err().downcast::<Mismatch>();
-        assert!(!first.unwrap().is_repeated);
+        assert!(first.unwrap().is_shared);
         let again = once.get(|| panic!("it is observed once")).unwrap_err();
         assert_eq!(again.to_string(), "here: expected this, got that");
-        assert!(again.downcast::<Mismatch>().unwrap().is_repeated);
+        assert!(again.downcast::<Mismatch>().unwrap().is_shared);
     }
 }

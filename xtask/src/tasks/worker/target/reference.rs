@@ -96,8 +96,8 @@ impl References {
     pub fn of_idle(worker: &WorkerHandle) -> Result<Self> {
         let request = InferenceRequest::greedy("Once upon a time", ALONE_TOKENS);
         // The first request may pay for what is made ready only once.
-        ask_for_room(worker, &request)?;
-        let Some(short) = ask_for_room(worker, &request)? else {
+        Reference::where_it_fits(worker, &request)?;
+        let Some(short) = Reference::where_it_fits(worker, &request)? else {
             let expected = format!("an answer of {ALONE_TOKENS} tokens");
             return Err(Mismatch::new("a short request", expected, "a refusal").into());
         };
@@ -125,6 +125,25 @@ impl Reference {
     ) -> Result<Self> {
         let (completion, took) = worker.infer_timed(&request, limit)?;
         Ok(Self::of_completion(worker, request, completion, took))
+    }
+
+    /// One answer with its time; `None` where the worker says that the context lacks the room.
+    pub fn where_it_fits(
+        worker: &WorkerHandle,
+        request: &InferenceRequest,
+    ) -> Result<Option<Self>> {
+        let dialect = worker.dialect();
+        let asked = dialect.inference_request(request, false);
+        let response = worker.ask_good(&asked, UNKNOWN_LIMIT)?;
+        let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
+        if refused.is_ok() {
+            return Ok(None);
+        }
+        let took = response.received - response.sent;
+        let completion = dialect.read_completion(&response)?;
+        completion.tokens()?;
+        let known = Self::of_completion(worker, request.clone(), completion, took);
+        Ok(Some(known))
     }
 
     fn of_completion(
@@ -251,7 +270,7 @@ fn ask_for_long(
     let mut context_is_full = false;
     loop {
         request.max_tokens = Some(tokens);
-        match ask_for_room(worker, &request)? {
+        match Reference::where_it_fits(worker, &request)? {
             Some(known) => {
                 // A short request says little about the rate, least of all on a busy machine.
                 let more = enough(&known);
@@ -273,20 +292,4 @@ fn ask_for_long(
             }
         }
     }
-}
-
-/// One answer with its time; `None` where the worker says that the context lacks the room.
-fn ask_for_room(worker: &WorkerHandle, request: &InferenceRequest) -> Result<Option<Reference>> {
-    let dialect = worker.dialect();
-    let asked = dialect.inference_request(request, false);
-    let response = worker.ask_good(&asked, UNKNOWN_LIMIT)?;
-    let refused = dialect.read_refusal(&response, Reason::ContextExceeded);
-    if refused.is_ok() {
-        return Ok(None);
-    }
-    let took = response.received - response.sent;
-    let completion = dialect.read_completion(&response)?;
-    completion.tokens()?;
-    let known = Reference::of_completion(worker, request.clone(), completion, took);
-    Ok(Some(known))
 }

@@ -40,9 +40,9 @@ fn failed(id: &str, place: &str, expected: &str, got: &str) -> CheckRecord {
     record(id, Outcome::Failed(Mismatch::new(place, expected, got)))
 }
 
-fn again(mut record: CheckRecord) -> CheckRecord {
+fn shared(mut record: CheckRecord) -> CheckRecord {
     if let Outcome::Failed(mismatch) = &mut record.outcome {
-        mismatch.is_repeated = true;
+        mismatch.is_shared = true;
     }
     record
 }
@@ -96,6 +96,13 @@ fn a_broken_answer_is_one_cause_for_whoever_gets_it() {
 }
 
 #[test]
+fn what_checks_share_is_one_cause_whichever_is_told_first() {
+    let seen = |id| shared(failed(id, "one answer", "status 200", "500"));
+    let records = [seen("a.one"), seen("a.two")];
+    assert_eq!(shape(&records), named(&[("a.one", &["a.two"])]));
+}
+
+#[test]
 fn a_second_fault_stays_a_cause_of_its_own() {
     let records = [
         failed("basic.health", HEALTH, "status 200 or 503", BROKEN),
@@ -136,7 +143,7 @@ fn two_bad_requests_that_hang_are_two_faults_and_one_observation_is_one() {
     let alone: &[&str] = &[];
     let both = named(&[("refusals.json", alone), ("refusals.type", alone)]);
     assert_eq!(shape(&two), both);
-    let one = [hang("token.required"), again(hang("token.accepted"))];
+    let one = [hang("token.required"), shared(hang("token.accepted"))];
     let one_cause = named(&[("token.required", &["token.accepted"])]);
     assert_eq!(shape(&one), one_cause);
     // What hangs with a good request hangs with every other.
@@ -186,7 +193,7 @@ fn nothing_that_failed_is_left_out() {
             records.push(
                 match pick(&["failed", "again", "skipped", "passed"]).as_str() {
                     "failed" => record(&id, Outcome::Failed(mismatch)),
-                    "again" => again(record(&id, Outcome::Failed(mismatch))),
+                    "again" => shared(record(&id, Outcome::Failed(mismatch))),
                     "skipped" => skipped(&id, Some(mismatch)),
                     _ => record(&id, Outcome::Passed),
                 },

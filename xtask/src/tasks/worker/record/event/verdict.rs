@@ -185,9 +185,13 @@ pub struct Mismatch {
     pub got: String,
     /// Where it was seen: the request, the heartbeat, the log line.
     pub place: String,
-    /// Whether it was seen for another check already, which judges by the same observation.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_repeated: bool,
+    /// Whether it was observed for several checks, which all judge by it.
+    #[serde(
+        default,
+        alias = "is_repeated",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub is_shared: bool,
 }
 
 impl CheckSummary {
@@ -343,7 +347,7 @@ impl Mismatch {
             expected: expected.into(),
             got: got.into(),
             place: place.into(),
-            is_repeated: false,
+            is_shared: false,
         }
     }
 
