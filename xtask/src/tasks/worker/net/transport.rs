@@ -15,8 +15,11 @@ use super::raw::too_much;
 use super::socket::{Received, Socket, WriteError};
 use crate::tasks::worker::process::stop::StopFlag;
 
-/// How much is read and written at once.
-const BUFFER_BYTES: usize = 128 << 10;
+/// How much is read at once: more than the longest head of an answer that is taken.
+const INPUT_BYTES: usize = 128 << 10;
+
+/// How much is written at once; requests are short, and every connection fills its buffer with zeros.
+const OUTPUT_BYTES: usize = 8 << 10;
 
 /// Makes one connection to a loopback port, for one request.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl Connector for SocketConnector {
         let socket = Socket::connect(at, left, &self.stop, None)?;
         Ok(Some(SocketTransport {
             socket,
-            buffers: LazyBuffers::new(BUFFER_BYTES, BUFFER_BYTES),
+            buffers: LazyBuffers::new(INPUT_BYTES, OUTPUT_BYTES),
             deadline: self.deadline,
             sent: Arc::clone(&self.sent),
         }))

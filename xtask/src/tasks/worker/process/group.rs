@@ -208,9 +208,9 @@ impl ProcessGroup {
         platform::kill_group(Some(&self.inner.leash), self.inner.id.number);
     }
 
-    fn members(&self) -> Vec<Process> {
-        let table = platform::processes();
-        table.into_iter().filter(|p| self.contains(p)).collect()
+    /// Those of the group that live.
+    pub fn members(&self) -> Vec<Process> {
+        platform::members(&self.inner.leash, self.inner.id.number)
     }
 
     fn wait_until_empty(&self, limit: Duration) -> bool {

@@ -28,17 +28,17 @@ pub use self::macos::{
 pub use self::unix::{
     Leash, NEEDS_REAPER, allow_open_files, ask_process_to_stop, await_exit, become_reaper,
     describe_exit, detach, exit_code, exit_now, is_end_by_request, is_member, is_want, kill_group,
-    kill_process, lacked_by_machine, on_stop_signal, parent_id, pass_on, peek_exit, point_to,
-    prepare_leader, prepare_supervised, tell_group, write_launcher,
+    kill_process, lacked_by_machine, members, on_stop_signal, parent_id, pass_on, peek_exit,
+    point_to, prepare_leader, prepare_supervised, tell_group, write_launcher,
 };
 #[cfg(windows)]
 pub use self::windows::{
     ADOPTS_ORPHANS, GPU_LISTS, GPU_NODES, HAS_METAL, Leash, NEEDS_REAPER, SHOWS_GPUS,
     adopt_orphans, allow_open_files, ask_process_to_stop, await_exit, become_reaper, describe_exit,
     detach, exit_code, exit_now, identify, is_end_by_request, is_member, is_want, kill_group,
-    kill_process, lacked_by_machine, listeners, machine, marks, on_stop_signal, own_executable,
-    parent_id, pass_on, peek_exit, point_to, prepare_leader, prepare_supervised, processes, reap,
-    tell_group, usage, write_launcher, zombies,
+    kill_process, lacked_by_machine, listeners, machine, marks, members, on_stop_signal,
+    own_executable, parent_id, pass_on, peek_exit, point_to, prepare_leader, prepare_supervised,
+    processes, reap, tell_group, usage, write_launcher, zombies,
 };
 
 /// How Python is installed here.

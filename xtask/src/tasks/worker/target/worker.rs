@@ -164,9 +164,8 @@ impl WorkerHandle {
 
     /// Its process and those that it started, as far as they live.
     pub fn pids(&self) -> Vec<u32> {
-        let table = platform::processes().into_iter();
-        let group = self.group.as_ref();
-        let members = table.filter(|process| group.is_some_and(|group| group.contains(process)));
+        let members = self.group.as_ref().map(ProcessGroup::members);
+        let members = members.unwrap_or_default().into_iter();
         members.map(|process| process.pid).collect()
     }
 

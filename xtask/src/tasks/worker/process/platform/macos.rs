@@ -45,6 +45,12 @@ pub fn own_executable() -> std::io::Result<PathBuf> {
 /// What `ps` is asked for; see [`parse_row`].
 const COLUMNS: &str = "pid=,ppid=,pgid=,stat=,lstart=,comm=";
 
+/// The living processes of a group.
+pub fn members(group: u32) -> Vec<Process> {
+    let table = processes().into_iter();
+    table.filter(|process| process.group == group).collect()
+}
+
 /// Every living process.
 pub fn processes() -> Vec<Process> {
     let table = output("ps", &["-ax", "-o", COLUMNS]);

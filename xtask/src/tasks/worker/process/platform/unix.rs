@@ -18,9 +18,9 @@ use signal_hook::iterator::Signals;
 
 use super::kinds::{GroupSignal, ILLEGAL_INSTRUCTION, MISSING_LIBRARY, Process};
 #[cfg(target_os = "linux")]
-use super::linux::ignored_signals;
+use super::linux as system;
 #[cfg(not(target_os = "linux"))]
-use super::macos::ignored_signals;
+use super::macos as system;
 
 /// The kernel doesn't end a group when we do, so a process that outlives us has to.
 pub const NEEDS_REAPER: bool = true;
@@ -152,7 +152,7 @@ pub fn point_to(folder: &Path, name: &str, target: &str, beside: &str) -> io::Re
 /// Calls `handle` with the number of each signal that asks us to end. One that was ignored when we
 /// were started, as by `nohup`, stays ignored.
 pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
-    let ignored = ignored_signals();
+    let ignored = system::ignored_signals();
     let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter();
     let mut signals = Signals::new(heeded.filter(|signal| !ignored.contains(signal)))?;
     // Beyond the limit for files a write fails and says so, where the signal would end us. What we
@@ -214,6 +214,11 @@ fn look_at_exit(child: &Child, options: WaitIdOptions) -> io::Result<Option<Exit
 /// Whether the process is in the group.
 pub fn is_member(_leash: &Leash, group: u32, process: &Process) -> bool {
     process.group == group
+}
+
+/// The living processes of a group.
+pub fn members(_leash: &Leash, group: u32) -> Vec<Process> {
+    system::members(group)
 }
 
 /// Sends every member of the group a signal.

@@ -280,6 +280,14 @@ pub fn is_member(leash: &Leash, _group: u32, process: &Process) -> bool {
     told != 0 && inside != 0
 }
 
+/// The living processes of a job.
+pub fn members(leash: &Leash, group: u32) -> Vec<Process> {
+    let table = processes().into_iter();
+    table
+        .filter(|process| is_member(leash, group, process))
+        .collect()
+}
+
 /// A process can't leave its job, so marks aren't needed.
 pub fn marks(_name: &str) -> HashMap<u32, String> {
     HashMap::new()

@@ -3,6 +3,7 @@
 //!
 //! No answer is the worker's fault, whoever asks.
 
+use std::cell::OnceCell;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
@@ -34,7 +35,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long an inference may take until its last token.
 const INFERENCE_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long nobody may work on an inference before it is taken for unanswered,
+/// How long nothing may come of an inference before somebody has to be seen working on it,
+const WATCH_LIMIT: Duration = Duration::from_secs(10);
+
+/// how long before it is taken for unanswered,
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// and what counts as work: some more than it takes to wait.
@@ -106,8 +110,14 @@ impl WorkerHandle {
 
     /// Sends an inference that any worker has to answer.
     pub fn ask_good(&self, request: &Request, limit: Duration) -> Result<Response> {
-        let (began, worked) = (Instant::now(), self.processor_time());
-        let is_patient = || began.elapsed() < IDLE_LIMIT || self.has_worked_since(worked);
+        let (began, worked) = (Instant::now(), OnceCell::new());
+        let is_patient = || {
+            let waited = began.elapsed();
+            waited < WATCH_LIMIT || {
+                let worked = *worked.get_or_init(|| self.processor_time());
+                waited < IDLE_LIMIT || self.has_worked_since(worked)
+            }
+        };
         self.heard(limit, || self.client.send_while(request, limit, is_patient))
     }
 

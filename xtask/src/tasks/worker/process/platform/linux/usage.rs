@@ -40,19 +40,12 @@ pub fn of(pid: u32) -> Option<Usage> {
 /// Processes that have left the group, or have ended and been reaped, are not counted: compare two
 /// moments of a group that lives.
 pub fn group_time(pid: u32) -> Option<Duration> {
-    let mut ticks = None;
-    for process in super::pids() {
-        // It may have ended since the folder was listed.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
-            continue;
-        };
-        if let Some((group, used)) = read_stat(&stat)
-            && group == pid
-        {
-            ticks = Some(ticks.unwrap_or(0) + used);
-        }
-    }
-    ticks.map(|ticks: u64| Duration::from_secs_f64(ticks as f64 / TICKS_PER_S))
+    let ticks_of = |pid| read_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
+    // Who has ended since it was asked for its group is left out.
+    let ticks: Option<u64> = super::in_group(pid)
+        .filter_map(ticks_of)
+        .reduce(|sum, ticks| sum + ticks);
+    ticks.map(|ticks| Duration::from_secs_f64(ticks as f64 / TICKS_PER_S))
 }
 
 /// How long the process's first thread was ready to run and found no processor free: what a busy
@@ -104,11 +97,11 @@ fn read_schedstat(text: &str) -> Option<u64> {
     text.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The process group and the used ticks in a line of `/proc/PID/stat`.
-fn read_stat(stat: &str) -> Option<(u32, u64)> {
+/// The used ticks in a line of `/proc/PID/stat`.
+fn read_ticks(stat: &str) -> Option<u64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let (user, system): (u64, u64) = (fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?);
-    Some((fields.get(2)?.parse().ok()?, user + system))
+    Some(user + system)
 }
 
 #[cfg(test)]
@@ -156,8 +149,8 @@ mod tests {
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {
         let stat = "7 (a) b) 1 2) S 1 42 42 0 -1 4194560 1 2 3 4 70 30 0 0 20 0 1 0 5 6 7";
-        assert_eq!(read_stat(stat), Some((42, 100)));
-        assert_eq!(read_stat("7 (a) S 1"), None);
+        assert_eq!(read_ticks(stat), Some(100));
+        assert_eq!(read_ticks("7 (a) S 1"), None);
     }
 
     #[test]
