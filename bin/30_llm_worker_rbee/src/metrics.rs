@@ -1,5 +1,5 @@
-//! What Prometheus is told, under the names that vLLM gave these figures where it has them, so that
-//! dashboards that are there already show them.
+//! What Prometheus is told, under the names that vLLM and llama.cpp gave these figures where they have
+//! them, so that dashboards that are there already show them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,10 @@ use prometheus_client::registry::Registry;
 
 use crate::engine::{Completion, Stats};
 use crate::heartbeat::BeatCounts;
+
+mod llama_cpp;
+
+use llama_cpp::LlamaCpp;
 
 /// The type of what [`Metrics::render`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +50,7 @@ pub struct Metrics {
     first_token_s: Histogram,
     next_token_s: Histogram,
     whole_s: Histogram,
+    llama_cpp: LlamaCpp,
 }
 
 impl Metrics {
@@ -65,6 +70,7 @@ impl Metrics {
             first_token_s: Histogram::new(FIRST_TOKEN_S),
             next_token_s: Histogram::new(NEXT_TOKEN_S),
             whole_s: Histogram::new(WHOLE_S),
+            llama_cpp: LlamaCpp::default(),
         };
         metrics.register(labels);
         metrics
@@ -77,21 +83,23 @@ impl Metrics {
             "Which worker and model this is",
             Info::new(labels),
         );
-        registry.register(
-            "vllm:num_requests_running",
-            "Requests being generated",
-            self.running.clone(),
-        );
-        registry.register(
-            "vllm:num_requests_waiting",
-            "Requests waiting for their turn",
-            self.waiting.clone(),
-        );
-        registry.register(
-            "vllm:kv_cache_usage_perc",
-            "Share of the cache that requests hold, 0 to 1",
-            self.cache_used.clone(),
-        );
+        for name in ["vllm:num_requests_running", "llamacpp:requests_processing"] {
+            registry.register(name, "Requests being generated", self.running.clone());
+        }
+        for name in ["vllm:num_requests_waiting", "llamacpp:requests_deferred"] {
+            registry.register(
+                name,
+                "Requests waiting for their turn",
+                self.waiting.clone(),
+            );
+        }
+        for name in ["vllm:kv_cache_usage_perc", "llamacpp:kv_cache_usage_ratio"] {
+            registry.register(
+                name,
+                "Share of the cache that requests hold, 0 to 1",
+                self.cache_used.clone(),
+            );
+        }
         registry.register(
             "vllm:prompt_tokens",
             "Tokens of prompts",
@@ -132,6 +140,7 @@ impl Metrics {
             "Heartbeats that were lost",
             self.beats_failed.clone(),
         );
+        self.llama_cpp.register(registry);
     }
 
     /// A request has got its first token.
@@ -163,6 +172,7 @@ impl Metrics {
         copy(&self.generation_tokens, stats.generated_tokens);
         copy(&self.beats_sent, self.beats.sent());
         copy(&self.beats_failed, self.beats.failed());
+        self.llama_cpp.update(stats);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes everything");
         text

@@ -413,6 +413,7 @@ async fn metrics_count_what_happens() {
         "vllm:inter_token_latency_seconds_count 4",
         "vllm:e2e_request_latency_seconds_count 2",
         "vllm:num_requests_running 0",
+        "llamacpp:requests_processing 0",
         "worker_heartbeats_sent_total 0",
         "# EOF",
     ] {
@@ -426,6 +427,28 @@ async fn metrics_count_what_happens() {
         about.contains(&format!("model_name=\"{MODEL}\"")),
         "{about}"
     );
+}
+
+#[tokio::test]
+async fn the_page_of_metrics_names_each_of_them() {
+    let page = include_str!("../../../docs/metrics.md");
+    let named = page.lines().filter_map(|row| row.strip_prefix("| `"));
+    let mut named: Vec<_> = named.filter_map(|row| row.split('`').next()).collect();
+    let app = plain();
+    let body = json!({"prompt": "a", "max_tokens": 1});
+    assert_eq!(post(&app, "/v1/completions", &body).await.status(), 200);
+    let text = text(get(&app, "/metrics").await).await;
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut families: Vec<_> = families
+        .map(|family| match family.split_once(' ') {
+            Some((name, "counter")) => format!("{name}_total"),
+            Some((name, "info")) => format!("{name}_info"),
+            other => other.unwrap_or_default().0.to_owned(),
+        })
+        .collect();
+    named.sort_unstable();
+    families.sort_unstable();
+    assert_eq!(named, families);
 }
 
 #[tokio::test]

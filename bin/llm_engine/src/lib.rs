@@ -3,6 +3,8 @@
 //! Nothing here knows HTTP, and nothing here says that requests run one at a time, so that a
 //! batching engine can stand behind the same trait.
 
+use std::time::Duration;
+
 pub mod backend;
 #[cfg(feature = "candle")]
 mod candle;
@@ -223,6 +225,18 @@ pub struct Stats {
     pub generated_tokens: u64,
     /// Count of forward passes.
     pub steps: u64,
+    /// Count of requests under way, summed over the forward passes.
+    pub steps_shared: u64,
+    /// Count of prompt tokens that forward passes have computed.
+    pub read_tokens: u64,
+    /// What those forward passes took.
+    pub read_time: Duration,
+    /// What requests took from their first token to their end, summed over the requests.
+    pub generation_time: Duration,
+    /// Count of tokens generated in that time: all but the first of each request.
+    pub next_tokens: u64,
+    /// The most tokens, prompt and answer together, that a request has had.
+    pub longest: usize,
 }
 
 /// Something that turns prompts into tokens.

@@ -9,6 +9,7 @@ failed.
 """
 
 import sys
+import time
 import urllib.request
 
 import openai
@@ -72,13 +73,39 @@ def main(base):
     else:
         raise AssertionError("1500 tokens in a millisecond")
 
+    figures = scrape(base)
+    assert figures["vllm:request_success_total"] >= 4, figures
+    assert figures["vllm:generation_tokens_total"] > 0, figures
+    as_llama_cpp_has_them(base)
+    print("all well")
+
+
+def scrape(base):
+    """All figures, with the sum of those that differ in labels only."""
     with urllib.request.urlopen(f"{base}/metrics") as answer:
         text = answer.read().decode()
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    success = families["vllm:request_success"].samples
-    assert sum(sample.value for sample in success) >= 4, success
-    assert families["vllm:generation_tokens"].samples[0].value > 0, text
-    print("all well")
+    figures = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            figures[sample.name] = figures.get(sample.name, 0) + sample.value
+    return figures
+
+
+def as_llama_cpp_has_them(base):
+    # A request is counted when the engine is done with it, which the one that was left may not be.
+    deadline = time.monotonic() + 10
+    while (figures := scrape(base))["llamacpp:requests_processing"]:
+        assert time.monotonic() < deadline, figures
+    of = {name.removeprefix("llamacpp:"): value for name, value in figures.items()}
+    prompts = of["prompt_tokens_total"] + of["prompt_tokens_cached_total"]
+    assert prompts == figures["vllm:prompt_tokens_total"], figures
+    assert of["tokens_predicted_total"] == figures["vllm:generation_tokens_total"], figures
+    assert 0 < of["n_tokens_max"] <= prompts + of["tokens_predicted_total"], figures
+    assert 1 <= of["n_busy_slots_per_decode"] <= of["n_decode_total"], figures
+    assert of["prompt_seconds_total"] > 0 and of["tokens_predicted_seconds_total"] > 0, figures
+    assert of["requests_deferred"] == 0 and of["kv_cache_usage_ratio"] == 0, figures
+    # Nothing was asked between the last two scrapes, or nearly nothing.
+    assert scrape(base)["llamacpp:predicted_tokens_seconds"] == 0, figures
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! One request while it is served: from its prompt to its last event.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -93,6 +93,12 @@ impl Sequence {
     /// How many tokens it has generated.
     pub fn generated(&self) -> usize {
         self.tokens.len() - self.prompt_tokens
+    }
+
+    /// How long ago it had its first token; nothing if it has none.
+    pub fn generating_for(&self) -> Duration {
+        let first_token = self.first_token.map(|at| at.elapsed());
+        first_token.unwrap_or_default()
     }
 
     /// Samples the next token and says what follows from it.

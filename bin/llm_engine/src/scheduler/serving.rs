@@ -99,10 +99,15 @@ impl<M: Model> Serving<M> {
     pub fn run(mut self) {
         while self.take_jobs() {
             self.dismiss(|sequence| sequence.is_cancelled());
+            if self.sequences.is_empty() {
+                continue;
+            }
             let begun = Instant::now();
             let parts = self.compose();
             let reading = self.compute(&parts);
-            self.adapt_portion(reading, begun.elapsed());
+            let spent = begun.elapsed();
+            self.count_step(reading, spent);
+            self.adapt_portion(reading, spent);
             self.dismiss(|sequence| sequence.outcome().is_some());
         }
     }
@@ -167,6 +172,9 @@ impl<M: Model> Serving<M> {
             stats.prompt_tokens += sequence.prompt().len().min(sequence.computed) as u64;
             stats.cached_tokens += sequence.cached as u64;
             stats.generated_tokens += sequence.generated() as u64;
+            stats.next_tokens += sequence.generated().saturating_sub(1) as u64;
+            stats.generation_time += sequence.generating_for();
+            stats.longest = stats.longest.max(sequence.tokens.len());
             self.model.forget(sequence.number);
             self.pages.release(sequence.table);
         }
@@ -237,7 +245,6 @@ impl<M: Model> Serving<M> {
     /// One step. Gives how many tokens of prompts it read.
     fn compute(&mut self, parts: &[Part]) -> usize {
         let mut logits = std::mem::take(&mut self.logits);
-        self.stats.steps += 1;
         let mut reading = 0;
         match self.forward(parts, &mut logits) {
             Ok(()) => reading = self.accept(parts, &mut logits),
@@ -323,6 +330,15 @@ impl<M: Model> Serving<M> {
             }
         });
         reading
+    }
+
+    fn count_step(&mut self, reading: usize, spent: Duration) {
+        self.stats.steps += 1;
+        self.stats.steps_shared += self.sequences.len() as u64;
+        if reading > 0 {
+            self.stats.read_tokens += reading as u64;
+            self.stats.read_time += spent;
+        }
     }
 
     /// Portions double while there is time, and halve where a step takes too long.

@@ -213,6 +213,26 @@ fn running_requests_share_a_batch_with_each_other_and_with_prompts() {
 }
 
 #[test]
+fn what_was_computed_is_counted() {
+    let stage = Stage::new(1, true);
+    let generations: Vec<_> = (0..3).map(|_| stage.submit("xa", 4).unwrap()).collect();
+    stage.permit(1000);
+    for generation in generations {
+        assert_eq!(text(generation), "bcde");
+    }
+    wait_for(&stage, |stats| stats.finished == 3);
+    let stats = stage.scheduler.stats();
+    assert_eq!(
+        (stats.read_tokens, stats.next_tokens, stats.longest),
+        (6, 9, 6)
+    );
+    // The first to come may have been alone for some steps, but each was in four.
+    assert_eq!(stats.steps_shared, 12, "{stats:?}");
+    assert!((4..=12).contains(&stats.steps), "{stats:?}");
+    assert!(!stats.read_time.is_zero() && !stats.generation_time.is_zero());
+}
+
+#[test]
 fn a_common_beginning_is_computed_once() {
     let stage = Stage::new(1, false);
     let shared = "q".repeat(5 * PAGE_TOKENS);
