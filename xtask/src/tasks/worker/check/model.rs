@@ -69,6 +69,10 @@ pub const CHECKS: &[Check] = &[
         .explanation("Asks eight greedy questions that differ in their first words, and eight that differ in the middle; fails if all of one kind get the same text.")
         .by_hand(|by| by.infer("-s", &InferenceRequest::greedy("Bread was what they spoke of that evening, and then", 16)))
         .needs(&[Need::Ready]),
+];
+
+/// How long it takes to read a prompt: timed, and so with nothing else beside it.
+pub const TIMES: &[Check] = &[
     Check::contract("model.reading_time", reading_time)
         .promise("takes longer for a long prompt than for a short one")
         .holds(&["R25"])

@@ -25,15 +25,17 @@ const AREAS: &[&[Check]] = &[
     loading::CHECKS,
     answers::FIRST,
     refusals::CHECKS,
-    // Each of these has workers of its own, and is begun with the first check of the contract.
+    accepts::CHECKS,
+    model::CHECKS,
+    options::CHECKS,
+    // Each of these has workers of its own, and is begun with the first check of the contract: by now
+    // they have ended, and what is timed has the machine to itself.
     start_errors::CHECKS,
     start::HOSTS,
     token::CHECKS,
     logs::CHECKS,
     hive::NAMES,
-    accepts::CHECKS,
-    model::CHECKS,
-    options::CHECKS,
+    model::TIMES,
     answers::CHECKS,
     streams::CHECKS,
     // By now there are beats enough, so that nobody waits for them.
