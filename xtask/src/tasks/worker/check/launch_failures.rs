@@ -35,6 +35,12 @@ const QUESTION_LIMIT: Duration = Duration::from_millis(500);
 /// How long the log lines of a start may be under way.
 const SETTLED: Duration = Duration::from_millis(100);
 
+/// How often a worker is started on another port because somebody else took its own.
+const PORTS: usize = 4;
+
+/// The start on a port that is ours.
+const TAKEN_PORT: &str = "taken port";
+
 /// Where no hive is.
 const NO_HIVE: &str = "http://127.0.0.1:9";
 
@@ -74,8 +80,11 @@ impl StartErrors {
         let stop = auxiliaries.context.stop;
         let runs = std::thread::scope(|scope| {
             let threads = starts.iter().map(|(name, launch)| {
-                let folder = folder.join(name.replace(' ', "-"));
-                scope.spawn(move || run(launch.clone(), &folder, stop, false))
+                let (folder, launch) = (folder.join(name.replace(' ', "-")), launch.clone());
+                scope.spawn(move || match *name {
+                    TAKEN_PORT => run(launch, &folder, stop, false).map(|(run, _)| run),
+                    _ => run_on_a_free_port(launch, &folder, stop, false),
+                })
             });
             let threads: Vec<_> = threads.collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, Result<BareRun>>| {
@@ -115,7 +124,7 @@ pub fn run_until_ready(
     std::thread::scope(|scope| {
         let runs = starts.iter().zip(launches).map(|((name, _), launch)| {
             let folder = folder.join(name);
-            scope.spawn(move || run(launch, &folder, stop, true))
+            scope.spawn(move || run_on_a_free_port(launch, &folder, stop, true))
         });
         let runs: Vec<_> = runs.collect();
         let runs = runs.into_iter().map(|run| run.join());
@@ -206,14 +215,38 @@ fn starts(
         port: taken_port,
         ..alone(auxiliaries, &[])?
     };
-    starts.push(("taken port", taken));
+    starts.push((TAKEN_PORT, taken));
     Ok(starts)
 }
 
-/// Runs a worker until it ends by itself, becomes ready, or the time is up.
+/// The same as [`run`], on another port where somebody else has got the first: a worker that refuses to
+/// start doesn't hold its own for long.
+fn run_on_a_free_port(
+    mut launch: Launch,
+    folder: &Path,
+    stop: &StopFlag,
+    is_welcome: bool,
+) -> Result<BareRun> {
+    for _ in 1..PORTS {
+        let (run, has_lost_port) = run(launch.clone(), folder, stop, is_welcome)?;
+        if !has_lost_port {
+            return Ok(run);
+        }
+        launch.port = port::pick_free()?;
+    }
+    Ok(run(launch, folder, stop, is_welcome)?.0)
+}
+
+/// Runs a worker until it ends by itself, becomes ready, or the time is up. Tells also whether somebody
+/// else had its port by then.
 ///
 /// Where readiness is what we waited for, the worker is asked to stop and its end is awaited.
-fn run(launch: Launch, folder: &Path, stop: &StopFlag, is_welcome: bool) -> Result<BareRun> {
+fn run(
+    launch: Launch,
+    folder: &Path,
+    stop: &StopFlag,
+    is_welcome: bool,
+) -> Result<(BareRun, bool)> {
     std::fs::create_dir_all(folder)?;
     let worker = WorkerHandle::start_apart(launch, folder, stop)?;
     let started = worker.started();
@@ -225,7 +258,7 @@ fn run(launch: Launch, folder: &Path, stop: &StopFlag, is_welcome: bool) -> Resu
             if worker.exited()?.is_some() {
                 return Ok(Some(()));
             }
-            became_ready |= is_ready(&worker);
+            became_ready |= worker.says_ready(QUESTION_LIMIT);
             let knows = first_error(&worker).map(|at| at + EXIT_LIMIT);
             let is_late = knows.is_some_and(|at| Instant::now() > at);
             Ok((became_ready || is_late).then_some(()))
@@ -242,10 +275,11 @@ fn run(launch: Launch, folder: &Path, stop: &StopFlag, is_welcome: bool) -> Resu
         in_time(worker.stop_orderly(STOP_LIMIT))?;
     }
     let (exit, lived) = (worker.exited()?.map(|exit| exit.status), started.elapsed());
+    let has_lost_port = !became_ready && worker.port_lost().is_some();
     worker.finish();
     let since_start = |(at, line): (Instant, String)| (at.duration_since(started), line);
     let output = worker.output().map(|output| output.timed_lines());
-    Ok(BareRun {
+    let run = BareRun {
         exit,
         became_ready,
         lived,
@@ -261,7 +295,8 @@ fn run(launch: Launch, folder: &Path, stop: &StopFlag, is_welcome: bool) -> Resu
             .map(since_start)
             .collect(),
         quiet_lines,
-    })
+    };
+    Ok((run, has_lost_port))
 }
 
 impl BareRun {
@@ -276,15 +311,66 @@ impl BareRun {
     }
 }
 
-fn is_ready(worker: &WorkerHandle) -> bool {
-    let request = worker.launch().dialect.ready_request();
-    let answer = worker.quiet_client().send(&request, QUESTION_LIMIT);
-    answer.is_ok_and(|answer| answer.status == 200)
-}
-
 /// When the first line came that says what is wrong.
 fn first_error(worker: &WorkerHandle) -> Option<Instant> {
     let lines = worker.log().timed_lines();
     let error = lines.iter().find(|(_, line)| line.starts_with("error:"));
     error.map(|(at, _)| *at)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::tasks::worker::target::dialect::native;
+    use crate::tasks::worker::target::worker::Program;
+
+    /// Another run's worker may get the port that ours has given up, or has not taken yet.
+    #[test]
+    fn a_stranger_on_the_port_is_not_taken_for_the_worker() {
+        let stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut connection in stranger.incoming().flatten() {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let _ = connection.read(&mut [0; 4096]);
+                let body = r#"{"ready":true}"#;
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+                let length = body.len();
+                let _ = write!(
+                    connection,
+                    "{head}\r\nContent-Length: {length}\r\n\r\n{body}"
+                );
+            }
+        });
+        let folder = std::env::temp_dir().join(format!("launches-{}", uuid::Uuid::new_v4()));
+        let command = "sh -c 'sleep 0.3; exit 3'";
+        let launch = Launch {
+            dialect: native(),
+            program: Program::Template(command.parse().unwrap()),
+            worker_id: String::from("w"),
+            model: PathBuf::from("m.gguf"),
+            model_ref: String::from("m"),
+            backend: Backend::Cpu,
+            device: 0,
+            port,
+            hive_url: String::from(NO_HIVE),
+            heartbeat_interval_secs: None,
+            has_heartbeat: false,
+            token: None,
+            more: Vec::new(),
+        };
+        let stop = StopFlag::default();
+        let (first, has_lost_port) = run(launch.clone(), &folder, &stop, false).unwrap();
+        assert!(asked.load(Ordering::Relaxed) > 0);
+        assert!(has_lost_port && !first.became_ready, "{first:?}");
+        let second = run_on_a_free_port(launch, &folder, &stop, false).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(second.exit.and_then(|status| status.code()), Some(3));
+    }
 }

@@ -122,8 +122,16 @@ impl WorkerHandle {
         )))
     }
 
+    /// Whether it says that it is ready, and not somebody else who has got its port.
+    pub fn says_ready(&self, limit: Duration) -> bool {
+        let request = self.launch.dialect.ready_request();
+        let answer = self.quiet.send(&request, limit);
+        let is_ready = answer.is_ok_and(|answer| answer.status == 200);
+        is_ready && self.ensure_listener(None).is_ok()
+    }
+
     /// Whether somebody else has the port that it was to listen on.
-    fn port_lost(&self) -> Option<PortLost> {
+    pub fn port_lost(&self) -> Option<PortLost> {
         let port = self.launch.port;
         let ours = match platform::listeners(port) {
             Listeners::Known(holders) => holders.iter().all(|holder| self.is_ours(holder)),
