@@ -99,13 +99,14 @@ impl LlamaCpp {
         self.shared_by.set(stats.steps_shared as f64 / steps);
 
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two scrapes at once the later one may have overtaken this one.
         self.read_rate.set(rate(
-            stats.read_tokens - last.read_tokens,
-            stats.read_time - last.read_time,
+            stats.read_tokens.saturating_sub(last.read_tokens),
+            stats.read_time.saturating_sub(last.read_time),
         ));
         self.generation_rate.set(rate(
-            stats.next_tokens - last.next_tokens,
-            stats.generation_time - last.generation_time,
+            stats.next_tokens.saturating_sub(last.next_tokens),
+            stats.generation_time.saturating_sub(last.generation_time),
         ));
         *last = stats;
     }
@@ -147,5 +148,7 @@ mod tests {
         assert_eq!(figures.read_rate.get(), 100.0);
         assert_eq!(figures.generation_rate.get(), 0.0);
         assert_eq!(figures.read_s.get(), 4.0);
+        figures.update(first);
+        assert_eq!(figures.read_rate.get(), 0.0);
     }
 }
