@@ -76,7 +76,9 @@ Examples:
   cargo xtask worker:test --suite all --skip 'heartbeat.*'
   cargo xtask worker:test --all-backends --require cuda
   cargo xtask worker:test --explain health.answers
-  cargo xtask worker:test --benchmark --concurrency 1,4,16 --goodput ttft:200ms,tpot:50ms
+  cargo xtask worker:test --benchmark --concurrency 1,4,16
+  cargo xtask worker:test --benchmark --find-max-rate --slo ttft:200ms,tpot:50ms
+  cargo xtask worker:test --benchmark startup
   cargo xtask worker:test --stress 4 --kill-one --duration 30s
   cargo xtask worker:test --soak 1h
 
@@ -161,7 +163,7 @@ pub struct WorkerTestArgs {
     /// Skip the checks whose name matches; may be repeated
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
-    /// Skip what is left once so many checks have failed; how the worker ends is judged all the same
+    /// Skip the remaining checks once N have failed; how the worker ends is still judged
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_fail: Option<u32>,
     /// Run one part of the checks, the Ith of N: for long suites on several machines, whose reports
@@ -169,7 +171,8 @@ pub struct WorkerTestArgs {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["benchmark", "stress", "soak", "all_backends"])]
     shard: Option<Shard>,
     /// Run again what failed or could not be judged in a recorded run, with the same options: its
-    /// folder, or the events.jsonl in it. It starts the command that the recording names
+    /// folder, or the events.jsonl in it; all of a benchmark or stress run. It starts the command that
+    /// the recording names
     #[arg(long, value_name = "RUN", exclusive = true)]
     rerun: Option<PathBuf>,
     /// A file of checks that are known to fail, one `ID REASON` per line: one that fails doesn't make

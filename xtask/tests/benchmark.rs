@@ -227,6 +227,31 @@ fn a_trace_is_replayed_and_starts_are_timed() {
 }
 
 #[test]
+fn starts_are_measured_alone() {
+    let scratch = Scratch::new("startup");
+    let mut command = worker_test();
+    command
+        .args([
+            "--benchmark",
+            "startup",
+            "--startups",
+            "2",
+            "--model",
+            "tiny",
+        ])
+        .arg("--worker-bin")
+        .arg(scratch.worker(2))
+        .arg("--artifacts")
+        .arg(&scratch.0);
+    run(command, 0);
+    let report = scratch.report();
+    assert!(report["scenarios"].as_array().is_none_or(Vec::is_empty));
+    let mut starts = report["measures"].as_array().unwrap().iter();
+    let starts = starts.find(|found| found["name"] == "time_to_ready");
+    assert_eq!(starts.unwrap()["n"], 3, "{starts:#?}");
+}
+
+#[test]
 fn sessions_go_on_from_what_they_said_and_bursts_are_named() {
     let scratch = Scratch::new("sessions");
     let options = ["--turns", "3", "--context-depth", "64", "--ramp", "1..2"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::tasks::worker::config::benchmark::{
-    BenchmarkConfig, Ramp, parse_duration, parse_objectives, parse_ramp,
+    BenchmarkConfig, Measured, Ramp, parse_duration, parse_objectives, parse_ramp,
 };
 use crate::tasks::worker::record::bench::Objectives;
 
@@ -14,9 +14,15 @@ use crate::tasks::worker::record::bench::Objectives;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Benchmark")]
 pub struct BenchmarkArgs {
-    /// Measure the worker: prefill, decode, and concurrent streams
-    #[arg(long)]
-    pub benchmark: bool,
+    /// Measure the worker instead of checking it [default: loads]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        default_missing_value = "loads"
+    )]
+    pub benchmark: Option<Measured>,
     /// Concurrency levels, one load each [default: 1,2,4,8]
     #[arg(
         long,
@@ -47,7 +53,7 @@ pub struct BenchmarkArgs {
     /// more comes evenly [default: 1, a Poisson process]
     #[arg(long, value_name = "SHAPE", requires = "benchmark", conflicts_with_all = ["concurrency", "ramp"])]
     burstiness: Option<f64>,
-    /// Find the highest rate at which nine in ten requests meet the objectives of --goodput
+    /// Find the highest rate at which nine in ten requests meet the objectives of --slo
     #[arg(
         long,
         requires = "goodput",
@@ -69,7 +75,7 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "benchmark")]
     warmup: Option<Duration>,
     /// Objectives that a good request meets: ttft:200ms,tpot:50ms,e2e:2s
-    #[arg(long, alias = "slo", value_name = "LIMITS", value_parser = parse_objectives, requires = "benchmark")]
+    #[arg(long, visible_alias = "slo", value_name = "LIMITS", value_parser = parse_objectives, requires = "benchmark")]
     goodput: Option<Objectives>,
     /// Measure the load generator instead of a worker: its own error and its limits
     #[arg(long, alias = "tare", conflicts_with_all = ["benchmark", "list_checks", "explain", "self_test"])]
@@ -85,7 +91,7 @@ pub struct BenchmarkArgs {
         conflicts_with_all = ["rate", "concurrency", "ramp", "find_max_rate", "requests", "against"]
     )]
     replay: bool,
-    /// Begin every generated prompt with the same so many tokens
+    /// Begin every generated prompt with this many tokens, the same for all
     #[arg(
         long,
         value_name = "TOKENS",
@@ -93,8 +99,8 @@ pub struct BenchmarkArgs {
         conflicts_with = "prompts"
     )]
     context_depth: Option<u64>,
-    /// Sessions of so many requests, one after the other, each of whose prompts is the last one, its
-    /// answer and 32 tokens more
+    /// Sessions of N requests, one after the other: each prompt is the previous one, its answer and 32
+    /// more tokens
     #[arg(
         long,
         value_name = "N",
@@ -102,7 +108,8 @@ pub struct BenchmarkArgs {
         conflicts_with_all = ["prompts", "rate", "find_max_rate"]
     )]
     turns: Option<usize>,
-    /// Start the worker so many times more, and measure how long it takes to become ready
+    /// Start the worker N more times, and measure how long it takes to become ready [default: 10 for
+    /// --benchmark startup, else 0]
     #[arg(long, value_name = "N", requires = "benchmark")]
     startups: Option<usize>,
     /// Another worker to compare with in the same run, interleaved (ABBA): a binary, or a revision
@@ -135,7 +142,8 @@ impl BenchmarkArgs {
     /// The benchmark that is asked for, if one is.
     pub fn into_config(self, max_tokens: Option<u32>) -> Option<BenchmarkConfig> {
         let defaults = BenchmarkConfig::default();
-        self.benchmark.then(|| BenchmarkConfig {
+        self.benchmark.map(|measured| BenchmarkConfig {
+            measured,
             concurrency: match (self.ramp, self.concurrency.is_empty()) {
                 (Some(ramp), _) => ramp.levels(),
                 (None, true) => defaults.concurrency,
@@ -153,7 +161,7 @@ impl BenchmarkArgs {
             replay: self.replay,
             context_depth: self.context_depth.unwrap_or_default(),
             turns: self.turns.unwrap_or(defaults.turns),
-            startups: self.startups.unwrap_or_default(),
+            startups: self.startups.unwrap_or(measured.startups()),
             against: self.against,
             floor: self.floor.map_or(defaults.floor, |percent| percent / 100.0),
             save_baseline: self.save_baseline,

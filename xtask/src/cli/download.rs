@@ -13,9 +13,9 @@ Examples:
   cargo xtask worker:download-model smollm2-135m
   cargo xtask worker:test --model smollm2-135m
 
-The environment is obeyed: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and HF_HUB_CACHE, the
-proxy variables, and whatever pip is configured with. An interrupted download goes on where it
-was, if the server still has the same file.
+These variables are respected: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and HF_HUB_CACHE, the
+proxy variables, and whatever pip is configured with. An interrupted download is resumed
+if the server still has the same file.
 
 Exit codes:
   0  the model is there, and it is the right one

@@ -16,7 +16,7 @@ Examples:
 
 Each fault is tried in a run of its own over the isolation and contract suites, and over the check
 of the resilience suite that has to catch it. The table of faults is xtask/tests/faults.toml; its
-benign rows break no promise, and nobody may be blamed for them.
+benign rows break no promise, and no check may fail because of them.
 
 Exit codes:
   0  every fault was caught by the check that guards its promise, and no other check was blamed

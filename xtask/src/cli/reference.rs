@@ -66,10 +66,27 @@ fn row(page: &mut String, argument: &Arg) {
     let help = argument.get_help().map(ToString::to_string);
     let _ = writeln!(
         page,
-        "| `{}` | {defaults} | {} |",
+        "| `{}` | {defaults} | {}{} |",
         cell(&spelling(argument)),
-        cell(&help.unwrap_or_default()).replace('<', "&lt;")
+        cell(&help.unwrap_or_default()).replace('<', "&lt;"),
+        choices(argument)
     );
+}
+
+/// The values that it takes, where there are few; and its other names.
+fn choices(argument: &Arg) -> String {
+    let named = argument.get_possible_values();
+    let mut names: Vec<_> = match argument.get_action().takes_values() {
+        true => named.iter().map(|value| value.get_name()).collect(),
+        false => Vec::new(),
+    };
+    let last = names.pop().map(|last| match names.is_empty() {
+        true => format!(". Takes `{last}`"),
+        false => format!(". Takes `{}` or `{last}`", names.join("`, `")),
+    });
+    let aliases = argument.get_visible_aliases().unwrap_or_default();
+    let aliases = aliases.iter().map(|alias| format!("; also `--{alias}`"));
+    last.into_iter().chain(aliases).collect()
 }
 
 /// How the option is written: `-q, --quiet`, `--port <PORT>`, `[FILE]...`.

@@ -40,8 +40,8 @@ pub enum ReportTask {
     /// Merge runs of many machines and backends into one matrix
     #[command(name = "merge", after_help = MERGE_HELP)]
     Merge(MergeArgs),
-    /// Compare two recorded runs: checks that changed, figures with their ratio, what differs around
-    /// them
+    /// Compare two recorded runs: checks that changed, figures with their ratio, what differs in
+    /// the environment
     #[command(name = "compare", after_help = COMPARE_HELP)]
     Compare(CompareArgs),
     /// Pack a recorded run into one file to send: recording, logs and reports, without secrets

@@ -42,7 +42,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(BY_HAND),
     Check::benchmark("bench.startup")
         .promise("becomes ready whenever it is started")
-        .explanation("Fails if one of --startups more workers like it doesn't become ready in time; how long it takes is not judged.")
+        .explanation("Fails if one of the workers like it that --benchmark startup or --startups starts doesn't become ready in time; how long it takes is not judged.")
         .by_hand(BY_HAND),
     Check::benchmark("bench.baseline")
         .promise("is no slower than the baseline that it is compared with")

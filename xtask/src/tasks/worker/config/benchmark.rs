@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::tasks::worker::record::bench::Objectives;
@@ -23,9 +25,31 @@ pub const SHORT_PROMPT: u64 = 32;
 /// The lengths of the prompts of scenarios that are, in tokens.
 pub const PREFILL_LENGTHS: [u64; 3] = [32, 128, 512];
 
+/// What a benchmark is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// Prefill, decode, and concurrent streams
+    Loads,
+    /// How long the worker takes to become ready, and nothing else
+    Startup,
+}
+
+impl Measured {
+    /// How many more times the worker is started, where nobody says.
+    pub fn startups(self) -> usize {
+        match self {
+            Measured::Loads => 0,
+            Measured::Startup => 10,
+        }
+    }
+}
+
 /// One benchmark.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchmarkConfig {
+    /// What is measured.
+    pub measured: Measured,
     /// How many streams at once, one scenario each.
     pub concurrency: Vec<u32>,
     /// Requests a second that come by chance, instead of those scenarios.
@@ -67,6 +91,7 @@ pub struct BenchmarkConfig {
 impl Default for BenchmarkConfig {
     fn default() -> Self {
         Self {
+            measured: Measured::Loads,
             concurrency: vec![1, 2, 4, 8],
             rate_per_s: None,
             burstiness: 1.0,
@@ -93,7 +118,7 @@ impl BenchmarkConfig {
     /// Each option by its name on the command line, as the run uses it.
     pub fn options(&self) -> BTreeMap<String, Value> {
         let options = json!({
-            "benchmark": true,
+            "benchmark": self.measured,
             "concurrency": self.concurrency,
             "rate": self.rate_per_s,
             "burstiness": self.burstiness,
@@ -169,6 +194,16 @@ impl BenchmarkConfig {
             self.startups <= MOST_STARTUPS,
             "--startups {}: up to {MOST_STARTUPS}",
             self.startups
+        );
+        let starts_alone = BenchmarkConfig {
+            measured: Measured::Startup,
+            startups: self.startups.max(1),
+            max_tokens: self.max_tokens,
+            ..BenchmarkConfig::default()
+        };
+        ensure!(
+            self.measured == Measured::Loads || *self == starts_alone,
+            "--benchmark startup measures starts alone: --startups, from 1, is its only option"
         );
         let most = self.concurrency.iter().max().copied().unwrap_or(1);
         if let Some(requests) = self.requests {
@@ -329,6 +364,7 @@ mod tests {
         assert!(refused(|c| c.turns = 0).contains("--turns"));
         assert!(refused(|c| c.context_depth = u64::MAX).contains("--context-depth"));
         assert!(refused(|c| c.startups = 1001).contains("--startups"));
+        assert!(refused(|c| c.measured = Measured::Startup).contains("--startups, from 1"));
         assert!(refused(|c| c.requests = Some(7)).contains("--requests 7"));
         assert!(refused(|c| c.duration = Duration::ZERO).contains("--duration"));
         assert!(refused(|c| c.floor = 1.0).contains("--floor"));

@@ -19,7 +19,7 @@ use self::prompts::PromptSource;
 use self::scenario::Scenario;
 use super::tried::tried;
 use super::{calibrate, suite};
-use crate::tasks::worker::config::benchmark::BenchmarkConfig;
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, Measured};
 use crate::tasks::worker::plan::Planned;
 use crate::tasks::worker::record::check::Phase;
 use crate::tasks::worker::record::event::{EventKind, PlannedCheck};
@@ -33,6 +33,7 @@ pub fn planned(plan: &[Planned], config: &BenchmarkConfig) -> Vec<PlannedCheck> 
         Some(_) => checks.extend(against::planned(config)),
         None => checks.extend(
             scenario::all(config)
+                .iter()
                 .filter_map(|scenario| planned_as(&scenario.id(), &scenario.filling())),
         ),
     }
@@ -61,10 +62,12 @@ pub fn run(
     suite::run_checks(subject, before)?;
     let RunContext { journal, stop, .. } = subject.context;
     if subject.not_ready.is_none() {
-        journal.emit(EventKind::Calibrated(calibrate::measure(stop)?));
-        match other {
-            Some(other) => against::measure(subject, config, other)?,
-            None => measure(subject, config)?,
+        if config.measured == Measured::Loads {
+            journal.emit(EventKind::Calibrated(calibrate::measure(stop)?));
+            match other {
+                Some(other) => against::measure(subject, config, other)?,
+                None => measure(subject, config)?,
+            }
         }
         if config.startups > 0 {
             tried(subject.context, startup::ID, || {

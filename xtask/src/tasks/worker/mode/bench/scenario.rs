@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::measured::REQUEST_LIMIT;
 use super::prompts::PromptSource;
-use crate::tasks::worker::config::benchmark::{BenchmarkConfig, PREFILL_LENGTHS};
+use crate::tasks::worker::config::benchmark::{BenchmarkConfig, Measured, PREFILL_LENGTHS};
 use crate::tasks::worker::load::windowed::{Budget, Requests};
 use crate::tasks::worker::record::bench::{Load, ScenarioPlan};
 use crate::tasks::worker::target::Subject;
@@ -38,7 +38,10 @@ pub enum Scenario {
 }
 
 /// The loads that a benchmark asks for.
-pub fn all(config: &BenchmarkConfig) -> impl Iterator<Item = Scenario> {
+pub fn all(config: &BenchmarkConfig) -> Vec<Scenario> {
+    if config.measured == Measured::Startup {
+        return Vec::new();
+    }
     let prefill = config.prompts.is_none().then_some(PREFILL_LENGTHS);
     let prefill = prefill.into_iter().flatten().map(Scenario::Prefill);
     let sweep = match config.rate_per_s.is_some() || config.replay || config.find_max_rate {
@@ -52,6 +55,7 @@ pub fn all(config: &BenchmarkConfig) -> impl Iterator<Item = Scenario> {
         .chain(sweep.into_iter().map(Scenario::Sweep))
         .chain(config.rate_per_s.map(Scenario::Open))
         .chain(config.replay.then_some(Scenario::Replay))
+        .collect()
 }
 
 impl Scenario {
@@ -227,7 +231,8 @@ mod tests {
     use super::*;
 
     fn names(config: &BenchmarkConfig) -> Vec<String> {
-        all(config).map(|scenario| scenario.name()).collect()
+        let loads = all(config).into_iter();
+        loads.map(|scenario| scenario.name()).collect()
     }
 
     #[test]
@@ -241,5 +246,7 @@ mod tests {
         assert_eq!(names(&config), ["cold", "decode", "open_2.5"]);
         (config.rate_per_s, config.replay) = (None, true);
         assert_eq!(names(&config), ["cold", "decode", "replay"]);
+        config.measured = Measured::Startup;
+        assert!(names(&config).is_empty());
     }
 }
