@@ -359,6 +359,13 @@ fn a_run_in_which_requests_fail_is_not_green() {
         );
         assert_eq!(decode["output_tokens_per_s"], 0.0, "{fault}: {decode:#}");
     }
+    // Loads can't be chosen, so all of them are run again.
+    let mut again = xtask();
+    again.args(["worker:test", "--rerun"]);
+    again.arg(scratch.0.join("latest"));
+    again.env("WORKER_FAULT", "stream.cut_off");
+    let shown = run(again, 1);
+    assert!(shown.contains("bench.decode"), "{shown}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::environment::here;
 use super::evidence::recorded;
-use super::record::event::{CheckStatus, CheckSummary};
+use super::record::event::{CheckStatus, CheckSummary, Purpose};
 use super::record::runs_compared::machines;
 use super::reporter::words::{one_line, shell_word};
 use super::workspace::Home;
@@ -33,10 +33,11 @@ pub fn arguments(run: &Path) -> Result<Vec<OsString>> {
         run.display()
     );
     let mut arguments = report.arguments.clone();
-    arguments.extend(
-        ids.iter()
-            .flat_map(|id| [String::from("--check"), (*id).to_owned()]),
-    );
+    // Loads aren't selected one by one.
+    if report.purpose() == Purpose::Suite {
+        let checks = ids.iter();
+        arguments.extend(checks.flat_map(|id| [String::from("--check"), (*id).to_owned()]));
+    }
     let shown = arguments.iter().map(|word| shell_word(word));
     let mut told = vec![format!(
         "Again: cargo xtask {}",
