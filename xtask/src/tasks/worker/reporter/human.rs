@@ -124,7 +124,7 @@ impl<W: Write + Send> Reporter for Human<W> {
                     model.architecture, model.quantisation
                 ))?;
                 if let Some(note) = &model.note {
-                    self.line(&format!("  {note}"))?;
+                    self.line(&self.style.wrapped(&format!("  {note}")))?;
                 }
             }
             EventKind::HiveStarting { port, limit_ms } => {
@@ -210,10 +210,12 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.worker_log(lines, path)?;
             }
             EventKind::Noted { message } => {
-                self.line(&format!("  {}", words::indented(message)))?
+                let note = format!("  {}", words::indented(message));
+                self.line(&self.style.wrapped(&note))?;
             }
             EventKind::Troubled { message } => {
-                self.always(&format!("\nerror: {}", words::indented(message)))?;
+                let trouble = format!("\nerror: {}", words::indented(message));
+                self.always(&self.style.wrapped(&trouble))?;
             }
             EventKind::Interrupted { signal } => {
                 let name = words::signal_name(*signal);
@@ -239,7 +241,8 @@ impl<W: Write + Send> Reporter for Human<W> {
                 self.live.end();
                 self.summary(report)?;
                 let page = run::page(report);
-                self.always(&format!("\n{}", page.last_line))?;
+                self.always(&self.style.wrapped(&format!("\n{}", page.last_line)))?;
+                // A command that is broken can't be copied.
                 if let Some(next) = page.next {
                     self.always(&format!("   next: {next}"))?;
                 }
@@ -288,7 +291,7 @@ fn skipped(checks: &[CheckSummary]) -> Option<String> {
 /// Many runs side by side.
 pub fn matrix_lines(matrix: &Matrix) -> Vec<String> {
     let page = matrix::page(matrix);
-    let mut lines = page::lines(&page);
+    let mut lines = page::lines(&page, Style::of_stdout());
     lines.push(format!("\n{}", page.last_line));
     lines
 }
@@ -298,7 +301,7 @@ pub fn comparison_lines(compared: &RunsCompared) -> Vec<String> {
     let page = comparison::page(compared);
     let [before, after] = &compared.runs;
     let mut lines = vec![format!("📊 {before} and {after}")];
-    lines.extend(page::lines(&page));
+    lines.extend(page::lines(&page, Style::of_stdout()));
     lines.push(format!("\n{}", page.last_line));
     lines
 }

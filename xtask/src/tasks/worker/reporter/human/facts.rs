@@ -222,7 +222,8 @@ impl<W: Write> Human<W> {
     pub(super) fn worker_log(&mut self, lines: &[String], path: &str) -> io::Result<()> {
         self.line(&format!("\n📋 Worker logs (last {} lines):", lines.len()))?;
         for line in lines {
-            self.line(&format!("   {}", words::one_line(line)))?;
+            let line = format!("   {}", words::one_line(line));
+            self.line(&self.style.wrapped(&line))?;
         }
         self.line(&format!("   (all of it: {path})"))
     }
@@ -232,7 +233,7 @@ impl<W: Write> Human<W> {
         if std::mem::replace(&mut self.summarised, true) {
             return Ok(());
         }
-        for line in page::lines(&run::page(report)) {
+        for line in page::lines(&run::page(report), self.style) {
             self.always(&line)?;
         }
         Ok(())

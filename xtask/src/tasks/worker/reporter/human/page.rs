@@ -1,6 +1,7 @@
 //! A page for people at a terminal. Pure.
 
 use super::causes;
+use super::style::Style;
 use crate::tasks::worker::record::event::{CheckStatus, CheckSummary, Level};
 use crate::tasks::worker::reporter::page::{
     Block, CheckRow, Column, ReportPage, Section, Table, Tone,
@@ -14,8 +15,9 @@ const RULE: &str = "==================================";
 const BAR: f64 = 16.0;
 
 /// The lines of a page, but for its last one: the clean-up comes in between.
-pub fn lines(page: &ReportPage) -> Vec<String> {
+pub fn lines(page: &ReportPage, style: Style) -> Vec<String> {
     let mut lines = Vec::new();
+    let prose = |lines: Vec<String>| lines.into_iter().map(move |line| style.wrapped(&line));
     let sections = page
         .sections
         .iter()
@@ -32,13 +34,14 @@ pub fn lines(page: &ReportPage) -> Vec<String> {
         lines.push(RULE.to_owned());
         for block in &section.blocks {
             match block {
-                Block::Checks if page.is_matrix() => lines.extend(side_by_side(page)),
-                Block::Checks => lines.extend(by_area(page)),
-                Block::Causes => lines.extend(causes::lines(&page.causes)),
-                Block::Table(table) => lines.extend(with_bars(table)),
+                Block::Checks if page.is_matrix() => lines.extend(side_by_side(page, style)),
+                Block::Checks => lines.extend(prose(by_area(page))),
+                Block::Causes => lines.extend(prose(causes::lines(&page.causes))),
+                Block::Table(table) => lines.extend(fitting(table, style)),
                 Block::Remarks(remarks) => {
                     let remarks = remarks.iter();
-                    lines.extend(remarks.map(|remark| format!("   {}", words::indented(remark))));
+                    let remarks = remarks.map(|remark| format!("   {}", words::indented(remark)));
+                    lines.extend(prose(remarks.collect()));
                 }
                 // A terminal shows what has to be seen; the rest is in the other reports.
                 Block::Facts { .. } | Block::Quote { .. } | Block::Log(_) | Block::Drawing(_) => {}
@@ -48,18 +51,33 @@ pub fn lines(page: &ReportPage) -> Vec<String> {
     // What went wrong in a run was told when it happened.
     if page.is_matrix() {
         lines.push(String::new());
-        lines.extend(page.alerts.iter().map(|alert| {
+        let alerts = page.alerts.iter().map(|alert| {
             let symbol = alert.kind.tone().symbol();
-            format!(
-                "{symbol} {}: {}",
-                page.label(alert),
-                words::indented(&alert.text)
-            )
-        }));
+            let text = words::indented(&alert.text);
+            format!("{symbol} {}: {text}", page.label(alert))
+        });
+        lines.extend(prose(alerts.collect()));
     }
     let artifacts = page.artifacts.iter();
     lines.extend(artifacts.map(|folder| format!("   Evidence: {folder}")));
     lines
+}
+
+/// A table whose rows fit, or else each row as a sentence of what its cells are called.
+fn fitting(table: &Table, style: Style) -> Vec<String> {
+    let lines = with_bars(table);
+    let fits = |columns| lines.iter().all(|line| line.chars().count() <= columns);
+    if style.columns.is_none_or(fits) {
+        return lines;
+    }
+    let row = |row: &Vec<String>| {
+        let named = table.head.iter().zip(row).skip(1);
+        let named = named.filter(|(_, cell)| !cell.is_empty() && *cell != "-");
+        let named: Vec<_> = named.map(|(name, cell)| format!("{name} {cell}")).collect();
+        let first = row.first().map_or("", String::as_str);
+        style.wrapped(&format!("{first}: {}", named.join(", ")))
+    };
+    table.rows.iter().map(row).collect()
 }
 
 fn with_bars(table: &Table) -> Vec<String> {
@@ -191,7 +209,7 @@ fn skipped(checks: &[&CheckSummary]) -> Vec<String> {
 }
 
 /// A column for each run; checks that passed in all of them are one line for each area.
-fn side_by_side(page: &ReportPage) -> Vec<String> {
+fn side_by_side(page: &ReportPage, style: Style) -> Vec<String> {
     let names = page
         .columns
         .iter()
@@ -227,11 +245,8 @@ fn side_by_side(page: &ReportPage) -> Vec<String> {
             CheckStatus::Failed | CheckStatus::Warning | CheckStatus::Invalid => {
                 let symbol = Tone::of(check.outcome).symbol();
                 let why = check.evidence().unwrap_or_default();
-                Some(format!(
-                    "{symbol} {name} {}: {}",
-                    check.id,
-                    words::indented(&why)
-                ))
+                let why = words::indented(&why);
+                Some(style.wrapped(&format!("{symbol} {name} {}: {why}", check.id)))
             }
             CheckStatus::Passed | CheckStatus::Skipped | CheckStatus::NotRun => None,
         }));

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 
-use console::Term;
+use console::{Term, measure_text_width};
 
 use crate::tasks::worker::reporter::words;
 
@@ -78,6 +78,15 @@ impl Style {
         }
     }
 
+    /// Lines of prose, broken between words where a terminal would break them anywhere.
+    pub fn wrapped(self, text: &str) -> String {
+        let Some(columns) = self.columns else {
+            return text.to_owned();
+        };
+        let lines = text.split('\n').map(|line| wrapped(line, columns));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// The line as this output can show it.
     pub fn show(self, line: &str) -> String {
         let symbol = SYMBOLS.iter().find(|(symbol, ..)| line.contains(symbol));
@@ -96,6 +105,31 @@ impl Style {
             _ => shown,
         }
     }
+}
+
+/// One line of prose in rows of so many columns; what goes on is indented. A word that is longer than a
+/// row, such as a path, stays whole, so that it can be copied.
+fn wrapped(line: &str, columns: usize) -> String {
+    if measure_text_width(line) <= columns {
+        return line.to_owned();
+    }
+    let margin = &line[..line.len() - line.trim_start().len()];
+    let indent = " ".repeat((margin.len() + 3).min(columns / 2));
+    let mut rows = String::from(margin);
+    let (mut width, mut is_first) = (margin.len(), true);
+    for word in line.trim_start().split_inclusive(' ') {
+        let needed = measure_text_width(word.trim_end());
+        if width + needed > columns && !is_first {
+            rows.truncate(rows.trim_end().len());
+            rows.push('\n');
+            rows.push_str(&indent);
+            width = indent.len();
+        }
+        rows.push_str(word);
+        width += measure_text_width(word);
+        is_first = false;
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -134,5 +168,26 @@ mod tests {
         assert_eq!(style.row("ab"), "…");
         style.columns = None;
         assert_eq!(style.row("two\nlines, long"), "two\nlines, long");
+    }
+
+    #[test]
+    fn prose_is_broken_between_words_and_a_path_stays_whole() {
+        let mut style = Style {
+            colour: false,
+            unicode: true,
+            columns: Some(20),
+        };
+        let broken = "  one two three four\n     five six";
+        assert_eq!(style.wrapped("  one two three four five six"), broken);
+        assert_eq!(
+            style.wrapped("see /a/path/that/is/longer/than/a/row now"),
+            "see\n   /a/path/that/is/longer/than/a/row\n   now"
+        );
+        assert_eq!(style.wrapped("❌ as wide as it is"), "❌ as wide as it is");
+        assert_eq!(style.wrapped("a\nb"), "a\nb");
+        style.columns = Some(0);
+        assert_eq!(style.wrapped("a b"), "a\nb");
+        style.columns = None;
+        assert_eq!(style.wrapped(broken), broken);
     }
 }
