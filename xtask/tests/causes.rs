@@ -126,7 +126,7 @@ fn a_run_ends_early_where_enough_has_failed_and_leaves_a_trace() {
         .args([&run, &run]);
     let shown = said(&compared.output().unwrap());
     assert!(
-        shown.contains("ALIKE: 0 checks ended otherwise and 3 alike"),
+        shown.contains("ALIKE: 0 checks changed and 3 didn't"),
         "{shown}"
     );
 }

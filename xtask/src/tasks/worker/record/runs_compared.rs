@@ -1,4 +1,4 @@
-//! Two recorded runs side by side: checks that ended otherwise, figures with their ratio, and what was
+//! Two recorded runs side by side: checks that changed, figures with their ratio, and what was
 //! different around them. Pure.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ const FLOOR: f64 = 0.05;
 pub struct RunsCompared {
     /// The names of both runs.
     pub runs: [String; 2],
-    /// Checks that ended otherwise, or are in one run only.
+    /// Checks that changed, or are in one run only.
     pub checks: Vec<ChangedCheck>,
     /// How many checks ended alike.
     pub alike: usize,
@@ -30,7 +30,7 @@ pub struct RunsCompared {
     pub surroundings: Vec<ChangedSurrounding>,
 }
 
-/// A check that ended otherwise.
+/// A check that changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChangedCheck {
     /// Its stable name.

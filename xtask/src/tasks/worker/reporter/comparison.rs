@@ -21,7 +21,7 @@ pub fn page(compared: &RunsCompared) -> ReportPage {
         false => ("DIFFERENT", Tone::Unclear),
     };
     let lead = format!(
-        "{} checks ended otherwise and {} alike; of {} figures {} are better and {} are worse; {} things around the runs differ.",
+        "{} checks changed and {} didn't; of {} figures, {} are better and {} worse; {} differences in the environment.",
         compared.checks.len(),
         compared.alike,
         compared.figures.len(),
@@ -53,6 +53,12 @@ pub fn page(compared: &RunsCompared) -> ReportPage {
     }
 }
 
+/// A text of several lines, such as a reason and what to try, as a cell shows it.
+fn cell(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    words::shortened(&words::one_line(&lines.join("; ")))
+}
+
 fn section(id: &'static str, title: &'static str, table: Table) -> Option<Section> {
     (!table.rows.is_empty()).then(|| Section {
         id,
@@ -71,11 +77,10 @@ fn checks(compared: &RunsCompared) -> Option<Section> {
             None => NO_FIGURE.to_owned(),
         });
         let seen = check.evidence.as_deref().unwrap_or_default();
-        let seen = words::shortened(&words::one_line(seen));
-        vec![check.id.clone(), before, after, seen]
+        vec![check.id.clone(), before, after, cell(seen)]
     };
     table.rows = compared.checks.iter().map(row).collect();
-    section("changed", "Checks that ended otherwise", table)
+    section("changed", "Checks that changed", table)
 }
 
 fn figures(compared: &RunsCompared) -> Option<Section> {
@@ -88,10 +93,33 @@ fn surroundings(compared: &RunsCompared) -> Option<Section> {
         let [before, after] = difference.values.clone();
         let shown = |value: Option<String>| {
             let value = value.unwrap_or_else(|| NO_FIGURE.to_owned());
-            words::shortened(&words::one_line(&value))
+            cell(&value)
         };
         vec![difference.name.clone(), shown(before), shown(after)]
     };
     table.rows = compared.surroundings.iter().map(row).collect();
-    section("surroundings", "What differs around them", table)
+    section("surroundings", "What differs in the environment", table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::worker::record::replay;
+    use crate::tasks::worker::record::report::RunReport;
+    use crate::tasks::worker::reporter::markdown;
+
+    const RED: &str = include_str!("../../../../tests/fixtures/failed-run/events.jsonl");
+
+    #[test]
+    fn what_differs_fits_into_cells_of_every_format() {
+        let before = replay::fold(RED.lines()).unwrap();
+        let mut compared = RunsCompared::of(&before, &RunReport::default());
+        compared.checks[0].evidence = Some(String::from("no answer\n  try: a longer --timeout"));
+        let page = page(&compared);
+        let markdown = markdown::render(&page);
+        assert!(
+            markdown.contains("no answer; try: a longer --timeout"),
+            "{markdown}"
+        );
+    }
 }

@@ -104,7 +104,12 @@ fn cause(md: &mut String, cause: &CauseView) {
         text(&check.promise)
     );
     if !check.contract.is_empty() {
-        let _ = writeln!(md, "> {}\n", text(&check.contract));
+        let parts = words::with_code(&check.contract);
+        let parts = parts.map(|(is_code, part)| match is_code {
+            true => format!("`{}`", code(part)),
+            false => text(part),
+        });
+        let _ = writeln!(md, "> {}\n", parts.collect::<String>());
     }
     let _ = writeln!(md, "{}", fenced(&why(check)));
     if !cause.log.is_empty() {
@@ -136,8 +141,8 @@ fn table(md: &mut String, table: &Table) {
         let cells: Vec<String> = cells.iter().map(|value| cell(value)).collect();
         format!("| {} |", cells.join(" | "))
     };
-    let figures = table.head.len() - table.words;
-    let rule = "|---".repeat(table.words) + &"|--:".repeat(figures);
+    let words = table.words.min(table.head.len());
+    let rule = "|---".repeat(words) + &"|--:".repeat(table.head.len() - words);
     let _ = writeln!(md, "{}\n{rule}|", line(&table.head));
     for row in &table.rows {
         let _ = writeln!(md, "{}", line(row));

@@ -148,6 +148,14 @@ pub fn indented(text: &str) -> String {
     })
 }
 
+/// The parts of a text in which backticks stand around code, and whether each of them is code.
+pub fn with_code(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    let is_paired = text.matches('`').count().is_multiple_of(2);
+    let parts = text.split(move |c| c == '`' && is_paired).enumerate();
+    let parts = parts.map(|(number, part)| (number % 2 == 1, part));
+    parts.filter(|(_, part)| !part.is_empty())
+}
+
 /// The text without what a terminal, a page or a parser would obey.
 pub fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -192,6 +200,14 @@ mod tests {
         );
         assert_eq!(harmless("a\x1b"), "a");
         assert_eq!(harmless("a\tb\nc"), "a\tb\nc");
+    }
+
+    #[test]
+    fn code_stands_between_paired_backticks() {
+        let parts = |text| with_code(text).collect::<Vec<_>>();
+        let expected = [(true, "a"), (false, " is "), (true, "b")];
+        assert_eq!(parts("`a` is `b`"), expected);
+        assert_eq!(parts("one ` alone"), [(false, "one ` alone")]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn cause(html: &mut String, cause: &CauseView) {
         let _ = writeln!(
             html,
             "<blockquote class=\"contract\">{}</blockquote>",
-            text(&check.contract)
+            with_code(&check.contract)
         );
     }
     mismatch(html, check);
@@ -50,6 +50,16 @@ fn cause(html: &mut String, cause: &CauseView) {
     }
     consequences(html, cause);
     html.push_str("</article>\n");
+}
+
+/// A sentence of the contract.
+fn with_code(sentence: &str) -> String {
+    let parts = words::with_code(sentence);
+    let parts = parts.map(|(is_code, part)| match is_code {
+        true => format!("<code>{}</code>", text(part)),
+        false => text(part),
+    });
+    parts.collect()
 }
 
 /// When it was tried, on the axis of the run.
