@@ -160,7 +160,8 @@ fn troubles(columns: &[RunSummary]) -> Vec<String> {
     troubles
 }
 
-/// The backend, with the machine where there are several, with a number where that isn't enough.
+/// The backend, with the machine where there are several and the shard where there is one, with a number
+/// where that isn't enough.
 fn names(columns: &[RunSummary]) -> Vec<String> {
     let mut machines = columns.iter().filter_map(|column| column.machine.as_ref());
     let first = machines.next();
@@ -170,6 +171,10 @@ fn names(columns: &[RunSummary]) -> Vec<String> {
         let name = match &column.machine {
             Some(machine) if !one_machine => format!("{machine} {}", column.backend),
             _ => column.backend.clone(),
+        };
+        let name = match &column.shard {
+            Some(shard) => format!("{name} {shard}"),
+            None => name,
         };
         let mut unique = name.clone();
         let mut number = 1;
@@ -182,11 +187,16 @@ fn names(columns: &[RunSummary]) -> Vec<String> {
     names
 }
 
-/// Rows in the order of the first column that has them; what others add comes where they have it.
+/// Rows in the order of the first column that has them; what others add comes where they have it, or
+/// last where they have nothing else, as shards do.
 fn rows(columns: &[RunSummary]) -> Vec<MatrixRow> {
     let mut rows: Vec<MatrixRow> = Vec::new();
     for column in columns {
-        let mut at = 0;
+        let known = |row: &MatrixRow| column.check(&row.id).is_some();
+        let mut at = match rows.iter().any(known) {
+            true => 0,
+            false => rows.len(),
+        };
         for check in &column.checks {
             if let Some(known) = rows.iter().position(|row| row.id == check.id) {
                 at = known + 1;

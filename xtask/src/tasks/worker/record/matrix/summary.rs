@@ -27,6 +27,9 @@ pub struct RunSummary {
     /// The machine's name.
     #[serde(default)]
     pub machine: Option<String>,
+    /// Which part of the checks it ran, such as 1/2; none where it ran all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
     /// What the run came to.
     pub verdict: SummaryVerdict,
     /// The run's exit code; none where it never began.
@@ -224,6 +227,7 @@ impl RunSummary {
         Self {
             backend: backend.to_owned(),
             machine: None,
+            shard: None,
             verdict,
             exit_code,
             reason: Some(reason),
@@ -293,6 +297,7 @@ fn read_run(mut document: Value) -> Result<RunSummary, UnreadableReport> {
     }
     let mut column: RunSummary =
         serde_json::from_value(document).map_err(|error| not_a_report(&error))?;
+    column.shard = part.options["shard"].as_str().map(str::to_owned);
     column.machine = part.environment.and_then(|machine| machine.host);
     let scenarios = part.scenarios.into_iter();
     column

@@ -226,6 +226,25 @@ fn columns_of_several_machines_are_told_apart() {
 }
 
 #[test]
+fn shards_are_named_and_follow_each_other() {
+    let shard = |shard: &str, checks: &[(&str, &str)]| {
+        let mut report = report("amsel", "cpu", checks);
+        report["options"]["shard"] = shard.into();
+        read(&report.to_string()).unwrap().remove(0)
+    };
+    let columns = vec![
+        shard("1/2", &[("a.b", "passed"), ("e.f", "passed")]),
+        shard("2/2", &[("c.d", "failed")]),
+    ];
+    let matrix = Matrix::fold(columns, RunMetadata::default());
+    assert_eq!(matrix.names, ["cpu 1/2", "cpu 2/2"]);
+    let ids: Vec<_> = matrix.rows.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids, ["a.b", "e.f", "c.d"]);
+    let again = serde_json::to_string(&matrix).unwrap();
+    assert_eq!(read(&again).unwrap(), matrix.columns);
+}
+
+#[test]
 fn a_matrix_is_read_back_with_all_of_its_columns() {
     let mut cuda = RunSummary::skipped("cuda", String::from("no device"));
     cuda.required = true;
