@@ -23,6 +23,7 @@ use crate::tasks::worker::record::timeline::RequestSpan;
 const SECTIONS: &[fn(&RunReport) -> Option<Section>] = &[
     causes::section,
     load::figures,
+    load::starts,
     client::section,
     load::comparison,
     stress::section,

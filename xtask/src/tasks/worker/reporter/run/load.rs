@@ -6,10 +6,14 @@ use crate::tasks::worker::record::compare::Comparison;
 use crate::tasks::worker::record::measure::{MEASURES, Measure, MeasureSpec, Statistic};
 use crate::tasks::worker::record::report::RunReport;
 use crate::tasks::worker::record::scenario::ScenarioRecord;
+use crate::tasks::worker::record::stats::Distribution;
 use crate::tasks::worker::record::steady;
 use crate::tasks::worker::reporter::drawing::load;
 use crate::tasks::worker::reporter::page::{Block, Section, Shown, Table};
 use crate::tasks::worker::reporter::words::{self, NO_FIGURE, number};
+
+/// The measure that starts are summed up in.
+const STARTS: &str = "time_to_ready";
 
 /// A row for each load, with the columns that the table of measures asks for.
 pub fn figures(report: &RunReport) -> Option<Section> {
@@ -31,6 +35,24 @@ pub fn figures(report: &RunReport) -> Option<Section> {
         aside: String::new(),
         shown: Shown::Everywhere,
         blocks,
+    })
+}
+
+/// How long the starts took that a benchmark measured.
+pub fn starts(report: &RunReport) -> Option<Section> {
+    let measures = report.measures();
+    let measure = measures.iter().find(|found| found.name == STARTS)?;
+    let Distribution { n, min, max, .. } = measure.summary;
+    let mut table = Table::new(["starts", "median ms", "min", "p90", "max"], 0);
+    let [median, p90] =
+        [Statistic::Median, Statistic::P90].map(|which| shown(Some(measure), which));
+    table.rows = vec![vec![n.to_string(), median, number(min), p90, number(max)]];
+    (!report.starts_ms.is_empty()).then(|| Section {
+        id: "starts",
+        title: "Time to ready",
+        aside: String::new(),
+        shown: Shown::Everywhere,
+        blocks: vec![Block::Table(table)],
     })
 }
 
@@ -184,4 +206,21 @@ fn comparison_row(comparison: &Comparison) -> Vec<String> {
         comparison.n.to_string(),
         comparison.judgement.as_str().to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_have_a_section_where_they_were_measured() {
+        let mut report = RunReport::default();
+        assert!(starts(&report).is_none());
+        report.starts_ms = vec![30.0, 10.0, 12.0];
+        let section = starts(&report).unwrap();
+        let [Block::Table(table)] = section.blocks.as_slice() else {
+            panic!("it is no table");
+        };
+        assert_eq!(table.rows, [["3", "12.0", "10.0", "30.0", "30.0"]]);
+    }
 }
