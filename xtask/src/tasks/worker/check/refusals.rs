@@ -88,7 +88,7 @@ pub const CHECKS: &[Check] = &[
         .by_hand(|by| by.bad(BadInput::Order, "type and json wrong"))
         .needs(&[Need::Ready, Need::Sound, Need::Promised(Promise::Refusal(BadInput::Order))]),
     Check::contract("refusals.host", |subject| refuse(subject, BadInput::Host))
-        .promise("refuses requests that name no host, several, or one that is none")
+        .promise("refuses requests that name no host, several hosts, or an invalid one")
         .holds(&["E5", "H2"])
         .explanation("Sends no Host, two of them, an empty one and two words; fails on another status or code.")
         .by_hand(|by| by.bad(BadInput::Host, "no Host"))

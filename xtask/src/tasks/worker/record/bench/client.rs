@@ -73,7 +73,7 @@ impl ClientRecord {
         });
         let doubt = late.or(slow).or(bundled)?;
         Some(format!(
-            "the load generator is no measure for this load: {doubt}\n  try: fewer streams, or more cores"
+            "the load generator can't measure this load: {doubt}\n  try: fewer streams, or more cores"
         ))
     }
 }
