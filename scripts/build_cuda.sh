@@ -34,9 +34,10 @@ for library in "$toolkit"/lib/lib*.so.*; do
 done
 # Some build scripts look for the toolkit's older layout.
 ln -sfn lib "$toolkit/lib64"
-# The driver's library comes with the driver; to link, an empty one of its name will do.
+# The driver's library comes with the driver; to link, one that has all its names will do.
 mkdir -p "$folder/stub"
-echo | cc -shared -x c - -Wl,-soname,libcuda.so.1 -o "$folder/stub/libcuda.so"
+grep -ohE '\bcu[A-Z][A-Za-z0-9_]*' "$toolkit/include/cuda.h" | sort -u | sed 's/.*/void &(void) {}/' |
+  cc -shared -x c - -Wl,-soname,libcuda.so.1 -o "$folder/stub/libcuda.so"
 
 export CUDA_HOME=$toolkit CUDA_PATH=$toolkit CUDA_ROOT=$toolkit CUDA_TOOLKIT_ROOT_DIR=$toolkit
 export PATH=$toolkit/bin:$PATH

@@ -192,19 +192,15 @@ pub fn beats(subject: &Subject) -> Result<Vec<(Heartbeat, HeartbeatPayload)>> {
         Ok((request, payload))
     };
     let all: Result<Vec<_>, Mismatch> = subject.hive.heartbeats().into_iter().map(read).collect();
-    Ok(as_sent(all?, |(_, beat)| beat.sequence))
+    Ok(as_sent(all?, |(_, beat)| (beat.sequence, beat.timestamp)))
 }
 
-/// On a busy machine a beat may overtake so many others.
-const OVERTAKEN: usize = 4;
-
-/// What has arrived, in the order of its numbers. Numbers that no overtaking explains are none to go by.
-fn as_sent<T>(arrived: Vec<T>, number: impl Fn(&T) -> u64) -> Vec<T> {
+/// What has arrived, in the order of its numbers, as beats may overtake each other on their way. Where the
+/// times that they name contradict their numbers, these are none to go by.
+fn as_sent<T, Time: Ord>(arrived: Vec<T>, said: impl Fn(&T) -> (u64, Time)) -> Vec<T> {
     let mut sent: Vec<(usize, T)> = arrived.into_iter().enumerate().collect();
-    sent.sort_by_key(|(_, beat)| number(beat));
-    let is_near =
-        |(place, (arrival, _)): (usize, &(usize, T))| place.abs_diff(*arrival) <= OVERTAKEN;
-    if !sent.iter().enumerate().all(is_near) {
+    sent.sort_by_key(|(_, beat)| said(beat).0);
+    if !sent.is_sorted_by_key(|(_, beat)| said(beat).1) {
         sent.sort_by_key(|(arrival, _)| *arrival);
     }
     sent.into_iter().map(|(_, beat)| beat).collect()
@@ -271,14 +267,20 @@ mod tests {
 
     #[test]
     fn beats_that_overtook_each_other_are_put_in_order_and_wrong_numbers_are_left() {
-        let as_sent = |numbers: &[u64]| super::as_sent(numbers.to_vec(), |number| *number);
-        assert_eq!(as_sent(&[1, 3, 2, 4, 7, 5, 6]), [1, 2, 3, 4, 5, 6, 7]);
-        for wrong in [
-            &[9, 8, 7, 6, 5, 4, 3, 2, 1][..],
-            &[1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6],
-            &[5, 5, 5, 5, 5, 5],
-        ] {
-            assert_eq!(as_sent(wrong), wrong);
+        let as_sent = |numbers: &[u64], times: &[u32]| {
+            let beats = numbers
+                .iter()
+                .zip(times)
+                .map(|(number, time)| (*number, *time));
+            let sent = super::as_sent(beats.collect(), |beat| *beat);
+            sent.into_iter()
+                .map(|(number, _)| number)
+                .collect::<Vec<_>>()
+        };
+        let overtaken = as_sent(&[1, 3, 4, 5, 6, 7, 8, 2], &[0, 2, 3, 4, 4, 5, 6, 1]);
+        assert_eq!(overtaken, [1, 2, 3, 4, 5, 6, 7, 8]);
+        for wrong in [[9, 8, 7, 6, 5, 4], [1, 2, 3, 1, 2, 3], [5, 5, 5, 5, 5, 5]] {
+            assert_eq!(as_sent(&wrong, &[0, 1, 2, 3, 4, 5]), wrong);
         }
     }
 
