@@ -106,18 +106,15 @@ impl Crowd {
         let mut state = self.lock();
         let open = state.open.len();
         let regular = self.limits.connections - self.limits.spare;
-        let mut ripe = None;
         if open >= regular {
-            if let Some((id, since)) = state.first_to_go() {
-                if since + GRACE <= Instant::now() {
+            match state.first_to_go(Instant::now()) {
+                Ok(id) => {
                     // Its place is free when its task is gone, which tells us.
                     state.send_away(id);
                     return Err(None);
                 }
-                ripe = Some(since + GRACE);
-            }
-            if open >= self.limits.connections {
-                return Err(ripe);
+                Err(ripe) if open >= self.limits.connections => return Err(ripe),
+                Err(_) => {}
             }
         }
         let id = state.next_id;
@@ -143,15 +140,19 @@ impl Crowd {
 }
 
 impl State {
-    /// The connection that is missed least: in the earliest stage, and there for the longest time.
-    fn first_to_go(&self) -> Option<(u64, Instant)> {
-        self.open
+    /// The connection that is missed least of those that have had their grace: in the earliest stage, and
+    /// there for the longest time. Where there is none, when the first of them will have had it.
+    fn first_to_go(&self, now: Instant) -> Result<u64, Option<Instant>> {
+        let members = self.open.iter();
+        let members = members.filter(|(_, member)| member.task.is_some());
+        let seen = members.map(|(id, member)| (*id, member.progress.seen()));
+        let could_go: Vec<_> = seen.filter(|(_, seen)| !seen.is_answering()).collect();
+        let ripe = could_go
             .iter()
-            .filter(|(_, member)| member.task.is_some())
-            .map(|(id, member)| (*id, member.progress.seen()))
-            .filter(|(_, seen)| !seen.is_answering())
-            .min_by_key(|(_, seen)| (seen.stage, seen.since))
-            .map(|(id, seen)| (id, seen.since))
+            .filter(|(_, seen)| seen.since + GRACE <= now);
+        ripe.min_by_key(|(_, seen)| (seen.stage, seen.since))
+            .map(|(id, _)| *id)
+            .ok_or_else(|| could_go.iter().map(|(_, seen)| seen.since + GRACE).min())
     }
 
     fn send_away(&mut self, id: u64) {
@@ -173,5 +174,50 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.lock().open.remove(&self.id);
         self.crowd.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server::wire::Stage;
+
+    const LIMITS: Limits = Limits {
+        connections: 2,
+        spare: 0,
+        head: Duration::MAX,
+        idle: Duration::MAX,
+        write: Duration::MAX,
+    };
+
+    /// Somebody who has just come to this stage.
+    fn arrive(crowd: &Arc<Crowd>, stage: Stage) -> Place {
+        let Ok(place) = crowd.try_enter() else {
+            panic!("there is room");
+        };
+        place.progress.enter(stage);
+        let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        crowd.note_task(place.id(), task);
+        place
+    }
+
+    #[tokio::test]
+    async fn who_has_just_come_does_not_keep_others_waiting_for_those_who_can_go() {
+        let crowd = Crowd::new(LIMITS);
+        let half_sent = arrive(&crowd, Stage::Body);
+        let came = half_sent.progress.seen().since;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let idle = arrive(&crowd, Stage::Idle);
+        let first_to_go = |now| crowd.lock().first_to_go(now);
+        assert_eq!(first_to_go(came), Err(Some(came + GRACE)));
+        assert_eq!(first_to_go(came + GRACE), Ok(half_sent.id()));
+        // Once both may go, who has said less is missed less.
+        let both = idle.progress.seen().since + GRACE;
+        assert_eq!(first_to_go(both), Ok(idle.id()));
+        idle.progress.enter(Stage::Answer);
+        half_sent.progress.enter(Stage::Answer);
+        assert_eq!(first_to_go(both + GRACE), Err(None));
     }
 }
