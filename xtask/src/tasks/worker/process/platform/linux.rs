@@ -188,35 +188,11 @@ fn listening_sockets(table: impl BufRead, port: u16) -> Vec<String> {
     sockets
 }
 
-/// The signals that were ignored when this process was started.
-pub fn ignored_signals() -> Vec<i32> {
-    parse_ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default())
-}
-
-/// Reads the mask of ignored signals, in hexadecimal digits, the first signal last.
-fn parse_ignored(status: &str) -> Vec<i32> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let mask = mask.unwrap_or_default();
-    (1..=64)
-        .filter(|signal| mask >> (signal - 1) & 1 == 1)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
-
-    #[test]
-    fn signals_that_are_ignored_are_read_from_their_mask() {
-        assert_eq!(
-            parse_ignored("SigBlk:\t01\nSigIgn:\t0000000000001001\n"),
-            [1, 13]
-        );
-        assert_eq!(parse_ignored(""), Vec::<i32>::new());
-    }
 
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {

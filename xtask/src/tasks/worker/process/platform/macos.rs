@@ -43,7 +43,7 @@ pub fn own_executable() -> std::io::Result<PathBuf> {
 }
 
 /// What `ps` is asked for; see [`parse_row`].
-const COLUMNS: &str = "pid=,ppid=,pgid=,stat=,lstart=,comm=";
+const COLUMNS: [&str; 6] = ["pid=", "ppid=", "pgid=", "stat=", "lstart=", "comm="];
 
 /// The living processes of a group.
 pub fn members(group: u32) -> Vec<Process> {
@@ -53,7 +53,7 @@ pub fn members(group: u32) -> Vec<Process> {
 
 /// Every living process.
 pub fn processes() -> Vec<Process> {
-    let table = output("ps", &["-ax", "-o", COLUMNS]);
+    let table = ps(&["-ax"], &COLUMNS);
     let rows = table.lines().filter_map(parse_row);
     rows.filter_map(|(process, lives)| lives.then_some(process))
         .collect()
@@ -61,13 +61,14 @@ pub fn processes() -> Vec<Process> {
 
 /// One process, even where it has ended and nobody has reaped it yet.
 pub fn identify(pid: u32) -> Option<Process> {
-    let row = output("ps", &["-o", COLUMNS, "-p", &pid.to_string()]);
+    let row = ps(&["-p", &pid.to_string()], &COLUMNS);
     parse_row(&row).map(|(process, _)| process)
 }
 
-/// The processes that were started with this variable in their environment, and its values.
+/// The processes that were started with this variable in their environment, and its values. The system
+/// keeps the environment of its own programs (`/bin/sleep`) to itself.
 pub fn marks(name: &str) -> HashMap<u32, String> {
-    let table = output("ps", &["-axE", "-ww", "-o", "pid=,command="]);
+    let table = ps(&["-axE"], &["pid=", "command="]);
     let mark = |row: &str| {
         let mut words = row.split_ascii_whitespace();
         let pid = words.next()?.parse().ok()?;
@@ -97,6 +98,15 @@ pub fn listeners(port: u16) -> Listeners {
     let table = processes();
     let holders = table.into_iter().filter(|p| pids.contains(&p.pid));
     Listeners::Known(holders.collect())
+}
+
+/// What `ps` says about those whom it is asked for, in these columns, whole and without a header.
+fn ps(whom: &[&str], columns: &[&str]) -> String {
+    // Without "ww" rows end after 79 characters. What follows a column's "=" is its header, commas
+    // included, on every system but macOS: each column is an option of its own.
+    let columns = columns.iter().flat_map(|column| ["-o", column]);
+    let arguments: Vec<&str> = whom.iter().copied().chain(["-ww"]).chain(columns).collect();
+    output("ps", &arguments)
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
@@ -130,12 +140,6 @@ fn parse_row(row: &str) -> Option<(Process, bool)> {
         name: path.rsplit('/').next().unwrap_or_default().to_owned(),
     };
     Some((process, lives))
-}
-
-/// The signals that were ignored when this process was started: not told by this system's files,
-/// so none is known.
-pub fn ignored_signals() -> Vec<i32> {
-    Vec::new()
 }
 
 #[cfg(test)]

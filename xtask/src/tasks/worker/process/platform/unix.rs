@@ -152,9 +152,8 @@ pub fn point_to(folder: &Path, name: &str, target: &str, beside: &str) -> io::Re
 /// Calls `handle` with the number of each signal that asks us to end. One that was ignored when we
 /// were started, as by `nohup`, stays ignored.
 pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
-    let ignored = system::ignored_signals();
     let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter();
-    let mut signals = Signals::new(heeded.filter(|signal| !ignored.contains(signal)))?;
+    let mut signals = Signals::new(heeded.filter(|signal| !is_ignored(*signal)))?;
     // Beyond the limit for files a write fails and says so, where the signal would end us. What we
     // start doesn't inherit this.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
@@ -162,6 +161,16 @@ pub fn on_stop_signal(mut handle: impl FnMut(i32) + Send + 'static) -> io::Resul
         .name(String::from("signals"))
         .spawn(move || signals.forever().for_each(&mut handle))?;
     Ok(())
+}
+
+/// Whether this process ignores a signal.
+#[allow(unsafe_code)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a structure of numbers, an address and a mask, for which zeroes are a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and what is set now is written to a local of the right type.
+    let told = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    told == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Whether it is we who lack something: descriptors, memory, a port to connect from.
@@ -338,6 +347,13 @@ fn signal_process(pid: u32, signal: Signal) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_known() {
+        // Rust ignores SIGPIPE before `main`, and nobody has asked for SIGUSR2.
+        assert!(is_ignored(signal_hook::consts::SIGPIPE));
+        assert!(!is_ignored(signal_hook::consts::SIGUSR2));
+    }
 
     #[test]
     fn an_end_is_told_by_name() {

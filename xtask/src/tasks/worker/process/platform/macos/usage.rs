@@ -14,15 +14,12 @@ pub const FASTEST: Duration = Duration::from_secs(1);
 /// What a process uses; its children, threads and files aren't told cheaply here. `None` once it is
 /// gone.
 pub fn of(pid: u32) -> Option<Usage> {
-    read_row(&super::output(
-        "ps",
-        &["-o", "rss=,time=", "-p", &pid.to_string()],
-    ))
+    read_row(&super::ps(&["-p", &pid.to_string()], &["rss=", "time="]))
 }
 
 /// The processor time that the group led by `pid` has used so far; `None` where nobody is in it.
 pub fn group_time(pid: u32) -> Option<Duration> {
-    let table = super::output("ps", &["-A", "-o", "pgid=,time="]);
+    let table = super::ps(&["-ax"], &["pgid=", "time="]);
     let mut total = None;
     for line in table.lines() {
         let (group, time) = line.trim().split_once(char::is_whitespace)?;
