@@ -346,6 +346,23 @@ fn a_worker_that_dies_or_never_answers_still_gives_a_summary() {
     }
 }
 
+/// Each question could hang until its own deadline.
+#[test]
+fn a_worker_that_is_not_ready_is_asked_for_no_text() {
+    let options = ["--worker-bin", FAULTY_WORKER, "--timeout", "2"];
+    let checks = [
+        "--format", "json", "--check", "start.*", "--check", "drain.*",
+    ];
+    let output = worker_test(&options)
+        .args(checks)
+        .env("WORKER_FAULT", "start.never_ready")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.contains("did not become ready"), "{shown}");
+    assert!(!shown.contains("\"event\":\"asked\""), "{shown}");
+}
+
 #[test]
 fn nonsense_is_blamed_on_the_worker_with_what_was_promised_and_what_came() {
     let output = against_fault("infer.zero_tokens", &[]);

@@ -74,8 +74,11 @@ impl Subject<'_> {
         self.worker.dialect()
     }
 
-    /// What the worker under test answers when nothing disturbs it.
+    /// What the worker under test answers when nothing disturbs it. One that isn't ready is asked nothing.
     pub fn references(&self) -> Result<&References> {
+        if let Some(mismatch) = &self.not_ready {
+            return Err(mismatch.clone().into());
+        }
         let prompt = self.context.config.prompt.as_str();
         self.observations
             .of(|| References::of_first(&self.worker, prompt))
