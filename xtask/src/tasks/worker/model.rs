@@ -40,12 +40,14 @@ struct Choice {
 /// Finds the model's file and refuses what isn't a whole GGUF.
 pub fn find(config: &WorkerTestConfig, root: &Path) -> Result<Model> {
     let catalog = Catalog::load(root)?;
-    embedded::provide(&catalog, root)?;
+    let provided = embedded::provide(&catalog, root);
     let choice = if config.model_is_explicit {
-        find_asked_for(&config.model_path, &catalog, root)?
+        find_asked_for(&config.model_path, &catalog, root)
     } else {
-        choose(&config.model_path, &catalog, root)?
+        choose(&config.model_path, &catalog, root)
     };
+    // Where the embedded model can't be written, that concerns those alone who find no other one.
+    let choice = choice.or_else(|error| provided.and(Err(error)))?;
     let path = choice.path;
     let summary = gguf::check(&path)
         .map_err(|error| anyhow!("{error:#}\n{}", suggest(&path, &catalog, root)))?;
@@ -243,6 +245,22 @@ mod tests {
         embedded.sources = vec![catalog::Source::Repository];
         catalog.models.push(embedded);
         catalog
+    }
+
+    #[test]
+    fn a_model_that_is_there_needs_no_folder_for_the_embedded_one() {
+        let workspace = Workspace::with(&["tiny"]);
+        let mut config = WorkerTestConfig::default();
+        let refusal = find(&config, &workspace.0).unwrap_err().to_string();
+        assert!(
+            refusal.contains("cannot write the embedded model") && refusal.contains("--model"),
+            "{refusal}"
+        );
+        let tiny = "../.test-models/tiny/tiny.gguf";
+        config.model_path = Path::new(env!("CARGO_MANIFEST_DIR")).join(tiny);
+        config.model_is_explicit = true;
+        let model = find(&config, &workspace.0).unwrap();
+        assert_eq!(model.path, config.model_path);
     }
 
     #[test]

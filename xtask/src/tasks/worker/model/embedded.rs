@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 
 use super::catalog::{Catalog, MODELS_FOLDER};
 
@@ -26,7 +26,12 @@ pub fn provide(catalog: &Catalog, root: &Path) -> Result<()> {
         std::fs::write(&part, MODEL)?;
         std::fs::rename(&part, &path)
     };
-    write().with_context(|| format!("cannot write the embedded model to {}", path.display()))
+    write().map_err(|error| {
+        let path = path.display();
+        anyhow!(
+            "cannot write the embedded model to {path}: {error}\n  try: --model PATH, or a folder that can be written to"
+        )
+    })
 }
 
 #[cfg(test)]
