@@ -10,7 +10,9 @@ mod xtask;
 use std::process::Command;
 
 use scratch::Scratch;
-use xtask::{FAULTY_WORKER, at_a_desk, said, tiny_model, worker_test, xtask};
+#[cfg(target_os = "linux")]
+use xtask::at_a_desk;
+use xtask::{FAULTY_WORKER, said, tiny_model, worker_test, xtask};
 
 /// As in a container, or on a machine whose network has IPv6 alone: there is loopback, and no way out.
 #[test]

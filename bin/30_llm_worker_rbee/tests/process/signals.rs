@@ -9,9 +9,11 @@ use serde_json::json;
 #[cfg(target_os = "linux")]
 use crate::lease::Lease;
 use crate::running::{
-    DEADLINE, Hive, WorkerCommand, WorkerProcess, answer, get, in_some_attempt, infer,
-    long_streams, on_a_busy_machine, tiny_model, try_answer, try_get, try_infer,
+    DEADLINE, Hive, WorkerCommand, WorkerProcess, in_some_attempt, long_streams, on_a_busy_machine,
+    tiny_model, try_answer, try_get, try_infer,
 };
+#[cfg(target_os = "linux")]
+use crate::running::{answer, get, infer};
 
 fn ends_within(worker: &mut WorkerProcess, promised: Duration) -> Option<i32> {
     let asked = Instant::now();

@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn another_revision_is_checked_out_without_a_trace_in_the_repository() {
         let folder = std::env::temp_dir().join(format!("revisions-{}", uuid::Uuid::new_v4()));
-        let root = folder.join("it's \"here\"");
+        let root = folder.join("it's here & $HOME");
         std::fs::create_dir_all(&root).unwrap();
         git(&root, &["init", "--quiet"]).unwrap();
         let commit = |text: &str| {

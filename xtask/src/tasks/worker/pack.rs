@@ -340,7 +340,7 @@ mod tests {
         let events = RECORDING.to_owned() + &note.replace("SECRET", secret) + "\n";
         fs::write(scratch.0.join(EVENTS), events).unwrap();
         let log = format!("GET http://user:{secret}@host/\n");
-        for name in ["worker.log", "aux/worker.log"] {
+        for name in ["worker.log", "auxiliary/worker.log"] {
             let path = scratch.0.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, &log).unwrap();
@@ -356,7 +356,7 @@ mod tests {
         let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
         let expected = [
             EVENTS,
-            "aux/worker.log",
+            "auxiliary/worker.log",
             "worker.log",
             "report.json",
             "report.html",

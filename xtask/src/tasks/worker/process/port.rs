@@ -132,8 +132,10 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
-                        let mut command = Command::new("python3");
-                        command.arg("--version").stdout(Stdio::null());
+                        let mut command = Command::new(std::env::current_exe().unwrap());
+                        command
+                            .args(["--list", "--exact", "none"])
+                            .stdout(Stdio::null());
                         drop(ProcessGroup::spawn(command, Role::Tool, Duration::ZERO).unwrap());
                     }
                 });
