@@ -1,6 +1,8 @@
 //! Recordings and reports are hostile input: whatever they say, rendering and merging ends, and stays
 //! small and harmless.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
@@ -16,6 +18,12 @@ const RECORDINGS: [&str; 2] = [
     include_str!("../../../../tests/fixtures/failed-run/events.jsonl"),
     include_str!("../../../../tests/fixtures/benchmark/events.jsonl"),
 ];
+
+/// The `report.json` of each.
+static REPORTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let report = |recording: &&str| document::render(&replay::fold(recording.lines()).unwrap());
+    RECORDINGS.iter().map(report).collect()
+});
 
 /// More than any report of these recordings has, however they are corrupted.
 const LARGEST: usize = 4 << 20;
@@ -129,52 +137,43 @@ fn foreign_text_holds_no_command_and_begins_no_line() {
     }
 }
 
-/// Fewer cases than usual, as each makes every report; as many as are asked for by PROPTEST_CASES.
-fn few() -> ProptestConfig {
-    let usual = ProptestConfig::default();
-    match std::env::var_os("PROPTEST_CASES") {
-        Some(_) => usual,
-        None => ProptestConfig { cases: 48, ..usual },
-    }
-}
-
 proptest! {
-    #![proptest_config(few())]
-
     #[test]
-    fn a_corrupted_recording_makes_small_and_harmless_reports(
+    fn fuzzed_recordings_make_small_and_harmless_reports(
         which in any::<Index>(),
         changes in changes(),
+        kind in any::<Index>(),
     ) {
         let recording = corrupted(RECORDINGS[which.index(RECORDINGS.len())], &changes);
         let report = replay::fold(recording.lines()).unwrap();
-        for kind in KINDS {
-            let text = render(kind, &report);
-            prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
-            prop_assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
-            let is_harmless = !text.contains('\u{1b}') || kind == ReportKind::Repro;
-            prop_assert!(is_harmless, "{:?} has an escape", kind);
-        }
+        let kind = *kind.get(&KINDS);
+        let text = render(kind, &report);
+        prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
+        prop_assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
+        let is_harmless = !text.contains('\u{1b}') || kind == ReportKind::Repro;
+        prop_assert!(is_harmless, "{:?} has an escape", kind);
     }
 
     #[test]
-    fn corrupted_reports_merge_or_are_refused(which in any::<Index>(), changes in changes()) {
-        let report = replay::fold(which.get(RECORDINGS.as_slice()).lines()).unwrap();
-        let mut corrupted: Value = serde_json::from_str(&document::render(&report)).unwrap();
+    fn fuzzed_reports_merge_or_are_refused(
+        which in any::<Index>(),
+        changes in changes(),
+        kind in any::<Index>(),
+    ) {
+        let document = which.get(REPORTS.as_slice());
+        let mut corrupted: Value = serde_json::from_str(document).unwrap();
         for (_, change) in &changes {
             corrupt(&mut corrupted, change);
         }
-        let mut columns = summary::read(&document::render(&report)).unwrap();
+        let mut columns = summary::read(document).unwrap();
         columns.extend(summary::read(&corrupted.to_string()).unwrap_or_default());
         let matrix = Matrix::fold(columns, RunMetadata::default());
-        for kind in ReportKind::of_matrices() {
-            let text = render_matrix(kind, &matrix).unwrap();
-            prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
-            prop_assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
-        }
+        let kind = *kind.get(&ReportKind::of_matrices());
+        let text = render_matrix(kind, &matrix).unwrap();
+        prop_assert!(text.len() < LARGEST, "{:?} has {} bytes", kind, text.len());
+        prop_assert!(kind != ReportKind::Html || text.matches("<script").count() == 1);
         // Its own JSON is read back, unless a figure was no number.
-        let json = render_matrix(ReportKind::Json, &matrix).unwrap();
-        if let Ok(again) = summary::read(&json) {
+        if kind == ReportKind::Json && let Ok(again) = summary::read(&text) {
             prop_assert_eq!(again.len(), matrix.columns.len());
         }
     }
