@@ -1,7 +1,9 @@
 //! All backends as one command, and runs of many machines in one matrix.
 
+#[cfg(unix)]
 #[path = "support/asked.rs"]
 mod asked;
+#[cfg(unix)]
 #[path = "support/python.rs"]
 mod python;
 #[path = "support/scratch.rs"]
@@ -13,7 +15,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+#[cfg(unix)]
 use asked::{Needs, is_asked_for};
+#[cfg(unix)]
 use python::python;
 use scratch::Scratch;
 use serde_json::Value;
@@ -166,6 +170,7 @@ fn every_backend_has_a_column_in_every_report() {
 }
 
 /// A driver's tool first in the path, for a GPU that only the faulty worker believes in.
+#[cfg(unix)]
 fn pretend_gpu(command: &mut Command, scratch: &Scratch) {
     let state = scratch.file("gpu");
     fs::create_dir_all(&state).unwrap();
@@ -178,6 +183,7 @@ fn pretend_gpu(command: &mut Command, scratch: &Scratch) {
 }
 
 /// What a matrix with a pretended GPU comes to, over this worker.
+#[cfg(unix)]
 fn matrix_with_gpu(scratch: &Scratch, worker: &Path) -> (Option<i32>, Value) {
     let options = ["--format", "json", "--require", "cuda"];
     let mut command = all_backends_of(scratch, worker, &options);
@@ -193,6 +199,7 @@ fn matrix_with_gpu(scratch: &Scratch, worker: &Path) -> (Option<i32>, Value) {
 }
 
 /// The outcomes of a check, a column each.
+#[cfg(unix)]
 fn outcomes<'m>(matrix: &'m Value, id: &str) -> &'m Value {
     let rows = matrix["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["id"] == id);

@@ -59,7 +59,7 @@ impl WorkerHandle {
         waited.map_err(|error| match error.downcast::<TimedOut>() {
             Ok(timed_out) => {
                 let got = match start_up.first_answer {
-                    None => "no answer on its port",
+                    None => "no whole answer on its port",
                     Some(_) => "not ready",
                 };
                 let expected = format!("ready within {} s", timed_out.limit.as_secs_f64());
