@@ -8,6 +8,7 @@ use std::time::Duration;
 pub mod backend;
 #[cfg(feature = "candle")]
 mod candle;
+mod constraint;
 pub mod gguf;
 pub mod kernels;
 mod load;
@@ -24,6 +25,7 @@ mod text;
 mod tokenizer;
 
 pub use backend::Backend;
+pub use constraint::{Constraint, Grammar};
 pub use load::{LoadOptions, LoadedEngine, ModelInfo, load};
 
 /// What a generation continues.
@@ -72,14 +74,34 @@ pub struct GenerationRequest {
     /// Makes tokens of the prompt and of the answer less likely, above 1, or likelier, below; above
     /// 0. Greedy decoding obeys it, too.
     pub repetition_penalty: Option<f32>,
+    /// Taken off the logit of each token that the answer has, once; from -2 to 2. Greedy decoding
+    /// obeys it, too, as it does the next two.
+    pub presence_penalty: f32,
+    /// Taken off as often as the answer has the token; from -2 to 2.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens; each from -100 to 100, and no token twice.
+    pub logit_bias: Vec<(u32, f32)>,
     /// The same seed, prompt and options give the same text. `None` draws one.
     pub seed: Option<u64>,
     /// Generation ends before the first of these appears in the text.
     pub stop: Vec<String>,
     /// Goes on after the model's end token, until `max_tokens` or a stop string.
     pub ignore_end: bool,
+    /// What the answer is held to. It ends where the grammar says so, `ignore_end` or not.
+    pub grammar: Option<Grammar>,
     /// How many of the likeliest tokens each event tells beside the one that was chosen.
     pub top_logprobs: usize,
+}
+
+/// A token of the vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenText<'a> {
+    /// The bytes that it adds to a text, not always whole characters; none if it only controls.
+    pub piece: &'a [u8],
+    /// What the vocabulary calls it.
+    pub name: &'a [u8],
+    /// Whether it ends an answer.
+    pub is_end: bool,
 }
 
 /// Why generation ended.
@@ -128,7 +150,7 @@ pub struct Completion {
 }
 
 /// A token, and the natural logarithm of the probability that the model gave it: before
-/// temperature, penalty and all that excludes tokens.
+/// temperature, penalties, biases and all that excludes tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenLogprob {
     /// The token's number in the vocabulary.
@@ -253,6 +275,11 @@ pub trait Engine: Send + Sync + 'static {
     /// What it is doing, for metrics.
     fn stats(&self) -> Stats {
         Stats::default()
+    }
+
+    /// The token with this number, if there is one.
+    fn token(&self, _token: u32) -> Option<TokenText<'_>> {
+        None
     }
 
     /// The chat template that the model file carries, as the file has it.

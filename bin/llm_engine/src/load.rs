@@ -17,7 +17,7 @@ use super::model::{self, Model};
 use super::ops::{Cpu, KeyValueCache, PAGE_POSITIONS};
 use super::scheduler::{SLOTS, Scheduler};
 use super::tokenizer::Tokenizer;
-use super::{Engine, Generation, GenerationRequest, Stats, SubmitError};
+use super::{Engine, Generation, GenerationRequest, Stats, SubmitError, TokenText};
 
 mod memory;
 
@@ -109,6 +109,10 @@ impl Engine for LoadedEngine {
 
     fn stats(&self) -> Stats {
         self.scheduler.stats()
+    }
+
+    fn token(&self, token: u32) -> Option<TokenText<'_>> {
+        self.tokenizer.token(token)
     }
 
     fn chat_template(&self) -> Option<&str> {

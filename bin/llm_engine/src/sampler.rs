@@ -4,16 +4,17 @@
 //! every run, whatever runs beside it.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use anyhow::{Result, ensure};
 
-use super::{GenerationRequest, TokenLogprob};
+use super::{Constraint, GenerationRequest, TokenLogprob};
 
 mod exp;
+mod tilt;
 
 use exp::{exp, sum_of_weights};
+use tilt::Tilt;
 
 /// Chooses the tokens of one generation.
 #[derive(Debug)]
@@ -22,16 +23,9 @@ pub struct Sampler {
     top_k: Option<usize>,
     top_p: Option<f64>,
     min_p: Option<f32>,
-    penalty: Option<Penalty>,
+    tilt: Option<Tilt>,
     top_logprobs: usize,
     random: SplitMix64,
-}
-
-/// Tokens that were there already, and what their logits are divided or multiplied by.
-#[derive(Debug)]
-struct Penalty {
-    factor: f32,
-    seen: HashSet<u32>,
 }
 
 /// The next token, and what the model thought of it and of others.
@@ -54,24 +48,25 @@ impl Sampler {
     pub fn new(request: &GenerationRequest, prompt: &[u32]) -> Self {
         let seed = request.seed;
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        let penalty = request.repetition_penalty.filter(|&factor| factor != 1.0);
         Self {
             temperature: request.temperature,
             top_k: request.top_k.map(|top_k| top_k.max(1) as usize),
             top_p: request.top_p.map(f64::from).filter(|&top_p| top_p < 1.0),
             min_p: request.min_p.filter(|&min_p| min_p > 0.0),
-            penalty: penalty.map(|factor| Penalty {
-                factor,
-                seen: prompt.iter().copied().collect(),
-            }),
+            tilt: Tilt::new(request, prompt),
             top_logprobs: request.top_logprobs,
             random: SplitMix64 { state: seed },
         }
     }
 
-    /// The next token. The logits are spent.
-    pub fn sample(&mut self, logits: &mut [f32], scratch: &mut Scratch) -> Result<Choice> {
-        let greedy = greedy(logits)?;
+    /// The next token, which the constraint allows. The logits are spent.
+    pub fn sample(
+        &mut self,
+        logits: &mut [f32],
+        constraint: Option<&mut (dyn Constraint + 'static)>,
+        scratch: &mut Scratch,
+    ) -> Result<Choice> {
+        let mut greedy = greedy(logits)?;
         let largest = logits[greedy as usize];
         // So much less than 0 is the logarithm of the likeliest token's probability.
         let log_sum = sum_of_weights(logits, largest, 1.0).ln();
@@ -85,25 +80,28 @@ impl Sampler {
             .map(|token| judge(token, logits[token as usize]));
         let top = top.collect();
 
-        let raw = |token: u32, logits: &[f32]| logits[token as usize];
-        let chosen = match &mut self.penalty {
-            None => {
-                let token = self.choose(greedy, logits, scratch);
-                judge(token, raw(token, logits))
-            }
-            Some(penalty) => {
-                let before = penalty.apply(logits);
-                let greedy = greedy_of(logits);
-                let token = self.choose(greedy, logits, scratch);
-                let logit = before.iter().find(|(seen, _)| *seen == token);
-                let logit = logit.map_or_else(|| raw(token, logits), |(_, logit)| *logit);
-                judge(token, logit)
-            }
-        };
-        if let Some(penalty) = &mut self.penalty {
-            penalty.seen.insert(chosen.token);
+        let mut before = Vec::new();
+        if let Some(tilt) = &self.tilt {
+            before = tilt.apply(logits);
+            greedy = greedy_of(logits);
         }
-        Ok(Choice { chosen, top })
+        if let Some(constraint) = constraint {
+            constraint.mask(logits)?;
+            greedy = greedy_of(logits);
+            let is_possible = logits[greedy as usize] > f32::NEG_INFINITY;
+            ensure!(is_possible, "no token is possible that is allowed");
+        }
+        let token = self.choose(greedy, logits, scratch);
+        // As the model had it.
+        let logit = before.iter().find(|(tilted, _)| *tilted == token);
+        let logit = logit.map_or_else(|| logits[token as usize], |(_, logit)| *logit);
+        if let Some(tilt) = &mut self.tilt {
+            tilt.count(token);
+        }
+        Ok(Choice {
+            chosen: judge(token, logit),
+            top,
+        })
     }
 
     fn choose(&mut self, greedy: u32, logits: &[f32], scratch: &mut Scratch) -> u32 {
@@ -138,24 +136,6 @@ impl Sampler {
             candidates.retain(|candidate| candidate.weight >= min_p);
         }
         draw_by_weight(candidates, self.random.unit()).unwrap_or(greedy)
-    }
-}
-
-impl Penalty {
-    /// Changes the logits of what was seen, and gives those that were there before.
-    fn apply(&self, logits: &mut [f32]) -> Vec<(u32, f32)> {
-        let mut before = Vec::with_capacity(self.seen.len());
-        for &token in &self.seen {
-            let Some(logit) = logits.get_mut(token as usize) else {
-                continue;
-            };
-            before.push((token, *logit));
-            *logit = match *logit > 0.0 {
-                true => *logit / self.factor,
-                false => *logit * self.factor,
-            };
-        }
-        before
     }
 }
 

@@ -17,7 +17,10 @@ use tokio::sync::{mpsc, watch};
 use super::sampler::Sampler;
 use super::text::TextStream;
 use super::tokenizer::Tokenizer;
-use super::{Engine, Generation, GenerationEvent, GenerationRequest, Prompt, Stats, SubmitError};
+use super::{
+    Constraint, Engine, Generation, GenerationEvent, GenerationRequest, Grammar, Prompt, Stats,
+    SubmitError,
+};
 
 mod pages;
 mod sequence;
@@ -108,6 +111,7 @@ struct Job {
     max_tokens: u32,
     ignore_end: bool,
     sampler: Sampler,
+    constraint: Option<Box<dyn Constraint>>,
     text: TextStream,
     events: mpsc::Sender<GenerationEvent>,
     submitted: Instant,
@@ -189,6 +193,7 @@ impl Engine for Scheduler {
         let (events, receiver) = mpsc::channel(max_tokens as usize + 2);
         self.shared.enqueue(Job {
             sampler: Sampler::new(&request, &prompt),
+            constraint: request.grammar.as_ref().map(Grammar::begin),
             text: TextStream::new(&request.stop),
             prompt: prompt.clone(),
             max_tokens,

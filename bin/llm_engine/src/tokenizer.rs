@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::TokenText;
 use super::gguf::{Metadata, Texts, Value};
 
 mod bytelevel;
@@ -291,6 +292,15 @@ impl Tokenizer {
             true => self.pieces.get(token as usize),
             false => &[],
         }
+    }
+
+    /// The token with this number, if there is one.
+    pub fn token(&self, token: u32) -> Option<TokenText<'_>> {
+        ((token as usize) < self.pieces.len()).then(|| TokenText {
+            piece: self.piece(token),
+            name: self.ids.text(token),
+            is_end: self.is_end(token),
+        })
     }
 
     /// At least so many tokens has a prompt of this length, whatever it says.

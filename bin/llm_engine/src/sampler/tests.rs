@@ -22,7 +22,7 @@ fn sampler_of(change: impl FnOnce(&mut GenerationRequest)) -> Sampler {
 }
 
 fn draw(sampler: &mut Sampler, logits: &[f32]) -> u32 {
-    let choice = sampler.sample(&mut logits.to_vec(), &mut Scratch::default());
+    let choice = sampler.sample(&mut logits.to_vec(), None, &mut Scratch::default());
     choice.unwrap().chosen.token
 }
 
@@ -54,7 +54,7 @@ fn logits_that_are_not_numbers_are_an_error() {
         let mut sampler = sampler(temperature, 1);
         let mut fails = |logits: &[f32]| {
             sampler
-                .sample(&mut logits.to_vec(), &mut Scratch::default())
+                .sample(&mut logits.to_vec(), None, &mut Scratch::default())
                 .is_err()
         };
         assert!(fails(&[0.0, f32::NAN]));
@@ -157,7 +157,7 @@ fn log_probabilities_are_the_models_own() {
         ..GenerationRequest::default()
     };
     let mut sampler = Sampler::new(&request, &[1]);
-    let choice = sampler.sample(&mut logits.to_vec(), &mut Scratch::default());
+    let choice = sampler.sample(&mut logits.to_vec(), None, &mut Scratch::default());
     let Choice { chosen, top } = choice.unwrap();
     assert!([2, 3].contains(&chosen.token));
     assert!((chosen.logprob - (2.0 - sum.ln())).abs() < 1e-5);
@@ -165,7 +165,7 @@ fn log_probabilities_are_the_models_own() {
     assert_eq!(tokens, [1, 2, 3]);
     assert!((top[0].logprob - (3.0 - sum.ln())).abs() < 1e-5);
     // What was seen is judged as the model had it, too.
-    let choice = sampler.sample(&mut [-90.0, 9.0, 0.0, 0.0], &mut Scratch::default());
+    let choice = sampler.sample(&mut [-90.0, 9.0, 0.0, 0.0], None, &mut Scratch::default());
     let chosen = choice.unwrap().chosen;
     let expected = -(1.0 + 2.0 * (-9.0_f32).exp()).ln();
     assert_eq!(chosen.token, 1);
@@ -189,4 +189,69 @@ fn the_same_seed_draws_the_same_and_another_seed_others() {
     assert_eq!(draw_many(Some(3)), draw_many(Some(3)));
     assert_ne!(draw_many(Some(3)), draw_many(Some(4)));
     assert_ne!(draw_many(None), draw_many(None));
+}
+
+/// OpenAI: once for a token that is in the answer, and once more for each time that it is.
+#[test]
+fn presence_and_frequency_are_taken_off_for_tokens_of_the_answer_only() {
+    let greedy = |presence: f32, frequency: f32| {
+        let request = GenerationRequest {
+            presence_penalty: presence,
+            frequency_penalty: frequency,
+            ..GenerationRequest::default()
+        };
+        // The prompt is full of the likeliest token, which is nobody's fault.
+        let mut sampler = Sampler::new(&request, &[0, 0, 0]);
+        let logits = [2.0, 1.25, 0.0];
+        [(); 5].map(|()| draw(&mut sampler, &logits))
+    };
+    assert_eq!(greedy(0.0, 0.0), [0, 0, 0, 0, 0]);
+    // 2, then 1 and 1.25: from then on both have what they had less 1.
+    assert_eq!(greedy(1.0, 0.0), [0, 1, 0, 0, 0]);
+    // 2 | 1.5 | 1.0 < 1.25 | 1.0 > 0.75 | 0.5 < 0.75
+    assert_eq!(greedy(0.0, 0.5), [0, 0, 1, 0, 1]);
+    // Below 0, a token that was there is likelier.
+    let request = GenerationRequest {
+        frequency_penalty: -2.0,
+        ..GenerationRequest::default()
+    };
+    let mut sampler = Sampler::new(&request, &[]);
+    assert_eq!(draw(&mut sampler, &[1.0, 0.0]), 0);
+    assert_eq!(draw(&mut sampler, &[1.0, 2.5]), 0);
+    assert_eq!(draw(&mut sampler, &[1.0, 5.5]), 1);
+}
+
+#[test]
+fn a_factor_comes_before_what_is_taken_off() {
+    let request = GenerationRequest {
+        repetition_penalty: Some(2.0),
+        presence_penalty: 0.5,
+        ..GenerationRequest::default()
+    };
+    let mut sampler = Sampler::new(&request, &[1]);
+    assert_eq!(draw(&mut sampler, &[4.0, 0.0, 0.0, 0.0]), 0);
+    // 4 / 2 - 0.5 is 1.5, and (4 - 0.5) / 2 would be 1.75; 3.1 / 2 is 1.55, as only the prompt has it.
+    assert_eq!(draw(&mut sampler, &[4.0, 3.1, 1.0, 0.0]), 1);
+    // Logits below 0 are multiplied: -1 * 2 - 0.5.
+    assert_eq!(draw(&mut sampler, &[-1.0, -9.0, -2.6, -2.4]), 3);
+    assert_eq!(draw(&mut sampler, &[-1.0, -9.0, -2.6, -9.0]), 0);
+}
+
+#[test]
+fn a_bias_forces_and_forbids_and_log_probabilities_stay_the_models_own() {
+    let request = GenerationRequest {
+        logit_bias: vec![(2, 100.0), (0, -100.0), (9999, 1.0)],
+        frequency_penalty: 2.0,
+        top_logprobs: 2,
+        ..GenerationRequest::default()
+    };
+    let mut sampler = Sampler::new(&request, &[]);
+    for _ in 0..3 {
+        let choice = sampler.sample(&mut [3.0, 2.0, -1.0], None, &mut Scratch::default());
+        let Choice { chosen, top } = choice.unwrap();
+        assert_eq!(chosen.token, 2);
+        let sum = 3.0_f32.exp() + 2.0_f32.exp() + (-1.0_f32).exp();
+        assert!((chosen.logprob - (-1.0 - sum.ln())).abs() < 1e-5);
+        assert_eq!(top.iter().map(|one| one.token).collect::<Vec<_>>(), [0, 1]);
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::super::sampler::{Choice, Sampler, Scratch};
 use super::super::text::{TextEvent, TextStream};
 use super::super::tokenizer::Tokenizer;
-use super::super::{Completion, FinishReason, GenerationEvent, Timings};
+use super::super::{Completion, Constraint, FinishReason, GenerationEvent, Timings};
 use super::Job;
 use super::pages::Table;
 
@@ -27,6 +27,7 @@ pub struct Sequence {
     prompt_tokens: usize,
     events: mpsc::Sender<GenerationEvent>,
     sampler: Sampler,
+    constraint: Option<Box<dyn Constraint>>,
     text: TextStream,
     /// Of tokens whose text is held back.
     held: VecDeque<Choice>,
@@ -59,6 +60,7 @@ impl Sequence {
             cached,
             events: job.events,
             sampler: job.sampler,
+            constraint: job.constraint,
             text: job.text,
             held: VecDeque::new(),
             max_tokens: job.max_tokens,
@@ -108,7 +110,8 @@ impl Sequence {
         scratch: &mut Scratch,
         tokenizer: &Tokenizer,
     ) {
-        let choice = match self.sampler.sample(logits, scratch) {
+        let constraint = self.constraint.as_deref_mut();
+        let choice = match self.sampler.sample(logits, constraint, scratch) {
             Ok(choice) => choice,
             Err(error) => return self.fail(&error),
         };
@@ -117,11 +120,19 @@ impl Sequence {
         if tokenizer.is_end(token) && !self.ignore_end {
             return self.finish(FinishReason::Stop);
         }
+        let accepted = match &mut self.constraint {
+            Some(constraint) => constraint.accept(token),
+            None => Ok(false),
+        };
+        let is_whole = match accepted {
+            Ok(is_whole) => is_whole,
+            Err(error) => return self.fail(&error),
+        };
         self.tokens.push(token);
         self.held.push_back(choice);
         let step = self.text.push(tokenizer.piece(token));
         self.send(step.released);
-        if step.stopped {
+        if step.stopped || is_whole {
             self.finish(FinishReason::Stop);
         } else if self.generated() == self.max_tokens as usize {
             self.finish(FinishReason::Length);

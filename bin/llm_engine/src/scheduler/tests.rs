@@ -1,5 +1,6 @@
 //! The scheduler over a scripted model: order, batches, pages, cancellation, failures.
 
+mod constrained;
 mod stage;
 
 use self::stage::*;

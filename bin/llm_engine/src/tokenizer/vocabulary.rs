@@ -31,6 +31,11 @@ impl Vocabulary {
         }
     }
 
+    /// The text of a token; empty for one that is never found.
+    pub fn text(&self, token: u32) -> &[u8] {
+        self.texts.get(token as usize)
+    }
+
     /// The token of a text.
     pub fn find(&self, text: &[u8]) -> Option<u32> {
         self.table[self.slot(text)].checked_sub(1)
