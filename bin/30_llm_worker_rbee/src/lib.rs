@@ -7,6 +7,7 @@ pub mod body;
 pub mod chat_template;
 pub mod cli;
 pub mod error;
+pub mod grammar;
 pub mod heartbeat;
 pub mod hive_url;
 pub mod host;

@@ -13,6 +13,7 @@ use crate::auth::{ApiToken, require_token};
 use crate::body::Budget;
 use crate::chat_template::ChatTemplate;
 use crate::error::{ApiError, ErrorCode, shorten};
+use crate::grammar::Grammars;
 use crate::heartbeat::BeatCounts;
 use crate::host::{require_host, require_own_host};
 use crate::metrics::Metrics;
@@ -25,7 +26,7 @@ mod inference;
 mod info;
 mod openai;
 
-pub(crate) use generation::{Running, Step};
+pub(crate) use generation::{Running, Step, Token};
 
 use correlation::Requests;
 
@@ -49,6 +50,7 @@ pub struct Desk {
     requests: Requests,
     metrics: Arc<Metrics>,
     template: Arc<OnceLock<Result<Arc<ChatTemplate>, String>>>,
+    grammars: Arc<Grammars>,
     /// When the worker began, in seconds since 1970.
     started_s: u64,
 }
@@ -73,6 +75,7 @@ impl Desk {
             requests: Requests::default(),
             metrics: Arc::new(metrics),
             template: Arc::default(),
+            grammars: Arc::default(),
             started_s: openai::now_s(),
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::engine::Completion;
 use crate::error::ApiError;
-use crate::routes::{Running, Step};
+use crate::routes::{Running, Step, Token};
 
 /// How a protocol words the steps of an answer.
 pub(crate) trait Wording: Send + 'static {
@@ -23,7 +23,7 @@ pub(crate) trait Wording: Send + 'static {
     }
 
     /// A token, and the text that it completes.
-    fn token(&mut self, index: u32, token: u32, text: &str) -> Bytes;
+    fn token(&mut self, token: &Token) -> Bytes;
 
     /// The last words on an answer that is whole.
     fn end(&mut self, completion: Completion) -> Bytes;
@@ -71,9 +71,7 @@ async fn forward(
         };
         let (frame, is_last) = match step {
             Err(_) => (Bytes::from_static(COMMENT), false),
-            Ok(Ok(Step::Token { index, token, text })) => {
-                (wording.token(index, token, &text), false)
-            }
+            Ok(Ok(Step::Token(token))) => (wording.token(&token), false),
             Ok(Ok(Step::End(completion))) => (wording.end(completion), true),
             Ok(Err(error)) => (wording.error(&error), true),
         };

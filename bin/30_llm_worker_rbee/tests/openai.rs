@@ -153,6 +153,64 @@ async fn what_vllms_clients_ask_for_is_told() {
     assert_eq!(parts[1]["prompt_token_ids"], Value::Null);
 }
 
+/// Every token is told as often plain as streamed; half of a character and what can't come have the
+/// forms that OpenAI gives them.
+#[tokio::test]
+async fn a_completion_tells_how_likely_its_tokens_were() {
+    let body = |stream: bool, logprobs: u32| json!({"prompt": "a", "max_tokens": 2, "stream": stream, "logprobs": logprobs});
+    let top = |token: f64| json!({"bytes:\\xe2\\x82": -0.25, "<|end|>": -1.5, "w": token});
+    for (likeliest, top) in [
+        (0, Value::Null),
+        (2, json!([top(-0.5), top(-0.5)])),
+        (3, json!([top(-9999.0), top(-9999.0)])),
+    ] {
+        let answer = post(&plain(), "/v1/completions", &body(false, likeliest)).await;
+        let whole = json_of(answer).await["choices"][0]["logprobs"].take();
+        let expected = json!({"tokens": ["w", "w"], "token_logprobs": [-0.5, -0.5],
+                              "top_logprobs": top, "text_offset": [0, 3]});
+        assert_eq!(whole, expected);
+        let answer = post(&plain(), "/v1/completions", &body(true, likeliest)).await;
+        let (chunks, _) = chunks(&text(answer).await);
+        let parts: Vec<_> = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0]["logprobs"])
+            .collect();
+        assert_eq!(parts.len(), 3);
+        assert_eq!(parts[2], &Value::Null, "the last chunk has no token");
+        for (name, column) in expected.as_object().unwrap() {
+            for (at, part) in parts[..2].iter().enumerate() {
+                assert_eq!(part[name].get(0), column.get(at), "{name}");
+            }
+        }
+    }
+    let neither = json!({"prompt": "a", "max_tokens": 1});
+    let answer = json_of(post(&plain(), "/v1/completions", &neither).await).await;
+    assert_eq!(answer["choices"][0]["logprobs"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_chat_tells_how_likely_its_tokens_were() {
+    let body = |stream: bool| {
+        json!({"messages": [{"role": "user", "content": "y"}], "max_tokens": 2, "stream": stream,
+               "logprobs": true, "top_logprobs": 3})
+    };
+    let answer = post(&chatty(), "/v1/chat/completions", &body(false)).await;
+    let whole = json_of(answer).await["choices"][0]["logprobs"].take();
+    let top = json!([
+        {"token": "bytes:\\xe2\\x82", "logprob": -0.25, "bytes": [0xE2, 0x82]},
+        {"token": "<|end|>", "logprob": -1.5, "bytes": null},
+        {"token": "w", "logprob": -9999.0, "bytes": [119]},
+    ]);
+    let entry = json!({"token": "w", "logprob": -0.5, "bytes": [119], "top_logprobs": top});
+    assert_eq!(whole, json!({"content": [entry, entry], "refusal": null}));
+    let answer = post(&chatty(), "/v1/chat/completions", &body(true)).await;
+    let (chunks, _) = chunks(&text(answer).await);
+    let of = |chunk: &Value| chunk["choices"][0]["logprobs"].clone();
+    let part = json!({"content": [entry], "refusal": null});
+    let expected = [Value::Null, part.clone(), part, Value::Null];
+    assert_eq!(chunks.iter().map(of).collect::<Vec<_>>(), expected);
+}
+
 fn chatty() -> Router {
     app_over(ScriptedEngine {
         chat_template: Some("{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}end"),
@@ -240,6 +298,24 @@ async fn refusals_are_in_openais_words_wherever_they_come_from() {
             400,
             "unsupported",
             json!("n"),
+        ),
+        (
+            json!({"prompt": "a", "echo": true, "logprobs": 1}),
+            400,
+            "unsupported",
+            json!("echo"),
+        ),
+        (
+            json!({"prompt": "a", "logprobs": 6}),
+            400,
+            "invalid_field",
+            json!("logprobs"),
+        ),
+        (
+            json!({"prompt": "a", "logit_bias": {"101": 1, "102": 1}}),
+            400,
+            "invalid_field",
+            json!("logit_bias"),
         ),
         (
             json!({"prompt": "a", "seed": -1}),

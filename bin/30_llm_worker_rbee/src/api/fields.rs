@@ -36,8 +36,7 @@ pub fn read_object<'a>(
     object: &'a RawValue,
     allowed: &[&str],
 ) -> Result<Vec<(String, &'a RawValue)>, ApiError> {
-    let Fields(fields) =
-        serde_json::from_str(object.get()).map_err(|error| malformed(error.to_string()))?;
+    let fields = members(object.get())?;
     for (index, (name, _)) in fields.iter().enumerate() {
         if !allowed.contains(&name.as_str()) {
             return Err(unknown_field(name, allowed));
@@ -49,6 +48,12 @@ pub fn read_object<'a>(
             ));
         }
     }
+    Ok(fields)
+}
+
+fn members(object: &str) -> Result<Vec<(String, &RawValue)>, ApiError> {
+    let Fields(fields) =
+        serde_json::from_str(object).map_err(|error| malformed(error.to_string()))?;
     Ok(fields)
 }
 
@@ -83,6 +88,15 @@ impl Field<'_> {
         let raw = self.value.get();
         match raw.starts_with('[') {
             true => serde_json::from_str(raw).map_err(|error| malformed(error.to_string())),
+            false => Err(self.refuse(&describe(raw), allowed)),
+        }
+    }
+
+    /// The members of an object, in order and with repetitions; nothing else is `allowed`.
+    pub fn members(&self, allowed: &str) -> Result<Vec<(String, &RawValue)>, ApiError> {
+        let raw = self.value.get();
+        match raw.starts_with('{') {
+            true => members(raw),
             false => Err(self.refuse(&describe(raw), allowed)),
         }
     }
@@ -128,6 +142,15 @@ impl Field<'_> {
             Integer::Small(count) if count > 0 => Ok(u32::try_from(count).unwrap_or(u32::MAX)),
             Integer::TooLarge => Ok(u32::MAX),
             _ => Err(self.refuse(&describe(self.value.get()), ALLOWED)),
+        }
+    }
+
+    /// An integer from 0 to so many.
+    pub fn up_to(&self, most: u32) -> Result<u32, ApiError> {
+        let allowed = format!("an integer from 0 to {most}");
+        match self.integer(&allowed)? {
+            Integer::Small(number) if number <= u64::from(most) => Ok(number as u32),
+            _ => Err(self.refuse(&describe(self.value.get()), &allowed)),
         }
     }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::body::{self, ReadBody};
 use crate::engine::{
-    Completion, Engine, Generation, GenerationEvent, GenerationRequest, SubmitError,
+    Completion, Engine, Generation, GenerationEvent, GenerationRequest, SubmitError, TokenLogprob,
 };
 use crate::error::{ApiError, ErrorCode, shorten};
 use crate::log;
@@ -71,25 +71,30 @@ pub(crate) struct Running {
 
 /// One step of an answer.
 pub(crate) enum Step {
-    /// A token, and the text that it completes.
-    Token {
-        /// 0 for the first, without a gap.
-        index: u32,
-        /// Its number in the vocabulary.
-        token: u32,
-        /// Maybe empty.
-        text: String,
-    },
+    /// What most steps are.
+    Token(Token),
     /// The last one.
     End(Completion),
+}
+
+/// A token of an answer.
+pub(crate) struct Token {
+    /// 0 for the first, without a gap.
+    pub(crate) index: u32,
+    /// The text that it completes; maybe empty.
+    pub(crate) text: String,
+    /// Which token it is, and how likely it was.
+    pub(crate) chosen: TokenLogprob,
+    /// The likeliest ones, as many as were asked for.
+    pub(crate) top: Vec<TokenLogprob>,
 }
 
 /// An answer in one piece.
 pub(crate) struct Whole {
     /// Its text.
     pub(crate) text: String,
-    /// Its tokens.
-    pub(crate) tokens: Vec<u32>,
+    /// The tokens that it is made of.
+    pub(crate) tokens: Vec<Token>,
     /// How it ended.
     pub(crate) completion: Completion,
 }
@@ -111,10 +116,9 @@ impl Running {
             // Tokens that are there already go out before a cut.
             biased;
             event = self.generation.events.recv() => match event {
-                Some(GenerationEvent::Token { index, text, chosen, .. }) => {
+                Some(GenerationEvent::Token { index, text, chosen, top }) => {
                     self.note_token();
-                    let token = chosen.token;
-                    return Ok(Step::Token { index, token, text });
+                    return Ok(Step::Token(Token { index, text, chosen, top }));
                 }
                 Some(GenerationEvent::Finished(completion)) => Ok(completion),
                 Some(GenerationEvent::Failed(message)) => Err(failed(message)),
@@ -142,13 +146,18 @@ impl Running {
         &self.generation.prompt
     }
 
+    /// What makes the answer.
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.admission.engine)
+    }
+
     /// The whole answer. A client that leaves drops this future, and with it the generation.
     pub(crate) async fn collect(mut self) -> Result<Whole, ApiError> {
         let (mut whole, mut tokens) = (String::new(), Vec::new());
         loop {
             match self.next().await? {
-                Step::Token { token, text, .. } => {
-                    whole.push_str(&text);
+                Step::Token(token) => {
+                    whole.push_str(&token.text);
                     tokens.push(token);
                 }
                 Step::End(completion) => {

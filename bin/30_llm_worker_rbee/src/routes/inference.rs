@@ -10,7 +10,7 @@ use crate::api::parse_inference_request;
 use crate::engine::Completion;
 use crate::error::ApiError;
 use crate::routes::generation::Whole;
-use crate::routes::{Desk, generation};
+use crate::routes::{Desk, Token, generation};
 use crate::sse::{self, Wording};
 
 mod answer;
@@ -43,8 +43,8 @@ struct Events {
 }
 
 impl Wording for Events {
-    fn token(&mut self, index: u32, _: u32, text: &str) -> Bytes {
-        frame("token", &Token { index, text })
+    fn token(&mut self, Token { index, text, .. }: &Token) -> Bytes {
+        frame("token", &TokenData { index, text })
     }
 
     fn end(&mut self, completion: Completion) -> Bytes {
@@ -57,8 +57,8 @@ impl Wording for Events {
 }
 
 #[derive(Serialize)]
-struct Token<'a> {
-    index: u32,
+struct TokenData<'a> {
+    index: &'a u32,
     text: &'a str,
 }
 

@@ -1,6 +1,7 @@
 //! The protocol that nearly every client speaks: OpenAI's completions, chat completions and models,
 //! as far as this worker can serve them. What it can't is refused by name.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
@@ -9,12 +10,15 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::chat_template::ChatTemplate;
+use crate::engine::{Engine, GenerationRequest, Grammar};
 use crate::error::{ApiError, ErrorCode, shorten};
+use crate::grammar::Refusal;
 use crate::routes::{Desk, generation};
 use crate::sse;
 
 mod answer;
 mod error;
+mod logprobs;
 mod request;
 
 use answer::{Chunks, Shape};
@@ -74,6 +78,7 @@ async fn answer(desk: Desk, request: Request, shape: Shape) -> Result<Response, 
     let Asked {
         model,
         input,
+        schema,
         mut generation,
         stream,
         extras,
@@ -96,8 +101,12 @@ async fn answer(desk: Desk, request: Request, shape: Shape) -> Result<Response, 
             rendered.map_err(refused)?.into()
         }
     };
+    if let Some(schema) = schema {
+        generation.grammar = Some(grammar(&desk, schema).await?);
+    }
+    require_tokens(&desk, &generation)?;
     let running = generation::begin(&desk, &head, generation).await?;
-    let chunks = Chunks::new(shape, &running, &desk.about.model_ref, extras);
+    let mut chunks = Chunks::new(shape, &running, &desk.about.model_ref, extras);
     if stream {
         return Ok(sse::respond(running, chunks));
     }
@@ -105,16 +114,55 @@ async fn answer(desk: Desk, request: Request, shape: Shape) -> Result<Response, 
     Ok(Json(chunks.whole(&whole)).into_response())
 }
 
+/// A bias for what is no token of the model would be ignored.
+fn require_tokens(desk: &Desk, generation: &GenerationRequest) -> Result<(), ApiError> {
+    let biases = &generation.logit_bias;
+    if biases.is_empty() {
+        return Ok(());
+    }
+    let engine = engine(desk)?;
+    let unknown = biases
+        .iter()
+        .find(|(token, _)| engine.token(*token).is_none());
+    match unknown {
+        None => Ok(()),
+        Some((token, _)) => Err(ApiError::on_field(
+            ErrorCode::InvalidField,
+            "logit_bias",
+            format!("logit_bias: got {token}, the model has no token of that number"),
+        )),
+    }
+}
+
+/// What holds an answer to the schema, if anything can.
+async fn grammar(desk: &Desk, schema: Value) -> Result<Grammar, ApiError> {
+    let compiled = Arc::clone(&desk.grammars).compile(engine(desk)?, schema);
+    compiled.await.map_err(|refusal| match refusal {
+        Refusal::Busy => ApiError::new(
+            ErrorCode::QueueFull,
+            "too many schemas are being read, no more are allowed to wait",
+        ),
+        Refusal::Schema(cause) => ApiError::on_field(
+            ErrorCode::Unsupported,
+            "response_format",
+            format!("response_format: no answer can be held to the schema: {cause}"),
+        ),
+    })
+}
+
+fn engine(desk: &Desk) -> Result<Arc<dyn Engine>, ApiError> {
+    let engine = desk.worker.engine();
+    engine.ok_or_else(|| generation::not_ready(desk.worker.phase()))
+}
+
 /// The model's template, read when it is first needed.
-fn template(desk: &Desk) -> Result<std::sync::Arc<ChatTemplate>, ApiError> {
-    let Some(engine) = desk.worker.engine() else {
-        return Err(generation::not_ready(desk.worker.phase()));
-    };
+fn template(desk: &Desk) -> Result<Arc<ChatTemplate>, ApiError> {
+    let engine = engine(desk)?;
     let template = desk.template.get_or_init(|| {
         let source = engine
             .chat_template()
             .ok_or("the model has no chat template: /v1/completions takes a prompt")?;
-        ChatTemplate::new(source).map(std::sync::Arc::new)
+        ChatTemplate::new(source).map(Arc::new)
     });
     template.clone().map_err(|cause| {
         let message = format!("messages: {cause}");

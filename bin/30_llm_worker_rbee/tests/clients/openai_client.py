@@ -8,6 +8,7 @@ Seen with openai 3.57.0 and prometheus_client 0.23.1. Ends with "all well", or w
 failed.
 """
 
+import json
 import sys
 import time
 import urllib.request
@@ -15,6 +16,12 @@ import urllib.request
 import openai
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}, "glad": {"type": "boolean"}},
+    "required": ["name", "glad"],
+    "additionalProperties": False,
+}
 QUESTION = [{"role": "user", "content": "What is your name?"}]
 
 
@@ -50,6 +57,26 @@ def main(base):
     assert said == whole.choices[0].message.content, chunks
     assert chunks[0].choices[0].delta.role == "assistant", chunks[0]
 
+    told = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
+    content = told.choices[0].logprobs.content
+    assert len(content) == told.usage.completion_tokens, told
+    assert all(one.token == one.top_logprobs[0].token for one in content), content
+    said = b"".join(bytes(one.bytes) for one in content).decode()
+    assert said == told.choices[0].message.content, told
+    asked_text = {"model": model, "prompt": "The capital of France is", "temperature": 0}
+    told = client.completions.create(**asked_text, logprobs=3).choices[0]
+    assert "".join(told.logprobs.tokens) == told.text, told
+    assert all(len(top) == 3 for top in told.logprobs.top_logprobs), told
+
+    schema = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
+    longer = dict(asked, max_completion_tokens=500)
+    held = client.chat.completions.create(**longer, response_format=schema, presence_penalty=0.5)
+    person = json.loads(held.choices[0].message.content)
+    assert isinstance(person["name"], str) and isinstance(person["glad"], bool), person
+    held = client.chat.completions.create(**longer, response_format={"type": "json_object"})
+    if held.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(held.choices[0].message.content), dict), held
+
     refused(
         openai.NotFoundError,
         "model_not_found",
@@ -59,6 +86,17 @@ def main(base):
         openai.BadRequestError,
         "unsupported",
         lambda: client.chat.completions.create(**asked, tools=[{"type": "function"}]),
+    )
+    wrong = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"uniqueItems": True}}}
+    refused(
+        openai.BadRequestError,
+        "unsupported",
+        lambda: client.chat.completions.create(**asked, response_format=wrong),
+    )
+    refused(
+        openai.BadRequestError,
+        "invalid_field",
+        lambda: client.chat.completions.create(**asked, logprobs=True, top_logprobs=21),
     )
     refused(
         openai.BadRequestError,

@@ -4,6 +4,7 @@
 mod lease;
 #[cfg(target_os = "linux")]
 mod mishaps;
+mod openai;
 mod packages;
 mod running;
 #[cfg(unix)]

@@ -253,13 +253,21 @@ pub fn infer(port: u16, body: &Value) -> TcpStream {
 
 /// The same; `None` where nobody is there any more.
 pub fn try_infer(port: u16, body: &Value) -> Option<TcpStream> {
+    try_send(port, &posted("/v1/inference", body)).ok()
+}
+
+/// Asks with POST.
+pub fn post(port: u16, path: &str, body: &Value) -> (u16, String) {
+    answer(send(port, &posted(path, body)))
+}
+
+fn posted(path: &str, body: &Value) -> String {
     let body = body.to_string();
-    let request = format!(
-        "POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    );
-    try_send(port, &request).ok()
+    )
 }
 
 /// Streams of which some go on for a while: so hot that the end token comes at random, and so many

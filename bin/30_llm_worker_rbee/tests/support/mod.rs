@@ -10,7 +10,7 @@ use std::time::Duration;
 use llm_worker_rbee::auth::ApiToken;
 use llm_worker_rbee::engine::{
     Completion, Engine, FinishReason, Generation, GenerationEvent, GenerationRequest, Prompt,
-    SubmitError, Timings, TokenLogprob,
+    SubmitError, Timings, TokenLogprob, TokenText,
 };
 use llm_worker_rbee::routes::{About, Desk, app};
 use llm_worker_rbee::server::{Limits, Server};
@@ -113,6 +113,22 @@ impl Engine for ScriptedEngine {
         self.failure.subscribe()
     }
 
+    fn token(&self, token: u32) -> Option<TokenText<'_>> {
+        let (piece, name): (&[u8], &[u8]) = match token {
+            0..100 => (b"w", b"w"),
+            // Half of a character.
+            100 => (b"\xE2\x82", b"\xE2\x82"),
+            101 => (b"", b"<|end|>"),
+            _ => return None,
+        };
+        let is_end = token == 101;
+        Some(TokenText {
+            piece,
+            name,
+            is_end,
+        })
+    }
+
     fn chat_template(&self) -> Option<&str> {
         self.chat_template
     }
@@ -126,15 +142,15 @@ fn text_of(request: &GenerationRequest) -> &str {
     }
 }
 
-fn token_event(index: u32, text: String) -> GenerationEvent {
+/// The likeliest are half of a character, an end, and nothing else that could come.
+fn token_event(index: u32, text: String, top_logprobs: usize) -> GenerationEvent {
+    let of = |(token, logprob)| TokenLogprob { token, logprob };
+    let top = [(100, -0.25), (101, -1.5), (0, f32::NEG_INFINITY)];
     GenerationEvent::Token {
         index,
         text,
-        chosen: TokenLogprob {
-            token: index,
-            logprob: -0.5,
-        },
-        top: Vec::new(),
+        chosen: of((index, -0.5)),
+        top: top.into_iter().map(of).take(top_logprobs).collect(),
     }
 }
 
@@ -155,7 +171,9 @@ async fn speak(
             "wordy" => "w".repeat(4096),
             _ => format!("w{index}\n"),
         };
-        let _ = sender.send(token_event(index, text)).await;
+        let _ = sender
+            .send(token_event(index, text, request.top_logprobs))
+            .await;
         match text_of(&request) {
             "fail" => {
                 let failed = GenerationEvent::Failed("out of memory".to_owned());

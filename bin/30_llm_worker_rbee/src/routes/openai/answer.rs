@@ -3,10 +3,11 @@
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
+use super::logprobs::Judge;
 use super::{error, now_s};
 use crate::engine::Completion;
 use crate::error::ApiError;
-use crate::routes::generation::{Running, Whole};
+use crate::routes::generation::{Running, Token, Whole};
 use crate::sse::Wording;
 
 /// Which of the two kinds of completions.
@@ -27,6 +28,8 @@ pub struct Extras {
     pub usage_so_far: bool,
     /// The numbers of the prompt's tokens and of its own, where vLLM has them.
     pub token_ids: bool,
+    /// How likely each token was, and so many others.
+    pub logprobs: Option<u32>,
 }
 
 /// What all parts of an answer have in common, and how each is written.
@@ -38,6 +41,7 @@ pub struct Chunks {
     extras: Extras,
     prompt: Vec<u32>,
     generated: usize,
+    judge: Option<Judge>,
 }
 
 impl Chunks {
@@ -55,11 +59,14 @@ impl Chunks {
             extras,
             prompt: running.prompt().to_vec(),
             generated: 0,
+            judge: extras
+                .logprobs
+                .map(|likeliest| Judge::new(shape, likeliest, running.engine())),
         }
     }
 
     /// The answer in one piece.
-    pub(crate) fn whole(&self, whole: &Whole) -> Value {
+    pub(crate) fn whole(&mut self, whole: &Whole) -> Value {
         let Whole {
             text,
             tokens,
@@ -80,21 +87,36 @@ impl Chunks {
     }
 
     /// A chunk with text, with the reason why there is no more, or with neither.
-    fn chunk(&self, text: Option<&str>, tokens: &[u32], finish_reason: Option<&str>) -> Value {
+    fn chunk(
+        &mut self,
+        text: Option<&str>,
+        tokens: &[Token],
+        finish_reason: Option<&str>,
+    ) -> Value {
         let choice = match (self.shape, text) {
             (Shape::Text, text) => json!({"text": text.unwrap_or("")}),
             (Shape::Chat, Some(text)) => json!({"delta": {"content": text}}),
             (Shape::Chat, None) => json!({"delta": {}}),
         };
-        self.frame(json!([self.choice(choice, tokens, finish_reason)]))
+        let choice = self.choice(choice, tokens, finish_reason);
+        self.frame(json!([choice]))
     }
 
-    fn choice(&self, mut choice: Value, tokens: &[u32], finish_reason: Option<&str>) -> Value {
+    fn choice(
+        &mut self,
+        mut choice: Value,
+        tokens: &[Token],
+        finish_reason: Option<&str>,
+    ) -> Value {
         choice["index"] = json!(0);
-        choice["logprobs"] = Value::Null;
+        choice["logprobs"] = match &mut self.judge {
+            Some(judge) if !tokens.is_empty() => judge.of(tokens),
+            _ => Value::Null,
+        };
         choice["finish_reason"] = json!(finish_reason);
         if self.extras.token_ids {
-            choice["token_ids"] = json!(tokens);
+            let ids = tokens.iter().map(|token| token.chosen.token);
+            choice["token_ids"] = ids.collect();
         }
         choice
     }
@@ -146,15 +168,16 @@ impl Wording for Chunks {
             return None;
         }
         let choice = json!({"delta": {"role": "assistant", "content": ""}});
-        let mut chunk = self.frame(json!([self.choice(choice, &[], None)]));
+        let choice = self.choice(choice, &[], None);
+        let mut chunk = self.frame(json!([choice]));
         self.tell_prompt(&mut chunk);
         Some(data(&chunk))
     }
 
-    fn token(&mut self, index: u32, token: u32, text: &str) -> Bytes {
-        self.generated = index as usize + 1;
-        let mut chunk = self.chunk(Some(text), &[token], None);
-        if index == 0 && self.shape == Shape::Text {
+    fn token(&mut self, token: &Token) -> Bytes {
+        self.generated = token.index as usize + 1;
+        let mut chunk = self.chunk(Some(&token.text), std::slice::from_ref(token), None);
+        if token.index == 0 && self.shape == Shape::Text {
             self.tell_prompt(&mut chunk);
         }
         data(&chunk)

@@ -1,6 +1,9 @@
 //! OpenAI's request bodies as a [`GenerationRequest`]. A field that would change the answer is
 //! applied or refused by name; its neutral value is fine. Pure.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Shape;
@@ -8,12 +11,22 @@ use super::answer::Extras;
 use crate::api::fields::{Field, describe, invalid, read_body, read_object};
 use crate::chat_template::Message;
 use crate::engine::{GenerationRequest, Prompt};
-use crate::error::{ApiError, ErrorCode};
+use crate::error::{ApiError, ErrorCode, shorten};
 use crate::routes::generation::AS_MANY_AS_FIT;
+
+mod format;
+mod messages;
+
+use messages::messages;
 
 /// What is generated for a text when the client names no number, by OpenAI's word.
 const DEFAULT_TEXT_TOKENS: u32 = 16;
 const DEFAULT_TEMPERATURE: f32 = 1.0;
+/// As many of the likeliest tokens as may be asked for, by OpenAI's word.
+const MOST_LOGPROBS: u32 = 5;
+const MOST_TOP_LOGPROBS: u32 = 20;
+/// As many tokens may have a bias.
+const MOST_BIASES: usize = 1024;
 
 /// What both kinds know.
 const SHARED: [&str; 24] = [
@@ -65,17 +78,11 @@ const CHAT_ONLY: [&str; 17] = [
 ];
 
 /// What would change the answer, and the only values with which it doesn't.
-const NEUTRAL: [(&str, &[&str]); 14] = [
+const NEUTRAL: [(&str, &[&str]); 8] = [
     ("n", &["1"]),
     ("best_of", &["1"]),
     ("echo", &["false"]),
     ("suffix", &["\"\""]),
-    ("presence_penalty", &["0", "0.0"]),
-    ("frequency_penalty", &["0", "0.0"]),
-    ("logit_bias", &["{}"]),
-    ("logprobs", &["false"]),
-    ("top_logprobs", &["0"]),
-    ("response_format", &["{\"type\":\"text\"}"]),
     ("tools", &["[]"]),
     ("tool_choice", &["\"none\"", "\"auto\""]),
     ("parallel_tool_calls", &["true", "false"]),
@@ -98,7 +105,9 @@ pub struct Asked {
     pub model: Option<String>,
     /// What to continue.
     pub input: Input,
-    /// Everything else about the generation; its prompt is still to be filled in.
+    /// What the answer has to be, beside text: JSON that follows this schema.
+    pub schema: Option<Value>,
+    /// Everything else about the generation; its prompt and its grammar are still to be filled in.
     pub generation: GenerationRequest,
     /// Whether the answer comes in chunks.
     pub stream: bool,
@@ -116,6 +125,7 @@ pub fn parse(body: &[u8], shape: Shape) -> Result<Asked, ApiError> {
     let mut asked = Asked {
         model: None,
         input: Input::Messages(Vec::new()),
+        schema: None,
         generation: GenerationRequest {
             max_tokens: 0,
             temperature: DEFAULT_TEMPERATURE,
@@ -128,11 +138,12 @@ pub fn parse(body: &[u8], shape: Shape) -> Result<Asked, ApiError> {
     // Clients send null for what they leave out.
     for (name, value) in fields.iter().filter(|(_, value)| value.get() != "null") {
         has_input |= name == required;
-        read_field(&mut asked, &Field { name, value })?;
+        read_field(&mut asked, &Field { name, value }, shape)?;
     }
     if !has_input {
         return Err(invalid(required, format!("{required} is missing")));
     }
+    settle_logprobs(&mut asked)?;
     if asked.generation.max_tokens == 0 {
         asked.generation.max_tokens = match shape {
             Shape::Text => DEFAULT_TEXT_TOKENS,
@@ -142,7 +153,7 @@ pub fn parse(body: &[u8], shape: Shape) -> Result<Asked, ApiError> {
     Ok(asked)
 }
 
-fn read_field(asked: &mut Asked, field: &Field) -> Result<(), ApiError> {
+fn read_field(asked: &mut Asked, field: &Field, shape: Shape) -> Result<(), ApiError> {
     let generation = &mut asked.generation;
     match field.name {
         "model" => asked.model = Some(field.not_empty_string()?),
@@ -170,6 +181,17 @@ fn read_field(asked: &mut Asked, field: &Field) -> Result<(), ApiError> {
             let penalty = field.number("above 0, up to 2", |p| p > 0.0 && p <= 2.0)?;
             generation.repetition_penalty = Some(penalty.max(f32::MIN_POSITIVE));
         }
+        "presence_penalty" => generation.presence_penalty = penalty(field)?,
+        "frequency_penalty" => generation.frequency_penalty = penalty(field)?,
+        "logit_bias" => generation.logit_bias = biases(field)?,
+        "logprobs" if shape == Shape::Chat => {
+            if field.boolean()? {
+                asked.extras.logprobs.get_or_insert(0);
+            }
+        }
+        "logprobs" => asked.extras.logprobs = Some(field.up_to(MOST_LOGPROBS)?),
+        "top_logprobs" => generation.top_logprobs = field.up_to(MOST_TOP_LOGPROBS)? as usize,
+        "response_format" => asked.schema = format::schema(field)?,
         "seed" => generation.seed = Some(field.seed()?),
         "stop" => generation.stop = field.stop_strings()?,
         "stream" => asked.stream = field.boolean()?,
@@ -182,6 +204,55 @@ fn read_field(asked: &mut Asked, field: &Field) -> Result<(), ApiError> {
         _ => require_neutral(field)?,
     }
     Ok(())
+}
+
+/// The number of the likeliest is told in one field with completions, and in two with chats.
+fn settle_logprobs(asked: &mut Asked) -> Result<(), ApiError> {
+    let top = &mut asked.generation.top_logprobs;
+    match &mut asked.extras.logprobs {
+        Some(likeliest) => {
+            *likeliest = (*likeliest).max(*top as u32);
+            *top = *likeliest as usize;
+            Ok(())
+        }
+        None if *top > 0 => {
+            let message = format!("top_logprobs: got {top}, it needs logprobs, which must be true");
+            Err(invalid("top_logprobs", message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn penalty(field: &Field) -> Result<f32, ApiError> {
+    field.number("from -2 to 2", |p| (-2.0..=2.0).contains(&p))
+}
+
+/// What is added to the logits of tokens, by their numbers; whether there are such tokens is for the
+/// model to know.
+fn biases(field: &Field) -> Result<Vec<(u32, f32)>, ApiError> {
+    const ALLOWED: &str = "an object of up to 1024 numbers from -100 to 100, by numbers of tokens";
+    let members = field.members(ALLOWED)?;
+    if members.len() > MOST_BIASES {
+        return Err(field.refuse(&format!("{} numbers", members.len()), ALLOWED));
+    }
+    let mut biases = BTreeMap::new();
+    for (name, value) in &members {
+        let of_token = format!("logit_bias.{}", shorten(name));
+        let bias = Field {
+            name: &of_token,
+            value,
+        };
+        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+        let token = is_number.then(|| name.parse::<u32>().ok()).flatten();
+        let Some(token) = token else {
+            return Err(field.refuse(&format!("the name {}", shorten(name)), ALLOWED));
+        };
+        let bias = bias.number("from -100 to 100", |b| (-100.0..=100.0).contains(&b))?;
+        if biases.insert(token, bias).is_some() {
+            return Err(field.refuse(&format!("token {token} twice"), ALLOWED));
+        }
+    }
+    Ok(biases.into_iter().collect())
 }
 
 fn require_neutral(field: &Field) -> Result<(), ApiError> {
@@ -262,98 +333,6 @@ fn tokens_of(field: &Field, items: &[&RawValue]) -> Result<Prompt, ApiError> {
         true => Err(field.refuse("an empty array", "at least one token")),
         false => Ok(Prompt::Tokens(tokens)),
     }
-}
-
-fn messages(field: &Field) -> Result<Vec<Message>, ApiError> {
-    const ALLOWED: &str = "an array of messages, not empty";
-    let items = field.items(ALLOWED)?;
-    if items.is_empty() {
-        return Err(field.refuse("an empty array", ALLOWED));
-    }
-    let read = |(at, item): (usize, &&RawValue)| message(&format!("messages[{at}]"), item);
-    items.iter().enumerate().map(read).collect()
-}
-
-fn message(place: &str, value: &RawValue) -> Result<Message, ApiError> {
-    let whole = Field { name: place, value };
-    if !value.get().starts_with('{') {
-        return Err(whole.refuse(&describe(value.get()), "an object with role and content"));
-    }
-    let fields = read_object(
-        value,
-        &["role", "content", "refusal", "tool_calls", "audio"],
-    )?;
-    let mut message = Message {
-        role: String::new(),
-        content: String::new(),
-    };
-    let mut has_content = false;
-    for (name, value) in fields.iter().filter(|(_, value)| value.get() != "null") {
-        let place = format!("{place}.{name}");
-        let field = Field {
-            name: &place,
-            value,
-        };
-        match name.as_str() {
-            "role" => message.role = role(&field)?,
-            "content" => {
-                message.content = content(&field)?;
-                has_content = true;
-            }
-            _ => {
-                let said = format!("{place}: this worker doesn't support it");
-                return Err(ApiError::on_field(ErrorCode::Unsupported, place, said));
-            }
-        }
-    }
-    match has_content && !message.role.is_empty() {
-        true => Ok(message),
-        false => Err(whole.refuse("a message without them", "an object with role and content")),
-    }
-}
-
-fn role(field: &Field) -> Result<String, ApiError> {
-    let role = field.string()?;
-    match role.as_str() {
-        // A new name for the same thing, which no template knows.
-        "developer" => Ok("system".to_owned()),
-        "system" | "user" | "assistant" => Ok(role),
-        _ => Err(field.refuse(
-            &describe(field.value.get()),
-            "system, developer, user or assistant",
-        )),
-    }
-}
-
-/// A text, or parts that are texts.
-fn content(field: &Field) -> Result<String, ApiError> {
-    const ALLOWED: &str = "a string or an array of parts of type text";
-    if !field.value.get().starts_with('[') {
-        return field.string_from(field.value.get(), ALLOWED);
-    }
-    let mut whole = String::new();
-    for part in field.items(ALLOWED)? {
-        if !part.get().starts_with('{') {
-            return Err(field.refuse(&describe(part.get()), ALLOWED));
-        }
-        let name = format!("{}[].type", field.name);
-        let fields = read_object(part, &["type", "text", "image_url", "input_audio", "file"])?;
-        let of = |wanted: &str| {
-            let found = fields.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, value)| *value)
-        };
-        match (of("type"), of("text")) {
-            (Some(kind), Some(text)) if kind.get() == "\"text\"" => {
-                whole.push_str(&field.string_from(text.get(), ALLOWED)?);
-            }
-            (kind, _) => {
-                let got = kind.map_or("none".to_owned(), |kind| describe(kind.get()));
-                let said = format!("{name}: got {got}, this worker supports text");
-                return Err(ApiError::on_field(ErrorCode::Unsupported, name, said));
-            }
-        }
-    }
-    Ok(whole)
 }
 
 #[cfg(test)]
