@@ -513,6 +513,7 @@ FAULTS = (
     Fault("benign.openai_bundled", "OpenAI's protocol, several tokens a chunk", KEPT),
     Fault("benign.openai_empty_chunks", "OpenAI's protocol, chunks without text between those with text", KEPT),
     Fault("benign.openai_ends_by_signal", "OpenAI's protocol, raises SIGTERM again when it is done", KEPT),
+    Fault("benign.openai_open_state", "OpenAI's protocol, asks for a key for inference only", KEPT),
     Fault("benign.openai_short_keep_alive", "OpenAI's protocol, keeps idle connections for a second, and says nothing", KEPT),
     Fault("benign.openai_usage_with_the_end", "OpenAI's protocol, the usage in the last chunk that has a choice", KEPT),
 ) + tuple(

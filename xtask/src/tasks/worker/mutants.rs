@@ -47,6 +47,10 @@ pub fn run(config: &MutantsConfig, root: &Path, stop: &StopFlag) -> Result<bool>
         platform::STARTS_SCRIPTS,
         "the faulty worker is a Python script, which this system can't start as a program\n  try: Linux, macOS or WSL"
     );
+    ensure!(
+        root.join(TABLE).is_file(),
+        "this program is not in its workspace, where the faulty worker and its faults are\n  try: cargo xtask worker:mutants in a checkout"
+    );
     let python = Python::find(config.python.as_deref())?;
     let table = FaultTable::load(&root.join(TABLE))?;
     let program = root.join(FAULTY_WORKER);

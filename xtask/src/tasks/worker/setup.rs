@@ -15,8 +15,9 @@ use super::journal::Journal;
 use super::net::client::Client;
 use super::process::gpu;
 use super::process::group::Watch;
+use super::process::secrets;
 use super::process::stop::StopFlag;
-use super::target::dialect::{self, Dialect};
+use super::target::dialect::{self, ApiKey, Dialect};
 use super::target::worker::Program;
 use super::workspace::Home;
 
@@ -29,7 +30,7 @@ pub struct Inputs {
     /// Checks that are known to fail.
     pub known: KnownFailures,
     /// The key for the server's clients.
-    api_key: Option<String>,
+    api_key: Option<ApiKey>,
 }
 
 /// Reads what the command line points to, before anything is started.
@@ -46,9 +47,13 @@ pub fn inputs(config: &WorkerTestConfig) -> Result<Inputs> {
         let is_sendable = !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic());
         anyhow::ensure!(
             is_sendable,
-            "--api-key-env {name}: the variable holds no key that a header can carry"
+            "--api-key-env {name}: the variable holds no key that a header can carry\n  try: {name}=KEY in front of the command"
         );
-        inputs.api_key = Some(key);
+        secrets::keep(&key);
+        inputs.api_key = Some(ApiKey {
+            variable: name.clone(),
+            value: key,
+        });
     }
     Ok(inputs)
 }
@@ -83,7 +88,7 @@ pub fn dialect(
     if target.dialect == DialectName::Rbee {
         return Ok(dialect::native());
     }
-    let api_key = inputs.api_key.as_deref();
+    let api_key = inputs.api_key.as_ref();
     let said = match target.attached() {
         Some(server) => model_of(server, api_key, stop)?,
         None => Ok(model_ref.to_owned()),
@@ -95,23 +100,20 @@ pub fn dialect(
 
 /// What a server that runs already calls its model, or why it doesn't say; fails where it lets us in
 /// with another key only.
-fn model_of(server: Attachment, api_key: Option<&str>, stop: &StopFlag) -> Result<Result<String>> {
+fn model_of(
+    server: Attachment,
+    api_key: Option<&ApiKey>,
+    stop: &StopFlag,
+) -> Result<Result<String>> {
     let request = dialect::openai_models(api_key);
     let client = Client::new(server.port, Watch::nobody(), stop);
     let answer = client.send(&request, MODELS_LIMIT);
-    if let Ok(answer) = &answer
-        && matches!(answer.status, 401 | 403)
-    {
-        let (wants, tried) = match api_key {
-            Some(_) => (
-                "another API key",
-                "--api-key-env NAME, with the key in that variable",
-            ),
-            None => ("an API key", "--api-key-env NAME"),
-        };
-        anyhow::bail!("--attach {server}: the server wants {wants}\n  try: {tried}");
-    }
-    let named = answer.and_then(|answer| Ok(dialect::read_first_model(&answer)?));
+    let named = match answer {
+        Ok(answer) => dialect::read_first_model(&answer, api_key)
+            .map_err(anyhow::Error::msg)?
+            .map_err(Into::into),
+        Err(error) => Err(error),
+    };
     Ok(named.with_context(|| {
         format!("--attach {server}: the server does not say which model it has\n  try: --model-name NAME")
     }))

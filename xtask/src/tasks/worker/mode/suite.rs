@@ -277,6 +277,7 @@ fn wait_until_ready(subject: &mut Subject<'_>) -> Result<()> {
     };
     match waited {
         Ok(()) => {
+            subject.worker.ensure_let_in()?;
             let after_ms = subject.start_up.ready.unwrap_or_default().as_millis() as u64;
             journal.emit(EventKind::WorkerReady { after_ms });
         }

@@ -1,6 +1,7 @@
 //! Keeps this process's secrets out of the logs that are written down for it.
 
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 use super::inheritance;
 use crate::tasks::worker::record::redact::{Redactor, ends_word, names_secret};
@@ -8,14 +9,25 @@ use crate::tasks::worker::record::redact::{Redactor, ends_word, names_secret};
 /// A line that is longer goes through in parts.
 const HELD_BYTES: usize = 64 << 10;
 
-/// Takes out what this process's environment, or what the worker was given of it, calls a secret.
+/// Secrets whose variables aren't named like one.
+static KEPT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on this is a secret, too.
+pub fn keep(secret: &str) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push(secret.to_owned());
+}
+
+/// Takes out what this process's environment, or what the worker was given of it, calls a secret, and
+/// what was said to be one.
 pub fn redactor() -> Redactor {
     let given = inheritance::given().into_iter();
     let variables = std::env::vars_os().chain(given);
     let text = variables
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let secrets = text.filter(|(name, _)| names_secret(name));
-    Redactor::new(secrets.map(|(_, value)| value))
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    Redactor::new(secrets.map(|(_, value)| value).chain(kept.iter().cloned()))
 }
 
 /// Reads what another reader gives, without secrets, whole lines at a time.

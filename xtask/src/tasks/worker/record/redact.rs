@@ -152,21 +152,32 @@ impl Redactor {
         }
     }
 
-    /// A header is a pair of name and value: the name tells that the value is a secret.
+    /// A header is a pair of name and value, and an option is followed by its own: the name tells that
+    /// the value is a secret.
     fn clean_items(&self, items: &mut [Value]) {
-        if let [Value::String(name), value] = items
-            && is_header(name)
-        {
-            *value = Value::String(MASK.to_owned());
-            return;
+        let is_pair = items.len() == 2;
+        let mut is_announced = false;
+        for item in items {
+            let announces = item.as_str().is_some_and(|name| {
+                is_key_option(name) || (is_pair && !is_announced && is_header(name))
+            });
+            match is_announced {
+                true => *item = Value::String(MASK.to_owned()),
+                false => self.clean_value(item),
+            }
+            is_announced = announces;
         }
-        items.iter_mut().for_each(|item| self.clean_value(item));
     }
 
     /// Whether JSON text may hold a secret: false is certain, and cheap to learn.
     pub fn suspects(&self, json: &str) -> bool {
         self.is_escaped || self.scanner.finds_any(json.as_bytes())
     }
+}
+
+/// Whether the word behind this one is a key: `--api-key`, `--admin-api-key`.
+fn is_key_option(word: &str) -> bool {
+    word.starts_with("--") && (word.ends_with("api-key") || word.ends_with("api_key"))
 }
 
 fn is_header(name: &str) -> bool {

@@ -17,6 +17,7 @@ mod protocol;
 
 pub use self::by_hand::ByHand;
 pub use self::generation::InferenceRequest;
+pub use self::openai::ApiKey;
 pub use self::protocol::{
     BadInput, BadRequest, BeatState, Dialect, GoodInput, Health, HeartbeatPayload, Promise,
     Readiness, Reason, Refusal,
@@ -32,18 +33,25 @@ pub fn native() -> &'static dyn Dialect {
 }
 
 /// Asks such a server for its models.
-pub fn openai_models(api_key: Option<&str>) -> Request {
+pub fn openai_models(api_key: Option<&ApiKey>) -> Request {
     openai::OpenAi::new(ProfileName::Openai, "", api_key).models_request()
 }
 
-/// The name of the first of them.
-pub fn read_first_model(response: &Response) -> Result<String, Mismatch> {
-    openai::read_models(response)
+/// The name of the first of them; why it isn't told to those who have this key, if that is why.
+pub fn read_first_model(
+    response: &Response,
+    api_key: Option<&ApiKey>,
+) -> Result<Result<String, Mismatch>, String> {
+    let asked = openai::OpenAi::new(ProfileName::Openai, "", api_key);
+    match asked.shut_out(response) {
+        Some(reason) => Err(reason),
+        None => Ok(openai::read_models(response)),
+    }
 }
 
 /// OpenAI's protocol, to servers of this kind that know the model by this name and want this key.
 ///
 /// A run has one, which lives as long as the process.
-pub fn openai(profile: ProfileName, model: &str, api_key: Option<&str>) -> &'static dyn Dialect {
+pub fn openai(profile: ProfileName, model: &str, api_key: Option<&ApiKey>) -> &'static dyn Dialect {
     Box::leak(Box::new(openai::OpenAi::new(profile, model, api_key)))
 }

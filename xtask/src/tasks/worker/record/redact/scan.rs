@@ -15,6 +15,7 @@ pub const HEADERS: &[&str] = &[
 const ANNOUNCEMENTS: &[(&str, Kind)] = &[
     ("authorization", Kind::Header),
     ("api-key", Kind::Header),
+    ("api_key", Kind::Header),
     ("bearer ", Kind::Scheme),
 ];
 
@@ -24,7 +25,7 @@ const SCHEMES: &[&[u8]] = &[b"bearer ", b"basic ", b"token ", b"apikey "];
 /// What a search goes by: the first bytes of what is searched for, in lower case.
 const HEAD_BYTES: usize = 4;
 
-/// How far before a header's name the beginning of its line is looked for.
+/// How far before a header's name the beginning of its line, or of its word, is looked for.
 const MARGIN_BYTES: usize = 8;
 
 /// A stretch that has to be masked.
@@ -229,7 +230,8 @@ fn value(text: &[u8], name: Range<usize>, masked: usize) -> Option<Range<usize>>
         let word = text.get(start..start + scheme.len());
         word.is_some_and(|word| word.eq_ignore_ascii_case(scheme))
     });
-    if start == name.end || (!gap.separates && scheme.is_none()) {
+    let is_announced = gap.separates || scheme.is_some() || is_option(text, name.start);
+    if start == name.end || !is_announced {
         return None;
     }
     start += scheme.map_or(0, |scheme| scheme.len());
@@ -275,6 +277,13 @@ struct Gap {
 
 fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
+}
+
+/// Whether the word around this place begins as an option does, as in `--admin-api-key KEY`.
+fn is_option(text: &[u8], at: usize) -> bool {
+    let before = &text[at.saturating_sub(MARGIN_BYTES)..at];
+    let word = before.iter().rposition(|&byte| ends_word(byte));
+    before[word.map_or(0, |end| end + 1)..].starts_with(b"--")
 }
 
 /// Whether nothing but a mark, as curl makes it, stands before this place in its line.

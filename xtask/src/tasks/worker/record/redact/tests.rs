@@ -53,6 +53,11 @@ fn known_secrets_and_credentials_are_taken_out() {
             "sent x-api-key: [redacted], next",
         ),
         (
+            "serve --api-key s3cret -m x --admin-api-key=t0p --api_key 'ab c' --api-key-env K",
+            "serve --api-key [redacted] -m x --admin-api-key=[redacted] --api_key '[redacted]' --api-key-env K",
+        ),
+        ("the api-key is wrong", "the api-key is wrong"),
+        (
             "GET http://me:s3cret@host:80/path?a=b@c and https://h/@x",
             "GET http://[redacted]@host:80/path?a=b@c and https://h/@x",
         ),
@@ -86,6 +91,7 @@ fn headers_and_fields_are_known_by_their_names() {
         "Authorization": "zzz",
         "X-API-Key": 5,
         "log": ["Bearer abc"],
+        "command": ["serve", "--api-key", "s3cret", "-m", "x", "--api-key-env", "K"],
     });
     Redactor::default().clean_value(&mut value);
     let expected = json!({
@@ -93,6 +99,7 @@ fn headers_and_fields_are_known_by_their_names() {
         "Authorization": "[redacted]",
         "X-API-Key": "[redacted]",
         "log": ["Bearer [redacted]"],
+        "command": ["serve", "--api-key", "[redacted]", "-m", "x", "--api-key-env", "K"],
     });
     assert_eq!(value, expected);
 }

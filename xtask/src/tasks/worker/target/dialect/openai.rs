@@ -33,12 +33,27 @@ use crate::tasks::worker::net::stream::{Completion, StreamDecoder, StreamSpellin
 use crate::tasks::worker::record::event::{Heartbeat, Mismatch};
 use crate::tasks::worker::record::facts::Phases;
 
+/// The key that a server's clients need.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The environment variable that holds it, which is all that is ever told of it.
+    pub variable: String,
+    /// The key.
+    pub value: String,
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKey({})", self.variable)
+    }
+}
+
 /// Speaks as OpenAI's clients do.
 #[derive(Debug)]
 pub struct OpenAi {
     /// What requests call the model.
     model: String,
-    authorization: Option<String>,
+    api_key: Option<ApiKey>,
     profile: &'static Profile,
     /// A server that answers 404 once has no `/health`: then `/v1/models` says the same.
     lacks_health: AtomicBool,
@@ -46,10 +61,10 @@ pub struct OpenAi {
 
 impl OpenAi {
     /// To a server of this kind, which knows the model by this name and wants this key.
-    pub fn new(profile: ProfileName, model: &str, api_key: Option<&str>) -> Self {
+    pub fn new(profile: ProfileName, model: &str, api_key: Option<&ApiKey>) -> Self {
         Self {
             model: model.to_owned(),
-            authorization: api_key.map(|key| format!("Bearer {key}")),
+            api_key: api_key.cloned(),
             profile: Profile::of(profile),
             lacks_health: AtomicBool::new(false),
         }
@@ -60,11 +75,16 @@ impl OpenAi {
         self.get(MODELS)
     }
 
+    fn authorization(&self) -> Option<String> {
+        let key = self.api_key.as_ref()?;
+        Some(format!("Bearer {}", key.value))
+    }
+
     fn get(&self, path: &str) -> Request {
         Request {
             method: "GET",
             path: path.to_owned(),
-            authorization: self.authorization.clone(),
+            authorization: self.authorization(),
             body: None,
         }
     }
@@ -104,7 +124,7 @@ impl OpenAi {
     fn post(&self) -> Post {
         Post {
             path: COMPLETIONS,
-            authorization: self.authorization.clone(),
+            authorization: self.authorization(),
         }
     }
 }
@@ -145,12 +165,44 @@ impl Dialect for OpenAi {
         self.health_request()
     }
 
+    /// Many servers tell their health, and which models they have, without a key: only an inference asks
+    /// for it, and before it looks at the body.
+    fn knock(&self) -> Option<Request> {
+        Some(Request {
+            method: "POST",
+            path: COMPLETIONS.to_owned(),
+            authorization: self.authorization(),
+            body: Some(("application/json", b"{}".to_vec())),
+        })
+    }
+
+    fn shut_out(&self, response: &Response) -> Option<String> {
+        let said = match response.status {
+            401 | 403 => refusal::in_short(&response.body),
+            _ => return None,
+        };
+        let (what, next) = match &self.api_key {
+            Some(ApiKey { variable, .. }) => (
+                format!("refuses the key in {variable} (--api-key-env)"),
+                format!("put the server's own key into {variable}"),
+            ),
+            None => (
+                String::from("asks for an API key"),
+                String::from("--api-key-env NAME, with the key in the variable NAME"),
+            ),
+        };
+        let (request, status) = (&response.request, response.status);
+        Some(format!(
+            "the server {what}: {request} was answered with {status}{said}\n  try: {next}"
+        ))
+    }
+
     fn inference_request(&self, request: &InferenceRequest, stream: bool) -> Request {
         let body = self.body(request, stream).to_string().into_bytes();
         Request {
             method: "POST",
             path: String::from(if request.as_chat { CHAT } else { COMPLETIONS }),
-            authorization: self.authorization.clone(),
+            authorization: self.authorization(),
             body: Some(("application/json", body)),
         }
     }

@@ -23,6 +23,16 @@ pub trait Dialect: std::fmt::Debug + StreamSpelling {
     fn health_request(&self) -> Request;
     /// Asks whether an inference would be accepted.
     fn ready_request(&self) -> Request;
+    /// A request that costs nothing, and is answered with [`Self::shut_out`] where nobody is served with
+    /// the key that the run has; `None` where the protocol has no keys of others.
+    fn knock(&self) -> Option<Request> {
+        None
+    }
+    /// Why nobody is served with the key that the run has, and the next step; `None` where the answer
+    /// says nothing like it.
+    fn shut_out(&self, _: &Response) -> Option<String> {
+        None
+    }
     /// Asks for an answer, as a whole or as a stream.
     fn inference_request(&self, request: &InferenceRequest, stream: bool) -> Request;
 

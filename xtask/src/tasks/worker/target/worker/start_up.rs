@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::WorkerHandle;
 use super::launch::Launch;
+use crate::tasks::worker::net::client::Response;
 use crate::tasks::worker::process::platform::{self, Listeners, Process};
 use crate::tasks::worker::process::stop::TimedOut;
 use crate::tasks::worker::process::{port, registry};
@@ -47,8 +48,8 @@ impl WorkerHandle {
 
     /// Waits until it says that it is ready. Looks at the process and asks every few milliseconds.
     ///
-    /// Fails with a [`Mismatch`] where it ends or isn't ready within `limit`, and with [`PortLost`]
-    /// where somebody else has its port.
+    /// Fails with a [`Mismatch`] where it ends or isn't ready within `limit`, with [`PortLost`] where
+    /// somebody else has its port, and with neither where it asks for another key.
     pub fn wait_until_ready(&self, limit: Duration, start_up: &mut StartUp) -> Result<()> {
         let waited = self.stop.wait_for("the worker to be ready", limit, || {
             if let Some(exit) = self.exited()? {
@@ -58,9 +59,12 @@ impl WorkerHandle {
         });
         waited.map_err(|error| match error.downcast::<TimedOut>() {
             Ok(timed_out) => {
-                let got = match start_up.first_answer {
-                    None => "no whole answer on its port",
-                    Some(_) => "not ready",
+                let got = match (start_up.first_answer, &start_up.mismatch) {
+                    (None, _) => String::from("no whole answer on its port"),
+                    (Some(_), None) => String::from("not ready"),
+                    (Some(_), Some(broken)) => {
+                        format!("not ready; {}: {}", broken.place, broken.got)
+                    }
                 };
                 let expected = format!("ready within {} s", timed_out.limit.as_secs_f64());
                 Mismatch::new("start of the worker", expected, got).into()
@@ -152,6 +156,28 @@ impl WorkerHandle {
         PortLost { message }
     }
 
+    /// Fails where nobody is served with the key that the run has, which is nobody's broken promise.
+    pub fn ensure_let_in(&self) -> Result<()> {
+        let Some(knock) = self.launch.dialect.knock() else {
+            return Ok(());
+        };
+        match self.quiet.send(&knock, POLL_LIMIT) {
+            Ok(answer) => self.ensure_not_shut_out(&answer),
+            // Whatever else is wrong is for the checks to find.
+            Err(_) => Ok(self.stop.check()?),
+        }
+    }
+
+    fn ensure_not_shut_out(&self, answer: &Response) -> Result<()> {
+        match self.launch.dialect.shut_out(answer) {
+            Some(reason) => {
+                self.ensure_listener(None)?;
+                bail!(reason)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// One question for health, or for ready once health says that it is.
     fn look_at_start_up(&self, start_up: &mut StartUp) -> Result<Option<()>> {
         let Ok(answer) = self
@@ -161,6 +187,7 @@ impl WorkerHandle {
             self.stop.check()?;
             return Ok(None);
         };
+        self.ensure_not_shut_out(&answer)?;
         let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
         start_up
             .first_answer

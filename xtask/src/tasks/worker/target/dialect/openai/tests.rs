@@ -9,7 +9,11 @@ use crate::tasks::worker::net::framing::Head;
 use crate::tasks::worker::net::stream::{FinishReason, StreamReader, StreamedAnswer};
 
 fn dialect() -> OpenAi {
-    OpenAi::new(ProfileName::Openai, "m", Some("k"))
+    let key = ApiKey {
+        variable: String::from("KEY"),
+        value: String::from("k"),
+    };
+    OpenAi::new(ProfileName::Openai, "m", Some(&key))
 }
 
 fn response(request: &str, status: u16, body: &Value) -> Response {
