@@ -241,6 +241,12 @@ pub const MEASURES: &[MeasureSpec] = &[
         ..ROW
     },
     MeasureSpec {
+        name: "state_under_load",
+        title: "Health and readiness under load",
+        source: MeasureSource::Run(|run| run.durations_within("load.", "GET ")),
+        ..ROW
+    },
+    MeasureSpec {
         name: "post_duration",
         title: "POST duration",
         source: MeasureSource::Run(|run| run.durations("POST ")),

@@ -76,9 +76,14 @@ impl RunFacts<'_> {
 
     /// How long each answer to requests of this method took.
     pub fn durations(&self, method: &str) -> Vec<f64> {
+        self.durations_within("", method)
+    }
+
+    /// The same, of requests of this area's checks.
+    pub fn durations_within(&self, area: &str, method: &str) -> Vec<f64> {
         let asked = self
             .answered()
-            .filter(|span| span.request.starts_with(method));
+            .filter(|span| span.id.starts_with(area) && span.request.starts_with(method));
         asked.filter_map(|span| span.duration_ms).collect()
     }
 }
