@@ -7,9 +7,11 @@ use anyhow::Result;
 use super::apart::{LATENESS, QUIET_CORES, answers_as_ever, cores_used, ready_auxiliary};
 use super::judge::{Evidence, ensure_kept};
 use super::row::{Check, Need};
-use crate::tasks::worker::record::event::Mismatch;
+use crate::tasks::worker::record::event::{EventKind, Heartbeat, Mismatch};
 use crate::tasks::worker::target::auxiliary::{Auxiliaries, AuxiliaryWorker};
-use crate::tasks::worker::target::dialect::{BeatState, InferenceRequest, Promise};
+use crate::tasks::worker::target::dialect::{
+    BeatState, HeartbeatPayload, InferenceRequest, Promise,
+};
 use crate::tasks::worker::target::open_stream::{Departure, OpenStream, Progress};
 use crate::tasks::worker::target::reference::References;
 
@@ -115,7 +117,7 @@ fn leave_in_decode(auxiliaries: &Auxiliaries, name: &str, how: Departure) -> Res
     streams
         .into_iter()
         .try_for_each(|stream| stream.leave(how))?;
-    settle(&auxiliary, known, idle, busy)
+    stop(auxiliaries, &auxiliary, known, idle, busy)
 }
 
 fn leave_in_prefill(auxiliaries: &Auxiliaries) -> Result<Evidence> {
@@ -126,7 +128,7 @@ fn leave_in_prefill(auxiliaries: &Auxiliaries) -> Result<Evidence> {
     let mut streams = crowd(&auxiliary, known, &request, true)?;
     let begun = streams[0].progress()?;
     leave_both_ways(streams)?;
-    let evidence = settle(&auxiliary, known, idle, None)?;
+    let evidence = stop(auxiliaries, &auxiliary, known, idle, None)?;
     Ok(match begun {
         Progress::Waiting | Progress::Tokens(0) => evidence,
         _ => format!("{evidence}; the first had its first token already"),
@@ -148,7 +150,7 @@ fn leave_plain_after(
     let requests = crowd(&auxiliary, known, &known.long.request, false)?;
     let busy = cores_used(&auxiliary)?;
     leave(requests)?;
-    settle(&auxiliary, known, idle, busy)
+    stop(auxiliaries, &auxiliary, known, idle, busy)
 }
 
 fn leave_queued(auxiliaries: &Auxiliaries) -> Result<Evidence> {
@@ -265,6 +267,27 @@ fn slow_to_begin(auxiliary: &AuxiliaryWorker, known: &References) -> Result<Infe
         .saturating_sub(prompt_tokens + prompt_tokens / 8)
         .max(1);
     Ok(InferenceRequest::greedy(&prompt(words), tokens as u32))
+}
+
+/// All clients have just left: [`settle`], and how long the worker went on, as far as it tells.
+fn stop(
+    auxiliaries: &Auxiliaries,
+    auxiliary: &AuxiliaryWorker,
+    known: &References,
+    idle: Option<f64>,
+    busy: Option<f64>,
+) -> Result<Evidence> {
+    let journal = auxiliaries.context.journal;
+    let left_ms = journal.elapsed_ms(Instant::now());
+    let evidence = settle(auxiliary, known, idle, busy)?;
+    let told = |(request, beat): &(Heartbeat, HeartbeatPayload)| {
+        request.arrived_ms >= left_ms && beat.state == BeatState::Ready
+    };
+    if let Some((request, _)) = auxiliary.beats()?.into_iter().find(told) {
+        let after_ms = request.arrived_ms - left_ms;
+        journal.emit(EventKind::StopMeasured { after_ms });
+    }
+    Ok(evidence)
 }
 
 /// From now on nothing is asked for: soon the worker says so, does nothing, and takes requests.

@@ -160,6 +160,11 @@ pub enum EventKind {
         /// From its start until it said that it is ready.
         ready_ms: f64,
     },
+    /// A crowd of clients left, and the worker said that it generates nothing any more.
+    StopMeasured {
+        /// From when the last of them left.
+        after_ms: f64,
+    },
     /// The worker is put under a load.
     ScenarioStarted {
         /// Which.

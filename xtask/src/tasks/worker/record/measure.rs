@@ -247,6 +247,12 @@ pub const MEASURES: &[MeasureSpec] = &[
         ..ROW
     },
     MeasureSpec {
+        name: "stop_after_leave",
+        title: "Leave to end of generation",
+        source: MeasureSource::Run(|run| run.stops_ms.to_vec()),
+        ..ROW
+    },
+    MeasureSpec {
         name: "post_duration",
         title: "POST duration",
         source: MeasureSource::Run(|run| run.durations("POST ")),

@@ -57,6 +57,9 @@ pub struct RunReport {
     /// The same of workers like it, where several were started for that.
     #[serde(default)]
     pub starts_ms: Vec<f64>,
+    /// From when the last client of a crowd left until the worker said that it generates nothing.
+    #[serde(default)]
+    pub stops_ms: Vec<f64>,
     /// What was going to run.
     pub planned: Vec<PlannedCheck>,
     /// What ran, in order.
@@ -169,6 +172,7 @@ impl RunReport {
             EventKind::GreedyAnswered(greedy) => self.greedy = Some(greedy.clone()),
             EventKind::Calibrated(found) => self.calibration = Some(found.clone()),
             EventKind::StartMeasured { ready_ms } => self.starts_ms.push(*ready_ms),
+            EventKind::StopMeasured { after_ms } => self.stops_ms.push(*after_ms),
             EventKind::ScenarioStarted { .. } => self.requests.clear(),
             EventKind::RequestMeasured(request) => self.requests.push(request.clone()),
             EventKind::ScenarioFinished {
@@ -274,6 +278,7 @@ impl RunReport {
             timeline: &self.timeline,
             ready_ms: self.ready_ms,
             starts_ms: &self.starts_ms,
+            stops_ms: &self.stops_ms,
             lateness_ms: &lateness_ms,
         };
         facts.measures()

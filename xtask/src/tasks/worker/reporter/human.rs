@@ -257,6 +257,7 @@ impl<W: Write + Send> Reporter for Human<W> {
             | EventKind::LogOfCheck { .. }
             | EventKind::Calibrated(_)
             | EventKind::StartMeasured { .. }
+            | EventKind::StopMeasured { .. }
             | EventKind::RequestMeasured(_)
             | EventKind::ScenarioFinished { .. }
             | EventKind::Compared(_)

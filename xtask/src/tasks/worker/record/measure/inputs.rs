@@ -27,6 +27,8 @@ pub struct RunFacts<'a> {
     pub ready_ms: Option<u64>,
     /// The same of others like it.
     pub starts_ms: &'a [f64],
+    /// From when the last client of a crowd left until the worker said that it generates nothing.
+    pub stops_ms: &'a [f64],
     /// By how much each heartbeat was late.
     pub lateness_ms: &'a [f64],
 }
