@@ -29,7 +29,7 @@ const MOST_TOP_LOGPROBS: u32 = 20;
 const MOST_BIASES: usize = 1024;
 
 /// What both kinds know.
-const SHARED: [&str; 24] = [
+const SHARED: [&str; 25] = [
     "model",
     "max_tokens",
     "temperature",
@@ -52,16 +52,17 @@ const SHARED: [&str; 24] = [
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    // OpenAI has it for chats; vLLM and llama.cpp take it for texts, too.
+    "response_format",
     // vLLM's, which benchmarks send.
     "ignore_eos",
     "return_token_ids",
 ];
 const TEXT_ONLY: [&str; 4] = ["prompt", "best_of", "echo", "suffix"];
-const CHAT_ONLY: [&str; 17] = [
+const CHAT_ONLY: [&str; 16] = [
     "messages",
     "max_completion_tokens",
     "top_logprobs",
-    "response_format",
     "tools",
     "tool_choice",
     "parallel_tool_calls",
