@@ -63,6 +63,33 @@ fn rendered(scratch: &Scratch, recording: &[u8], kind: &str) -> PathBuf {
     path
 }
 
+/// What a busy worker and one whose clients leave reach beyond what they promise.
+#[test]
+#[cfg(unix)]
+fn a_run_says_how_quickly_state_is_told_and_generation_stops() {
+    let scratch = Scratch::new("reached");
+    let report = scratch.file("report.json");
+    let output = worker_test()
+        .args(["--quiet", "--model", "tiny", "--worker-bin", FAULTY_WORKER])
+        .args(["--check", "load.health", "--check", "leave.fin"])
+        .args(["--report", &format!("json={}", report.display())])
+        .arg("--artifacts")
+        .arg(&scratch.0)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    let measures = report["measures"].as_array().unwrap();
+    // Beyond these a check would have failed.
+    for (name, limit_ms) in [("state_under_load", 1000.0), ("stop_after_leave", 2000.0)] {
+        let measure = measures.iter().find(|measure| measure["name"] == name);
+        let measure = measure.unwrap_or_else(|| panic!("no {name} in {measures:?}"));
+        let worst_ms = measure["max"].as_f64().unwrap();
+        assert!(worst_ms > 0.0 && worst_ms <= limit_ms, "{measure}");
+        assert_eq!(measure["unit"], "ms");
+    }
+}
+
 /// The worker of the recording isn't where the script is run, and a proxy that leads nowhere is set.
 #[test]
 #[cfg(unix)]

@@ -90,6 +90,14 @@ impl Journal {
         }
     }
 
+    /// The same with this one's clock.
+    pub fn unread(&self) -> Journal {
+        Journal {
+            began: self.began,
+            ..Self::discard()
+        }
+    }
+
     /// A number that no other request of the run has; from 1.
     pub fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1

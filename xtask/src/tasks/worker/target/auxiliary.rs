@@ -165,7 +165,9 @@ impl AuxiliaryWorker {
         let folder = context.folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let hive = match context.python {
-            Some(python) => MockHiveServer::start(python, 0, &folder, &Journal::discard(), stop)?,
+            Some(python) => {
+                MockHiveServer::start(python, 0, &folder, &context.journal.unread(), stop)?
+            }
             None => MockHiveServer::absent(stop),
         };
         let under_test = &auxiliaries.launch;
