@@ -157,6 +157,11 @@ fn files_that_cannot_be_served_are_refused_with_name_and_cause() {
         cut.contains("truncated: tensor `output.weight` ends at byte"),
         "{cut}"
     );
+    // Each block that is looked for takes memory.
+    let mut high = llama(Q4_0);
+    high.u32("llama.block_count", 1 << 24);
+    let high = TestFile::new("high", &high.build());
+    assert!(refusal(&options(high.0.clone())).contains("`llama.block_count` is 16777216"));
     let mut foreign = llama(Q4_0);
     foreign.text("general.architecture", "mamba\nfoo");
     let foreign = TestFile::new("foreign", &foreign.build());

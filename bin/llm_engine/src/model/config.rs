@@ -10,6 +10,9 @@ use super::architecture::{ARCHITECTURES, Architecture, Windows};
 
 /// More than any model has; a larger number is damage, and would only be found after long work.
 const MOST: u64 = 1 << 24;
+/// More blocks than any model has. Each takes memory before its tensors are missed, so that the number
+/// alone could take all there is.
+const MOST_BLOCKS: usize = 10_000;
 
 /// Keys, behind the architecture's name, that [`Config`] is made of.
 const APPLIED: &[&str] = &[
@@ -121,6 +124,11 @@ impl Config {
         );
         let head_width = keys.head_width(width, heads)?;
         let block_count = keys.count("block_count")?;
+        ensure!(
+            block_count <= MOST_BLOCKS,
+            "damaged: metadata `{}.block_count` is {block_count}, more than any model has",
+            architecture.name
+        );
         let context_length = keys.count("context_length")?;
         let rope = Rope {
             base: keys.positive("rope.freq_base", 10_000.0)?,
