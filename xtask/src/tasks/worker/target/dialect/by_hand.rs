@@ -211,7 +211,7 @@ mod tests {
         let request = InferenceRequest::greedy("It's", 2);
         assert_eq!(
             BY_HAND.infer("-s", &request),
-            r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"max_tokens":2,"prompt":"It'\''s","temperature":0.0}'"#
+            r#"curl -s http://127.0.0.1:18081/v1/inference -H 'Content-Type: application/json' -d '{"prompt":"It'\''s","max_tokens":2,"temperature":0.0}'"#
         );
     }
 
